@@ -1,0 +1,43 @@
+"""The errors of the toolkit: one line each, naming the argument, what came and what is accepted."""
+
+from __future__ import annotations
+
+
+class EOCError(ValueError):
+    """Base of every error raised on purpose; a ``ValueError``, so ordinary handlers keep working."""
+
+
+class ArgumentError(EOCError):
+    """An argument is outside what the function accepts."""
+
+
+class ActivationError(EOCError):
+    """An activation function is unknown, not vectorised, not finite, or cannot do what was asked."""
+
+
+class ExpressionError(ActivationError):
+    """A text or SymPy expression in x cannot be read as an activation function."""
+
+
+class DivergentExpectationError(EOCError):
+    """A Gaussian expectation does not exist, e.g. E[exp(Z²)]."""
+
+
+class ConvergenceError(EOCError):
+    """A numerical method did not reach the accuracy it promises."""
+
+
+class NoCriticalPointError(EOCError):
+    """No point on the edge of chaos satisfies the request."""
+
+
+class DataError(EOCError):
+    """Inputs or targets have the wrong shape, type or values."""
+
+
+class ModelError(EOCError):
+    """A model or architecture holds something the toolkit cannot describe."""
+
+
+class MissingDependencyError(EOCError):
+    """An optional package (torch, matplotlib, pandas …) is needed and not installed."""
