@@ -1,0 +1,58 @@
+# Set-up in two commands: `make demo` and `make test`. VENV chooses where the environment lives.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help venv install install-dev demo test quick lint format typecheck bench figures checks clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[torch,data]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[torch,data,dev]'
+	@touch $@ $(VENV)/.installed
+
+venv: $(BIN)/python ## an empty virtual environment
+install: $(VENV)/.installed ## install with torch (CPU) and the digits data
+install-dev: $(VENV)/.installed-dev ## the same, with the tools for tests and checks
+
+demo: install ## theory beside experiment on real images: a table and demo.png
+	$(BIN)/eoc compare --activation tanh --depth 30 --width 100 --sigma-b 0.2 --sparsity 0.7 \
+		--criterion snip --data digits --seeds 10 --plot demo.png
+
+test: install-dev ## the whole test suite
+	$(BIN)/python -m pytest
+
+quick: install-dev ## the tests that take less than five seconds each
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: install-dev ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install-dev ## ruff: mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: install-dev ## pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: install-dev ## the benchmarks' table
+	$(BIN)/python -m benchmarks
+
+figures: install-dev ## render the figures again
+	for script in figures/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+checks: install ## the paper's claims: statement, evidence, verdict
+	$(BIN)/python -m paper_checks
+
+clean:
+	rm -rf build dist demo.png .pytest_cache .ruff_cache .hypothesis

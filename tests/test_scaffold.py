@@ -1,0 +1,50 @@
+"""What the package costs to import and what its wheel holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "matplotlib", "numba", "pandas", "sklearn")
+
+
+def loaded_by(statements: str) -> set[str]:
+    """The heavy packages that a fresh interpreter holds after running `statements`."""
+    code = f"{statements}\nimport sys\nprint(*[m for m in {HEAVY!r} + ('sympy',) if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_import_is_light():
+    assert loaded_by("import eoc_theory") == set()
+
+
+def test_edge_of_chaos_of_a_named_activation_is_light():
+    assert loaded_by("import eoc_theory as eoc\neoc.edge_of_chaos('tanh', sigma_b=0.2)") == set()
+
+
+def test_public_names_exist():
+    import eoc_theory
+
+    assert eoc_theory.__all__
+    for name in eoc_theory.__all__:
+        assert getattr(eoc_theory, name) is not None
+
+
+def test_wheel_holds_only_the_library(tmp_path):
+    pytest.importorskip("hatchling")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert all(name.startswith(("eoc_theory/", "eoc_theory-")) for name in names)
+    assert "eoc_theory/py.typed" in names
+    source = {str(p.relative_to(ROOT)) for p in (ROOT / "eoc_theory").rglob("*.py")}
+    assert source <= set(names)
