@@ -1,0 +1,144 @@
+"""The batch that scores are computed on, as the theory and the measurements both see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .errors import ArgumentError, DataError, MissingDependencyError
+
+#: Size of the stand-in batch where no data are given.
+DEFAULT_BATCH = 100
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """A batch of inputs with its labels.
+
+    Attributes:
+        inputs: shape (B, features), float64.
+        targets: shape (B,), class numbers 0 … classes−1.
+        classes: number of classes.
+        synthetic: True where the batch stands in for data that were not given.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    classes: int
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.inputs.ndim != 2 or not len(self.inputs):
+            raise DataError(f"inputs must have shape (batch, features), got {self.inputs.shape}")
+        if self.targets.shape != (len(self.inputs),):
+            raise DataError(f"targets must have shape ({len(self.inputs)},), got {self.targets.shape}")
+        if not np.isfinite(self.inputs).all():
+            raise DataError("inputs must be finite, got nan or inf")
+        if self.targets.min() < 0 or self.targets.max() >= self.classes:
+            raise DataError(
+                f"targets must be class numbers 0 to {self.classes - 1}, "
+                f"got {self.targets.min()} to {self.targets.max()}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of inputs B."""
+        return len(self.inputs)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Input kernel x_a·x_b / features, shape (B, B)."""
+        return self.inputs @ self.inputs.T / self.inputs.shape[1]
+
+    def subset(self, size: int) -> DataSummary:
+        """`size` of the inputs, the classes in turn, so that labels stay as balanced as they were."""
+        if size >= self.size:
+            return self
+        rank = np.empty(self.size, dtype=np.int64)
+        for label in np.unique(self.targets):
+            members = np.flatnonzero(self.targets == label)
+            rank[members] = np.arange(len(members))
+        chosen = np.lexsort((self.targets, rank))[:size]
+        return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
+
+
+def as_data(data: Any, *, in_features: int, classes: int, seed: int = 0) -> DataSummary:
+    """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
+
+    Args:
+        data: None (independent standard normal inputs with balanced labels), ``(inputs, targets)`` as arrays
+            or tensors with inputs of shape (B, …) flattened to (B, in_features), or a `DataSummary`.
+        seed: of the stand-in inputs.
+
+    Raises:
+        DataError: shapes, labels or values that do not fit.
+    """
+    if data is None:
+        rng = np.random.default_rng([seed, 0x64617461])
+        inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
+        return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
+    if isinstance(data, DataSummary):
+        summary = data
+        if summary.classes > classes:
+            raise DataError(f"data has {summary.classes} classes, the network {classes} outputs")
+        summary = DataSummary(summary.inputs, summary.targets, classes, summary.synthetic)
+    else:
+        try:
+            inputs, targets = data
+        except (TypeError, ValueError):
+            raise DataError(
+                f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
+            ) from None
+        inputs = np.asarray(_to_numpy(inputs), dtype=np.float64)
+        targets = np.asarray(_to_numpy(targets))
+        if targets.size and not np.array_equal(targets, targets.astype(np.int64)):
+            raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
+        summary = DataSummary(inputs.reshape(len(inputs), -1), targets.astype(np.int64), classes)
+    if summary.inputs.shape[1] != in_features:
+        raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
+    return summary
+
+
+def _to_numpy(values: Any) -> Any:
+    """Tensors to arrays without importing torch."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def standardise(inputs: np.ndarray) -> np.ndarray:
+    """Each feature centred over the set, then one common scale: the mean squared entry becomes 1."""
+    centred = inputs - inputs.mean(axis=0)
+    return centred / np.sqrt(np.mean(centred**2))
+
+
+def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """`n` images of scikit-learn's embedded 8×8 digits, an equal number from each class.
+
+    Every pixel is centred over the whole set and one scale makes the mean squared entry 1. Within each class
+    the images are the first of a shuffle under `seed`; classes come in turn.
+
+    Returns:
+        inputs of shape (n, 64), targets of shape (n,).
+
+    Raises:
+        ArgumentError: n < 1 or more than the smallest class allows. MissingDependencyError: no scikit-learn.
+    """
+    n = checks.integer("n", n, minimum=1)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingDependencyError(
+            "data set 'digits' needs scikit-learn: pip install 'eoc-theory[data]'"
+        ) from None
+    bunch: Any = load_digits()
+    labels = np.asarray(bunch.target)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    members = [order[labels[order] == k] for k in range(10)]
+    per_class = -(-n // 10)
+    smallest = min(map(len, members))
+    if per_class > smallest:
+        raise ArgumentError(f"n must be at most {10 * smallest} for digits, got {n}")
+    chosen = np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]
+    return standardise(np.asarray(bunch.data, dtype=np.float64))[chosen], labels[chosen]
