@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from scipy import special
@@ -132,25 +133,30 @@ def _erf_slope(x: Array) -> Array:
     return TWO_OVER_ROOT_PI * gaussian(ROOT_2 * x)
 
 
+def _near(x: Array) -> Array:
+    """x where the Gaussian is not yet 0; a power of x beyond must not overflow against it."""
+    return np.clip(x, -45.0, 45.0)
+
+
 ERF: Piece = (
     special.erf,
     _erf_slope,
-    lambda x: -2.0 * x * _erf_slope(x),
-    lambda x: (4.0 * x * x - 2.0) * _erf_slope(x),
+    lambda x: -2.0 * _near(x) * _erf_slope(x),
+    lambda x: (4.0 * _near(x) ** 2 - 2.0) * _erf_slope(x),
 )
 
 ATAN: Piece = (
     np.arctan,
     lambda x: 1.0 / (1.0 + x * x),
-    lambda x: -2.0 * x / (1.0 + x * x) ** 2,
-    lambda x: (6.0 * x * x - 2.0) / (1.0 + x * x) ** 3,
+    lambda x: -2.0 * x * (1.0 + x * x) ** -2.0,
+    lambda x: (6.0 - 8.0 / (1.0 + x * x)) * (1.0 + x * x) ** -2.0,
 )
 
 ASINH: Piece = (
     np.arcsinh,
     lambda x: 1.0 / np.hypot(1.0, x),
     lambda x: -x / np.hypot(1.0, x) ** 3,
-    lambda x: (2.0 * x * x - 1.0) / np.hypot(1.0, x) ** 5,
+    lambda x: (2.0 - 3.0 / (1.0 + x * x)) * np.hypot(1.0, x) ** -3.0,
 )
 
 # x/(1+x) on x ≥ 0, and its odd reflection on x ≤ 0.
@@ -167,11 +173,13 @@ SOFTSIGN_LEFT: Piece = (
     lambda x: 6.0 * (1.0 - x) ** -4.0,
 )
 
+Gate: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
+
 # --- gated: x times a sigmoid ---------------------------------------------------------------------------------------
 
 
-def gated(gate: Callable[[Array], tuple[Array, Array, Array, Array, Array]]) -> Piece:
-    """x · s(v(x)) with the logistic s; `gate` gives s, 1 − s, v', v'' and v''' at x.
+def gated(gate: Callable[[Array], Gate]) -> Piece:
+    """x · s(v(x)) with the logistic s; `gate` gives s, 1 − s, 1 − 2s, v', v'' and v''' at x.
 
     Every derivative is s(1 − s) times a bracket, so the tails keep their digits.
     """
@@ -180,36 +188,37 @@ def gated(gate: Callable[[Array], tuple[Array, Array, Array, Array, Array]]) -> 
         return x * gate(x)[0]
 
     def first(x: Array) -> Array:
-        s, r, v1, _, _ = gate(x)
+        s, r, _, v1, _, _ = gate(x)
         return s * (1.0 + x * r * v1)
 
     def second(x: Array) -> Array:
-        s, r, v1, v2, _ = gate(x)
-        return s * r * (2.0 * v1 + x * ((r - s) * v1 * v1 + v2))
+        s, r, d, v1, v2, _ = gate(x)
+        return s * r * (2.0 * v1 + x * (d * v1 * v1 + v2))
 
     def third(x: Array) -> Array:
-        s, r, v1, v2, v3 = gate(x)
-        bend = (r - s) * v1 * v1 + v2
-        return s * r * (3.0 * bend + x * ((1.0 - 6.0 * s * r) * v1**3 + 3.0 * (r - s) * v1 * v2 + v3))
+        s, r, d, v1, v2, v3 = gate(x)
+        bend = d * v1 * v1 + v2
+        return s * r * (3.0 * bend + x * ((1.0 - 6.0 * s * r) * v1**3 + 3.0 * d * v1 * v2 + v3))
 
     return value, first, second, third
 
 
-def _silu_gate(x: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _silu_gate(x: Array) -> Gate:
     one, zero = np.ones_like(x), np.zeros_like(x)
-    return special.expit(x), special.expit(-x), one, zero, zero
+    return special.expit(x), special.expit(-x), -np.tanh(0.5 * x), one, zero, zero
 
 
-def _gelu_tanh_gate(x: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _gelu_tanh_gate(x: Array) -> Gate:
     # Beyond ±30 the gate is 0 or 1 exactly; x³ must not overflow there.
     x = np.clip(x, -30.0, 30.0)
     scale, cubic = 2.0 * ROOT_2_OVER_PI, 0.044715
     v = scale * x * (1.0 + cubic * x * x)
     v1 = scale * (1.0 + 3.0 * cubic * x * x)
-    return special.expit(v), special.expit(-v), v1, 6.0 * scale * cubic * x, np.full_like(x, 6.0 * scale * cubic)
+    v2, v3 = 6.0 * scale * cubic * x, np.full_like(x, 6.0 * scale * cubic)
+    return special.expit(v), special.expit(-v), -np.tanh(0.5 * v), v1, v2, v3
 
 
-def _mish_gate(x: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _mish_gate(x: Array) -> Gate:
     # tanh(log(1 + e)) = n/(n + 2) with n = e(e + 2), e = exp(x): the logistic of v = x + log(1 + e/2).
     g = np.exp(-np.abs(x))
     right = x > 0
@@ -218,7 +227,7 @@ def _mish_gate(x: Array) -> tuple[Array, Array, Array, Array, Array]:
     r = np.where(right, 2.0 * g * g, 2.0) / denominator
     a = np.where(right, 1.0 / (1.0 + 2.0 * g), g / (2.0 + g))
     b = np.where(right, 2.0 * g / (1.0 + 2.0 * g), 2.0 / (2.0 + g))
-    return s, r, 1.0 + a, a * b, a * b * (b - a)
+    return s, r, r - s, 1.0 + a, a * b, a * b * (b - a)
 
 
 SILU: Piece = gated(_silu_gate)
@@ -232,9 +241,9 @@ def _density(x: Array) -> Array:
 
 GELU: Piece = (
     lambda x: x * normal_cdf(x),
-    lambda x: normal_cdf(x) + np.clip(x, -45.0, 45.0) * _density(x),
-    lambda x: (2.0 - x * x) * _density(x),
-    lambda x: x * (x * x - 4.0) * _density(x),
+    lambda x: normal_cdf(x) + _near(x) * _density(x),
+    lambda x: (2.0 - _near(x) ** 2) * _density(x),
+    lambda x: _near(x) * (_near(x) ** 2 - 4.0) * _density(x),
 )
 
 # --- exponentials, waves and others ---------------------------------------------------------------------------------
