@@ -1,0 +1,227 @@
+"""Mehler's series E[f(u) g(v)] = Σ a_k(q_a) b_k(q_b) c^k on fixed grids, for whole batches of variances at once.
+
+The coefficients come from the trapezoidal rule in z, whose error falls exponentially for the smooth functions it is
+used for, so all B variances cost one evaluation of f on a (B, nodes) array and one matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations.core import Activation
+
+Array = NDArray[np.float64]
+
+ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+"""Numbers of Hermite coefficients for which grids are kept."""
+LARGEST_KINKED = 512
+RANGES = (9.5, 13.0, 18.0, 26.0)
+"""Half widths of the grids in z; the wider ones are for functions of exponential growth."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Half of a symmetric trapezoidal grid in z and the weighted Hermite functions on it.
+
+    Attributes:
+        nodes: z_m > 0, shape (M,).
+        weights: w_m with Σ w_m f(z_m) ≈ ½ E f(Z) for even f, shape (M,).
+        even, odd: matrices (M, ·) with column j = 2 w_m He_k(z_m)/√k! for k = 2j and k = 2j + 1.
+    """
+
+    nodes: Array
+    weights: Array
+    even: Array
+    odd: Array
+
+
+@lru_cache(maxsize=64)
+def grid(n: int, half_width: float = RANGES[0]) -> Grid:
+    """The grid that resolves the first n normalised Hermite polynomials."""
+    # A product of two Hermite functions of degree n has no frequencies above 2√n but for a Gaussian fringe.
+    spacing = 2 * np.pi / (2 * np.sqrt(n) + 10) / 1.25
+    z = np.arange(0.5, half_width / spacing) * spacing
+    half = np.exp(-0.25 * z**2) * np.sqrt(spacing / np.sqrt(2 * np.pi))
+    columns = hermite_functions(z, n, half)
+    table = columns * half * 2
+    return Grid(z, half**2, np.ascontiguousarray(table[0::2].T), np.ascontiguousarray(table[1::2].T))
+
+
+def hermite_functions(z: Array, n: int, start: Array) -> Array:
+    """start · He_k(z)/√k! for k < n, shape (n, len(z)); a decaying `start` keeps high degrees from overflowing."""
+    table = np.empty((n, len(z)))
+    table[0] = start
+    if n > 1:
+        table[1] = z * start
+    for k in range(1, n - 1):
+        table[k + 1] = (z * table[k] - np.sqrt(k) * table[k - 1]) / np.sqrt(k + 1)
+    return table
+
+
+@lru_cache(maxsize=64)
+def split_grid(n: int, half_width: float, refinements: int) -> Grid:
+    """As `grid`, for functions with a kink at 0: composite Gauss–Legendre on z > 0, refined towards 0."""
+    width = min(1.0, 16 / (2 * np.sqrt(n) + 10))
+    edges = np.arange(0.0, half_width + width, width)
+    edges = np.concatenate([[0.0], width * 0.5 ** np.arange(refinements, 0, -1), edges[1:]])
+    z, weights = composite(edges)
+    half = np.exp(-0.25 * z**2)
+    measure = weights / np.sqrt(2 * np.pi)
+    table = hermite_functions(z, n, half) * (half * measure * 2)
+    return Grid(
+        z, half**2 * measure, np.ascontiguousarray(table[0::2].T), np.ascontiguousarray(table[1::2].T)
+    )
+
+
+def composite(edges: Array, points: int = 16) -> tuple[Array, Array]:
+    """Gauss–Legendre nodes and weights on consecutive panels; edges (..., P + 1) → (..., P · points)."""
+    x, w = np.polynomial.legendre.leggauss(points)
+    low, half = edges[..., :-1, None], 0.5 * np.diff(edges)[..., None]
+    shape = (*edges.shape[:-1], -1)
+    return (low + half * (1 + x)).reshape(shape), np.broadcast_to(half * w, np.shape(low + half * x)).reshape(
+        shape
+    )
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Normalised Hermite coefficients of f(√q_b ·) for B variances.
+
+    Attributes:
+        even: shape (K, B) for k = 0, 2, …; None for odd f.
+        odd: shape (K, B) for k = 1, 3, …; None for even f.
+        square: E f(√q_b Z)², shape (B,).
+        tail: what the coefficients leave of `square`, shape (B,).
+    """
+
+    even: Array | None
+    odd: Array | None
+    square: Array
+    tail: Array
+
+
+def coefficients(activation: Activation, order: int, q: Array, g: Grid) -> Coefficients:
+    """Coefficients of φ^(order)(√q ·), q of shape (B,)."""
+    f = activation.derivative(order) if order else activation
+    x = np.sqrt(q)[:, None] * g.nodes
+    parity = derivative_parity(activation, order)
+    right = f(x)
+    even = odd = None
+    if parity == "even":
+        even = right
+    elif parity == "odd":
+        odd = right
+    else:
+        left = f(-x)
+        even, odd = 0.5 * (right + left), 0.5 * (right - left)
+    square, power = np.zeros(q.shape), np.zeros(q.shape)
+    tables = []
+    for values, matrix in ((even, g.even), (odd, g.odd)):
+        if values is None:
+            tables.append(None)
+            continue
+        table = (values @ matrix).T
+        square += 2 * ((values * values) @ g.weights)
+        power += np.einsum("kb,kb->b", table, table)
+        tables.append(table)
+    return Coefficients(tables[0], tables[1], square, np.maximum(square - power, 0.0))
+
+
+def kinked_coefficients(
+    activation: Activation, order: int, q: Array, n: int, half_width: float
+) -> Coefficients:
+    """As `coefficients`, for kinks anywhere: each variance has panels of its own that end at the kinks."""
+    sigma = np.sqrt(np.maximum(q, 1e-300))[:, None]
+    width = min(1.0, 16 / (2 * np.sqrt(n) + 10))
+    panels = np.linspace(-half_width, half_width, int(2 * half_width / width) + 1)
+    kinks = np.clip(np.asarray(activation.kinks) / sigma, -half_width, half_width)
+    edges = np.sort(np.concatenate([np.broadcast_to(panels, (len(q), len(panels))), kinks], axis=1), axis=1)
+    z, weights = composite(edges)
+    f = activation.derivative(order) if order else activation
+    values = f(sigma * z) * weights * np.exp(-0.25 * z**2) / np.sqrt(2 * np.pi)
+    square = np.sum(values**2 / np.where(weights > 0, weights, 1.0), axis=1) * np.sqrt(2 * np.pi)
+    table = np.empty((n, len(q)))
+    before, now = np.zeros_like(z), np.exp(-0.25 * z**2)
+    for k in range(n):
+        table[k] = np.einsum("bm,bm->b", values, now)
+        before, now = now, (z * now - np.sqrt(k) * before) / np.sqrt(k + 1)
+    tail = np.maximum(square - np.einsum("kb,kb->b", table, table), 0.0)
+    return Coefficients(table[0::2].copy(), table[1::2].copy(), square, tail)
+
+
+def batch_coefficients(
+    activation: Activation, order: int, q: Array, n: int, half_width: float
+) -> Coefficients:
+    """The first n coefficients for every variance in q, by the quadrature that the activation's kinks ask for."""
+    if not activation.kinks:
+        return coefficients(activation, order, q, grid(n, half_width))
+    if activation.kinks == (0.0,):
+        steepness = np.sqrt(float(q.max())) / activation.length_scale
+        refinements = max(0, int(np.ceil(np.log2(max(steepness, 1e-3)))) + 1)
+        return coefficients(activation, order, q, split_grid(n, half_width, refinements))
+    return kinked_coefficients(activation, order, q, n, half_width)
+
+
+def derivative_parity(activation: Activation, order: int) -> str | None:
+    """Parity of φ^(order)."""
+    if activation.parity is None or order % 2 == 0:
+        return activation.parity
+    return "odd" if activation.parity == "even" else "even"
+
+
+def series(c: Array, c_squared: Array, a: Coefficients, out: Array, scratch: Array) -> Array:
+    """Σ_k a_ki a_kj c_ij^k for all pairs, into `out` (B, B)."""
+    if a.odd is not None:
+        _horner(c_squared, a.odd, out, scratch)
+        out *= c
+    if a.even is not None:
+        if a.odd is None:
+            _horner(c_squared, a.even, out, scratch)
+        else:
+            out += _horner(c_squared, a.even, np.empty_like(out), scratch)
+    return out
+
+
+def _horner(x: Array, table: Array, out: Array, scratch: Array) -> Array:
+    np.multiply(table[-1][:, None], table[-1], out=out)
+    for row in table[-2::-1]:
+        out *= x
+        np.multiply(row[:, None], row, out=scratch)
+        out += scratch
+    return out
+
+
+@lru_cache(maxsize=4096)
+def plan(activation: Activation, order: int, q: float, reach: float, tolerance: float) -> tuple[int, float]:
+    """(number of coefficients, half width of the grid) with which the series is good to `tolerance`.
+
+    The remainder after n terms is at most |c|^n √(tail_a tail_b); it is asked for relative to E f² at variance `q`
+    and |c| = `reach`. Without such an n the largest there is comes back: what it reaches is then reported by the
+    tails themselves.
+    """
+    for half_width in RANGES:
+        for n in ORDERS:
+            if activation.kinks and n > LARGEST_KINKED:
+                return LARGEST_KINKED, half_width
+            c = batch_coefficients(activation, order, np.array([q]), n, half_width)
+            if not np.isfinite(c.square[0]):
+                break
+            edge = _edge(activation, order, q, half_width)
+            if edge > 0.1 * tolerance * max(c.square[0], 1e-300):
+                break
+            if c.tail[0] * reach**n <= 0.5 * tolerance * c.square[0]:
+                return n, half_width
+        else:
+            return ORDERS[-1], half_width
+    return ORDERS[-1], RANGES[-1]
+
+
+def _edge(activation: Activation, order: int, q: float, half_width: float) -> float:
+    """What the integrand of E f² holds at the end of the grid."""
+    ends = np.sqrt(q) * half_width * np.array([-1.0, 1.0])
+    f = activation.derivative(order) if order else activation
+    return float(np.max(f(ends) ** 2)) * float(np.exp(-0.5 * half_width**2))
