@@ -1,0 +1,295 @@
+"""Gaussian expectations E[f(√q Z)] by direct quadrature, and its error; the moments of an activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..activations import Activation, activation
+from ..activations.core import Growth
+from ..errors import ArgumentError, DivergentExpectationError
+from .rules import EPS, FARTHEST, TAIL, Array, Rule, Shape, derivative_pieces, panel_rule, rules
+
+# q = 0 is the limit q → 0; from here on the limit has been reached to the last digit.
+SMALLEST = 1e-200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A computed value with an estimate of its absolute error; both float arrays of one shape.
+
+    Unpacks as ``value, error = estimate``.
+    """
+
+    value: Array
+    error: Array
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter((self.value, self.error))
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+def checked_variance(q: ArrayLike, name: str = "q") -> Array:
+    """q as a float array of variances; ArgumentError when one is negative or not finite."""
+    try:
+        array = np.asarray(q, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name} must be a variance or an array of variances, got {q!r}") from None
+    if not np.all(np.isfinite(array) & (array >= 0.0)):
+        wrong = array[~(np.isfinite(array) & (array >= 0.0))].flat[0]
+        raise ArgumentError(f"{name} must be finite and >= 0, got {wrong:g}")
+    return array
+
+
+def expectation(
+    f: Callable[[Array], Array],
+    q: ArrayLike,
+    *,
+    kinks: Sequence[float] = (),
+    scale_points: Sequence[float] = (0.0,),
+    length_scale: float = 1.0,
+    growth: Growth | None = None,
+) -> Estimate:
+    """E[f(√q Z)], Z standard normal, for a vectorised f.
+
+    Args:
+        f: maps a float array to one of the same shape.
+        q: variance ≥ 0, scalar or array of any shape (0: the limit q → 0+).
+        kinks: points where f or one of its derivatives jumps.
+        scale_points: points around which f has its structure.
+        length_scale: width of that structure, in units of x.
+        growth: bound of f for large |x|; when None the window is widened until the integrand has died out.
+
+    Returns:
+        Value and error estimate, of q's shape.
+
+    Raises:
+        DivergentExpectationError: the integral does not exist, or is beyond the range of floats.
+        ArgumentError: q is negative or not finite.
+    """
+    array = checked_variance(q)
+    flat = np.maximum(array.reshape(-1), SMALLEST)
+    kinks = tuple(sorted(float(k) for k in kinks))
+    centres = tuple(sorted({*kinks, *(float(p) for p in scale_points)}))
+    shape = Shape(kinks, centres, float(length_scale), growth=growth)
+    value, error = np.empty_like(flat), np.empty_like(flat)
+    for rows, rule in rules(shape, flat, 1.0):
+        with np.errstate(all="ignore"):
+            weighted = _weighted(f, rule)
+            value[rows], error[rows] = (part[0] for part in rule.integrate(weighted[None]))
+            unresolved = _unresolved(rule, weighted) if growth is None else ~np.isfinite(value[rows])
+        for i in np.flatnonzero(unresolved):
+            j = rows.start + int(i)
+            value[j], error[j] = _widened(f, shape, float(flat[j]))
+    return Estimate(value.reshape(array.shape)[()], error.reshape(array.shape)[()])
+
+
+def _weighted(f: Callable[[Array], Array], rule: Rule) -> Array:
+    return np.asarray(f(rule.x), dtype=np.float64) * rule.root_weight * rule.root_weight
+
+
+def _unresolved(rule: Rule, weighted: Array) -> Array:
+    """Which q of a rule have a tail that counts, or values that are not finite."""
+    tail = rule.tail(weighted[None])[0]  # type: ignore[union-attr]
+    return ~(tail < EPS)
+
+
+def _widened(f: Callable[[Array], Array], shape: Shape, q: float) -> tuple[float, float]:
+    """The expectation over the smallest window beyond which the integrand has died out."""
+    for farthest in (1.5 * TAIL, 2.5 * TAIL, 4.0 * TAIL, FARTHEST):
+        rule = panel_rule(shape, [q], 1.0, farthest=farthest)
+        with np.errstate(all="ignore"):
+            weighted = _weighted(f, rule)
+            value, error = rule.integrate(weighted[None])
+            if np.isfinite(value[0, 0]) and not _unresolved(rule, weighted)[0]:
+                return float(value[0, 0]), float(error[0, 0])
+    raise DivergentExpectationError(
+        f"the Gaussian expectation at q = {q:g} diverges or exceeds the range of floats: the integrand does not "
+        f"fall off within {FARTHEST:g} standard deviations"
+    )
+
+
+# --- moments of an activation -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Gaussian moments of an activation at variances q (any shape); u = √q Z.
+
+    A moment that a jump makes infinite says so: E[φ'²] where φ jumps, E[φ''²] where φ' jumps.
+
+    Attributes:
+        phi: E[φ(u)].
+        phi2: E[φ(u)²].
+        phi4: E[φ(u)⁴].
+        dphi: E[φ'(u)] without what jumps of φ add.
+        dphi2: E[φ'(u)²].
+        dphi4: E[φ'(u)⁴].
+        ddphi2: E[φ''(u)²].
+        slope: dE[φ(u)²]/dq = E[Z φ φ'(u)]/√q, with what jumps of φ add.
+    """
+
+    q: Array
+    phi: Estimate
+    phi2: Estimate
+    phi4: Estimate
+    dphi: Estimate
+    dphi2: Estimate
+    dphi4: Estimate
+    ddphi2: Estimate
+    slope: Estimate
+
+
+ALL = ("phi", "phi2", "phi4", "dphi", "dphi2", "dphi4", "ddphi2", "slope")
+
+
+def moments(spec: Any, q: ArrayLike) -> Moments:
+    """Moments of an activation (anything :func:`eoc_theory.activation` accepts) at variances q ≥ 0 of any
+    shape.
+
+    Raises:
+        DivergentExpectationError: E[φ²] does not exist at one of the q. (Fourth moments that do not exist
+        are inf.) ArgumentError: q is negative or not finite.
+    """
+    array = checked_variance(q)
+    found = evaluate(activation(spec), array.reshape(-1), ALL)
+    shaped = {
+        name: Estimate(value.reshape(array.shape)[()], error.reshape(array.shape)[()])
+        for name, (value, error) in found.items()
+    }
+    return Moments(array, **shaped)
+
+
+def evaluate(act: Activation, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+    """Values and errors, each of shape (len(q),), of the named moments at a 1-D array of variances."""
+    q = np.maximum(q, SMALLEST)
+    found: dict[str, tuple[Array, Array]] = {}
+    fourth = [name for name in names if name.endswith("4")]
+    second = [name for name in names if not name.endswith("4")]
+    if second:
+        found.update(_direct(act, q, second, 2.0))
+    if fourth:
+        try:
+            found.update(_direct(act, q, fourth, 4.0))
+        except DivergentExpectationError:
+            found.update(_one_by_one(act, q, fourth))
+    return found
+
+
+def _one_by_one(act: Activation, q: Array, names: list[str]) -> dict[str, tuple[Array, Array]]:
+    """Fourth moments where some exist and some are infinite."""
+    found = {name: (np.full_like(q, np.inf), np.full_like(q, np.inf)) for name in names}
+    for i in range(len(q)):
+        try:
+            for name, (value, error) in _direct(act, q[i : i + 1], names, 4.0).items():
+                found[name][0][i], found[name][1][i] = value[0], error[0]
+        except DivergentExpectationError:
+            continue
+    return found
+
+
+def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> dict[str, tuple[Array, Array]]:
+    shape = shape_of(act)
+    value, error = np.empty((len(names), len(q))), np.empty((len(names), len(q)))
+    with np.errstate(all="ignore"):
+        for rows, rule in rules(shape, q, power):
+            weighted = _integrands(act, rule, names, q[rows])
+            value[:, rows], error[:, rows] = rule.integrate(weighted)
+    for i, name in enumerate(names):
+        _correct(act, name, q, value[i], error[i])
+    return {name: (value[i], error[i]) for i, name in enumerate(names)}
+
+
+def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> Array:
+    """The named integrands times the weights at a rule's nodes."""
+    root = rule.root_weight
+    # What the names need, times √weight: squares of these are finite long after φ² has overflowed.
+    orders = {order for name in names for order in _ORDERS[name]}
+    parts = {order: rule.evaluate(derivative_pieces(act, order)) * root for order in orders}
+    weighted = np.empty((len(names), *root.shape))
+    for i, name in enumerate(names):
+        if name in ("phi", "dphi"):
+            np.multiply(parts[_ORDERS[name][0]], root, out=weighted[i])
+        elif name in ("phi2", "dphi2", "ddphi2"):
+            np.square(parts[_ORDERS[name][0]], out=weighted[i])
+        elif name in ("phi4", "dphi4"):
+            square = np.square(parts[_ORDERS[name][0]])
+            weighted[i] = np.where(square > 0.0, square * np.square(parts[_ORDERS[name][0]] / root), 0.0)
+        else:
+            weighted[i] = parts[0] * parts[1] * (rule.x / _per_node(rule, q))
+    return weighted
+
+
+def _per_node(rule: Rule, q: Array) -> Array | float:
+    """q spread over the nodes of the panels that belong to it."""
+    if len(q) == 1:
+        return float(q[0])
+    counts = np.diff(np.append(rule.starts, len(rule.x)))  # type: ignore[union-attr]
+    return np.repeat(q, counts)[:, None]
+
+
+_ORDERS: dict[str, tuple[int, ...]] = {
+    "phi": (0,),
+    "phi2": (0,),
+    "phi4": (0,),
+    "dphi": (1,),
+    "dphi2": (1,),
+    "dphi4": (1,),
+    "ddphi2": (2,),
+    "slope": (0, 1),
+}
+
+
+def _correct(act: Activation, name: str, q: Array, value: Array, error: Array) -> None:
+    """What the smooth pieces do not know: symmetry, jumps, errors of numerical derivatives; in place."""
+    jumps = jumps_of(act)
+    if (name == "phi" and act.parity == "odd") or (name == "dphi" and act.parity == "even"):
+        value[:] = 0.0
+        error[:] = 0.0
+    elif (name in ("dphi2", "dphi4", "ddphi2") and jumps.value) or (name == "ddphi2" and jumps.slope):
+        value[:] = np.inf
+        error[:] = 0.0
+    elif name == "slope" and jumps.value:
+        for kink, square in zip(act.kinks, jumps.squares, strict=True):
+            density = np.exp(-0.5 * kink * kink / q) / np.sqrt(2.0 * np.pi * q)
+            term = 0.5 * square * kink / q * density
+            value += term
+            error += 4.0 * EPS * np.abs(term) * (1.0 + kink * kink / q)
+    inherited = max(act.errors[order] for order in _ORDERS[name])
+    if inherited:
+        error += 2.0 * inherited * np.abs(value)
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Which derivatives of an activation jump, and by how much φ² does at each kink."""
+
+    value: bool
+    slope: bool
+    curvature: bool
+    squares: tuple[float, ...]
+
+
+@lru_cache(maxsize=512)
+def jumps_of(act: Activation) -> Jumps:
+    """The jumps of an activation at its kinks."""
+    squares = []
+    for i, kink in enumerate(act.kinks):
+        at = np.array([kink])
+        left, right = float(act.pieces[i][0](at)[0]), float(act.pieces[i + 1][0](at)[0])
+        squares.append(right * right - left * left)
+    value, slope, curvature = (bool(np.any(act.jumps(order))) for order in range(3))
+    return Jumps(value, slope, curvature, tuple(squares) if value else ())
+
+
+@lru_cache(maxsize=512)
+def shape_of(act: Activation) -> Shape:
+    """The shape that quadrature needs to know of an activation."""
+    return Shape.of(act)
