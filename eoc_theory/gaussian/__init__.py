@@ -1,4 +1,4 @@
-"""Gaussian expectations of one neuron: E[f(√q Z)] with errors, moments, their tables, Hermite coefficients."""
+"""Gaussian expectations of one neuron: E[f(√q Z)] with errors, moments and tables, Hermite coefficients."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CELLS = 8  # per decade
 DEGREE = 9
 LOG_LOW, LOG_HIGH = FIRST_DECADE * math.log(10.0), LAST_DECADE * math.log(10.0)
 CELL_WIDTH = math.log(10.0) / CELLS
-NAMES = ("phi2", "dphi2", "ddphi2", "slope")
+NAMES = ("phi2", "dphi2", "ddphi2", "slope", "excess")
 
 
 def _chebyshev_points(n: int) -> Array:
@@ -72,7 +72,7 @@ def _decade_variances(decade: int, t: Array) -> Array:
 
 
 class MomentTable:
-    """E[φ²], E[φ'²], E[φ''²] and dE[φ²]/dq of one activation as fast functions of q.
+    """E[φ²], E[φ'²], E[φ''²], dE[φ²]/dq and q E[φ'²] − E[φ²] of one activation as fast functions of q.
 
     Decades are filled when they are first asked for. Outside [10⁻¹², 10⁶] moments follow the power law they
     have at that end. Use :func:`moment_table`, which keeps one table for each activation.
@@ -84,6 +84,8 @@ class MomentTable:
         self._coefficients = {name: np.full((DEGREE + 1, cells), np.nan) for name in NAMES}
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
+        # The computed points themselves: (q, value, error) of each decade.
+        self._samples: dict[str, dict[int, tuple[Array, Array, Array]]] = {name: {} for name in NAMES}
         self._complete: dict[str, bool] = {name: False for name in NAMES}
         # The same numbers as plain tuples: for one q Python is quicker than NumPy.
         self._rows: dict[str, dict[int, tuple[list[float], bool]]] = {name: {} for name in NAMES}
@@ -104,9 +106,20 @@ class MomentTable:
         """dE[φ²]/dq = E[Z φ φ'(√q Z)]/√q, of q's shape."""
         return self.values(np.asarray(q, dtype=np.float64), "slope")
 
+    def excess(self, q: ArrayLike) -> Array:
+        """q E[φ'²] − E[φ²] without cancellation, of q's shape; inf where φ jumps."""
+        return self.values(np.asarray(q, dtype=np.float64), "excess")
+
     def values(self, q: Array, name: str) -> Array:
         """The named moment at an array q > 0."""
         return self.at_log(np.log(q), name)[0]
+
+    def samples(self, name: str) -> tuple[Array, Array, Array]:
+        """The computed points behind the table, over its whole range: q (increasing), values, errors."""
+        self._fill(name, np.arange(DECADES * CELLS))
+        parts = [self._samples[name][decade] for decade in range(DECADES)]
+        q, value, error = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        return q, value, error
 
     def at_log(self, log_q: Array, name: str, derivative: bool = False) -> tuple[Array, Array]:
         """The named moment at log q and, if wanted, its derivative by log q (else the moment again)."""
@@ -172,7 +185,7 @@ class MomentTable:
         missing = wanted[~filled[wanted]]
         if len(missing):
             # Neighbouring moments cost little once the nodes are there, and are wanted soon.
-            together = ("phi2", "slope", "dphi2") if name != "ddphi2" else ("ddphi2",)
+            together = ("phi2", "slope", "dphi2", "excess") if name != "ddphi2" else ("ddphi2",)
             self._build(missing.tolist(), together)
         self._complete[name] = bool(filled.all())
 
@@ -184,46 +197,50 @@ class MomentTable:
             found = self._sample(pending, _chebyshev_points(n), names)
             left = []
             for i, decade in enumerate(pending):
-                samples = {name: found[name][i] for name in names}
+                samples = {name: (value[i], error[i]) for name, (value, error) in found.items()}
+                for name in names:
+                    q = _decade_variances(decade, _chebyshev_points(n))
+                    self._samples[name][decade] = (q, *samples[name])
                 if not self._fit(decade, n, samples):
                     left.append(decade)
             pending = left
         for decade in pending:
             self._fit_cells(decade, names)
 
-    def _sample(self, decades: list[int], t: Array, names: Sequence[str]) -> dict[str, Array]:
-        """Moments at the points t of each decade, shape (decades, len(t))."""
+    def _sample(self, decades: list[int], t: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Moments and errors at the points t of each decade, shape (decades, len(t))."""
         q = np.concatenate([_decade_variances(decade, t) for decade in decades])
         try:
             found = evaluate(self.activation, q, names)
         except DivergentExpectationError:
             rows = [self._one(float(v), names) for v in q]
-            found = {name: (np.array([row[name] for row in rows]), None) for name in names}
-        return {name: found[name][0].reshape(len(decades), -1) for name in names}
+            found = {name: tuple(np.array([row[name][i] for row in rows]) for i in (0, 1)) for name in names}
+        shape = (len(decades), -1)
+        return {name: (found[name][0].reshape(shape), found[name][1].reshape(shape)) for name in names}
 
-    def _one(self, q: float, names: Sequence[str]) -> dict[str, float]:
+    def _one(self, q: float, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         try:
             found = evaluate(self.activation, np.array([q]), names)
         except DivergentExpectationError:
-            return dict.fromkeys(names, math.inf)
-        return {name: float(found[name][0][0]) for name in names}
+            return dict.fromkeys(names, (math.inf, math.inf))
+        return {name: (float(found[name][0][0]), float(found[name][1][0])) for name in names}
 
-    def _fit(self, decade: int, n: int, samples: dict[str, Array]) -> bool:
+    def _fit(self, decade: int, n: int, samples: dict[str, tuple[Array, Array]]) -> bool:
         """Store a decade from values at n Chebyshev points; False when they do not resolve it."""
         ready = []
-        for name, values in samples.items():
+        for name, (values, errors) in samples.items():
             if np.all(np.isposinf(values)):
                 ready.append((name, np.full((CELLS, DEGREE + 1), np.inf), False))
                 continue
             if not np.all(np.isfinite(values)):
                 return False
-            logarithmic = bool(values.min() > 0.0 and values.max() > 1e3 * values.min())
+            logarithmic = bool(np.all(values > 10.0 * errors) and values.max() > 1e2 * values.min())
+            floor = max(1e-14 * np.max(np.abs(values)), np.max(errors))
             if logarithmic:
+                floor = max(1e-14, float(np.max(errors / values)))
                 values = np.log(values)
+                floor = max(floor, 1e-15 * np.max(np.abs(values)))
             coefficients = _to_coefficients(n) @ values
-            floor = (
-                1e-14 * max(1.0, np.max(np.abs(values))) if logarithmic else 1e-14 * np.max(np.abs(values))
-            )
             if np.max(np.abs(coefficients[-3:])) > floor:
                 return False
             ready.append((name, _resample(n) @ values, logarithmic))
@@ -236,7 +253,9 @@ class MomentTable:
         points = _cell_points()
         found = self._sample([decade], points.reshape(-1), names)
         for name in names:
-            values = found[name].reshape(points.shape)
+            q = _decade_variances(decade, points.reshape(-1))
+            self._samples[name][decade] = (q, found[name][0][0], found[name][1][0])
+            values = found[name][0].reshape(points.shape)
             finite = np.all(np.isfinite(values), axis=1)
             with np.errstate(all="ignore"):
                 logarithmic = finite & (values.min(1) > 0.0) & (values.max(1) > 1e3 * values.min(1))
