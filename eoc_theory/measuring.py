@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks, ranking, scoring
+from .data import as_data
 from .errors import ArgumentError, DataError
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
@@ -28,11 +29,12 @@ class PruningMeasurement:
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
         critical_sparsity: the smallest sparsity at which some layer has lost all its weights.
         weakest_layer: the layer that is lost first.
-        log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant common to
-            all layers; NaN for criteria that rank in rounds.
-        zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in rounds.
-        masks: what is kept, by layer name, as boolean arrays of the weights' shapes; one such dict for a scalar
-            sparsity, a tuple of them for an array; None if they were not asked for.
+        log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant
+            common to all layers; NaN for criteria that rank in rounds.
+        zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in
+            rounds.
+        masks: what is kept, by layer name, as boolean arrays of the weights' shapes; one such dict for a
+            scalar sparsity, a tuple of them for an array; None if they were not asked for.
     """
 
     criterion: str
@@ -76,21 +78,25 @@ def measure_pruning(
 ) -> PruningMeasurement:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
-    Exactly round(s·n) of the n weights of all Linear and convolution layers are removed; biases are neither scored nor
-    removed. Ties are removed evenly (:mod:`eoc_theory.ranking`). The model's parameters, gradients, mode, hooks,
-    buffers and torch's random state are left as they were; the model is run in the mode it is in.
+    Exactly round(s·n) of the n weights of all Linear and convolution layers are removed; biases are neither
+    scored nor removed. Ties are removed evenly (:mod:`eoc_theory.ranking`). The model's parameters,
+    gradients, mode, hooks, buffers and torch's random state are left as they were; the model is run in the
+    mode it is in.
 
-    Critical sparsity: for ranked scores t* = min over layers of the largest score, s_cr = #{scores ≤ t*}/n. The random
-    criteria (random, uniform, erk) are ranked by scores too (:mod:`eoc_theory.scoring`), drawn from `seed`. Iterative
-    SynFlow has a schedule for each final sparsity: s_cr is then found by bisection over final sparsities.
+    Critical sparsity: for ranked scores t* = min over layers of the largest score, s_cr = #{scores ≤ t*}/n.
+    The random criteria (random, uniform, erk) are ranked by scores too (:mod:`eoc_theory.scoring`), drawn
+    from `seed`. Iterative SynFlow has a schedule for each final sparsity: s_cr is then found by bisection
+    over final sparsities.
 
     Args:
         model: a torch module, ``model(inputs)`` → logits (batch, classes).
         sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
-        criterion: "snip", "magnitude", "grasp", "synflow" (100 rounds), "synflow-oneshot", "random", "uniform", "erk".
-        data: (inputs, targets), arrays or tensors; None: 100 standard normal inputs with balanced labels from `seed`.
-            Only snip and grasp look at it.
-        device: where to compute; "auto": the model's own accelerator, else CUDA if there is one, else the CPU.
+        criterion: "snip", "magnitude", "grasp", "synflow" (100 rounds), "synflow-oneshot", "random",
+            "uniform", "erk".
+        data: (inputs, targets), arrays or tensors; None: 100 standard normal inputs with balanced labels from
+            `seed`. Only snip and grasp look at it.
+        device: where to compute; "auto": the model's own accelerator, else CUDA if there is one, else the
+            CPU.
         seed: for random criteria, for `data` None and for modules that draw random numbers.
         dtype: "float32", "float64", or "auto": float64 where it is cheap or float32 would lose digits.
         masks: False leaves `.masks` None and saves their memory.
@@ -192,32 +198,20 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
 def _data(data: Any, weights: list[PrunableWeight], seed: int) -> tuple[Any, Any]:
     """(inputs float, targets int64) as torch tensors on the CPU."""
     torch = require_torch()
-    if data is None:
-        first, last = weights[0].module, weights[-1].module
-        if not (isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear)):
-            raise DataError("data must be (inputs, targets) for a model that does not start and end with Linear, got None")
-        generator = torch.Generator().manual_seed(seed)
-        classes = last.out_features
-        inputs = torch.randn(100, first.in_features, dtype=torch.float64, generator=generator)
-        return inputs, torch.arange(100) % classes
+    first, last = weights[0].module, weights[-1].module
+    if isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear):
+        batch = as_data(data, in_features=first.in_features, classes=last.out_features, seed=seed)
+        return torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+    # Images keep their shape.
     try:
-        inputs, targets = data
+        inputs, targets = (torch.as_tensor(part) for part in data)
     except (TypeError, ValueError):
+        raise DataError(f"data must be (inputs, targets) for this model, got {type(data).__name__}") from None
+    if targets.shape != inputs.shape[:1] or len(targets) == 0 or targets.is_floating_point():
         raise DataError(
-            f"data must be a pair (inputs, targets) to measure a network, got {type(data).__name__}"
-        ) from None
-    inputs, targets = torch.as_tensor(inputs), torch.as_tensor(targets)
-    if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex() or inputs.ndim < 1:
-        raise DataError(
-            f"targets must be whole numbers of shape (n,), got {targets.dtype} of shape {tuple(targets.shape)}"
+            f"targets must be whole numbers of shape ({len(inputs)},), "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}"
         )
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise DataError(f"inputs and targets must be as many, at least one, got {len(inputs)} and {len(targets)}")
-    if not bool(torch.isfinite(inputs.double()).all()):
-        raise DataError("inputs must be finite, got NaN or infinity among them")
-    if not inputs.is_floating_point():
-        inputs = inputs.double()
-    return inputs, targets.long()
-
-
-__all__ = ["PruningMeasurement", "check_sparsities", "measure_pruning"]
+    if not bool(torch.isfinite(inputs).all()):
+        raise DataError("inputs must be finite, got nan or inf")
+    return inputs.double(), targets.long()

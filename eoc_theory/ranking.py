@@ -1,9 +1,9 @@
 """Ranking scores over a whole network: the global threshold, what each layer keeps, when a layer is emptied.
 
-Exactly k of the n scores are removed, the lowest ones. Scores that tie at the threshold (dead ReLU units give whole
-rows of exact zeros) are removed evenly: enumerated by layer and position, T ties of which m survive, tie number i
-survives where ⌊(i+1)m/T⌋ > ⌊im/T⌋. So every layer keeps the same share of its ties to within one weight, whatever the
-order of the layers, and the choice is the same on every run and device.
+Exactly k of the n scores are removed, the lowest ones. Scores that tie at the threshold (dead ReLU units give
+whole rows of exact zeros) are removed evenly: enumerated by layer and position, T ties of which m survive,
+tie number i survives where ⌊(i+1)m/T⌋ > ⌊im/T⌋. So every layer keeps the same share of its ties to within one
+weight, whatever the order of the layers, and the choice is the same on every run and device.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _by_partition(flat: list[Any], wanted: list[int]) -> list[float]:
 
 
 def _by_bracket(flat: list[Any], wanted: list[int], n: int) -> list[float]:
-    """Bracket each wanted order statistic by a strided sample, then sort only the scores inside the bracket."""
+    """Bracket each wanted order statistic by a strided sample, then select among the scores inside."""
     stride = max(1, n // _SAMPLE)
     sample = np.sort(np.concatenate([s[::stride].cpu().numpy() for s in flat]))
     m = len(sample)

@@ -1,20 +1,22 @@
 """Real scores of real weights: what a pruning criterion says about each weight of a torch network.
 
-Every criterion keeps its largest scores. The scale that all layers share carries no meaning and is chosen so that
-nothing over- or underflows.
+Every criterion keeps its largest scores. The scale that all layers share carries no meaning and is chosen so
+that nothing over- or underflows.
 
-=================  ==================================================================================================
-criterion          score of a weight W with gradient g of the mean cross-entropy over the batch
-=================  ==================================================================================================
-magnitude          |W|
-snip               |W g| (Lee et al. 2019)
-grasp              W (H g), signed, H the Hessian in all the weights (Wang et al. 2020, temperature 1)
-synflow            |W| ∂R/∂|W|, R = 1ᵀ|W^L|…|W^1|1 over what is left, in 100 rounds of exponentially falling density
-synflow-oneshot    the same in one round (Tanaka et al. 2020)
-random             independent and uniform
-uniform            every layer keeps the same fraction; which weights, by chance
-erk                density of a layer ∝ (sum of its weight's dimensions)/(their product), at most 1; which, by chance
-=================  ==================================================================================================
+===============  ==========================================================================================
+criterion        score of a weight W with gradient g of the mean cross-entropy over the batch
+===============  ==========================================================================================
+magnitude        |W|
+snip             |W g| (Lee et al. 2019)
+grasp            W (H g), signed, H the Hessian in all the weights (Wang et al. 2020, at temperature 1)
+synflow          |W| ∂R/∂|W|, R = 1ᵀ|W^L|…|W^1|1 over what is left, in 100 rounds of geometrically falling
+                 density
+synflow-oneshot  the same in one round (Tanaka et al. 2020)
+random           independent and uniform
+uniform          every layer keeps the same fraction; which weights, by chance
+erk              density of a layer ∝ (sum of its weight's dimensions)/(their product), at most 1; which, by
+                 chance
+===============  ==========================================================================================
 
 Biases are never scored. SynFlow is computed on the weights alone, activations and biases left out.
 """
@@ -40,10 +42,13 @@ CRITERIA = ("snip", "magnitude", "grasp", "synflow", "synflow-oneshot", "random"
 GRADIENT_CRITERIA = ("snip", "grasp")
 SYNFLOW_ROUNDS = 100
 
+# Up to this many weights float64 costs no time that anybody notices.
+_FLOAT64_LIMIT = 4_000_000
 # A float32 layer whose largest score is below this has lost digits of its smaller scores to denormal numbers.
 _FLOAT32_FLOOR = 1e-28
 _FLOAT32_CEILING = 1e37
-# Σ_b δ_b h_b may cancel over the batch (equal inputs, balanced labels); beyond this, rounding shows in the sum.
+# Σ_b δ_b h_b may cancel over the batch (equal inputs, balanced labels); beyond this, rounding shows in the
+# sum.
 _FLOAT32_CANCELLATION = 1e-4
 _FLOAT64_CANCELLATION = 1e-12
 
@@ -67,8 +72,8 @@ def layer_scores(
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
         criterion: one of :data:`CRITERIA` but "synflow", which ranks in rounds: see :func:`synflow_rounds`.
         data: (inputs, targets) as tensors, used by snip and grasp alone.
-        dtype: "float32", "float64" or "auto": float32 for large networks, and float64 for small ones or where float32
-            would over- or underflow or lose the batch's sum to cancellation.
+        dtype: "float32", "float64" or "auto": float32 for large networks, and float64 for small ones or where
+            float32 would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
     """
     torch = require_torch()
@@ -93,8 +98,8 @@ def layer_scores(
 def _chance_scores(criterion: str, shape: Any, generator: Any) -> torch.Tensor:
     """Random scores; for uniform and erk such that any global threshold gives the layers their densities.
 
-    The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2, with r the
-    layer's raw density: its score is r·n/(j − 1/2).
+    The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2,
+    with r the layer's raw density: its score is r·n/(j − 1/2).
     """
     torch = require_torch()
     size = math.prod(shape)
@@ -105,18 +110,24 @@ def _chance_scores(criterion: str, shape: Any, generator: Any) -> torch.Tensor:
     return (raw * size / (order + 0.5)).reshape(shape)
 
 
-# --- gradients -------------------------------------------------------------------------------------------------------
+# --- gradients
 
 
 def _gradient_scores(
-    model: Any, weights: list[PrunableWeight], criterion: str, data: tuple[Any, Any], device: Any, dtype: Any, seed: int
+    model: Any,
+    weights: list[PrunableWeight],
+    criterion: str,
+    data: tuple[Any, Any],
+    device: Any,
+    dtype: Any,
+    seed: int,
 ) -> list[torch.Tensor]:
     torch = require_torch()
     compute = _snip if criterion == "snip" else _grasp
     size = sum(w.tensor.numel() for w in weights)
     if dtype != "auto":
         return compute(model, weights, data, device, getattr(torch, dtype), seed, strict=False)
-    if size > 4_000_000:
+    if size > _FLOAT64_LIMIT:
         # Twice as fast; whether float32 was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
             return compute(model, weights, data, device, torch.float32, seed, strict=True)
@@ -145,7 +156,8 @@ def _grasp(
         gradients = torch.autograd.grad(loss, leaves, create_graph=True)
         detached = [g.detach() for g in gradients]
         _check_cancellation(detached, addends, dtype, strict)
-        # H v for v = g/‖g‖: the norm is common to all layers, and its square may leave the floating-point range.
+        # H v for v = g/‖g‖: the norm is common to all layers, and its square may leave the floating-point
+        # range.
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in detached))
         if not 0 < norm < math.inf:
             if strict:
@@ -163,7 +175,8 @@ def _grasp(
 def _loss(
     model: Any, weights: list[PrunableWeight], data: tuple[Any, Any], device: Any, dtype: Any, seed: int
 ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
-    """The mean cross-entropy as a graph over leaves of its own, the model untouched; and Σ_b ‖δ_b‖‖h_b‖ per layer.
+    """The mean cross-entropy as a graph over leaves of its own, the model untouched; and Σ_b ‖δ_b‖‖h_b‖ per
+    layer.
 
     The addends are filled in by the backward pass, in the order of `weights`; NaN where a layer was not met.
     """
@@ -173,7 +186,8 @@ def _loss(
     targets = targets.to(device=device)
     state = {}
     for name, value in (*model.named_parameters(), *model.named_buffers()):
-        # Aliases where nothing has to change; buffers are copied, since a training-mode forward pass may write them.
+        # Aliases where nothing has to change; buffers are copied, since a training-mode forward pass may
+        # write them.
         moved = value.detach().to(device=device, dtype=dtype if value.is_floating_point() else value.dtype)
         is_buffer = not isinstance(value, torch.nn.Parameter)
         state[name] = moved.clone() if is_buffer and moved.data_ptr() == value.data_ptr() else moved
@@ -185,6 +199,8 @@ def _loss(
         for i, w in enumerate(weights)
         if isinstance(w.module, torch.nn.Linear)
     ]
+    # Under a mask, a forward pass writes the module's `weight`, which is no parameter there.
+    products = [(w.module, w.module.weight) for w in weights if w.mask is not None]
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
@@ -192,20 +208,24 @@ def _loss(
             logits = torch.func.functional_call(model, state, (inputs,))
             if logits.ndim != 2 or len(logits) != len(targets):
                 raise ModelError(
-                    f"model must return logits of shape (batch, classes), got {tuple(logits.shape)} for a batch of {len(targets)}"
+                    f"model must return logits of shape ({len(targets)}, classes), got {tuple(logits.shape)}"
                 )
             if int(targets.max()) >= logits.shape[1] or int(targets.min()) < 0:
                 raise DataError(
-                    f"targets must be classes 0 to {logits.shape[1] - 1}, got {int(targets.min())} to {int(targets.max())}"
+                    f"targets must be classes 0 to {logits.shape[1] - 1}, "
+                    f"got {int(targets.min())} to {int(targets.max())}"
                 )
             yield torch.nn.functional.cross_entropy(logits, targets), leaves, addends
     finally:
         for handle in handles:
             handle.remove()
+        for module, product in products:
+            module.weight = product
 
 
 def _addend_hook(addends: list[float], index: int) -> Any:
-    """A forward hook that notes Σ_b ‖δ_b‖‖h_b‖ when the gradient with respect to the layer's output comes back."""
+    """A forward hook that notes Σ_b ‖δ_b‖‖h_b‖ when the gradient with respect to the layer's output comes
+    back."""
 
     def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
         norms = args[0].detach().reshape(-1, args[0].shape[-1]).double().norm(dim=1)
@@ -247,11 +267,11 @@ def _check_range(scores: list[torch.Tensor], dtype: Any, strict: bool) -> None:
             raise PrecisionLostError
         if not math.isfinite(top):
             raise ModelError(
-                f"the scores of weight layer {index} are not finite in {dtype}: the network's signal overflows"
+                f"the scores of weight layer {index} are not finite in {dtype}: the signal overflows"
             )
 
 
-# --- SynFlow ---------------------------------------------------------------------------------------------------------
+# --- SynFlow
 
 
 def chain_weights(model: Any, weights: list[PrunableWeight]) -> list[np.ndarray]:
@@ -261,11 +281,15 @@ def chain_weights(model: Any, weights: list[PrunableWeight]) -> list[np.ndarray]
         ModelError: the model is not a chain of Linear layers.
     """
     torch = require_torch()
-    linear = [module for _, module in chain(model) if next(module.parameters(recurse=False), None) is not None]
+    linear = [
+        module for _, module in chain(model) if next(module.parameters(recurse=False), None) is not None
+    ]
     if [id(m) for m in linear] != [id(w.module) for w in weights] or not all(
         isinstance(m, torch.nn.Linear) for m in linear
     ):
-        raise ModelError("synflow needs a chain of Linear layers and activations (nested torch.nn.Sequential)")
+        raise ModelError(
+            "synflow needs a chain of Linear layers and activations (nested torch.nn.Sequential)"
+        )
     result = []
     for w in weights:
         value = w.tensor.detach().double().abs()
@@ -281,8 +305,9 @@ def _synflow_scores(magnitudes: list[np.ndarray]) -> list[torch.Tensor]:
 def _dense_round(magnitudes: list[np.ndarray]) -> list[np.ndarray]:
     """SynFlow scores of one round on dense matrices, each layer's scores scaled to sum to 1.
 
-    Σ_w |W| ∂R/∂|W| = R in every layer (Tanaka et al. 2020, theorem 1), so this scale is common to all layers; signals
-    are normalised layer by layer, and no depth overflows. A network that carries no signal scores 0 everywhere.
+    Σ_w |W| ∂R/∂|W| = R in every layer (Tanaka et al. 2020, theorem 1), so this scale is common to all layers;
+    signals are normalised layer by layer, and no depth overflows. A network that carries no signal scores 0
+    everywhere.
     """
     forward = [np.ones(magnitudes[0].shape[1])]
     for a in magnitudes[:-1]:
@@ -336,8 +361,8 @@ def synflow_rounds(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Iterative SynFlow: n − removed weights are left after `rounds` rounds of geometrically falling density.
 
-    Round k leaves n·d^(k/rounds) weights, d the final density (Tanaka et al. 2020, algorithm 1); what one round has
-    removed scores 0 from then on.
+    Round k leaves n·d^(k/rounds) weights, d the final density (Tanaka et al. 2020, algorithm 1); what one
+    round has removed scores 0 from then on.
 
     Args:
         magnitudes: |W^l| as (fan_out, fan_in) arrays.
@@ -381,21 +406,23 @@ def synflow_rounds(
 
 
 def synflow_critical_sparsity(magnitudes: list[np.ndarray]) -> tuple[float, int]:
-    """The smallest sparsity to which iterative SynFlow cannot prune without emptying a layer; and that layer.
+    """The sparsity from which iterative SynFlow leaves a layer empty; and that layer.
 
-    Each final sparsity has a schedule of its own, so this is found by bisection on the number of weights removed,
-    assuming that a network emptied at one sparsity is emptied at every higher one.
+    Each final sparsity has a schedule of its own, so this is a search over the number of weights left, from
+    few to many: doubling until no layer is empty, then bisection, which takes emptiness to be monotone in
+    between.
     """
-    n = sum(m.size for m in magnitudes)
-    safe, emptied = 0, n - len(magnitudes) + 1  # fewer weights than layers leave one empty
-    weakest = int(np.argmin([m.size for m in magnitudes]))
-    while emptied - safe > 1:
-        # Halve in log(weights left): collapse comes when few are left.
-        left = math.sqrt(float(n - safe) * (n - emptied + 1))
-        middle = min(max(n - round(left), safe + 1), emptied - 1)
-        kept, _ = synflow_rounds(magnitudes, middle)
+    n, fewest = sum(m.size for m in magnitudes), len(magnitudes)
+    emptied = fewest - 1  # fewer weights than layers leave one empty
+    weakest = int(synflow_rounds(magnitudes, n - emptied)[0].argmin())
+    safe = fewest
+    while safe < n and (kept := synflow_rounds(magnitudes, n - safe)[0]).min() == 0:
+        emptied, weakest, safe = safe, int(kept.argmin()), min(2 * safe, n)
+    while safe - emptied > 1:
+        middle = (safe + emptied) // 2
+        kept = synflow_rounds(magnitudes, n - middle)[0]
         if kept.min() == 0:
             emptied, weakest = middle, int(kept.argmin())
         else:
             safe = middle
-    return emptied / n, weakest
+    return 1 - emptied / n, weakest

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .errors import MissingDependencyError, ModelError
@@ -17,24 +17,7 @@ from .errors import MissingDependencyError, ModelError
 if TYPE_CHECKING:
     import torch
 
-
-class LayerLike(Protocol):
-    """What a weight layer's description must say for a torch layer to be built from it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fan_in(self) -> int: ...
-    @property
-    def fan_out(self) -> int: ...
-    @property
-    def sigma_w(self) -> float: ...
-    @property
-    def sigma_b(self) -> float: ...
-    @property
-    def law(self) -> str: ...
-    @property
-    def activation(self) -> Any: ...
+    from .architecture import Architecture, WeightLaw, WeightLayer
 
 
 @dataclass(frozen=True)
@@ -75,46 +58,58 @@ def require_torch() -> Any:
     return torch
 
 
-def build(layers: Sequence[LayerLike], *, seed: int = 0, dtype: Any = None, device: Any = None) -> Any:
-    """A fully connected torch network drawn from the initialisation law of `layers`.
+def build_model(
+    layers: Iterable[WeightLayer], *, seed: int = 0, dtype: Any = None, device: Any = None
+) -> Any:
+    """A fully connected torch network drawn from the initialisation laws of `layers`.
 
-    W^l_ij has standard deviation σ_w/√fan_in (``law`` "normal" or "uniform"), b^l_i ~ N(0, σ_b²); layers that share a
-    module's name prefix, e.g. "layers.0", "layers.1", become ``model.layers[0]``, …. No bias is made where σ_b = 0
-    for every layer would make it idle: biases are then zeros, so that training can still use them.
+    W^l_ij has standard deviation σ_w/√fan_in (law "normal" or "uniform"), b^l_i ~ N(0, σ_b²). Where σ_b = 0
+    biases are there, and zero, so that training can use them.
 
     Args:
-        layers: weight layers from input to output, each with the activation that follows it (None: none).
+        layers: an `Architecture`, or weight layers from input to output, named "layers.0", "layers.1", … (any
+            common prefix, or none).
         seed: of a generator of its own; torch's global random state is neither used nor moved.
         dtype, device: of the parameters (default float32 on the CPU).
 
     Returns:
         ``torch.nn.Sequential`` whose parameters are named "<layer name>.weight" and "<layer name>.bias".
+
+    Raises:
+        ModelError: names that cannot be those of one Sequential. ActivationError: no torch form of an
+            activation.
     """
     torch = require_torch()
     generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     stack: OrderedDict[str, Any] = OrderedDict()
+    prefixes = set()
     for index, layer in enumerate(layers):
         prefix, _, leaf = layer.name.rpartition(".")
-        if prefix != layers[0].name.rpartition(".")[0] or not leaf or "." in prefix:
+        prefixes.add(prefix)
+        if len(prefixes) > 1 or not leaf or "." in prefix or leaf in stack:
             raise ModelError(f"layer names must be like 'layers.0', 'layers.1', …, got {layer.name!r}")
         # skip_init: torch's own initialisation would draw every weight a second time for nothing.
         linear = torch.nn.utils.skip_init(torch.nn.Linear, layer.fan_in, layer.fan_out, dtype=dtype)
-        fill_(linear.weight, linear.bias, layer.fan_in, layer.sigma_w, layer.sigma_b, layer.law, generator)
+        fill_(linear.weight, linear.bias, layer.sigma_w, layer.sigma_b, layer.law, generator)
         stack[leaf] = linear
         if layer.activation is not None:
             stack[f"activation{index}"] = layer.activation.to_torch()
-    body = torch.nn.Sequential(stack)
-    prefix = layers[0].name.rpartition(".")[0]
-    model = torch.nn.Sequential(OrderedDict([(prefix, body)])) if prefix else body
-    return model.to(device) if device is not None else model
+    model = torch.nn.Sequential(stack)
+    (prefix,) = prefixes
+    if prefix:
+        model = torch.nn.Sequential(OrderedDict([(prefix, model)]))
+    return model if device is None else model.to(device)
 
 
-def fill_(
-    weight: Any, bias: Any, fan_in: int, sigma_w: float, sigma_b: float, law: str, generator: Any
-) -> None:
+def fan_in(weight: Any) -> int:
+    """Inputs of one output unit: features, or channels/groups × kernel size of a convolution."""
+    return math.prod(weight.shape[1:])
+
+
+def fill_(weight: Any, bias: Any, sigma_w: float, sigma_b: float, law: str, generator: Any = None) -> None:
     """Draw a weight tensor and its bias (or None) in place: std σ_w/√fan_in by `law`, and N(0, σ_b²)."""
     torch = require_torch()
-    scale = sigma_w / math.sqrt(fan_in)
+    scale = sigma_w / math.sqrt(fan_in(weight))
     with torch.no_grad():
         if checks.one_of("law", law, ("normal", "uniform")) == "normal":
             weight.normal_(0.0, scale, generator=generator)
@@ -144,7 +139,9 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
         own = dict(module.named_parameters(recurse=False))
         parameter = "weight" if "weight" in own else "weight_orig"
         if parameter not in own:
-            raise ModelError(f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)")
+            raise ModelError(
+                f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
+            )
         if id(own[parameter]) not in seen:
             seen.add(id(own[parameter]))
             found.append(PrunableWeight(name, module, parameter))
@@ -169,7 +166,111 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
             yield prefix, module
         else:
             raise ModelError(
-                f"module {prefix or 'model'!r} ({type(module).__name__}) is not a chain; nested torch.nn.Sequential is accepted"
+                f"model must be nested torch.nn.Sequential, "
+                f"got {type(module).__name__} at {prefix or 'the top'!r}"
             )
 
     return walk("", model)
+
+
+def activations_between(model: Any) -> list[tuple[str, Any, Any]]:
+    """The weighted modules of a chain in order: (name, module, the activation module that follows, or None).
+
+    Flatten, Identity, pooling, normalisation and dropout are no activations and are passed over.
+
+    Raises:
+        ModelError: the model is not a chain, or two activations follow one another.
+    """
+    torch = require_torch()
+    nn = torch.nn
+    passed = (
+        nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase,
+        nn.modules.pooling._AvgPoolNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
+    )  # fmt: skip
+    found: list[list[Any]] = []
+    for name, module in chain(model):
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            found.append([name, module, None])
+        elif isinstance(module, passed):
+            continue
+        elif not found:
+            raise ModelError(
+                f"module {name!r} ({type(module).__name__}) stands before the first weight layer"
+            )
+        elif found[-1][2] is not None:
+            raise ModelError(
+                f"module {name!r} ({type(module).__name__}) is a second activation after {found[-1][0]!r}"
+            )
+        else:
+            found[-1][2] = module
+    if not found:
+        raise ModelError("model has no Linear or convolution layer")
+    return [(name, module, follower) for name, module, follower in found]
+
+
+def read_architecture(model: Any, example_input: Any = None) -> Architecture:
+    """The architecture of a chain of Linear layers, read from the model itself.
+
+    Scales are those of the weights at hand: σ_w = √(fan_in · mean W²), σ_b = √(mean b²); the law is "uniform"
+    where no weight lies outside ±√3 standard deviations (up to sampling error) and the kurtosis says so too.
+    Masked weights count as 0, so that a pruned model shows its effective scale.
+
+    Args:
+        model: nested ``torch.nn.Sequential`` of Linear layers and elementwise activations.
+        example_input: a batch of inputs, to check that it fits; may be None.
+
+    Raises:
+        ModelError: anything else. ActivationError: an unknown activation module.
+    """
+    from .activations import activation
+    from .architecture import Architecture, WeightLayer
+
+    torch = require_torch()
+    layers = []
+    modules = activations_between(model)
+    for index, (name, module, follower) in enumerate(modules):
+        _check_readable(name, module)
+        last = index == len(modules) - 1
+        if last and follower is not None:
+            raise ModelError(
+                f"model must end with a Linear layer of logits, got {type(follower).__name__} after it"
+            )
+        weight = module.weight.detach().double()
+        bias = None if module.bias is None else module.bias.detach().double()
+        sigma_w = math.sqrt(float(weight.square().mean()) * module.in_features)
+        if not 0 < sigma_w < math.inf:
+            raise ModelError(
+                f"the weights of layer {name!r} must be finite and not all 0, got scale {sigma_w}"
+            )
+        layers.append(
+            WeightLayer(
+                name=name or "weight",
+                fan_in=module.in_features,
+                fan_out=module.out_features,
+                sigma_w=sigma_w,
+                sigma_b=0.0 if bias is None else math.sqrt(float(bias.square().mean())),
+                activation=None if last else activation("identity" if follower is None else follower),
+                law=_weight_law(weight),
+            )
+        )
+    if example_input is not None:
+        size = torch.as_tensor(example_input)[:1].numel()
+        if size != layers[0].fan_in:
+            raise ModelError(f"example_input has {size} features, the first layer takes {layers[0].fan_in}")
+    return Architecture(tuple(layers))
+
+
+def _check_readable(name: str, module: Any) -> None:
+    torch = require_torch()
+    if not isinstance(module, torch.nn.Linear):
+        raise ModelError(f"layer {name!r} must be Linear, got {type(module).__name__}")
+
+
+def _weight_law(weight: Any) -> WeightLaw:
+    """ "uniform" or "normal", told by the largest weight and the kurtosis (1.8 and 3)."""
+    n = weight.numel()
+    square = weight.square()
+    variance = float(square.mean())
+    kurtosis = float(square.square().mean()) / variance**2
+    bounded = float(weight.abs().max()) <= math.sqrt(3 * variance) * (1 + 3 / math.sqrt(n))
+    return "uniform" if bounded and kurtosis < 2.4 else "normal"

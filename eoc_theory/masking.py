@@ -1,0 +1,56 @@
+"""Putting masks on a torch model the way ``torch.nn.utils.prune`` does, so that its tools keep working."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from .errors import ArgumentError
+from .torch_models import prunable_weights, require_torch
+
+Model = TypeVar("Model")
+
+
+def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
+    """Remove weights in place: each named layer's `weight` becomes `weight_orig` times `weight_mask`.
+
+    The masks are put there by :func:`torch.nn.utils.prune.custom_from_mask`: state dicts hold them, deep
+    copies keep them, training leaves what is removed at 0, ``torch.nn.utils.prune.remove`` makes them
+    permanent, and a second call removes more. (After a forward pass that records gradients torch refuses to
+    deep-copy a masked module; a forward pass under ``torch.no_grad()``, or a state dict, gets round that.)
+
+    Args:
+        model: a torch module.
+        masks: by layer name, as in ``PruningMeasurement.masks``: arrays or tensors of the weight's shape,
+            true (or 1) where a weight stays. Layers that are not named are left alone.
+
+    Returns:
+        the same model.
+
+    Raises:
+        ArgumentError: a name that is no layer's, another shape, or values other than 0 and 1. The model is
+            then left as it was.
+    """
+    torch = require_torch()
+    from torch.nn.utils import prune
+
+    layers = {w.name or "weight": w for w in prunable_weights(model)}
+    ready = []
+    for name, mask in masks.items():
+        if name not in layers:
+            some = ", ".join(list(layers)[:3])
+            raise ArgumentError(f"masks must name layers of the model ({some}, …), got {name!r}")
+        weight = layers[name].tensor
+        tensor = torch.as_tensor(mask)
+        if tensor.shape != weight.shape:
+            raise ArgumentError(
+                f"masks[{name!r}] must have shape {tuple(weight.shape)}, got {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
+            raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
+        ready.append((layers[name].module, tensor.to(device=weight.device, dtype=weight.dtype)))
+    for module, tensor in ready:
+        prune.custom_from_mask(module, "weight", tensor)
+        # The product is made anew by every forward pass; without its graph the model can be deep-copied.
+        module.weight = module.weight.detach()
+    return model

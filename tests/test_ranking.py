@@ -1,0 +1,69 @@
+"""The global threshold against a plain sort, with ties; the exact critical sparsity against trying every
+sparsity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from eoc_theory import ranking  # noqa: E402
+
+
+def layers_of(values, cuts):
+    parts = np.split(np.asarray(values, dtype=np.float64), sorted(cuts))
+    return [torch.from_numpy(p.copy()) for p in parts if len(p)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(
+        st.sampled_from([0.0, 0.5, 1.0, 2.0, -1.0, float("-inf")]) | st.floats(-5, 5), min_size=3, max_size=60
+    ),
+    cut=st.integers(1, 2),
+    share=st.floats(0, 1),
+)
+def test_exactly_k_lowest_are_removed(values, cut, share):
+    scores = layers_of(values, [cut, cut + 1])
+    n = len(values)
+    k = round(share * n)
+    (threshold,) = ranking.thresholds(scores, [k])
+    kept = ranking.masks(scores, threshold)
+    counts = ranking.kept_counts(scores, threshold)
+    assert [int(m.sum()) for m in kept] == counts.tolist()
+    assert counts.sum() == n - k
+    everything, mask = np.concatenate([s.numpy() for s in scores]), np.concatenate(kept)
+    if 0 < k < n:
+        assert everything[mask].min() >= everything[~mask].max()
+
+
+def test_ties_are_shared_evenly_between_layers():
+    scores = [torch.zeros(1000), torch.cat([torch.zeros(500), torch.ones(500)])]
+    (threshold,) = ranking.thresholds(scores, [900])
+    counts = ranking.kept_counts(scores, threshold)
+    # 1500 ties, 600 of them survive: 40 % of each layer's own.
+    assert counts.tolist() == [400, 700]
+
+
+def test_bracketing_agrees_with_partition(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    scores = [torch.randn(300, 400, generator=generator).abs() * s for s in (1.0, 1e-3, 30.0)]
+    scores[1][:100] = 0.0
+    removed = [0, 1, 1000, 39_999, 40_001, 200_000, 359_999, 360_000]
+    expected = ranking.thresholds(scores, removed)
+    monkeypatch.setattr(ranking, "_PARTITION_LIMIT", 0)
+    monkeypatch.setattr(ranking, "_SAMPLE", 2000)
+    assert ranking.thresholds(scores, removed) == expected
+
+
+def test_critical_sparsity_is_the_first_that_empties_a_layer():
+    generator = torch.Generator().manual_seed(1)
+    scores = [torch.rand(n, generator=generator) * s for n, s in ((40, 1.0), (60, 0.7), (30, 0.9))]
+    critical, weakest = ranking.critical_sparsity(scores)
+    counts = [ranking.kept_counts(scores, t) for t in ranking.thresholds(scores, range(131))]
+    first = next(k for k, c in enumerate(counts) if c.min() == 0)
+    assert critical == first / 130
+    assert weakest == int(counts[first].argmin())
