@@ -298,7 +298,7 @@ def _step(left: float = 0.0, right: float = 1.0) -> Fields:
         growth=BOUNDED,
         parity="odd" if left == -right else None,
         closed_form=("step", left, right),
-        text=f"where(x > 0, {right!r}, {left!r}) + 0*x",
+        text=f"{left!r} + {right - left!r}*heaviside(x)",
     )
 
 

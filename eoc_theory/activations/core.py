@@ -83,7 +83,7 @@ class Activation:
             raise ActivationError(f"{self.name}: {len(self.kinks)} kinks need {len(self.kinks) + 1} pieces")
 
     def __repr__(self) -> str:
-        return f"Activation({self.name})"
+        return f"Activation({self.name if len(self.name) <= 60 else self.name[:57] + '...'})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The pieces are closures; what made the activation travels instead, and is looked up on the other side.
@@ -118,6 +118,8 @@ class Activation:
             exact = abs(right - left) > 64 * np.finfo(float).eps * max(abs(left), abs(right))
             significant = abs(right - left) > 8 * self.errors[order] * max(abs(left), abs(right), 1.0)
             jumps[i] = right - left if exact and significant else 0.0
+            if not np.isfinite(left) or not np.isfinite(right):
+                jumps[i] = np.inf  # possible in the third derivative alone, e.g. of |x|^2.5
         return jumps
 
     def derivative_error(self, order: int = 1) -> float:

@@ -30,6 +30,10 @@ def activation(spec: Any) -> Activation:
         return spec
     if isinstance(spec, str):
         return _from_text(spec)
+    if type(spec).__module__.partition(".")[0] == "sympy":
+        from .symbolic import from_sympy_expression
+
+        return from_sympy_expression(spec)
     raise ActivationError(f"activation must be a name or an expression in x, got {type(spec).__name__}")
 
 
@@ -40,7 +44,14 @@ def _from_text(text: str) -> Activation:
         parameters = _parameters(entry, match.group(2))
         if parameters is not None:
             return catalogue.build(entry, *parameters)
-    raise ActivationError(f"unknown activation {text!r}")
+    name = text.strip()
+    if name.isidentifier() and name.isascii() and 2 < len(name) <= 40:
+        near = catalogue.close_names(name)
+        known = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(catalogue.activation_names())}"
+        raise ActivationError(f"unknown activation {name!r} ({known}); an expression in x is accepted too")
+    from .symbolic import from_text
+
+    return from_text(" ".join(text.split()))
 
 
 def _parameters(entry: catalogue.Entry, text: str | None) -> tuple[list[Any], dict[str, Any]] | None:
