@@ -25,7 +25,7 @@ class PrunableWeight:
     """One weight tensor that pruning ranks: its layer's name, the module, and the parameter's own name."""
 
     name: str
-    module: torch.nn.Module
+    module: Any
     parameter: str  # "weight", or "weight_orig" where torch.nn.utils.prune holds it already
 
     @property
