@@ -147,13 +147,16 @@ def panel_edges(
     longest = gauss_panel * math.sqrt(q)
     if frequency > 0.0:
         longest = min(longest, RADIANS / frequency)
+    # Beyond a first kink far out the Gaussian falls off within q/kink: there lives what a dead zone leaves of f.
+    first = min((abs(k) for k in kinks), default=0.0)
+    outer = longest if first * first < 9.0 * q else min(longest, RADIANS * q / first)
     edges = [low]
     x = low
     ends = [k for k in kinks if low < k < high]
     ends.append(high)
     for end in ends:
         while True:
-            step = longest
+            step = longest if -first <= x < first else outer
             if step > length:
                 # Away from a centre panels grow with the distance; towards it they halve it.
                 i = bisect_right(centres, x)
@@ -194,6 +197,12 @@ class PanelRule:
         if len(pieces) == 1:
             return pieces[0](self.x)
         values = np.empty_like(self.x)
+        if len(self.starts) == 1:
+            ends = np.searchsorted(self.piece, np.arange(len(pieces) + 1))
+            for i, piece in enumerate(pieces):
+                if ends[i] < ends[i + 1]:
+                    values[ends[i] : ends[i + 1]] = piece(self.x[ends[i] : ends[i + 1]])
+            return values
         for i in range(len(pieces)):
             rows = self.piece == i
             if rows.any():

@@ -84,6 +84,8 @@ class MomentTable:
         self._coefficients = {name: np.full((DEGREE + 1, cells), np.nan) for name in NAMES}
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
+        # Error of a decade's values, and whether it is relative.
+        self._accuracy: dict[str, dict[int, tuple[float, bool]]] = {name: {} for name in NAMES}
         # The computed points themselves: (q, value, error) of each decade.
         self._samples: dict[str, dict[int, tuple[Array, Array, Array]]] = {name: {} for name in NAMES}
         self._complete: dict[str, bool] = {name: False for name in NAMES}
@@ -143,9 +145,9 @@ class MomentTable:
         logarithmic = self._logarithmic[name]
         if logarithmic.any():
             chosen = logarithmic[cell]
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 value = np.where(chosen, np.exp(np.where(chosen, value, 0.0)), value)
-            slope = np.where(chosen, slope * value, slope)
+                slope = np.where(chosen, slope * value, slope)
         if beyond:
             with np.errstate(all="ignore"):
                 power = np.where(value != 0.0, slope / value, 0.0)
@@ -176,6 +178,12 @@ class MomentTable:
             value = math.exp(value)
             slope *= value
         return value, slope
+
+    def error(self, q: float, name: str, value: float) -> float:
+        """Estimated absolute error of the named moment's value at one q, without the rounding of log q."""
+        decade = min(max(int((math.log(q) - LOG_LOW) / (CELLS * CELL_WIDTH)), 0), DECADES - 1)
+        error, relative = self._accuracy[name].get(decade, (1e-13, True))
+        return error * abs(value) if relative else error
 
     def _fill(self, name: str, cells: np.ndarray) -> None:
         if self._complete[name]:
@@ -234,15 +242,21 @@ class MomentTable:
                 continue
             if not np.all(np.isfinite(values)):
                 return False
-            logarithmic = bool(np.all(values > 10.0 * errors) and values.max() > 1e2 * values.min())
             floor = max(1e-14 * np.max(np.abs(values)), np.max(errors))
+            # The representation with the smaller relative error at the decade's smallest value.
+            logarithmic = bool(np.all(values > 10.0 * errors))
+            logarithmic = logarithmic and bool(np.max(errors / values) < 1e-14 * values.max() / values.min())
+            logarithmic = logarithmic and bool(values.max() > 1e2 * values.min())
             if logarithmic:
                 floor = max(1e-14, float(np.max(errors / values)))
                 values = np.log(values)
                 floor = max(floor, 1e-15 * np.max(np.abs(values)))
             coefficients = _to_coefficients(n) @ values
-            if np.max(np.abs(coefficients[-3:])) > floor:
+            tail = float(np.max(np.abs(coefficients[-3:])))
+            if tail > floor:
                 return False
+            noise = float(np.max(np.exp(-values) * errors)) if logarithmic else float(np.max(errors))
+            self._accuracy[name][decade] = (tail + noise, logarithmic)
             ready.append((name, _resample(n) @ values, logarithmic))
         for name, values, logarithmic in ready:
             self._store(decade, name, values, np.full(CELLS, logarithmic))
@@ -253,6 +267,7 @@ class MomentTable:
         points = _cell_points()
         found = self._sample([decade], points.reshape(-1), names)
         for name in names:
+            self._accuracy[name][decade] = (1e-12, True)
             q = _decade_variances(decade, points.reshape(-1))
             self._samples[name][decade] = (q, found[name][0][0], found[name][1][0])
             values = found[name][0].reshape(points.shape)

@@ -1,0 +1,477 @@
+"""The edge of chaos of any activation: χ = 1 at a stable fixed point of the variance map.
+
+For every variance q > 0 the pair σ_w² = 1/E[φ'²], σ_b² = q − E[φ²]/E[φ'²] (expectations at √q Z) has χ = 1
+and the fixed point q (Hayou, Doucet & Rousseau 2019, "On the impact of the activation function on deep
+neural networks training", section 3). The edge of chaos is this curve where σ_b² ≥ 0 and q is stable; no
+nested iteration is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from .activations import Activation, activation
+from .errors import ArgumentError, ConvergenceError, NoCriticalPointError
+from .gaussian import MomentTable, moment_table
+from .gaussian.expectations import evaluate, jumps_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+# Variances are normalised data's: where several critical points answer a question, the one nearest to it is
+# chosen.
+DATA_VARIANCE = 1.0
+# The slope V' may exceed 1 by rounding only (homogeneous activations and softshrink have V' = 1 exactly).
+SLOPE_TOLERANCE = 1e-11
+# Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
+TABLE_ERROR = 2e-13
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How correlations approach 1 with depth l on the edge of chaos: 1 − c^l ~ constant / l^exponent.
+
+    Attributes:
+        kind: "smooth" (φ' has no jumps: exponent 1, constant 2E[φ'²]/(q E[φ''²])), "kinked" (φ' jumps by Δ_k
+            at x_k: exponent 2, constant 4/κ², κ = (√2/3π) σ_w² Σ Δ_k² exp(−x_k²/2q); ReLU: 9π²/2), or
+            "linear" (φ is linear and correlations stay: exponent 0, constant nan).
+        exponent: 0, 1 or 2.
+        constant: the law's constant; inf where the limit q → 0 makes φ linear.
+
+    Source: Hayou, Doucet & Rousseau 2019, propositions 3 and 4; the kinked law for kinks off 0 from the
+    expansion 1 − C(1−ε) = ε − κ ε^{3/2} + O(ε²).
+    """
+
+    kind: Literal["smooth", "kinked", "linear"]
+    exponent: int
+    constant: float
+
+    def __call__(self, depth: ArrayLike) -> Array:
+        """The law's 1 − c at the given depths."""
+        return self.constant / np.asarray(depth, dtype=np.float64) ** self.exponent
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """A point (σ_w, σ_b) with χ = 1 and its variance q.
+
+    Attributes:
+        activation: the activation function.
+        sigma_w: standard deviation of the weights times √fan_in.
+        sigma_b: standard deviation of the biases.
+        q: fixed point of the variance map. For homogeneous activations every q is one; then the data's, 1.
+        chi: σ_w² E[φ'(√q Z)²], 1 up to `error`.
+        variance_slope: V'(q); the fixed point is stable where it lies in (−1, 1).
+        error: estimated absolute error of sigma_w (of sigma_b where sigma_w was given).
+        others: further solutions of the same question, stable or not, in the order of their q.
+    """
+
+    activation: Activation
+    sigma_w: float
+    sigma_b: float
+    q: float
+    chi: float
+    variance_slope: float
+    error: float
+    others: tuple[CriticalPoint, ...] = field(default=(), repr=False)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the variance map's iteration stays at q (V' = 1, as homogeneous ones have, counts)."""
+        return -1.0 < self.variance_slope <= 1.0 + SLOPE_TOLERANCE
+
+    @property
+    def note(self) -> str:
+        """What a user must know before using the point, in one line; empty when there is nothing."""
+        if self.is_stable:
+            return ""
+        return (
+            f"{self.activation.name} has no stable critical point there: at q = {self.q:.6g} the variance map "
+            f"has slope {self.variance_slope:.6g}, so variances drift away from q by that factor per layer"
+        )
+
+    @property
+    def convergence(self) -> Convergence:
+        """The law by which correlations approach 1 with depth."""
+        return convergence_law(self.activation, self.q, self.sigma_w)
+
+
+def convergence_law(act: Activation, q: float, sigma_w: float) -> Convergence:
+    """The rate law of 1 − c at a critical point with variance q and that σ_w."""
+    jumps = act.jumps(1)
+    if np.any(jumps):
+        kinks = np.array(act.kinks)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # At q = 0 only a kink at 0 is seen.
+            weight = np.where(kinks == 0.0, 1.0, np.exp(-0.5 * kinks**2 / q) if q > 0.0 else 0.0)
+        kappa = math.sqrt(2.0) / (3.0 * math.pi) * sigma_w**2 * float(np.sum(jumps**2 * weight))
+        if kappa > 0.0:
+            return Convergence("kinked", 2, 4.0 / kappa**2)
+        # The kinks are so far out that floats do not see them.
+        return Convergence("smooth", 1, math.inf)
+    found = evaluate(act, np.array([q]), ("dphi2", "ddphi2"))
+    curvature = float(found["ddphi2"][0][0])
+    if act.is_homogeneous or (curvature == 0.0 and q > 0.0):
+        return Convergence("linear", 0, math.nan)
+    scale = q * curvature
+    return Convergence("smooth", 1, 2.0 * float(found["dphi2"][0][0]) / scale if scale > 0.0 else math.inf)
+
+
+def edge_of_chaos(
+    activation: Any,
+    *,
+    sigma_b: float | None = None,
+    sigma_w: float | None = None,
+    q: float | None = None,
+) -> CriticalPoint:
+    """The edge-of-chaos initialisation of an activation for a given σ_b, σ_w or variance q.
+
+    Args:
+        activation: anything :func:`eoc_theory.activation` accepts.
+        sigma_b: standard deviation of the biases, ≥ 0. (This, `sigma_w` or `q`; without any: 0.)
+        sigma_w: standard deviation of the weights times √fan_in, > 0.
+        q: variance of the pre-activations, > 0.
+
+    Returns:
+        The stable critical point, if there are several the one whose q is nearest to 1 (normalised data) in
+        log q; the rest are its `others`. Where χ = 1 is only met at unstable fixed points (GELU and SiLU with
+        small σ_b: V' = 1.1) the nearest of those, whose `is_stable` is False and whose `note` says so.
+        Positively homogeneous activations have the single point σ_b = 0, for every q. For σ_b = 0 the limit
+        q → 0 counts as a solution where φ(0) = 0 (tanh: σ_w = 1/|φ'(0)|).
+
+    Raises:
+        NoCriticalPointError: χ = 1 is not met at any fixed point; the message says why and what can be had.
+        ArgumentError: an argument is out of range, or more than one of the three is given.
+        DivergentExpectationError: E[φ²] does not exist at the given q.
+    """
+    act = _resolve(activation)
+    arguments = {"sigma_b": sigma_b, "sigma_w": sigma_w, "q": q}
+    given = [name for name, value in arguments.items() if value is not None]
+    if len(given) > 1:
+        raise ArgumentError(f"give one of sigma_b, sigma_w and q, got {' and '.join(given)}")
+    _require_slope(act)
+    if sigma_w is not None:
+        sigma_w = checks.positive("sigma_w", sigma_w)
+        return _choose(act, _with_sigma_w(act, sigma_w), f"sigma_w = {sigma_w:g}", "sigma_w")
+    if q is not None:
+        q = checks.positive("q", q)
+        return _choose(act, _with_variance(act, q), f"q = {q:g}", "q")
+    sigma_b = checks.non_negative("sigma_b", 0.0 if sigma_b is None else sigma_b)
+    return _choose(act, _with_sigma_b(act, sigma_b), f"sigma_b = {sigma_b:g}", "sigma_b")
+
+
+def _resolve(spec: Any) -> Activation:
+    return spec if isinstance(spec, Activation) else activation(spec)
+
+
+def _require_slope(act: Activation) -> None:
+    if jumps_of(act).value:
+        raise NoCriticalPointError(
+            f"{act.name} jumps, so E[φ'²] and χ are infinite for every sigma_w > 0; there is no edge of chaos"
+        )
+
+
+def _choose(act: Activation, points: list[CriticalPoint], asked: str, name: str) -> CriticalPoint:
+    """The stable point nearest to the data's variance, with the others attached; unstable if need be."""
+    if not points:
+        raise NoCriticalPointError(_why_none(act, asked, name))
+    if len(points) == 1:
+        return points[0]
+    best = min(points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE))))
+    return replace(best, others=tuple(p for p in points if p is not best))
+
+
+def _why_none(act: Activation, asked: str, name: str) -> str:
+    head = f"{act.name} has no critical point with {asked}"
+    if act.slopes is not None:
+        if not any(act.slopes):
+            return f"{act.name} is 0 everywhere and has no critical point"
+        only = _homogeneous_sigma_w(act)
+        return f"{head}: being homogeneous it has only sigma_b = 0, sigma_w = {only:.10g}"
+    scan = _scan(act)
+    good = scan.bias > 0.0
+    if not good.any():
+        return f"{head}: σ_b² = q − E[φ²]/E[φ'²] would be negative for every variance q"
+    bias, dphi2, q = scan.bias[good], scan.dphi2[good], scan.q[good]
+    if name == "q":
+        low, high = q.min(), q.max()
+    elif name == "sigma_b":
+        low, high = math.sqrt(bias.min()), math.sqrt(bias.max())
+    else:
+        low, high = 1.0 / math.sqrt(dphi2.max()), 1.0 / math.sqrt(dphi2.min())
+    return f"{head}: there are some for {name} between {low:.4g} and {high:.4g} only"
+
+
+# --- one given quantity -------------------------------------------------------------------------------------
+
+
+def _homogeneous_sigma_w(act: Activation) -> float:
+    assert act.slopes is not None
+    left, right = act.slopes
+    return math.sqrt(2.0 / (left * left + right * right))
+
+
+def _homogeneous(act: Activation, q: float = DATA_VARIANCE) -> CriticalPoint:
+    """χ = V' = 1 for every q: V(q) = σ_w² (a² + b²)/2 · q."""
+    sigma_w = _homogeneous_sigma_w(act)
+    return CriticalPoint(act, sigma_w, 0.0, q, 1.0, 1.0, 2e-16 * sigma_w)
+
+
+def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
+    if act.slopes is not None:
+        return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
+    scan = _scan(act)
+    points = [] if sigma_b > 0.0 else _at_zero_variance(act)
+    for low, high in _crossings(scan.bias - sigma_b * sigma_b):
+        point = _solve_sigma_b(scan, sigma_b, low, high)
+        if point is not None:
+            points.append(point)
+    return points
+
+
+def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
+    if act.slopes is not None:
+        return [_homogeneous(act)] if abs(sigma_w / _homogeneous_sigma_w(act) - 1.0) < 1e-8 else []
+    scan, points = _scan(act), []
+    target = 1.0 / (sigma_w * sigma_w)
+    at_zero = _at_zero_variance(act)
+    if at_zero and abs(at_zero[0].sigma_w / sigma_w - 1.0) < 1e-15:
+        points += at_zero
+    difference = scan.dphi2 - target
+    difference[np.abs(difference) < 1e-14 * target] = 0.0
+    for low, high in _crossings(difference):
+        log_q = _root(
+            lambda u: _slope_equation(scan.table, u, target),
+            math.log(scan.q[low]),
+            math.log(scan.q[high]),
+            bool(difference[low] < 0.0),
+        )
+        point = _at_variance(scan.table, math.exp(log_q), fixed="sigma_w")
+        if point is not None:
+            points.append(point)
+    return points
+
+
+def _with_variance(act: Activation, q: float) -> list[CriticalPoint]:
+    if act.slopes is not None:
+        return [_homogeneous(act, q)] if any(act.slopes) else []
+    point = _at_variance(moment_table(act), q, fixed="q")
+    return [] if point is None else [point]
+
+
+def _at_zero_variance(act: Activation) -> list[CriticalPoint]:
+    """σ_b = 0 and q → 0: φ is its own tangent there. Empty where φ(0) ≠ 0 or φ'(0) = 0."""
+    slope2 = _slope_at_zero(act)
+    if slope2 is None:
+        return []
+    sigma_w = 1.0 / math.sqrt(slope2)
+    return [CriticalPoint(act, sigma_w, 0.0, 0.0, 1.0, _slope_towards_zero(act, slope2), 4e-16 * sigma_w)]
+
+
+@lru_cache(maxsize=512)
+def _slope_at_zero(act: Activation) -> float | None:
+    """lim E[φ'(√q Z)²] for q → 0, or None where φ(0) ≠ 0 or the limit is 0."""
+    zero = np.zeros(1)
+    if abs(float(act(zero)[0])) > 4e-16:
+        return None
+    left, right = (float(act.pieces[_piece_at_zero(act, side)][1](zero)[0]) for side in (-1, 1))
+    slope2 = 0.5 * (left * left + right * right)
+    return slope2 if slope2 > 0.0 else None
+
+
+def _piece_at_zero(act: Activation, side: int) -> int:
+    """Index of the smooth piece just left (−1) or right (1) of 0."""
+    return int(np.searchsorted(np.array(act.kinks), 0.0, side="left" if side < 0 else "right"))
+
+
+@lru_cache(maxsize=512)
+def _slope_towards_zero(act: Activation, slope2: float) -> float:
+    """V'(0+) of the critical map at q → 0 is 1; whether variances shrink to 0 under it is in the next order.
+
+    Returns 1 where they do (or where V(q) = q to rounding), and the smallest slope above 1 that says no
+    otherwise.
+    """
+    q = np.array([1e-8, 1e-6, 1e-4, 1e-2, 1.0])
+    phi2 = evaluate(act, q, ("phi2",))["phi2"][0]
+    growth = phi2 / (slope2 * q) - 1.0
+    seen = growth[np.abs(growth) > 1e-12]
+    return 1.0 if len(seen) == 0 or seen[0] < 0.0 else 1.0 + 10 * SLOPE_TOLERANCE
+
+
+# --- the curve and its roots --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The parametric curve at the computed points of the moment table, increasing q; noise set to 0."""
+
+    table: MomentTable
+    q: Array
+    dphi2: Array
+    bias: Array
+
+
+@lru_cache(maxsize=128)
+def _scan(act: Activation) -> _Scan:
+    table = moment_table(act)
+    q, excess, error = table.samples("excess")
+    dphi2 = table.samples("dphi2")[1]
+    with np.errstate(all="ignore"):
+        bias = np.where(np.abs(excess) <= 3.0 * error, 0.0, excess) / dphi2
+        usable = np.isfinite(bias) & (dphi2 > 0.0) & np.isfinite(error)
+    return _Scan(table, q[usable], dphi2[usable], bias[usable])
+
+
+def _crossings(difference: Array) -> Iterator[tuple[int, int]]:
+    """Neighbouring points (zeros skipped) between which the sign changes."""
+    seen = np.flatnonzero(difference)
+    positive = difference[seen] > 0.0
+    for i in np.flatnonzero(positive[1:] != positive[:-1]):
+        yield int(seen[i]), int(seen[i + 1])
+
+
+def _root(f: Callable[[float], tuple[float, float]], low: float, high: float, rising: bool) -> float:
+    """The root of f (value, derivative) between low and high: Newton's method kept inside the bracket."""
+    u = 0.5 * (low + high)
+    for _ in range(60):
+        value, slope = f(u)
+        if value == 0.0:
+            return u
+        if (value > 0.0) == rising:
+            high = u
+        else:
+            low = u
+        step = -value / slope if slope != 0.0 else math.inf
+        new = u + step
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        # Twice the digits in the next step: from 10⁻⁸ there is nothing left to gain.
+        if abs(new - u) <= 1e-8 * max(1.0, abs(u)) and new == u + step:
+            return new
+        if abs(new - u) < 1e-15 * max(1.0, abs(u)):
+            return new
+        u = new
+    raise ConvergenceError(f"no root found between q = {math.exp(low):g} and {math.exp(high):g}")
+
+
+def _bias_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
+    """σ_b²(q) − target and its derivative by log q."""
+    q = math.exp(log_q)
+    excess, d_excess = table.at(q, "excess")
+    dphi2, d_dphi2 = table.at(q, "dphi2")
+    bias = excess / dphi2
+    return bias - target, (d_excess - bias * d_dphi2) / dphi2
+
+
+def _slope_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
+    """E[φ'²] − target and its derivative by log q."""
+    value, derivative = table.at(math.exp(log_q), "dphi2")
+    return value - target, derivative
+
+
+def _solve_sigma_b(scan: _Scan, sigma_b: float, low: int, high: int) -> CriticalPoint | None:
+    target = sigma_b * sigma_b
+    rising = bool(scan.bias[low] < target)
+    log_q = _root(
+        lambda u: _bias_equation(scan.table, u, target), math.log(scan.q[low]), math.log(scan.q[high]), rising
+    )
+    return _at_variance(scan.table, math.exp(log_q), fixed="sigma_b", sigma_b=sigma_b)
+
+
+def _at_variance(
+    table: MomentTable, q: float, *, fixed: str, sigma_b: float | None = None
+) -> CriticalPoint | None:
+    """The point of the curve at q, or None where σ_b² < 0.
+
+    `fixed` names what does not move when q is a little off, `sigma_b` its value when it is that.
+    """
+    excess, d_excess = table.at(q, "excess")
+    dphi2, d_dphi2 = table.at(q, "dphi2")
+    slope, _ = table.at(q, "slope")
+    if not (dphi2 > 0.0 and math.isfinite(dphi2) and math.isfinite(excess)):
+        return None
+    bias = excess / dphi2
+    bias_error = TABLE_ERROR * abs(bias) + table.error(q, "excess", excess) / dphi2
+    if sigma_b is None:
+        if bias < 0.0:
+            if bias < -bias_error:
+                return None
+            bias = 0.0
+        sigma_b = math.sqrt(bias)
+    sigma_w = 1.0 / math.sqrt(dphi2)
+    error = 0.5 * sigma_w * TABLE_ERROR
+    d_bias = (d_excess - bias * d_dphi2) / dphi2
+    if fixed == "sigma_b":
+        error += 0.5 * sigma_w * abs(d_dphi2 / dphi2) * (bias_error / abs(d_bias) if d_bias else math.inf)
+    elif fixed == "sigma_w":
+        moved = TABLE_ERROR * dphi2 / abs(d_dphi2) if d_dphi2 else math.inf
+        error = 0.5 * (bias_error + abs(d_bias) * moved) / max(sigma_b, 1e-300)
+    return CriticalPoint(table.activation, sigma_w, sigma_b, q, 1.0, slope / dphi2, error)
+
+
+# --- the whole curve ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CriticalCurve:
+    """The edge of chaos as a curve.
+
+    Attributes:
+        activation: the activation function.
+        sigma_b: the values asked for.
+        sigma_w: critical σ_w for each; nan where there is no critical point.
+        q: fixed points of the variance map; nan likewise.
+        stable: whether the variance map stays there; False where there is no critical point.
+    """
+
+    activation: Activation
+    sigma_w: Array
+    sigma_b: Array
+    q: Array
+    stable: NDArray[np.bool_]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the curve σ_w(σ_b)."""
+        from . import plotting
+
+        return plotting.plot_critical_curve(self, ax=ax)
+
+
+def critical_curve(activation: Any, *, sigma_b: ArrayLike) -> CriticalCurve:
+    """The edge of chaos for an array of σ_b ≥ 0; for each the solution that :func:`edge_of_chaos` chooses.
+
+    Raises:
+        NoCriticalPointError: there is no critical point for any of the σ_b.
+        ArgumentError: a σ_b is negative or not finite.
+    """
+    act = _resolve(activation)
+    values = np.asarray(sigma_b, dtype=np.float64)
+    wrong = values[~(np.isfinite(values) & (values >= 0.0))]
+    if len(wrong):
+        raise ArgumentError(f"sigma_b must be finite and >= 0, got {wrong.flat[0]:g}")
+    _require_slope(act)
+    flat = values.reshape(-1)
+    sigma_w, q = np.full_like(flat, np.nan), np.full_like(flat, np.nan)
+    stable = np.zeros(len(flat), dtype=bool)
+    reason: NoCriticalPointError | None = None
+    for i, value in enumerate(flat):
+        try:
+            point = edge_of_chaos(act, sigma_b=float(value))
+        except NoCriticalPointError as error:
+            reason = error
+            continue
+        sigma_w[i], q[i], stable[i] = point.sigma_w, point.q, point.is_stable
+    if reason is not None and not np.any(np.isfinite(q)):
+        raise reason
+    shape = values.shape
+    return CriticalCurve(act, sigma_w.reshape(shape), values, q.reshape(shape), stable.reshape(shape))
