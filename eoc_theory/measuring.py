@@ -105,7 +105,6 @@ def measure_pruning(
         ArgumentError, DataError, ModelError: unusable sparsity, criterion, data or model.
         MissingDependencyError: torch is not installed.
     """
-    torch = require_torch()
     sparsities = check_sparsities(sparsity)
     checks.one_of("criterion", criterion, scoring.CRITERIA)
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
@@ -129,13 +128,11 @@ def measure_pruning(
         tensors = _data(data, found, seed) if criterion in scoring.GRADIENT_CRITERIA else None
         scores = scoring.layer_scores(model, criterion, tensors, device=where, dtype=dtype, seed=seed)
         limits = ranking.thresholds(scores, removed)
-        counts = [ranking.kept_counts(scores, limit) for limit in limits]
+        counts = [limit.kept for limit in limits]
         chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
         critical, weakest = ranking.critical_sparsity(scores)
-        norms = np.array([float(torch.linalg.vector_norm(s, dtype=torch.float64)) for s in scores])
-        with np.errstate(divide="ignore"):
-            log_moments = 2 * np.log(norms) - np.log(weights)
-        zeros = np.array([int((s == 0).sum()) for s in scores]) / weights
+        log_moments = np.array([_log_mean_square(s) for s in scores])
+        zeros = 1 - np.array([np.count_nonzero(s) for s in scores]) / weights
 
     names = tuple(w.name or "weight" for w in found)
     kept = np.array(counts) / weights
@@ -168,6 +165,17 @@ def check_sparsities(sparsity: Any) -> np.ndarray:
             f"sparsity must be a number or a one-dimensional sequence, got shape {np.shape(sparsity)}"
         )
     return np.array([checks.fraction("sparsity", s) for s in sparsity])
+
+
+def _log_mean_square(scores: np.ndarray) -> float:
+    """log(mean score²), also where the squares leave the range of the scores' own precision."""
+    flat = scores.reshape(-1)
+    top = float(max(flat.max(), -flat.min()))
+    if not 0 < top < np.inf:
+        return -np.inf if top == 0 else np.nan
+    # A power of two loses no digit. Scores far below the top may vanish when squared; they do not count.
+    scaled = flat * flat.dtype.type(2.0 ** -np.frexp(top)[1])
+    return float(np.log(scaled @ scaled) - np.log(flat.size) + 2 * np.frexp(top)[1] * np.log(2))
 
 
 def _mask_at(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -65,8 +65,8 @@ def layer_scores(
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
-) -> list[torch.Tensor]:
-    """The scores of all prunable weights, one tensor per layer, of the weights' shapes.
+) -> list[np.ndarray]:
+    """The scores of all prunable weights, one array per layer, of the weights' shapes.
 
     Args:
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
@@ -76,38 +76,40 @@ def layer_scores(
             float32 would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
     """
-    torch = require_torch()
     weights = prunable_weights(model)
     if criterion in GRADIENT_CRITERIA:
         if data is None:
             raise DataError(f"data must be (inputs, targets) for criterion {criterion!r}, got None")
-        scores = _gradient_scores(model, weights, criterion, data, device, dtype, seed)
+        tensors = _gradient_scores(model, weights, criterion, data, device, dtype, seed)
+        scores = [t.cpu().numpy() for t in tensors]
     elif criterion == "magnitude":
-        scores = [w.tensor.detach().to(device).abs() for w in weights]
+        scores = [np.abs(_at_least_float32(w.tensor).cpu().numpy()) for w in weights]
     elif criterion == "synflow-oneshot":
-        scores = _synflow_scores(chain_weights(model, weights))
+        scores = _dense_round(chain_weights(model, weights))
     else:
-        generator = torch.Generator().manual_seed(seed)
-        scores = [_chance_scores(criterion, w.tensor.shape, generator) for w in weights]
+        rng = np.random.default_rng(seed)
+        scores = [_chance_scores(criterion, tuple(w.tensor.shape), rng) for w in weights]
     for weight, score in zip(weights, scores, strict=True):
         if weight.mask is not None:
-            score.masked_fill_(weight.mask.to(score.device) == 0, -math.inf)  # what is gone stays gone
+            score[weight.mask.cpu().numpy() == 0] = -np.inf  # what is gone stays gone
     return scores
 
 
-def _chance_scores(criterion: str, shape: Any, generator: Any) -> torch.Tensor:
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().float() if tensor.dtype.itemsize < 4 else tensor.detach()
+
+
+def _chance_scores(criterion: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Random scores; for uniform and erk such that any global threshold gives the layers their densities.
 
     The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2,
     with r the layer's raw density: its score is r·n/(j − 1/2).
     """
-    torch = require_torch()
     size = math.prod(shape)
     if criterion == "random":
-        return torch.rand(shape, dtype=torch.float64, generator=generator)
+        return rng.random(shape)
     raw = 1.0 if criterion == "uniform" else sum(shape) / size
-    order = torch.randperm(size, generator=generator).to(torch.float64)
-    return (raw * size / (order + 0.5)).reshape(shape)
+    return (raw * size / (rng.permutation(size) + 0.5)).reshape(shape)
 
 
 # --- gradients
@@ -297,11 +299,6 @@ def chain_weights(model: Any, weights: list[PrunableWeight]) -> list[np.ndarray]
     return result
 
 
-def _synflow_scores(magnitudes: list[np.ndarray]) -> list[torch.Tensor]:
-    torch = require_torch()
-    return [torch.from_numpy(s) for s in _dense_round(magnitudes)]
-
-
 def _dense_round(magnitudes: list[np.ndarray]) -> list[np.ndarray]:
     """SynFlow scores of one round on dense matrices, each layer's scores scaled to sum to 1.
 
@@ -371,7 +368,6 @@ def synflow_rounds(
     Returns:
         the number of weights each layer keeps, int64 (layers,), and their flat positions per layer.
     """
-    torch = require_torch()
     n = sum(m.size for m in magnitudes)
     if removed >= n:
         return np.zeros(len(magnitudes), dtype=np.int64), [np.zeros(0, dtype=np.int64) for _ in magnitudes]
@@ -387,10 +383,9 @@ def synflow_rounds(
                 s[~a] = -1.0  # below the survivors that have lost their connection and score 0
         else:
             scores = _sparse_round(entries)
-        tensors = [torch.from_numpy(s) for s in scores]
         size = sum(s.size for s in scores)
-        (threshold,) = ranking.thresholds(tensors, [size - keep])
-        chosen = ranking.masks(tensors, threshold)
+        (threshold,) = ranking.thresholds(scores, [size - keep])
+        chosen = ranking.masks(scores, threshold)
         if entries is not None:
             for e, c in zip(entries, chosen, strict=True):
                 e.keep(c)

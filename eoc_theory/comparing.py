@@ -1,0 +1,202 @@
+"""Theory beside experiment: one prediction, and the same network really pruned under many seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks
+from .architecture import Architecture
+from .errors import ArgumentError, ModelError
+from .measuring import PruningMeasurement, check_sparsities, measure_pruning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .collapse import CollapsePrediction
+    from .prediction import PruningPrediction
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
+
+    Where the sparsity is a single number the sparsity axis is absent.
+
+    Attributes:
+        criterion, sparsity: as asked for.
+        layers: names of the weight layers.
+        weights: number of weights per layer, (L,).
+        seeds: the seeds that were measured, (S,).
+        kept: measured fraction kept, (S, n_s, L).
+        critical_sparsity: measured critical sparsities, (S,).
+        log_score_moments: measured logarithms of the mean squared score, (S, L).
+        prediction: what `predict_pruning` says.
+        collapse: what `predict_collapse` says.
+        complete: False if measuring was interrupted before the last seed.
+    """
+
+    criterion: str
+    sparsity: float | np.ndarray
+    layers: tuple[str, ...]
+    weights: np.ndarray
+    seeds: np.ndarray
+    kept: np.ndarray
+    critical_sparsity: np.ndarray
+    log_score_moments: np.ndarray
+    prediction: PruningPrediction
+    collapse: CollapsePrediction
+    complete: bool = True
+
+    @property
+    def measured_kept(self) -> np.ndarray:
+        """Mean over seeds of the measured fraction kept, (n_s, L)."""
+        return self.kept.mean(axis=0)
+
+    @property
+    def measured_std(self) -> np.ndarray:
+        """Standard deviation over seeds, (n_s, L); NaN for a single seed."""
+        if len(self.seeds) < 2:
+            return np.full(self.kept.shape[1:], np.nan)
+        return self.kept.std(axis=0, ddof=1)
+
+    @property
+    def mean_absolute_error(self) -> float:
+        """Mean over layers (and sparsities) of |predicted kept − measured kept, averaged over seeds|."""
+        return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each layer (and sparsity): predicted and measured fraction kept with their spreads."""
+        import pandas as pd
+
+        sparsities = np.atleast_1d(self.sparsity)
+        predicted = np.atleast_2d(np.asarray(self.prediction.kept))
+        measured = np.atleast_2d(self.measured_kept)
+        return pd.DataFrame(
+            {
+                "layer": np.tile(np.array(self.layers), len(sparsities)),
+                "weights": np.tile(self.weights, len(sparsities)),
+                "sparsity": np.repeat(sparsities, len(self.layers)),
+                "predicted": predicted.ravel(),
+                "predicted_std": np.atleast_2d(np.asarray(self.prediction.kept_std)).ravel(),
+                "measured": measured.ravel(),
+                "measured_std": np.atleast_2d(self.measured_std).ravel(),
+                "error": (predicted - measured).ravel(),
+            }
+        )
+
+    def plot(self, path: Any = None) -> Any:
+        """A picture: prediction as a line with its band, measurement as points with error bars.
+
+        Args:
+            path: a file to write; None: only the matplotlib figure is returned.
+        """
+        from .plotting import plot_comparison
+
+        return plot_comparison(self, path)
+
+
+def compare(
+    factory: Architecture | Callable[[int], Any],
+    sparsity: float | Sequence[float] | np.ndarray,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Predict what pruning keeps, then prune real networks and lay the two side by side.
+
+    An interrupt (Ctrl-C) after the first seed ends the measuring and keeps what was finished.
+
+    Args:
+        factory: an `Architecture`, whose weights are drawn anew for every seed; or a function seed → torch
+            module, for which the prediction uses the weight scales averaged over the modules it returned.
+        sparsity: the fraction of weights to remove, a number or a sequence.
+        criterion: as in `measure_pruning`.
+        data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
+            prediction and measurement see the same batch.
+        seeds: how many (0, 1, …), or which.
+        device: where to measure.
+        progress: called with (seeds done, seeds in all).
+
+    Raises:
+        ArgumentError, DataError, ModelError: unusable factory, sparsity, criterion, data or model.
+        MissingDependencyError: torch is not installed.
+    """
+    from .collapse import predict_collapse
+    from .prediction import predict_pruning
+
+    check_sparsities(sparsity)
+    chosen = _seeds(seeds)
+    if not isinstance(factory, Architecture) and not callable(factory):
+        raise ArgumentError(
+            f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
+        )
+    batch = factory.summarise(data) if isinstance(factory, Architecture) else data
+    measured: list[PruningMeasurement] = []
+    read: list[Architecture] = []
+    try:
+        for seed in chosen:
+            if isinstance(factory, Architecture):
+                model = factory.to_torch(seed)
+            else:
+                model = factory(seed)
+                read.append(Architecture.from_torch(model))
+                if batch is None:
+                    batch = read[0].summarise(None)
+            measured.append(
+                measure_pruning(
+                    model, sparsity, criterion=criterion, data=batch, device=device, seed=seed, masks=False
+                )
+            )
+            if progress is not None:
+                progress(len(measured), len(chosen))
+    except KeyboardInterrupt:
+        if not measured:
+            raise
+    net = factory if isinstance(factory, Architecture) else _average(read[: len(measured)])
+    first = measured[0]
+    return Comparison(
+        criterion=criterion,
+        sparsity=first.sparsity,
+        layers=first.layers,
+        weights=first.weights,
+        seeds=np.array(chosen[: len(measured)], dtype=np.int64),
+        kept=np.array([m.kept for m in measured]),
+        critical_sparsity=np.array([m.critical_sparsity for m in measured]),
+        log_score_moments=np.array([m.log_score_moments for m in measured]),
+        prediction=predict_pruning(net, sparsity, criterion=criterion, data=batch),
+        collapse=predict_collapse(net, criterion=criterion, data=batch),
+        complete=len(measured) == len(chosen),
+    )
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    if isinstance(seeds, Iterable):
+        chosen = [checks.integer("seeds", s, 0) for s in seeds]
+        if not chosen:
+            raise ArgumentError("seeds must hold at least one seed, got none")
+        return chosen
+    return list(range(checks.integer("seeds", seeds, 1)))
+
+
+def _average(nets: list[Architecture]) -> Architecture:
+    """The network whose variances σ_w², σ_b² are the mean of the given ones, layer by layer."""
+    first = nets[0]
+    if any(net.weight_layers != first.weight_layers or any(net.weights != first.weights) for net in nets):
+        raise ModelError("factory must return the same layers for every seed")
+
+    def mean_scale(index: int, name: str) -> float:
+        return float(np.sqrt(np.mean([getattr(net.layers[index], name) ** 2 for net in nets])))
+
+    return Architecture(
+        tuple(
+            replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
+            for i, layer in enumerate(first.layers)
+        )
+    )
