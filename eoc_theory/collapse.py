@@ -1,0 +1,147 @@
+"""The sparsity at which a layer loses its last weight, as a random variable over initialisations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .allocation import NetworkLaws
+from .architecture import Architecture
+from .errors import ArgumentError
+from .prediction import CRITERIA, DATA_FREE_CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
+from .scores import GRID
+
+Array = np.ndarray
+
+#: Draws of the layers' largest scores in each sampled network.
+DRAWS_PER_NETWORK = 32
+
+
+@dataclass(frozen=True)
+class CollapsePrediction:
+    """Law of the critical sparsity s_cr, the smallest sparsity at which some layer has lost all its weights.
+
+    Attributes:
+        criterion: its name.
+        layers: names of the weight layers.
+        critical_sparsity: mean of s_cr.
+        samples: draws of s_cr in increasing order, shape (n,).
+        weakest_probability: probability that each layer is the first to be emptied, shape (L,).
+        weakest_layer: the layer where that is largest.
+        bound: the paper's bound on the mean of s_cr where a theorem applies, else None.
+    """
+
+    criterion: str
+    layers: tuple[str, ...]
+    critical_sparsity: float
+    samples: Array
+    weakest_probability: Array
+    weakest_layer: str
+    bound: float | None
+
+    def quantile(self, p: float | Array) -> float | Array:
+        """Sparsity that s_cr stays under with probability p."""
+        levels = np.asarray(p, dtype=float)
+        if not np.all((levels >= 0) & (levels <= 1)):
+            raise ArgumentError(f"p must lie in [0, 1], got {p}")
+        value = np.quantile(self.samples, levels)
+        return float(value) if value.ndim == 0 else value
+
+    def probability(self, sparsity: float | Array) -> float | Array:
+        """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity."""
+        levels = np.asarray(sparsity, dtype=float)
+        share = np.searchsorted(self.samples, levels, side="right") / len(self.samples)
+        return float(share) if levels.ndim == 0 else share
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers: mean, quantiles, the weakest layers and the bound."""
+        levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+        return {
+            "criterion": self.criterion,
+            "layers": list(self.layers),
+            "critical_sparsity": self.critical_sparsity,
+            "quantile": {str(p): self.quantile(p) for p in levels},
+            "weakest_layer": self.weakest_layer,
+            "weakest_probability": _plain(self.weakest_probability),
+            "bound": self.bound,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict())
+
+    def plot(self, path: Any = None) -> Any:
+        """Collapse probability against sparsity; see `eoc_theory.plotting.plot_collapse`."""
+        from .plotting import plot_collapse
+
+        return plot_collapse(self, path)
+
+
+def predict_collapse(
+    net: Any,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    samples: int = 2 * DEFAULT_SAMPLES,
+    seed: int = 0,
+) -> CollapsePrediction:
+    """Law of the critical sparsity of `net` under `criterion`.
+
+    Args and errors as in `eoc_theory.prediction.predict_pruning`. For given scores s_cr needs no search: with
+    t* = min_l max_{w in l} score(w), s_cr = #{scores ≤ t*}/n. The law of a layer's largest score is the
+    product of P(|W| ≤ t/|g_ij|) over its weights, exact given the rows δ_i and columns h_j.
+    """
+    checks.one_of("criterion", criterion, CRITERIA)
+    samples = checks.integer("samples", samples, minimum=2)
+    net = as_architecture(net)
+    if criterion in DATA_FREE_CRITERIA:
+        from .datafree import collapse_data_free
+
+        free = collapse_data_free(net, criterion, seed=seed)
+        drawn, weakest = np.sort(free.critical_sparsity), free.weakest_probability
+    else:
+        laws = network_laws(net, criterion, data, samples=samples, seed=seed)
+        drawn, weakest = draw_critical_sparsity(laws, signed=criterion == "grasp", seed=seed)
+        drawn = np.sort(drawn)
+    return CollapsePrediction(
+        criterion=criterion,
+        layers=net.weight_layers,
+        critical_sparsity=float(drawn.mean()),
+        samples=drawn,
+        weakest_probability=weakest,
+        weakest_layer=net.weight_layers[int(np.argmax(weakest))],
+        bound=paper_bound(net, criterion),
+    )
+
+
+def draw_critical_sparsity(laws: NetworkLaws, *, signed: bool, seed: int) -> tuple[Array, Array]:
+    """Draws of s_cr, shape (S · DRAWS_PER_NETWORK,), and how often each layer is the weakest, shape (L,)."""
+    rng = np.random.default_rng([seed, 0x6D6178])
+    networks, depth = laws.nonzero.shape
+    cdf = np.maximum.accumulate(laws.max_cdf, axis=1) + 1e-13 * np.arange(len(GRID))
+    if signed:
+        cdf = np.sqrt(cdf)
+    uniform = rng.random((DRAWS_PER_NETWORK, networks, depth))
+    largest = np.stack([np.interp(uniform[..., layer], cdf[layer], GRID) for layer in range(depth)], axis=-1)
+    share = laws.weights / laws.weights.sum()
+    drawn = np.empty((DRAWS_PER_NETWORK, networks))
+    weakest = np.zeros(depth)
+    for index, u in enumerate(largest):
+        scores = laws.displace(u)
+        first = scores.argmin(axis=1)
+        weakest += np.bincount(first, minlength=depth)
+        kept = laws.kept(scores.min(axis=1)) @ share
+        drawn[index] = 1.0 - (0.5 * kept if signed else kept)
+    return drawn.ravel(), weakest / weakest.sum()
+
+
+def paper_bound(net: Architecture, criterion: str) -> float | None:
+    """The paper's upper bound on E[s_cr], or None where no theorem applies or it says nothing."""
+    from .bounds import bound_for
+
+    bound = bound_for(net, criterion)
+    return None if bound is None else float(bound)

@@ -1,0 +1,227 @@
+"""Predicting what pruning at initialisation keeps, without training, weights or gradients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks
+from .allocation import NetworkLaws, kept_fractions, sampled_networks, threshold
+from .architecture import Architecture
+from .errors import ArgumentError
+from .finite_width import CHAIN_BATCH, sample_scales
+from .propagation import propagate
+from .scores import interpolate_grid, snip_laws
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+#: Criteria whose scores need gradients, and those that need the weights' law alone.
+GRADIENT_CRITERIA = ("snip", "grasp")
+DATA_FREE_CRITERIA = ("magnitude", "synflow", "synflow-oneshot", "random", "uniform", "erk")
+CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
+
+#: Networks sampled for means and spreads: the spread itself is then known to about 12 %.
+DEFAULT_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class PruningPrediction:
+    """What a network of L weight layers is predicted to keep, over its random initialisations.
+
+    Attributes:
+        criterion: its name.
+        sparsity: fraction of the weights removed over the whole network, as given: a float, or shape (n_s,).
+        layers: names of the weight layers, first to last.
+        weights: number of weights in each, shape (L,).
+        kept: mean fraction kept in each layer, shape (L,), or (n_s, L) for an array of sparsities.
+        kept_std: its standard deviation from one initialisation to the next, like `kept`.
+        empty_probability: probability that the layer loses every weight, like `kept`.
+        collapse_probability: probability that some layer does, a float or shape (n_s,).
+        samples: networks sampled for the spread (0 where it comes in closed form).
+    """
+
+    criterion: str
+    sparsity: float | Array
+    layers: tuple[str, ...]
+    weights: Array
+    kept: Array
+    kept_std: Array
+    empty_probability: Array
+    collapse_probability: float | Array
+    samples: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        import pandas as pd
+
+        sparsity = np.atleast_1d(self.sparsity)
+        return pd.DataFrame(
+            {
+                "layer": np.tile(np.array(self.layers), len(sparsity)),
+                "weights": np.tile(self.weights, len(sparsity)),
+                "sparsity": np.repeat(sparsity, len(self.layers)),
+                "kept": np.ravel(self.kept),
+                "kept_std": np.ravel(self.kept_std),
+                "empty_probability": np.ravel(self.empty_probability),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as plain numbers, strings and lists."""
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict())
+
+    def plot(self, path: Any = None) -> Any:
+        """Kept per layer with its band; see `eoc_theory.plotting.plot_prediction`."""
+        from .plotting import plot_prediction
+
+        return plot_prediction(self, path)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy values as JSON has them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def as_architecture(net: Any, data: Any = None) -> Architecture:
+    """`net` itself, or the architecture of a torch model.
+
+    Raises ArgumentError for anything else.
+    """
+    if isinstance(net, Architecture):
+        return net
+    if any(base.__module__.startswith("torch.nn") for base in type(net).__mro__):
+        return Architecture.from_torch(net)
+    raise ArgumentError(f"net must be an Architecture or a torch.nn.Module, got {type(net).__name__}")
+
+
+def check_sparsities(sparsity: Any) -> Array:
+    """`sparsity` as an array (n_s,) of numbers in [0, 1)."""
+    values = [sparsity] if np.ndim(sparsity) == 0 else list(np.ravel(sparsity))
+    if not values:
+        raise ArgumentError("sparsity must hold at least one number, got none")
+    return np.array([checks.fraction("sparsity", value) for value in values])
+
+
+def network_laws(
+    net: Architecture, criterion: str, data: Any = None, *, samples: int = DEFAULT_SAMPLES, seed: int = 0
+) -> NetworkLaws:
+    """Laws of the gradient-based scores in `samples` networks; what both predictions start from.
+
+    The mean law of each layer comes from the kernels of the whole batch at infinite width; how single networks
+    differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width`.
+    """
+    batch = net.summarise(data, seed=seed)
+    subset = batch.subset(CHAIN_BATCH)
+    kernels = propagate(net, batch, seed=seed, criterion=criterion)
+    laws = snip_laws(net, batch, kernels, seed=seed)
+    if subset is batch:
+        chain, base = kernels, laws
+    else:
+        chain = propagate(net, subset, seed=seed, criterion=criterion)
+        base = snip_laws(net, subset, chain, seed=seed)
+    sampled = sample_scales(net, subset, chain.top, samples, seed)
+    return sampled_networks(laws, base, sampled, net.weights)
+
+
+def predict_pruning(
+    net: Any,
+    sparsity: float | Sequence[float] | Array,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+) -> PruningPrediction:
+    """Fraction of the weights that pruning at initialisation keeps in each layer, with its spread over seeds.
+
+    Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
+    al. 2021, section 2). Biases are not pruned.
+
+    Args:
+        net: an `Architecture` or a torch model.
+        sparsity: fraction of all weights removed, in [0, 1), or several.
+        criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random", "uniform"
+            or "erk".
+        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        samples: networks sampled for "snip" and "grasp".
+        seed: of those samples; the same seed gives the same bits.
+
+    Raises:
+        ArgumentError, DataError, ModelError: an argument outside the above, naming it.
+    """
+    checks.one_of("criterion", criterion, CRITERIA)
+    values = check_sparsities(sparsity)
+    samples = checks.integer("samples", samples, minimum=2)
+    net = as_architecture(net)
+    if criterion in DATA_FREE_CRITERIA:
+        from .datafree import predict_data_free
+
+        free = predict_data_free(net, values, criterion, seed=seed)
+        kept, std, empty, collapse = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
+        samples = 0
+    else:
+        laws = network_laws(net, criterion, data, samples=samples, seed=seed)
+        kept, std, empty, collapse = allocate(laws, values, signed=criterion == "grasp")
+    scalar = np.ndim(sparsity) == 0
+    return PruningPrediction(
+        criterion=criterion,
+        sparsity=float(values[0]) if scalar else values,
+        layers=net.weight_layers,
+        weights=net.weights,
+        kept=kept[0] if scalar else kept,
+        kept_std=std[0] if scalar else std,
+        empty_probability=empty[0] if scalar else empty,
+        collapse_probability=float(collapse[0]) if scalar else collapse,
+        samples=samples,
+    )
+
+
+def allocate(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array, Array, Array]:
+    """kept, kept_std, empty_probability (n_s, L) and collapse_probability (n_s,) of sampled networks.
+
+    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in size,
+    and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
+    """
+    if signed:
+        lower = sparsity < 0.5
+        tail_sparsity = np.where(lower, 1.0 - 2.0 * sparsity, 2.0 * sparsity - 1.0)
+        # At s = ½ the threshold is zero and every layer keeps its positive half.
+        log_t = threshold(laws, np.clip(tail_sparsity, 0.0, 1.0 - 1e-12))
+        half = 0.5 * kept_fractions(laws, tail_sparsity, log_t)
+        kept = np.where(lower[:, None], 1.0 - half, half)
+        log_t = np.where(lower, -np.inf, log_t)
+    else:
+        log_t = threshold(laws, sparsity)
+        kept = kept_fractions(laws, sparsity, log_t)
+    empty = empty_layers(laws, log_t)
+    if signed:
+        # A layer is empty when its positive scores are: half as many candidates, so the root of the law.
+        empty = np.sqrt(empty)
+    mean = kept.mean(axis=0)
+    # Which of a layer's weights pass is itself random: independent given the rows and columns.
+    binomial = mean * (1.0 - mean) / laws.weights
+    std = np.sqrt(kept.var(axis=0, ddof=1) + binomial)
+    collapse = 1.0 - np.prod(1.0 - empty, axis=-1).mean(axis=0)
+    return mean, std, empty.mean(axis=0), np.clip(collapse, 0.0, 1.0)
+
+
+def empty_layers(laws: NetworkLaws, log_t: Array) -> Array:
+    """P(every score of the layer ≤ t) in each network, shape (S, n_s, L), for thresholds (S, n_s)."""
+    finite = np.isfinite(log_t)
+    inside = interpolate_grid(laws.max_cdf, laws.locate(np.where(finite, log_t, 0.0)))
+    return np.where(finite[..., None], inside, 0.0)
