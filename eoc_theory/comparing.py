@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,13 @@ import numpy as np
 
 from . import checks
 from .architecture import Architecture
+from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
-from .measuring import PruningMeasurement, check_sparsities, measure_pruning
+from .measuring import PruningMeasurement, measure_pruning
+from .prediction import PruningPrediction, check_sparsities, predict_pruning
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .collapse import CollapsePrediction
-    from .prediction import PruningPrediction
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,26 @@ class Comparison:
             }
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Prediction and measurement as plain numbers, strings and lists; the spread of one seed is None."""
+        listed = ("weights", "seeds", "kept", "measured_kept", "critical_sparsity")
+        spread = self.measured_std.tolist() if len(self.seeds) > 1 else None
+        return {
+            "criterion": self.criterion,
+            "sparsity": np.asarray(self.sparsity).tolist(),
+            "layers": list(self.layers),
+            **{name: getattr(self, name).tolist() for name in listed},
+            "measured_std": spread,
+            "mean_absolute_error": self.mean_absolute_error,
+            "prediction": self.prediction.to_dict(),
+            "collapse": self.collapse.to_dict(),
+            "complete": self.complete,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict())
+
     def plot(self, path: Any = None) -> Any:
         """A picture: prediction as a line with its band, measurement as points with error bars.
 
@@ -128,9 +148,6 @@ def compare(
         ArgumentError, DataError, ModelError: unusable factory, sparsity, criterion, data or model.
         MissingDependencyError: torch is not installed.
     """
-    from .collapse import predict_collapse
-    from .prediction import predict_pruning
-
     check_sparsities(sparsity)
     chosen = _seeds(seeds)
     if not isinstance(factory, Architecture) and not callable(factory):

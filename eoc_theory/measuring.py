@@ -11,6 +11,7 @@ import numpy as np
 from . import checks, ranking, scoring
 from .data import as_data
 from .errors import ArgumentError, DataError
+from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def measure_pruning(
         MissingDependencyError: torch is not installed.
     """
     sparsities = check_sparsities(sparsity)
-    checks.one_of("criterion", criterion, scoring.CRITERIA)
+    checks.one_of("criterion", criterion, CRITERIA)
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
     checks.integer("seed", seed, 0)
     found = prunable_weights(model)
@@ -125,7 +126,7 @@ def measure_pruning(
         critical, weakest = scoring.synflow_critical_sparsity(magnitudes)
         log_moments = zeros = np.full(len(found), np.nan)
     else:
-        tensors = _data(data, found, seed) if criterion in scoring.GRADIENT_CRITERIA else None
+        tensors = _data(data, found, seed) if criterion in GRADIENT_CRITERIA else None
         scores = scoring.layer_scores(model, criterion, tensors, device=where, dtype=dtype, seed=seed)
         limits = ranking.thresholds(scores, removed)
         counts = [limit.kept for limit in limits]
@@ -150,21 +151,6 @@ def measure_pruning(
         zero_scores=zeros,
         masks=None if not masks else by_name[0] if scalar else by_name,
     )
-
-
-def check_sparsities(sparsity: Any) -> np.ndarray:
-    """The sparsities as a float64 array (S,), each in [0, 1).
-
-    Raises:
-        ArgumentError: a value outside, nothing at all, or more than one dimension.
-    """
-    if np.ndim(sparsity) == 0:
-        return np.array([checks.fraction("sparsity", sparsity)])
-    if np.ndim(sparsity) != 1 or len(sparsity) == 0:
-        raise ArgumentError(
-            f"sparsity must be a number or a one-dimensional sequence, got shape {np.shape(sparsity)}"
-        )
-    return np.array([checks.fraction("sparsity", s) for s in sparsity])
 
 
 def _log_mean_square(scores: np.ndarray) -> float:

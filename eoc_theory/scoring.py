@@ -33,13 +33,12 @@ import numpy as np
 
 from . import ranking
 from .errors import DataError, ModelError
+from .prediction import GRADIENT_CRITERIA
 from .torch_models import PrunableWeight, chain, prunable_weights, require_torch
 
 if TYPE_CHECKING:
     import torch
 
-CRITERIA = ("snip", "magnitude", "grasp", "synflow", "synflow-oneshot", "random", "uniform", "erk")
-GRADIENT_CRITERIA = ("snip", "grasp")
 SYNFLOW_ROUNDS = 100
 
 # Up to this many weights float64 costs no time that anybody notices.
@@ -70,7 +69,8 @@ def layer_scores(
 
     Args:
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
-        criterion: one of :data:`CRITERIA` but "synflow", which ranks in rounds: see :func:`synflow_rounds`.
+        criterion: one of :data:`eoc_theory.prediction.CRITERIA` but "synflow", which ranks in rounds: see
+            :func:`synflow_rounds`.
         data: (inputs, targets) as tensors, used by snip and grasp alone.
         dtype: "float32", "float64" or "auto": float32 for large networks, and float64 for small ones or where
             float32 would over- or underflow or lose the batch's sum to cancellation.

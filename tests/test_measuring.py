@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from eoc_theory.errors import ArgumentError, DataError, EOCError, ModelError  # noqa: E402
 from eoc_theory.measuring import measure_pruning  # noqa: E402
-from eoc_theory.scoring import CRITERIA  # noqa: E402
+from eoc_theory.prediction import CRITERIA  # noqa: E402
 
 
 def model_and_data(seed=0):
