@@ -1,5 +1,7 @@
 """Gaussian expectations of products, E[f(u) g(v)]: one pair to 1e-12, or a batch's whole covariance fast."""
 
 from .covariance import CovarianceMaps, covariance_maps
+from .deficit import dual_deficit
+from .single import dual
 
-__all__ = ["CovarianceMaps", "covariance_maps"]
+__all__ = ["CovarianceMaps", "covariance_maps", "dual", "dual_deficit"]

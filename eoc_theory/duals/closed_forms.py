@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import factorial
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,18 @@ def closed_dual(
     activation: Activation, pairs: Pairs, order_a: int, order_b: int
 ) -> tuple[Array, Array] | None:
     """Value and size of its largest terms (what rounding errors are relative to), or None without a closed form."""
-    form = activation.closed_form
+    form = activation.closed_form or _further_form(activation)
     if form is None:
         return None
     family = FAMILIES.get(form[0])
     return None if family is None else family(*form[1:])(pairs, order_a, order_b)
+
+
+def _further_form(activation: Activation) -> tuple[Any, ...] | None:
+    """Forms that only products of two need, and so are not marked in the catalogue."""
+    if activation.oscillation and activation.name.partition("(")[0] == "snake":
+        return ("snake", 0.5 * activation.oscillation)
+    return None
 
 
 def leaky(left: float, right: float) -> Dual:
