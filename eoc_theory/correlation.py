@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -19,17 +20,19 @@ from .activations import Activation
 from .duals import dual
 from .gaussian import hermite_coefficients, moment_table
 from .gaussian.expectations import jumps_of
+from .gaussian.rules import TAIL
 from .gaussian.tables import FIRST_DECADE, LAST_DECADE
 
 Array = NDArray[np.float64]
 
-# Points per decade of q and over the angles from 0 to π/2, doubled where the interpolant's last terms say so.
-Q_POINTS = 14
-ANGLE_POINTS = 24
-RESOLVED = 1e-10
+# Points per panel of q (half a decade) and over the angles from 0 to π/2, doubled where the interpolant's last terms say so.
+PANELS = 2
+Q_POINTS = 12
+ANGLE_POINTS = 28
+RESOLVED = 1e-9
 SERIES_TAIL = 1e-12
 # Numbers of Hermite coefficients that are tried before two-dimensional quadrature.
-SERIES = (64, 160, 400, 1000, 2500)
+SERIES = (64, 160, 400)
 
 
 def _points(n: int) -> Array:
@@ -72,9 +75,73 @@ class Stretch:
 
 def slope_dual(act: Activation, q: Array, theta: Array) -> Array:
     """T = E[φ'(u)φ'(v)] at variances q (n,) and angles θ (n, m), to about 1e-12."""
-    if act.closed_form is None and not jumps_of(act).slope:
-        return _by_series(act, q, theta)
+    if act.closed_form is None:
+        if act.kinks and is_piecewise_linear(act):
+            return _of_kinks(act, q, theta)
+        if act.scale_points == (0.0,) and act.kinks in ((), (0.0,)) and not act.oscillation:
+            return _by_series(act, q, theta) if not act.kinks else _around_zeros(act, q, theta)
+        if not jumps_of(act).slope:
+            return _by_series(act, q, theta)
     return dual(act, q[:, None], q[:, None], one_minus_c=2.0 * np.sin(0.5 * theta) ** 2, order=1).value
+
+
+@lru_cache(maxsize=512)
+def is_piecewise_linear(act: Activation) -> bool:
+    """Whether φ'' vanishes between the kinks (judged at nine points of each interval)."""
+    ends = [act.kinks[0] - 1e3, *act.kinks, act.kinks[-1] + 1e3] if act.kinks else [-1e3, 1e3]
+    fractions = np.linspace(0.1, 0.9, 9) ** 3
+    inside = (low + (high - low) * fractions for low, high in pairwise(ends))
+    return all(not np.any(piece[2](x)) for piece, x in zip(act.pieces, inside, strict=True))
+
+
+def _of_kinks(act: Activation, q: Array, theta: Array) -> Array:
+    """T of a piecewise linear φ: E[φ'²] less the integral of −dT/dθ = Σ Δ_j Δ_k p(x_j, x_k; θ) q sin θ over θ."""
+    kinks, jumps = np.array(act.kinks), act.jumps(1)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    ends = np.concatenate([np.zeros((len(q), 1)), theta], axis=1)
+    half = 0.5 * np.diff(ends)
+    inner = half[..., None] * nodes + (0.5 * (ends[:, 1:] + ends[:, :-1]))[..., None]
+    density = np.zeros_like(inner)
+    sine2, cosine2, q2 = np.sin(inner) ** 2, np.cos(0.5 * inner) ** 2, 2.0 * q[:, None, None]
+    for x, jump in zip(kinks, jumps, strict=True):
+        for y, other in zip(kinks, jumps, strict=True):
+            # (x² + y² − 2xy cos θ)/sin² θ, written so that x = y does not cancel.
+            exponent = ((x - y) ** 2 / sine2 + x * y / cosine2) / q2
+            density += jump * other / (2.0 * np.pi) * np.exp(-exponent)
+    return moment_table(act).dphi2(q)[:, None] - np.cumsum((density @ weights) * half, axis=1)
+
+
+def _around_zeros(act: Activation, q: Array, theta: Array) -> Array:
+    """T for a φ whose only structure is around 0, in polar coordinates: there its sides meet at fixed angles.
+
+    With u = √q r sin α, v = √q r sin β the plane has the sectors u, v > 0 (β = α + θ), u, v < 0 (the same,
+    mirrored) and, twice each, u > 0 > v (β = θ − α, v = −√q r sin β). On each of them the integrand is smooth;
+    structure of the width of φ's own lies at the sectors' edges and at r = 0.
+    """
+    result = np.empty_like(theta)
+    left, right = act.pieces[0][1], act.pieces[-1][1]
+    for i, (variance, angles) in enumerate(zip(q, theta, strict=True)):
+        width = act.length_scale / math.sqrt(variance)
+        r, weight = _stretched(np.array([[TAIL]]), width, 44)
+        weight = weight[0] * r[0] * np.exp(-0.5 * r[0] ** 2) / np.pi
+        scale = (math.sqrt(variance) * r[0]).reshape(-1, 1, 1)
+        alpha, outer = _stretched(0.5 * (np.pi - angles)[:, None], width, 32)
+        near, far = scale * np.sin(alpha), scale * np.sin(alpha + angles[:, None])
+        same = right(near) * right(far) + left(-near) * left(-far)
+        # The mixed sector has an edge at either end: two halves.
+        alpha, inner = _stretched(0.5 * angles[:, None], width, 20)
+        near, far = scale * np.sin(alpha), scale * np.sin(angles[:, None] - alpha)
+        mixed = right(near) * left(-far) + right(far) * left(-near)
+        result[i] = weight @ ((same * outer).sum(-1) + (mixed * inner).sum(-1))
+    return result
+
+
+def _stretched(end: Array, width: float, n: int) -> tuple[Array, Array]:
+    """n Gauss–Legendre nodes and weights on [0, end], denser towards 0 on the scale `width`; end (m, 1) → (m, n)."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    span = np.arcsinh(end / width)
+    x = 0.5 * (nodes + 1.0)
+    return width * np.sinh(x * span), 0.5 * weights * span * width * np.cosh(x * span)
 
 
 def _by_series(act: Activation, q: Array, theta: Array) -> Array:
@@ -84,7 +151,8 @@ def _by_series(act: Activation, q: Array, theta: Array) -> Array:
     total = moment_table(act).dphi2(q)
     needed = np.zeros(len(q))
     for terms, next_terms in zip(SERIES, (*SERIES[1:], np.inf), strict=True):
-        if not np.any(needed[pending] <= next_terms):
+        # A short series cannot tell how fast the terms of a sharp function fall in the end.
+        if len(pending) == 0 or (terms > SERIES[1] and not np.any(needed[pending] <= next_terms)):
             break
         squares = hermite_coefficients(act, q[pending], terms, order=1) ** 2
         tail = total[pending] - squares.sum(axis=1)
@@ -98,7 +166,9 @@ def _by_series(act: Activation, q: Array, theta: Array) -> Array:
         for i in np.flatnonzero(enough):
             result[pending[i]] = power_series(squares[i], np.cos(theta[pending[i]]))
         pending = pending[~enough]
-    if len(pending):
+    if len(pending) and act.scale_points == (0.0,) and not act.oscillation and not act.kinks:
+        result[pending] = _around_zeros(act, q[pending], theta[pending])
+    elif len(pending):
         some = q[pending][:, None]
         epsilon = 2.0 * np.sin(0.5 * theta[pending]) ** 2
         result[pending] = dual(act, some, some, one_minus_c=epsilon, order=1).value
@@ -111,12 +181,12 @@ def power_series(coefficients: Array, c: Array) -> Array:
 
 
 class CorrelationTable:
-    """T and S over (log q, θ) for one activation, filled decade by decade of q when asked for."""
+    """T and S over (log q, θ) for one activation, filled panel by panel of q when asked for."""
 
     def __init__(self, act: Activation) -> None:
         self.activation = act
         # Chebyshev coefficients in (log q, x) of T and of log S.
-        self._decades: dict[int, tuple[Array, Array]] = {}
+        self._panels: dict[int, tuple[Array, Array]] = {}
 
     def fixed_points(self, q: Array, sigma_w2: Array) -> tuple[Array, Array]:
         """c* < 1 and the slope C'(c*) for networks in the chaotic phase.
@@ -129,29 +199,30 @@ class CorrelationTable:
             1 − c* (n,), in (0, 1]: exactly 1 (c* = 0) where C(0) = 0; and the slope (n,).
         """
         epsilon, slope = np.empty_like(q), np.empty_like(q)
-        decade = np.clip(np.floor(np.log10(q)).astype(int), FIRST_DECADE, LAST_DECADE - 1)
-        for d in np.unique(decade):
-            rows = decade == d
-            epsilon[rows], slope[rows] = self._solve(int(d), q[rows], sigma_w2[rows])
+        panel = np.floor(PANELS * np.log10(q)).astype(int)
+        panel = np.clip(panel, PANELS * FIRST_DECADE, PANELS * LAST_DECADE - 1)
+        for p in np.unique(panel):
+            rows = panel == p
+            epsilon[rows], slope[rows] = self._solve(int(p), q[rows], sigma_w2[rows])
         return epsilon, slope
 
-    def _decade(self, d: int) -> tuple[Array, Array]:
-        """Chebyshev coefficients in (log q, x) of T and of log S for one decade of q."""
-        if d not in self._decades:
+    def _panel(self, p: int) -> tuple[Array, Array]:
+        """Chebyshev coefficients in (log q, x) of T and of log S for one panel of q."""
+        if p not in self._panels:
             n, m = Q_POINTS, ANGLE_POINTS
             for _ in range(4):
-                found = self._sample(d, n, m)
+                found = self._sample(p, n, m)
                 size = np.abs(found[1]).max()
                 in_q = max(np.abs(c[-2:]).max() / np.abs(c).max() for c in found) > RESOLVED
                 in_angle = max(np.abs(c[:, -2:]).max() / np.abs(c).max() for c in found) > RESOLVED
                 if size == 0.0 or not (in_q or in_angle) or max(n, m) > 50:
                     break
                 n, m = (2 * n if in_q else n), (2 * m if in_angle else m)
-            self._decades[d] = found
-        return self._decades[d]
+            self._panels[p] = found
+        return self._panels[p]
 
-    def _sample(self, d: int, n: int, m: int) -> tuple[Array, Array]:
-        q = 10.0 ** (d + _points(n))
+    def _sample(self, p: int, n: int, m: int) -> tuple[Array, Array]:
+        q = 10.0 ** ((p + _points(n)) / PANELS)
         stretch = Stretch.at(self.activation, q[:, None])
         x = _points(m)
         along = slope_dual(self.activation, q, stretch.angle(x)) @ _coefficients(m).T
@@ -159,9 +230,9 @@ class CorrelationTable:
         to_q = _coefficients(n)
         return to_q @ along, to_q @ np.log(mean) @ _coefficients(m).T
 
-    def _solve(self, d: int, q: Array, sigma_w2: Array) -> tuple[Array, Array]:
-        slopes, means = self._decade(d)
-        basis = chebyshev.chebvander(2.0 * (np.log10(q) - d) - 1.0, len(means) - 1)
+    def _solve(self, p: int, q: Array, sigma_w2: Array) -> tuple[Array, Array]:
+        slopes, means = self._panel(p)
+        basis = chebyshev.chebvander(2.0 * (PANELS * np.log10(q) - p) - 1.0, len(means) - 1)
         mean = (basis @ means).T.copy()
         # log σ_w² S falls from log χ > 0 at x = 0; C(0) ≥ 0 keeps it ≤ 0 at x = 1.
         grid = np.linspace(0.0, 1.0, 17)
