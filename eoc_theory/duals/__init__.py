@@ -3,5 +3,6 @@
 from .covariance import CovarianceMaps, covariance_maps
 from .deficit import dual_deficit
 from .single import dual
+from .table import DualTable
 
-__all__ = ["CovarianceMaps", "covariance_maps", "dual", "dual_deficit"]
+__all__ = ["CovarianceMaps", "DualTable", "covariance_maps", "dual", "dual_deficit"]

@@ -203,51 +203,37 @@ def hermite_of_polynomial(coefficients: tuple[float, ...], q: Array, order: int)
 
 
 def snake(rate: float) -> Dual:
-    """φ = x + sin²(a x)/a = x + 1/(2a) − cos(2 a x)/(2a)."""
+    """φ = x + h(x), h = sin²(a x)/a = (1 − cos w x)/w with w = 2a: an odd part and an even one."""
+    w = 2 * rate
 
     def dual(p: Pairs, m: int, n: int) -> tuple[Array, Array] | None:
-        w = 2 * rate
-        # Linear part and wave part never mix except through constants: E[u cos] = 0, and E[1 · (−w cos)] stays.
-        linear = _linear_part(p, m, n)
-        constant_a, constant_b = (1 / w if m == 0 else 0.0), (1 / w if n == 0 else 0.0)
-        wave_a, wave_b = _mean_wave(p.q_a, w, m), _mean_wave(p.q_b, w, n)
-        both = wave(w, 1)(p, m, n)
-        assert both is not None
-        mixed_a = _linear_with_wave(p, p.q_a, p.q_b, w, m, n)
-        mixed_b = _linear_with_wave(p, p.q_b, p.q_a, w, n, m)
-        terms = [
-            linear,
-            constant_a * constant_b + 0 * p.c,
-            -constant_a * wave_b / w,
-            -constant_b * wave_a / w,
-            both[0] / w**2,
-            -mixed_a / w,
-            -mixed_b / w,
-        ]
+        if m > n:
+            swapped = dual(Pairs(p.q_b, p.q_a, p.c, p.one_minus_c, p.one_plus_c), n, m)
+            return swapped
+        cosine, sine = _waves(p, w, w)
+        mean_a, mean_b = -np.expm1(-0.5 * w**2 * p.q_a), -np.expm1(-0.5 * w**2 * p.q_b)  # w E h
+        # E[cos cos] − E[cos] E[cos], a square and so without cancellation.
+        apart = w**2 * (
+            (np.sqrt(p.q_a) - np.sqrt(p.q_b)) ** 2 + 2 * np.sqrt(p.q_a * p.q_b) * (1 - np.abs(p.c))
+        )
+        shared = 0.5 * np.exp(-0.5 * apart) * np.expm1(-(w**2) * np.abs(p.covariance)) ** 2
+        if (m, n) == (0, 0):
+            terms = (p.covariance, mean_a * mean_b / w**2, shared / w**2)
+        elif (m, n) == (0, 1):
+            terms = (mean_a / w, w * p.covariance * (1 - mean_b))
+        elif (m, n) == (1, 1):
+            terms = (np.ones(p.c.shape), sine)
+        elif (m, n) == (0, 2):
+            terms = (mean_a * (1 - mean_b), -shared)
+        elif (m, n) == (1, 2):
+            terms = (w * (1 - mean_b),)
+        elif (m, n) == (2, 2):
+            terms = (w**2 * cosine,)
+        else:
+            return None
         return sum(terms[1:], terms[0]), sum((np.abs(t) for t in terms), np.zeros(p.c.shape))
 
     return dual
-
-
-def _linear_part(p: Pairs, m: int, n: int) -> Array:
-    if (m, n) == (0, 0):
-        return p.covariance
-    return np.ones(p.c.shape) if (m, n) == (1, 1) else np.zeros(p.c.shape)
-
-
-def _mean_wave(q: Array, w: float, order: int) -> Array:
-    """E of the order-th derivative of cos(w x)."""
-    sign = (1.0, 0.0, -1.0, 0.0)[order % 4]
-    return sign * w**order * np.exp(-0.5 * w**2 * q)
-
-
-def _linear_with_wave(p: Pairs, q_linear: Array, q_wave: Array, w: float, m: int, n: int) -> Array:
-    """E[(x)^(m)(u) (cos w x)^(n)(v)] for the linear factor in the first slot."""
-    if m == 1:
-        return _mean_wave(q_wave, w, n)
-    if m > 1:
-        return np.zeros(p.c.shape)
-    return p.covariance * _mean_wave(q_wave, w, n + 1)  # Stein
 
 
 FAMILIES: dict[str, Callable[..., Dual]] = {

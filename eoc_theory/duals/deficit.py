@@ -67,7 +67,9 @@ def deficit(act: Activation, q: float, one_minus_c: float, order: int) -> tuple[
         if a.tail <= 1e-15 * a.square:
             # 1 − c^k = −expm1(k log c) for c near 1, and no cancellation for the rest.
             k = EXPONENTS + 1
-            lost = -np.expm1(k * math.log1p(-one_minus_c)) if one_minus_c < 0.5 else 1 - (1 - one_minus_c) ** k
+            lost = (
+                -np.expm1(k * math.log1p(-one_minus_c)) if one_minus_c < 0.5 else 1 - (1 - one_minus_c) ** k
+            )
             terms = q * a.coefficients**2 / k * lost
             return float(terms.sum()), q * min(a.tail * one_minus_c, 2 * a.tail / TERMS) + 16 * EPS * float(
                 np.abs(terms).sum()
@@ -88,7 +90,9 @@ def _integral(act: Activation, q: float, theta: float, order: int) -> tuple[floa
         value, _ = _gauss(act, q, theta, order, 8)
         rougher, error = _gauss(act, q, theta, order, 5)
         # The error of 5 points is far above that of 8: its 1.5th power still bounds it.
-        return value, error + abs(value) * min(1.0, (200 * abs(value - rougher) / abs(value)) ** 1.5 if value else 0)
+        return value, error + abs(value) * min(
+            1.0, (200 * abs(value - rougher) / abs(value)) ** 1.5 if value else 0
+        )
     panels = {(0.0, min(theta, width)): _panel(act, q, 0.0, min(theta, width), order)}
     if theta > width:
         panels[width, theta] = _panel(act, q, width, theta, order)
@@ -134,19 +138,22 @@ def slope(act: Activation, q: float, theta: float, order: int) -> tuple[float, f
     jumps = act.jumps(order)
     value, error = q * sine * value, q * sine * error
     if np.any(jumps):
-        more = _point_masses(act, q, theta, order, jumps)
+        more = point_masses(act, q, theta, order, jumps)
         value, error = value + more, error + 16 * EPS * abs(more)
     return value, error
 
 
-def _point_masses(act: Activation, q: float, theta: float, order: int, jumps: Array) -> float:
+def point_masses(act: Activation, q: float, theta: float, order: int, jumps: Array) -> float:
     """q sin θ times what the point masses J_k δ(x − x_k) of φ^(order+1) contribute to its dual."""
     sine, cosine, root = math.sin(theta), math.cos(theta), math.sqrt(q)
     total = 0.0
     for x, jump in zip(act.kinks, jumps, strict=True):
         for y, other in zip(act.kinks, jumps, strict=True):
-            # (x² + y² − 2xy cos θ)/sin² θ without cancellation for x = y.
-            exponent = ((x - y) ** 2 / sine**2 + x * y / math.cos(0.5 * theta) ** 2) / (2 * q)
+            # (x² + y² − 2xy cos θ)/sin² θ without cancellation for x = ±y.
+            if x * y >= 0:
+                exponent = ((x - y) ** 2 / sine**2 + x * y / math.cos(0.5 * theta) ** 2) / (2 * q)
+            else:
+                exponent = ((x + y) ** 2 / sine**2 - x * y / math.sin(0.5 * theta) ** 2) / (2 * q)
             total += jump * other * math.exp(-exponent) / (2 * math.pi)
         if jump:
             density = math.exp(-0.5 * x * x / q) / math.sqrt(2 * math.pi * q)

@@ -86,7 +86,9 @@ def derivative_order(name: str, order: Any) -> int:
     return number
 
 
-def one_pair(act: Activation, q_a: float, q_b: float, one_minus_c: float, m: int, n: int) -> tuple[float, float]:
+def one_pair(
+    act: Activation, q_a: float, q_b: float, one_minus_c: float, m: int, n: int
+) -> tuple[float, float]:
     """As :func:`dual` for floats that are known to be in range."""
     fields = (np.array(v) for v in (q_a, q_b, 1 - one_minus_c, one_minus_c, 2 - one_minus_c))
     pairs = Pairs(*fields)
