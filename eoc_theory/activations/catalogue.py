@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-
 from .. import checks
 from ..errors import ActivationError, ArgumentError
 from . import functions as f
@@ -45,7 +44,9 @@ ENTRIES: dict[str, Entry] = {}
 _BY_NAME: dict[str, Entry] = {}
 
 
-def _builtin(name: str, *aliases: str, torch: str | None = None) -> Callable[..., Callable[..., Fields | Activation]]:
+def _builtin(
+    name: str, *aliases: str, torch: str | None = None
+) -> Callable[..., Callable[..., Fields | Activation]]:
     def register(make: Callable[..., Fields | Activation]) -> Callable[..., Fields | Activation]:
         entry = Entry(name, aliases, make, torch)
         ENTRIES[name] = entry
@@ -130,12 +131,8 @@ def _build(name: str, values: tuple[Any, ...]) -> Activation:
 
         return getattr(torch.nn, str(entry.torch))(**dict(zip(entry.parameters, values, strict=True)))
 
-    return Activation(
-        name=f"{name}({parameters})" if shown else name,
-        make_expression=expression,
-        make_torch=module if entry.torch else None,
-        **fields,
-    )
+    fields.setdefault("make_torch", module if entry.torch else None)
+    return Activation(name=f"{name}({parameters})" if shown else name, make_expression=expression, **fields)
 
 
 def _shortest(value: float) -> str:
@@ -439,15 +436,29 @@ def _gelu(approximate: str = "none") -> Fields | Activation:
 
 @_builtin("gelu_tanh", "gelu_new", "gelu_fast")
 def _gelu_tanh() -> Fields:
-    return dict(pieces=(f.GELU_TANH,), text="x/2*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x**3)))")
+    def module() -> Any:
+        import torch
+
+        return torch.nn.GELU(approximate="tanh")
+
+    return dict(
+        pieces=(f.GELU_TANH,), make_torch=module, text="x/2*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x**3)))"
+    )
 
 
 @_builtin("silu", "swish", torch="SiLU")
 def _silu(beta: float = 1.0) -> Fields:
     beta = checks.positive("beta", beta)
+
+    def module() -> Any:
+        import torch
+
+        return torch.nn.SiLU()
+
     return dict(
         pieces=(f.scaled(f.SILU, beta, 1.0 / beta),),
         length_scale=2.0 / beta,
+        make_torch=module if beta == 1.0 else None,
         text=f"x/(1 + exp(-{beta!r}*x))",
     )
 
@@ -527,5 +538,3 @@ def _exp(rate: float = 1.0) -> Fields:
         closed_form=("exp", rate),
         text=f"exp({rate!r}*x)" if rate != 1.0 else "exp(x)",
     )
-
-

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import checks
-from ..errors import ActivationError
+from ..errors import ActivationError, MissingDependencyError
 
 if TYPE_CHECKING:
     import sympy
@@ -142,8 +142,10 @@ class Activation:
         Raises:
             MissingDependencyError: torch is not installed.
         """
-        from .torch_bridge import to_torch
-
+        try:
+            from .torch_bridge import to_torch
+        except ImportError:
+            raise MissingDependencyError("to_torch needs torch: pip install 'eoc-theory[torch]'") from None
         return to_torch(self)
 
     def _order(self, order: int) -> int:

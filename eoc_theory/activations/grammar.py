@@ -211,7 +211,11 @@ class _Parser:
             return self.piecewise()
         if name not in FUNCTIONS and not self.other_names(token):
             near = difflib.get_close_matches(name, FUNCTIONS, n=2)
-            known = f"did you mean {' or '.join(near)}?" if near else f"accepted are {', '.join(sorted(FUNCTIONS))}"
+            known = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"accepted are {', '.join(sorted(FUNCTIONS))}"
+            )
             raise self.fail(f"unknown function {token!r} ({known})")
         args = [self.expression()]
         while self.take(","):
@@ -228,7 +232,9 @@ class _Parser:
             return Node("call", (name, *args), value, max(a.degree for a in args))
         rule = FUNCTIONS.get(name)
         if len(args) != 1 and name in FUNCTIONS:
-            raise self.fail(f"{name} takes {'two arguments' if name == 'pow' else 'one argument'}, found {len(args)},")
+            raise self.fail(
+                f"{name} takes {'two arguments' if name == 'pow' else 'one argument'}, found {len(args)},"
+            )
         if any(a.value is None for a in args[1:]):
             raise self.fail(f"the parameters of {name} after the first argument must be constants")
         value = None
@@ -290,7 +296,9 @@ class _Parser:
             value = self.constant(rules[operator], f"{p:g}{operator}{q:g}")
         if operator == "/" and b.value == 0:
             raise self.fail("division by zero")
-        degree = max(a.degree, b.degree) if operator in "+-" else a.degree + (b.degree if operator == "*" else 0)
+        degree = (
+            max(a.degree, b.degree) if operator in "+-" else a.degree + (b.degree if operator == "*" else 0)
+        )
         return self.limited(Node(operator, (a, b), value, degree))
 
     def raise_to(self, base: Node, exponent: Node) -> Node:
@@ -303,7 +311,9 @@ class _Parser:
             number = base.value
             if abs(power) > 1000:
                 raise self.fail(f"the power {number:g}**{power:g} is too large (exponents up to 1000)")
-            return Node("**", (base, exponent), self.constant(lambda: number**power, f"{number:g}**{power:g}"))
+            return Node(
+                "**", (base, exponent), self.constant(lambda: number**power, f"{number:g}**{power:g}")
+            )
         if abs(power) > LARGEST_POWER:
             raise self.fail(f"the exponent {power:g} is too large (at most {LARGEST_POWER})")
         return self.limited(Node("**", (base, exponent), None, math.ceil(base.degree * max(power, 0.0))))

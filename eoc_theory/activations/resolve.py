@@ -2,39 +2,103 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from ..errors import ActivationError
 from . import catalogue
 from .core import Activation
+from .numerical import from_callable
 
 _CALL = re.compile(r"\s*([A-Za-z_][\w-]*(?: [A-Za-z]\w*)?)\s*(?:\(([^()]*)\))?\s*", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-def activation(spec: Any) -> Activation:
+def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation:
     """The activation function that `spec` describes.
 
     Args:
         spec: an :class:`Activation` (returned as it is); a name, with parameters if wanted (``"tanh"``,
             ``"leaky_relu(0.1)"``, ``"elu(alpha=0.5)"``; see :func:`activation_names`); an expression in x as a string
             (``"x/(1 + exp(-x))"``) or as a SymPy expression; a ``torch.nn.Module`` or torch function; or a
-            NumPy-vectorised callable, whose kinks are then detected.
+            NumPy-vectorised callable.
+        kinks: for a callable, the points where it or one of its first three derivatives jumps; None: detected, within
+            ±256. For everything else they are known.
 
     Raises:
         ActivationError: no such activation, or a callable that is not vectorised or not finite.
         ExpressionError: the text is not an expression in x, or is not finite for every real x.
     """
+    if kinks is not None:
+        if isinstance(spec, Activation | str) or not callable(spec):
+            raise ActivationError(
+                "kinks are given for callables only; those of names and expressions are known"
+            )
+        return from_callable(spec, kinks)
     if isinstance(spec, Activation):
         return spec
     if isinstance(spec, str):
         return _from_text(spec)
-    if type(spec).__module__.partition(".")[0] == "sympy":
-        from .symbolic import from_sympy_expression
+    if _package(type(spec)) == "sympy":
+        from . import symbolic
 
-        return from_sympy_expression(spec)
-    raise ActivationError(f"activation must be a name or an expression in x, got {type(spec).__name__}")
+        # sympy.tanh itself is a class: the function of x is meant.
+        return symbolic.from_sympy_expression(spec if not isinstance(spec, type) else spec(symbolic.x))
+    if isinstance(spec, np.ufunc):
+        return _from_ufunc(spec)
+    if "torch" in sys.modules and _is_torch(spec):
+        from .torch_bridge import from_torch
+
+        return from_torch(spec)
+    if callable(spec):
+        return _from_any_callable(spec)
+    raise ActivationError(
+        "activation must be a name, an expression in x, a NumPy-vectorised callable or a torch module or function, "
+        f"got {type(spec).__name__}"
+    )
+
+
+def _from_any_callable(spec: Any) -> Activation:
+    try:
+        return from_callable(spec)
+    except ActivationError as error:
+        if error.__cause__ is not None and "torch" in sys.modules:
+            from .torch_bridge import from_torch
+
+            # A function of the user's own that computes with torch refuses NumPy arrays.
+            with contextlib.suppress(ActivationError):
+                return from_torch(spec)
+        raise
+
+
+def _package(thing: Any) -> str:
+    return (getattr(thing, "__module__", None) or "").partition(".")[0]
+
+
+def _is_torch(spec: Any) -> bool:
+    """A torch module, also of a user's own class, or one of torch's own functions."""
+    kinds = spec.__mro__ if isinstance(spec, type) else type(spec).__mro__
+    if any(_package(kind) == "torch" for kind in kinds) or _package(spec) == "torch":
+        return True
+    # Functions written in C say where they come from by their __self__ alone.
+    owner = getattr(spec, "__self__", None)
+    return _package(owner) == "torch" or getattr(owner, "__name__", "").partition(".")[0] == "torch"
+
+
+def _from_ufunc(spec: np.ufunc) -> Activation:
+    """np.tanh, scipy.special.erf …: the built-in of that name if it has the same values."""
+    entry = catalogue.find(spec.__name__)
+    if entry is not None:
+        built_in = catalogue.build(entry)
+        points = np.linspace(-2.3, 2.9, 11)
+        if np.allclose(spec(points), built_in(points), rtol=1e-14, atol=0.0):
+            return built_in
+    return from_callable(spec)
 
 
 def _from_text(text: str) -> Activation:
@@ -47,7 +111,11 @@ def _from_text(text: str) -> Activation:
     name = text.strip()
     if name.isidentifier() and name.isascii() and 2 < len(name) <= 40:
         near = catalogue.close_names(name)
-        known = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(catalogue.activation_names())}"
+        known = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else f"known are {', '.join(catalogue.activation_names())}"
+        )
         raise ActivationError(f"unknown activation {name!r} ({known}); an expression in x is accepted too")
     from .symbolic import from_text
 

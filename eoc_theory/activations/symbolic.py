@@ -19,6 +19,7 @@ from ..errors import ActivationError, ExpressionError
 from . import catalogue, grammar
 from .core import Activation, Array, Growth, Piece
 from .functions import polynomial
+from .growth import classify, faster
 from .stable import NUMPY_FUNCTIONS, rewrite
 
 x = sp.Symbol("x", real=True)
@@ -92,7 +93,9 @@ def _condition(node: grammar.Node, variable: Any) -> Any:
     if node.kind == "true":
         return sp.true
     sides = [_build(side, variable) for side in node.args[::2]]
-    return sp.And(*(_RELATIONS[op](a, b) for a, op, b in zip(sides, node.args[1::2], sides[1:], strict=False)))
+    return sp.And(
+        *(_RELATIONS[op](a, b) for a, op, b in zip(sides, node.args[1::2], sides[1:], strict=False))
+    )
 
 
 def from_sympy(given: Any) -> Any:
@@ -108,11 +111,11 @@ def from_sympy(given: Any) -> Any:
     if str(symbol) != "x":
         raise ExpressionError(f"expected a SymPy expression in the symbol x, found {symbol} in {shown}")
     for node in sp.preorder_traversal(given):
+        if node in (sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I):
+            raise ExpressionError(f"the constant {node} is not accepted in {shown}")
         boolean = isinstance(node, sp.logic.boolalg.Boolean | sp.functions.elementary.piecewise.ExprCondPair)
         if not boolean and node != symbol and not isinstance(node, ACCEPTED):
             raise ExpressionError(f"the SymPy function {type(node).__name__} is not accepted in {shown}")
-        if node in (sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I):
-            raise ExpressionError(f"the constant {node} is not accepted in {shown}")
         if isinstance(node, sp.Number) and abs(node) > grammar.LARGEST_CONSTANT:
             raise ExpressionError(f"a constant above {grammar.LARGEST_CONSTANT:g} is not accepted in {shown}")
         if isinstance(node, sp.Pow) and node.exp.is_number and abs(node.exp) > grammar.LARGEST_POWER:
@@ -156,11 +159,13 @@ class Exact:
             value = self.raw(order, at)
             if value is not None and side == 0:
                 return None if mpmath.im(value) != 0 else mpmath.re(value)
-        with mpmath.workdps(260):
+        with mpmath.workdps(400):
             at = mpmath.mpf(at)
             sides = (side,) if side else tuple(s for s in (-1, 1) if at != (self.low if s < 0 else self.high))
             limits = [self._limit(order, at, s) for s in sides]
-            if any(limit is None for limit in limits) or abs(limits[0] - limits[-1]) > 1e-9 * (1 + abs(limits[0])):
+            if any(limit is None for limit in limits) or abs(limits[0] - limits[-1]) > 1e-9 * (
+                1 + abs(limits[0])
+            ):
                 return None
             return limits[0]
 
@@ -186,7 +191,10 @@ def split(expression: Any, shown: str) -> list[Branch]:
     branches = _split(expression, -np.inf, np.inf, shown)
     merged = branches[:1]
     for branch in branches[1:]:
-        if branch.expression == merged[-1].expression or sp.expand(branch.expression - merged[-1].expression) == 0:
+        if (
+            branch.expression == merged[-1].expression
+            or sp.expand(branch.expression - merged[-1].expression) == 0
+        ):
             merged[-1] = Branch(merged[-1].low, branch.high, merged[-1].expression)
         else:
             merged.append(branch)
@@ -227,7 +235,9 @@ def _deciders(switch: Any) -> list[Any]:
         arguments = switch.args
         return [a - b for i, a in enumerate(arguments) for b in arguments[i + 1 :]]
     if isinstance(switch, sp.Piecewise):
-        relations = set().union(*(condition.atoms(sp.core.relational.Relational) for _, condition in switch.args))
+        relations = set().union(
+            *(condition.atoms(sp.core.relational.Relational) for _, condition in switch.args)
+        )
         return [relation.lhs - relation.rhs for relation in sorted(relations, key=str)]
     return [switch.args[0]]
 
@@ -252,7 +262,9 @@ def _choose(switch: Any, at: float, shown: str) -> Any:
             )
             if truth == sp.true:
                 return branch
-        raise ExpressionError(f"{shown} is not defined at x = {at:.6g}: no condition of Piecewise holds there")
+        raise ExpressionError(
+            f"{shown} is not defined at x = {at:.6g}: no condition of Piecewise holds there"
+        )
     sign = mpmath.sign(value(switch.args[0]))
     if isinstance(switch, sp.Abs):
         return switch.args[0] if sign >= 0 else -switch.args[0]
@@ -279,17 +291,25 @@ def real_roots(expression: Any, low: float, high: float, shown: str, first: bool
             a, b = poly.all_coeffs()
             roots = [float((-b / a).evalf(30))]
         else:
-            roots = [float(sp.re(r)) for r in poly.nroots(n=30, maxsteps=200) if abs(sp.im(r)) < 1e-12 * (1 + abs(r))]
+            roots = [
+                float(sp.re(r))
+                for r in poly.nroots(n=30, maxsteps=200)
+                if abs(sp.im(r)) < 1e-12 * (1 + abs(r))
+            ]
         return sorted({r + 0.0 for r in roots if low <= r <= high})
     return _numerical_roots(expression, low, high, shown, first)
 
 
 def _grid(low: float, high: float) -> Array:
     """Points of [low, high] spread over all magnitudes from 1e-8 to 1e4, 0 among them."""
-    outward = np.concatenate([np.logspace(-8, -1, 100), np.linspace(0.1, 40, 3000), np.geomspace(40.1, 1e4, 400)])
+    outward = np.concatenate(
+        [np.logspace(-8, -1, 100), np.linspace(0.1, 40, 3000), np.geomspace(40.1, 1e4, 400)]
+    )
     points = np.concatenate([-outward[::-1], [0.0], outward])
     points = points[(points > low) & (points < high)]
-    near = [e + s * d for e, s in ((low, 1), (high, -1)) if np.isfinite(e) for d in (0.0, 1e-9, 1e-6, 1e-3, 0.03)]
+    near = [
+        e + s * d for e, s in ((low, 1), (high, -1)) if np.isfinite(e) for d in (0.0, 1e-9, 1e-6, 1e-3, 0.03)
+    ]
     return np.unique(np.concatenate([points, [p for p in near if low <= p <= high]]))
 
 
@@ -299,7 +319,9 @@ def _numerical_roots(expression: Any, low: float, high: float, shown: str, first
     values = function(points)
     signs = np.sign(values)
     roots = [float(p) for p in points[values == 0]]
-    changes = np.flatnonzero((signs[:-1] * signs[1:] < 0) & np.isfinite(values[:-1]) & np.isfinite(values[1:]))
+    changes = np.flatnonzero(
+        (signs[:-1] * signs[1:] < 0) & np.isfinite(values[:-1]) & np.isfinite(values[1:])
+    )
     if len(changes) + len(roots) > 4 * MOST_PIECES:
         if not first:
             raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
@@ -311,7 +333,9 @@ def _numerical_roots(expression: Any, low: float, high: float, shown: str, first
             roots.append(_polished(expression, root))
     # A root that only touches zero shows as a local minimum of the modulus.
     modulus = np.abs(values)
-    lows = np.flatnonzero((modulus[1:-1] < modulus[:-2]) & (modulus[1:-1] < modulus[2:]) & (modulus[1:-1] > 0))
+    lows = np.flatnonzero(
+        (modulus[1:-1] < modulus[:-2]) & (modulus[1:-1] < modulus[2:]) & (modulus[1:-1] > 0)
+    )
     for i in sorted(lows, key=lambda i: abs(points[i]))[: 4 * MOST_PIECES]:
         lowest = optimize.minimize_scalar(
             lambda t: abs(float(function(np.array(t)))), bounds=(points[i], points[i + 2]), method="bounded",
@@ -370,14 +394,18 @@ def _smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
     probes = probes[(probes >= branch.low) & (probes <= branch.high)]
     truth = [[exact(order, p) for p in probes] for order in range(4)]
     series = None
-    if branch.low <= 0 <= branch.high and any(_losses(fast[n], truth[n], truth, n, probes).any() for n in range(4)):
+    if branch.low <= 0 <= branch.high and any(
+        _losses(fast[n], truth[n], truth, n, probes).any() for n in range(4)
+    ):
         series = _series(exact, truth, probes)
     orders = [_careful(order, fast[order], series, exact) for order in range(4)]
     errors = tuple(_error(orders[n], truth[n], probes) for n in range(4))
     return (orders[0], orders[1], orders[2], orders[3]), exact, errors
 
 
-def _losses(function: Callable[[Array], Array], truth: list[Any], all_truth: Any, order: int, probes: Array) -> Array:
+def _losses(
+    function: Callable[[Array], Array], truth: list[Any], all_truth: Any, order: int, probes: Array
+) -> Array:
     """Where more than rounding is lost: an error above what rounding x itself would do."""
     values = function(probes)
     lost = np.zeros(len(probes), dtype=bool)
@@ -419,7 +447,9 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
                 for n in range(kept)
             ]
             largest = max(abs(c) for c in scaled)
-            coefficients = [float(c / radius**n) if abs(c) > 1e-25 * largest else 0.0 for n, c in enumerate(scaled)]
+            coefficients = [
+                float(c / radius**n) if abs(c) > 1e-25 * largest else 0.0 for n, c in enumerate(scaled)
+            ]
         piece = polynomial(*coefficients)
         inside = np.abs(probes) <= radius / 2
         worst = 0.0
@@ -443,7 +473,9 @@ def _careful(
         values = fast(points)
         if series is not None:
             radius, piece = series
-            values = np.where(np.abs(points) <= radius, piece[order](np.clip(points, -radius, radius)), values)
+            values = np.where(
+                np.abs(points) <= radius, piece[order](np.clip(points, -radius, radius)), values
+            )
         undefined = ~np.isfinite(values) & np.isfinite(points)
         if not undefined.any():
             return values
@@ -513,9 +545,7 @@ def _limit_at(exact: Exact, order: int, at: float, side: int) -> Any:
 
 def _growth(branches: list[Branch], exacts: list[Exact]) -> Growth:
     levels = max(_exponential_levels(branch.expression) for branch in branches)
-    growths = [_one_sided_growth(exacts[0], -1, levels), _one_sided_growth(exacts[-1], 1, levels)]
-    order = {"polynomial": 0, "exponential": 1, "gaussian": 2}
-    return max(growths, key=lambda g: (order[g.kind], g.rate, g.degree))
+    return faster(_one_sided_growth(exacts[0], -1, levels), _one_sided_growth(exacts[-1], 1, levels))
 
 
 def _exponential_levels(expression: Any) -> int:
@@ -535,20 +565,11 @@ def _one_sided_growth(exact: Exact, side: int, levels: int) -> Growth:
             values = [exact.raw(0, side * at * (1 - 0.011 * k)) for k in range(12)]
             size = max((abs(v) for v in values if v is not None), default=mpmath.mpf(0))
             logs.append(mpmath.log(size) if size > 0 else mpmath.mpf("-inf"))
-    if not all(mpmath.isfinite(v) for v in logs):
-        return Growth("polynomial", degree=0.0)
-    first, second = float(min(logs[1] - logs[0], 1e300)), float(min(logs[2] - logs[1], 1e300))
-    if second < 0.02 or second < 8.0 and far > 100:
-        return Growth("polynomial", degree=max(0.0, float(np.ceil(2.0 * second / np.log(2.0) - 0.1) / 2.0)))
-    ratio = second / first if first > 0 else np.inf
-    if ratio < 1.5:
-        return Growth("polynomial", degree=max(0.0, float(np.ceil(2.0 * second / np.log(2.0) - 0.1) / 2.0)))
-    if ratio < 3.0:
-        # The difference of differences is free of a power of x before the exponential.
-        return Growth("exponential", rate=float(f"{(second - first) / (0.25 * far):.9g}"))
-    if ratio < 5.0:
-        return Growth("gaussian", rate=float(f"{(second - first) / (0.5625 * far * far):.9g}"))
-    return Growth("gaussian", rate=np.inf)
+    # Beyond any float, a difference is still one between floats.
+    differences = (
+        [float(min(v - logs[0], 1e300)) for v in logs] if all(map(mpmath.isfinite, logs)) else [-np.inf] * 3
+    )
+    return classify((differences[0], differences[1], differences[2]), far)
 
 
 def _oscillation(expression: Any, shown: str) -> float:
@@ -607,7 +628,7 @@ def _centre(node: Any, argument: Any, branch: Branch) -> tuple[float, float] | N
     if not argument.is_polynomial(x):
         return None
     coefficients = [float(c) for c in sp.Poly(argument, x).all_coeffs()]
-    singular = isinstance(node, sp.log) or isinstance(node, sp.Pow) and not node.exp.has(x)
+    singular = isinstance(node, sp.log) or (isinstance(node, sp.Pow) and not node.exp.has(x))
     if len(coefficients) == 2:
         a, b = coefficients
         centre = -b / a
@@ -629,7 +650,16 @@ def _centre(node: Any, argument: Any, branch: Branch) -> tuple[float, float] | N
 def _parity(branches: list[Branch], exacts: list[Exact]) -> Any:
     """By values in many digits: two analytic functions that agree at these points agree."""
     same = {1: True, -1: True}
-    for at in (0.137, 0.71, 1.31, 2.63, 5.17, 11.3, 47.1, *(abs(b.low) * 1.01 for b in branches[1:] if b.low)):
+    for at in (
+        0.137,
+        0.71,
+        1.31,
+        2.63,
+        5.17,
+        11.3,
+        47.1,
+        *(abs(b.low) * 1.01 for b in branches[1:] if b.low),
+    ):
         right, left = (_value(branches, exacts, s * at) for s in (1, -1))
         if right is None or left is None:
             return None
@@ -754,12 +784,12 @@ def _checked(expression: Any, text: str) -> Activation:
     try:
         return from_expression(expression, text, text)
     except (ArithmeticError, RecursionError, NotImplementedError, TypeError) as error:
-        raise ActivationError(f"{_shown(text)} is too involved to analyse ({type(error).__name__}: {error})") from error
+        raise ActivationError(
+            f"{_shown(text)} is too involved to analyse ({type(error).__name__}: {error})"
+        ) from error
 
 
 @lru_cache(maxsize=256)
 def from_sympy_expression(given: Any) -> Activation:
     """The activation of a user's SymPy expression."""
     return from_expression(from_sympy(given), str(given), given)
-
-
