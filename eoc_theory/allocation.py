@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .finite_width import LEVELS, ScaleStatistics
-from .scores import GRID, STEP, ScoreLaws, interpolate_grid
+from .scores import GRID, FactorLaws, ScoreLaws, interpolate_grid
 
 Array = np.ndarray
 
@@ -78,7 +78,7 @@ def mean_network(laws: ScoreLaws, weights: Array) -> NetworkLaws:
 
 
 def sampled_networks(
-    laws: ScoreLaws, base: ScoreLaws, sampled: ScaleStatistics, weights: Array
+    laws: ScoreLaws, base: FactorLaws, sampled: ScaleStatistics, weights: Array
 ) -> NetworkLaws:
     """The mean law displaced as sampled networks differ from the infinitely wide one.
 
@@ -89,7 +89,7 @@ def sampled_networks(
     t = np.maximum.accumulate(t, axis=-1) + 1e-9 * np.arange(t.shape[-1])
     # A subset of the inputs leaves more units dead than the whole batch does: only the ratio carries over.
     dead = (1.0 - laws.nonzero) * np.where(
-        base.factor_dead > 0, sampled.dead / np.maximum(base.factor_dead, 1e-300), 1.0
+        base.dead > 0, sampled.dead / np.maximum(base.dead, 1e-300), 1.0
     )
     return NetworkLaws(laws.tail, laws.max_cdf, u, t, 1.0 - np.clip(dead, 0.0, 1.0), np.asarray(weights))
 
@@ -134,5 +134,3 @@ def kept_fractions(networks: NetworkLaws, sparsity: Array, log_t: Array) -> Arra
     nonzero = networks.nonzero[:, None]
     return np.where(finite[..., None], kept, nonzero + of_zeros[..., None] * (1.0 - nonzero))
 
-
-__all__ = ["STEP", "NetworkLaws", "kept_fractions", "mean_network", "sampled_networks", "threshold"]

@@ -13,12 +13,14 @@ from .allocation import NetworkLaws
 from .architecture import Architecture
 from .errors import ArgumentError
 from .prediction import CRITERIA, DATA_FREE_CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
-from .scores import GRID
+from .scores import COLLAPSE_DRAWS, GRID
 
 Array = np.ndarray
 
 #: Draws of the layers' largest scores in each sampled network.
 DRAWS_PER_NETWORK = 32
+#: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
+COLLAPSE_INPUTS = 32
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,11 @@ def predict_collapse(
         from .datafree import collapse_data_free
 
         free = collapse_data_free(net, criterion, seed=seed)
-        drawn, weakest = np.sort(free.critical_sparsity), free.weakest_probability
+        drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
     else:
-        laws = network_laws(net, criterion, data, samples=samples, seed=seed)
+        laws, _ = network_laws(
+            net, criterion, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, draws=COLLAPSE_DRAWS
+        )
         drawn, weakest = draw_critical_sparsity(laws, signed=criterion == "grasp", seed=seed)
         drawn = np.sort(drawn)
     return CollapsePrediction(

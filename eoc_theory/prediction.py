@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .allocation import NetworkLaws, kept_fractions, sampled_networks, threshold
+from .allocation import NetworkLaws, kept_fractions, mean_network, sampled_networks, threshold
 from .architecture import Architecture
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .propagation import propagate
-from .scores import interpolate_grid, snip_laws
+from .scores import DRAWS, factor_laws, interpolate_grid, snip_laws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ DATA_FREE_CRITERIA = ("magnitude", "synflow", "synflow-oneshot", "random", "unif
 CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
 
 #: Networks sampled for means and spreads: the spread itself is then known to about 12 %.
-DEFAULT_SAMPLES = 32
+DEFAULT_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -118,24 +118,29 @@ def check_sparsities(sparsity: Any) -> Array:
 
 
 def network_laws(
-    net: Architecture, criterion: str, data: Any = None, *, samples: int = DEFAULT_SAMPLES, seed: int = 0
-) -> NetworkLaws:
-    """Laws of the gradient-based scores in `samples` networks; what both predictions start from.
+    net: Architecture,
+    criterion: str,
+    data: Any = None,
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+    inputs: int = CHAIN_BATCH,
+    draws: int = DRAWS,
+) -> tuple[NetworkLaws, NetworkLaws]:
+    """Laws of the gradient-based scores: of `samples` networks, and of the infinitely wide one as a set of one.
 
     The mean law of each layer comes from the kernels of the whole batch at infinite width; how single networks
-    differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width`.
+    differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width` on `inputs`
+    of the batch's inputs. `draws` rows and columns make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
-    subset = batch.subset(CHAIN_BATCH)
+    subset = batch.subset(inputs)
     kernels = propagate(net, batch, seed=seed, criterion=criterion)
-    laws = snip_laws(net, batch, kernels, seed=seed)
-    if subset is batch:
-        chain, base = kernels, laws
-    else:
-        chain = propagate(net, subset, seed=seed, criterion=criterion)
-        base = snip_laws(net, subset, chain, seed=seed)
+    laws = snip_laws(net, batch, kernels, seed=seed, draws=draws)
+    chain = kernels if subset is batch else propagate(net, subset, seed=seed, criterion=criterion)
+    base = factor_laws(net, subset, chain, seed=seed)
     sampled = sample_scales(net, subset, chain.top, samples, seed)
-    return sampled_networks(laws, base, sampled, net.weights)
+    return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
 
 
 def predict_pruning(
@@ -175,8 +180,8 @@ def predict_pruning(
         kept, std, empty, collapse = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
         samples = 0
     else:
-        laws = network_laws(net, criterion, data, samples=samples, seed=seed)
-        kept, std, empty, collapse = allocate(laws, values, signed=criterion == "grasp")
+        laws, wide = network_laws(net, criterion, data, samples=samples, seed=seed)
+        kept, std, empty, collapse = allocate(laws, wide, values, signed=criterion == "grasp")
     scalar = np.ndim(sparsity) == 0
     return PruningPrediction(
         criterion=criterion,
@@ -191,33 +196,46 @@ def predict_pruning(
     )
 
 
-def allocate(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array, Array, Array]:
+def allocate(
+    laws: NetworkLaws, wide: NetworkLaws, sparsity: Array, *, signed: bool
+) -> tuple[Array, Array, Array, Array]:
     """kept, kept_std, empty_probability (n_s, L) and collapse_probability (n_s,) of sampled networks.
 
-    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in size,
-    and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
+    The mean over the samples is drawn towards the infinitely wide network as far as it differs from it by no
+    more than its own sampling error (James–Stein, positive part).
     """
-    if signed:
-        lower = sparsity < 0.5
-        tail_sparsity = np.where(lower, 1.0 - 2.0 * sparsity, 2.0 * sparsity - 1.0)
-        # At s = ½ the threshold is zero and every layer keeps its positive half.
-        log_t = threshold(laws, np.clip(tail_sparsity, 0.0, 1.0 - 1e-12))
-        half = 0.5 * kept_fractions(laws, tail_sparsity, log_t)
-        kept = np.where(lower[:, None], 1.0 - half, half)
-        log_t = np.where(lower, -np.inf, log_t)
-    else:
-        log_t = threshold(laws, sparsity)
-        kept = kept_fractions(laws, sparsity, log_t)
+    kept, log_t = allocate_each(laws, sparsity, signed=signed)
+    limit = allocate_each(wide, sparsity, signed=signed)[0][0]
+    variance = kept.var(axis=0, ddof=1)
+    difference = kept.mean(axis=0) - limit
+    noise = variance.sum(axis=-1) / len(kept)
+    trust = np.clip(1.0 - noise / np.maximum((difference**2).sum(axis=-1), 1e-300), 0.0, 1.0)
+    mean = np.clip(limit + trust[:, None] * difference, 0.0, 1.0)
+    # Which of a layer's weights pass is itself random: independent given the rows and columns.
+    std = np.sqrt(variance + mean * (1.0 - mean) / laws.weights)
     empty = empty_layers(laws, log_t)
     if signed:
         # A layer is empty when its positive scores are: half as many candidates, so the root of the law.
         empty = np.sqrt(empty)
-    mean = kept.mean(axis=0)
-    # Which of a layer's weights pass is itself random: independent given the rows and columns.
-    binomial = mean * (1.0 - mean) / laws.weights
-    std = np.sqrt(kept.var(axis=0, ddof=1) + binomial)
     collapse = 1.0 - np.prod(1.0 - empty, axis=-1).mean(axis=0)
     return mean, std, empty.mean(axis=0), np.clip(collapse, 0.0, 1.0)
+
+
+def allocate_each(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array]:
+    """Fractions kept (S, n_s, L) and log thresholds (S, n_s) of each network.
+
+    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in size,
+    and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
+    """
+    if not signed:
+        log_t = threshold(laws, sparsity)
+        return kept_fractions(laws, sparsity, log_t), log_t
+    lower = sparsity < 0.5
+    in_size = np.where(lower, 1.0 - 2.0 * sparsity, 2.0 * sparsity - 1.0)
+    # At s = 0 nothing is removed and at s = ½ everything positive stays: the ends of the law of sizes.
+    log_t = threshold(laws, np.clip(in_size, 0.0, 1.0 - 1e-12))
+    half = 0.5 * kept_fractions(laws, in_size, log_t)
+    return np.where(lower[:, None], 1.0 - half, half), np.where(lower, -np.inf, log_t)
 
 
 def empty_layers(laws: NetworkLaws, log_t: Array) -> Array:

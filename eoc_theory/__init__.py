@@ -1,0 +1,96 @@
+"""Deep networks at initialisation and pruned there: the edge of chaos, what pruning keeps, when a layer collapses.
+
+Every public name is here. A name is loaded from its module when it is first used, so that
+``import eoc_theory`` costs neither torch nor matplotlib nor numba nor pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .activations import Activation, activation, activation_names
+    from .architecture import Architecture, WeightLayer, mlp
+    from .bounds import magnitude_bound, snip_bound
+    from .collapse import CollapsePrediction, predict_collapse
+    from .comparing import Comparison, compare
+    from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
+    from .data import DataSummary, digits
+    from .errors import EOCError
+    from .initialising import initialize_
+    from .masking import prune_
+    from .meanfield import MeanField
+    from .measuring import PruningMeasurement, measure_pruning
+    from .phase import PhaseDiagram, phase_diagram
+    from .prediction import PruningPrediction, predict_pruning
+    from .propagation import Propagation, propagate
+    from .rescaling import rescale_
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "activations": ("Activation", "activation", "activation_names"),
+    "architecture": ("Architecture", "WeightLayer", "mlp"),
+    "bounds": ("magnitude_bound", "snip_bound"),
+    "collapse": ("CollapsePrediction", "predict_collapse"),
+    "comparing": ("Comparison", "compare"),
+    "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
+    "data": ("DataSummary", "digits"),
+    "errors": ("EOCError",),
+    "initialising": ("initialize_",),
+    "masking": ("prune_",),
+    "meanfield": ("MeanField",),
+    "measuring": ("PruningMeasurement", "measure_pruning"),
+    "phase": ("PhaseDiagram", "phase_diagram"),
+    "prediction": ("PruningPrediction", "predict_pruning"),
+    "propagation": ("Propagation", "propagate"),
+    "rescaling": ("rescale_",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Activation",
+    "Architecture",
+    "CollapsePrediction",
+    "Comparison",
+    "CriticalCurve",
+    "CriticalPoint",
+    "DataSummary",
+    "EOCError",
+    "MeanField",
+    "PhaseDiagram",
+    "Propagation",
+    "PruningMeasurement",
+    "PruningPrediction",
+    "WeightLayer",
+    "activation",
+    "activation_names",
+    "compare",
+    "critical_curve",
+    "digits",
+    "edge_of_chaos",
+    "initialize_",
+    "magnitude_bound",
+    "measure_pruning",
+    "mlp",
+    "phase_diagram",
+    "predict_collapse",
+    "predict_pruning",
+    "propagate",
+    "prune_",
+    "rescale_",
+    "snip_bound",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
