@@ -1,8 +1,9 @@
 """Correlations in the chaotic phase: the fixed point c* < 1 of the correlation map for many (q, σ_w) at once.
 
-At variance q the map is C(c) = 1 − σ_w² (Φ(1) − Φ(c))/q, and Φ' = q T(c) with T(c) = E[φ'(u)φ'(v)] (Price). With
-S(c) = 1/(1−c) ∫_c^1 T, the mean of T, a fixed point c* ≠ 1 has σ_w² S(c*) = 1 and the slope C'(c*) = σ_w² T(c*).
-Both depend on q and c alone: one table of T in (log q, θ = arccos c) serves every network with that activation.
+At variance q the map is C(c) = 1 − σ_w² (Φ(1) − Φ(c))/q, and Φ' = q T(c) with T(c) = E[φ'(u)φ'(v)] (Price).
+With S(c) = 1/(1−c) ∫_c^1 T, the mean of T, a fixed point c* ≠ 1 has σ_w² S(c*) = 1 and the slope C'(c*) =
+σ_w² T(c*). Both depend on q and c alone: one table of T in (log q, θ = arccos c) serves every network with
+that activation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from .activations import Activation
 from .duals import dual
+from .duals.deficit import point_masses
 from .gaussian import hermite_coefficients, moment_table
 from .gaussian.expectations import jumps_of
 from .gaussian.rules import TAIL
@@ -25,7 +27,8 @@ from .gaussian.tables import FIRST_DECADE, LAST_DECADE
 
 Array = NDArray[np.float64]
 
-# Points per panel of q (half a decade) and over the angles from 0 to π/2, doubled where the interpolant's last terms say so.
+# Points per panel of q (half a decade) and over the angles from 0 to π/2, doubled where the interpolant's
+# last terms say so.
 PANELS = 2
 Q_POINTS = 12
 ANGLE_POINTS = 28
@@ -50,7 +53,7 @@ def _coefficients(n: int) -> Array:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Angles θ = w sinh(x X), x in [0, 1] ↔ θ in [0, π/2]: fine on the width w over which T changes near θ = 0."""
+    """Angles θ = w sinh(x X), x in [0, 1] ↔ θ in [0, π/2]: fine near 0, where T changes over w."""
 
     width: Array
     span: Array
@@ -74,13 +77,27 @@ class Stretch:
 
 
 def slope_dual(act: Activation, q: Array, theta: Array) -> Array:
-    """T = E[φ'(u)φ'(v)] at variances q (n,) and angles θ (n, m), to about 1e-12."""
+    """T = E[φ'(u)φ'(v)] at variances q (n,) and angles θ (n, m), to about 1e-12; T sin θ where φ jumps.
+
+    At a jump φ' is a point mass: T grows like 1/θ towards θ = 0, and T sin θ is what is smooth.
+    """
+    if not jumps_of(act).value:
+        return _regular_part(act, q, theta)
+    jumps = act.jumps(0)
+    masses = np.empty_like(theta)
+    for i, j in np.ndindex(theta.shape):
+        masses[i, j] = point_masses(act, float(q[i]), float(theta[i, j]), 0, jumps) / q[i]
+    return _regular_part(act, q, theta) * np.sin(theta) + masses
+
+
+def _regular_part(act: Activation, q: Array, theta: Array) -> Array:
+    """T without the point masses of φ'."""
     if act.closed_form is None:
-        if act.kinks and is_piecewise_linear(act):
+        if act.kinks and is_piecewise_linear(act) and not jumps_of(act).value:
             return _of_kinks(act, q, theta)
         if act.scale_points == (0.0,) and act.kinks in ((), (0.0,)) and not act.oscillation:
             return _by_series(act, q, theta) if not act.kinks else _around_zeros(act, q, theta)
-        if not jumps_of(act).slope:
+        if not (jumps_of(act).slope or jumps_of(act).value):
             return _by_series(act, q, theta)
     return dual(act, q[:, None], q[:, None], one_minus_c=2.0 * np.sin(0.5 * theta) ** 2, order=1).value
 
@@ -95,7 +112,7 @@ def is_piecewise_linear(act: Activation) -> bool:
 
 
 def _of_kinks(act: Activation, q: Array, theta: Array) -> Array:
-    """T of a piecewise linear φ: E[φ'²] less the integral of −dT/dθ = Σ Δ_j Δ_k p(x_j, x_k; θ) q sin θ over θ."""
+    """T of a piecewise linear φ: E[φ'²] less ∫ −dT/dθ dθ, −dT/dθ = Σ Δ_j Δ_k p(x_j, x_k; θ) q sin θ."""
     kinks, jumps = np.array(act.kinks), act.jumps(1)
     nodes, weights = np.polynomial.legendre.leggauss(12)
     ends = np.concatenate([np.zeros((len(q), 1)), theta], axis=1)
@@ -115,8 +132,8 @@ def _around_zeros(act: Activation, q: Array, theta: Array) -> Array:
     """T for a φ whose only structure is around 0, in polar coordinates: there its sides meet at fixed angles.
 
     With u = √q r sin α, v = √q r sin β the plane has the sectors u, v > 0 (β = α + θ), u, v < 0 (the same,
-    mirrored) and, twice each, u > 0 > v (β = θ − α, v = −√q r sin β). On each of them the integrand is smooth;
-    structure of the width of φ's own lies at the sectors' edges and at r = 0.
+    mirrored) and, twice each, u > 0 > v (β = θ − α, v = −√q r sin β). On each of them the integrand is
+    smooth; structure of the width of φ's own lies at the sectors' edges and at r = 0.
     """
     result = np.empty_like(theta)
     left, right = act.pieces[0][1], act.pieces[-1][1]
@@ -137,7 +154,7 @@ def _around_zeros(act: Activation, q: Array, theta: Array) -> Array:
 
 
 def _stretched(end: Array, width: float, n: int) -> tuple[Array, Array]:
-    """n Gauss–Legendre nodes and weights on [0, end], denser towards 0 on the scale `width`; end (m, 1) → (m, n)."""
+    """n Gauss–Legendre nodes and weights on [0, end], denser towards 0 on the scale `width`; (m, n)."""
     nodes, weights = np.polynomial.legendre.leggauss(n)
     span = np.arcsinh(end / width)
     x = 0.5 * (nodes + 1.0)
@@ -185,6 +202,8 @@ class CorrelationTable:
 
     def __init__(self, act: Activation) -> None:
         self.activation = act
+        # Where φ jumps T and S grow like 1/θ towards θ = 0: then the tables hold T sin θ and S θ.
+        self._jumps = jumps_of(act).value
         # Chebyshev coefficients in (log q, x) of T and of log S.
         self._panels: dict[int, tuple[Array, Array]] = {}
 
@@ -226,7 +245,7 @@ class CorrelationTable:
         stretch = Stretch.at(self.activation, q[:, None])
         x = _points(m)
         along = slope_dual(self.activation, q, stretch.angle(x)) @ _coefficients(m).T
-        mean = _mean_from_zero(along, stretch, x)
+        mean = _mean_from_zero(along, stretch, x, self._jumps)
         to_q = _coefficients(n)
         return to_q @ along, to_q @ np.log(mean) @ _coefficients(m).T
 
@@ -237,16 +256,25 @@ class CorrelationTable:
         # log σ_w² S falls from log χ > 0 at x = 0; C(0) ≥ 0 keeps it ≤ 0 at x = 1.
         grid = np.linspace(0.0, 1.0, 17)
         coarse = chebyshev.chebvander(2.0 * grid - 1.0, len(mean) - 1) @ mean + np.log(sigma_w2)
+        stretch = Stretch.at(self.activation, q)
+        if self._jumps:
+            with np.errstate(divide="ignore"):
+                coarse = coarse - np.log(stretch.angle(grid[:, None]))
         cell = np.clip((coarse[1:-1] > 0.0).sum(axis=0), 0, len(grid) - 2)
         at = np.arange(len(q))
         low, high = coarse[cell, at], coarse[cell + 1, at]
         with np.errstate(all="ignore"):
-            x = grid[cell] + np.clip(low / (low - high), 0.0, 1.0) * (grid[1] - grid[0])
+            share = np.where(np.isfinite(low), low / (low - high), 0.5)
+        x = grid[cell] + np.clip(share, 0.0, 1.0) * (grid[1] - grid[0])
         left, right = grid[cell].copy(), grid[cell + 1].copy()
         active, target = at, np.log(sigma_w2)
         for _ in range(30):
             value, derivative = _clenshaw(mean[:, active] if len(active) < len(at) else mean, x[active])
             value = value + target[active]
+            if self._jumps:
+                some = Stretch(stretch.width[active], stretch.span[active])
+                theta = some.angle(x[active])
+                value, derivative = value - np.log(theta), derivative - some.rate(x[active]) / theta
             above = value > 0.0
             left[active] = np.where(above, x[active], left[active])
             right[active] = np.where(above, right[active], x[active])
@@ -259,21 +287,27 @@ class CorrelationTable:
             active = active[moved > 1e-6]
             if len(active) == 0:
                 break
-        theta = Stretch.at(self.activation, q).angle(x)
+        theta = stretch.angle(x)
         slope = sigma_w2 * _clenshaw((basis @ slopes).T, x)[0]
+        if self._jumps:
+            slope = slope / np.sin(theta)
         return np.minimum(2.0 * np.sin(0.5 * theta) ** 2, 1.0), slope
 
 
-def _mean_from_zero(along: Array, stretch: Stretch, x: Array) -> Array:
-    """S at the points x from Chebyshev coefficients of T along x, one row for each q."""
+def _mean_from_zero(along: Array, stretch: Stretch, x: Array, jumps: bool) -> Array:
+    """S (S θ where φ jumps) at the points x from Chebyshev coefficients of T (T sin θ), a row for each q."""
     nodes, weights = np.polynomial.legendre.leggauss(12)
     ends = np.concatenate([[0.0], x])
     half = 0.5 * np.diff(ends)
     inner = (half[:, None] * nodes + 0.5 * (ends[1:] + ends[:-1])[:, None]).reshape(-1)
     values = along @ chebyshev.chebvander(2.0 * inner - 1.0, along.shape[1] - 1).T
-    values *= np.sin(stretch.angle(inner)) * stretch.rate(inner)
+    values *= stretch.rate(inner)
+    if not jumps:
+        values *= np.sin(stretch.angle(inner))
     pieces = (values.reshape(len(along), len(x), -1) @ weights) * half
-    return np.cumsum(pieces, axis=1) / (2.0 * np.sin(0.5 * stretch.angle(x)) ** 2)
+    theta = stretch.angle(x)
+    mean = np.cumsum(pieces, axis=1) / (2.0 * np.sin(0.5 * theta) ** 2)
+    return mean * theta if jumps else mean
 
 
 def _clenshaw(coefficients: Array, x: Array) -> tuple[Array, Array]:

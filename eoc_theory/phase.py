@@ -1,4 +1,6 @@
-"""Phase diagrams over σ_w and σ_b: fixed points, phases and depth scales (Poole et al. 2016, Schoenholz et al. 2017)."""
+"""Phase diagrams over σ_w and σ_b: fixed points, phases and depth scales (Poole et al. 2016, Schoenholz
+et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from .activations import Activation
 from .activations import activation as resolve
-from .correlation import correlation_table
 from .errors import ArgumentError
-from .gaussian import moment_table
-from .gaussian.expectations import jumps_of
-from .variance import SMALLEST, homogeneous_gain, limits
+from .meanfield import CRITICAL_TOLERANCE, correlations, scale, slopes
+from .variance import limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-
-# |χ − 1| below this counts as critical: correlations then live for more than 10⁵ layers.
-CRITICAL_TOLERANCE = 1e-5
-LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,10 @@ class PhaseDiagram:
         chi: σ_w² E[φ'²] at q*; at 0 and inf its limit.
         variance_slope: V'(q*).
         c_star: correlation reached from below 1: 1 where χ ≤ 1, the fixed point c* < 1 in the chaotic phase.
-        xi_q: depth scale of the variance in layers, 1/|log V'(q*)| (inf where V' = 1; where q* = inf, of growth).
-        xi_c: depth scale of correlations in layers, 1/|log χ| in the ordered, −1/log C'(c*) in the chaotic phase,
-            inf where critical.
+        xi_q: depth scale of the variance in layers, 1/|log V'(q*)| (inf where V' = 1; where q* = inf, of
+            growth).
+        xi_c: depth scale of correlations in layers, 1/|log χ| in the ordered, −1/log C'(c*) in the chaotic
+            phase, inf where critical.
         phase: "ordered", "critical" (|χ − 1| ≤ 1e-5) or "chaotic".
     """
 
@@ -81,9 +78,7 @@ def phase_diagram(activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike) ->
     phase = np.where(chi > 1.0 + CRITICAL_TOLERANCE, "chaotic", "critical")
     phase = np.where(chi < 1.0 - CRITICAL_TOLERANCE, "ordered", phase)
     c_star, slope = correlations(act, q, weight, chi)
-    with np.errstate(divide="ignore"):
-        xi_q = 1.0 / np.abs(np.log(np.abs(variance_slope)))
-        xi_c = 1.0 / np.abs(np.log(slope))
+    xi_q, xi_c = scale(variance_slope), scale(slope)
     return PhaseDiagram(act, weights, biases, q, chi, variance_slope, c_star, xi_q, xi_c, phase)
 
 
@@ -99,30 +94,3 @@ def _axis(name: str, values: ArrayLike, *, positive: bool) -> Array:
     if len(wrong):
         raise ArgumentError(f"{name} must be {accepted}, got {wrong[0]:g}")
     return array
-
-
-def slopes(act: Activation, q: Array, weight: Array) -> tuple[Array, Array]:
-    """χ = C'(1) and V' at variances q (0 and inf: their limits) for σ_w² = weight."""
-    gain = homogeneous_gain(act)
-    if gain is not None:
-        return weight * gain, weight * gain
-    table = moment_table(act)
-    log_q = np.log(np.clip(q, SMALLEST, LARGEST))
-    chi = weight * table.at_log(log_q, "dphi2")[0]
-    variance_slope = weight * table.at_log(log_q, "slope")[0]
-    return chi, variance_slope
-
-
-def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[Array, Array]:
-    """c* and the slope of the correlation map there.
-
-    Where variances die out or grow without bound, the fixed point is 1 with slope χ as long as φ is homogeneous in
-    that limit; nan where it is not and χ > 1.
-    """
-    c_star, slope = np.ones_like(q), np.where(np.abs(chi - 1.0) <= CRITICAL_TOLERANCE, 1.0, chi)
-    chaotic = chi > 1.0 + CRITICAL_TOLERANCE
-    usable = chaotic & (q > 0.0) & np.isfinite(q) & np.isfinite(chi)
-    if act.slopes is None and not jumps_of(act).value and usable.any():
-        epsilon, at = correlation_table(act).fixed_points(q[usable], weight[usable])
-        c_star[usable], slope[usable] = 1.0 - epsilon, at
-    return c_star, slope

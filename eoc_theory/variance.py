@@ -1,9 +1,10 @@
-"""Fixed points of the variance map V(q) = σ_b² + σ_w² E[φ(√q Z)²], for one network or for a whole grid of them."""
+"""Fixed points of the variance map V(q) = σ_b² + σ_w² E[φ(√q Z)²], for one network or for a grid."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +92,7 @@ def limits(act: Activation, sigma_w: Array, sigma_b: Array) -> Array:
     result = np.where(dead, 0.0, np.inf)
     finite = ~(dead | infinite)
     rows, columns = np.nonzero(finite)
-    result[finite] = _refine(
-        table, weight[rows], bias[columns], log_q[low[finite]], log_q[high[finite]], rises[finite]
-    )
+    result[finite] = _refine(table, weight[rows], bias[columns], log_q[low[finite]], log_q[high[finite]])
     return result
 
 
@@ -116,7 +115,7 @@ def _grid(smallest_bias: float) -> Array:
     return np.concatenate([below[below < LOG_LOW - 0.1], inside, above[above > LOG_HIGH + 0.1]])
 
 
-def _refine(table: MomentTable, weight: Array, bias: Array, low: Array, high: Array, rises: Array) -> Array:
+def _refine(table: MomentTable, weight: Array, bias: Array, low: Array, high: Array) -> Array:
     """Roots of log V(q) − log q between log q = low and high, where it is > 0 at low and ≤ 0 at high."""
     u = 0.5 * (low + high)
     active = np.arange(len(u))
@@ -144,9 +143,11 @@ def _refine(table: MomentTable, weight: Array, bias: Array, low: Array, high: Ar
 
 
 def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[FixedPoint, ...]:
-    """All fixed points of the variance map with their stability, by increasing q; 0 and inf where they are some.
+    """All fixed points of the variance map with their stability, by increasing q; 0 and inf where they are
+    some.
 
-    Every variance is a fixed point of a homogeneous activation's critical map; the start, 1, stands for them all.
+    Every variance is a fixed point of a homogeneous activation's critical map; the start, 1, stands for them
+    all.
     """
     weight, bias = sigma_w**2, sigma_b**2
     gain = homogeneous_gain(act)
@@ -165,7 +166,7 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
     if bias == 0.0 and float(act(np.zeros(1))[0]) == 0.0:
         grows = bool(len(seen) and value[seen[0]] > 0.0)
         points.append(FixedPoint(0.0, weight * float(table.slope(np.array([SMALLEST]))[0]), not grows))
-    for a, b in zip(seen[:-1], seen[1:], strict=True):
+    for a, b in pairwise(seen):
         if (value[a] > 0.0) == (value[b] > 0.0):
             continue
         falls = bool(value[a] > 0.0)
@@ -174,7 +175,7 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
         points.append(FixedPoint(q, slope, falls and slope > -1.0))
     overflows = bool(np.any(np.isposinf(value)))
     if overflows or (len(seen) and value[seen[-1]] > 0.0):
-        top, derivative = table.at_log(log_q[-1:], "phi2", derivative=True)
+        _, derivative = table.at_log(log_q[-1:], "phi2", derivative=True)
         with np.errstate(all="ignore"):
             slope = float(weight * derivative[0] / math.exp(log_q[-1])) if not overflows else math.inf
         points.append(FixedPoint(math.inf, slope, True))

@@ -147,7 +147,7 @@ def panel_edges(
     longest = gauss_panel * math.sqrt(q)
     if frequency > 0.0:
         longest = min(longest, RADIANS / frequency)
-    # Beyond a first kink far out the Gaussian falls off within q/kink: there lives what a dead zone leaves of f.
+    # Beyond a first kink far out the Gaussian falls off within q/kink: there lives the rest of f.
     first = min((abs(k) for k in kinks), default=0.0)
     outer = longest if first * first < 9.0 * q else min(longest, RADIANS * q / first)
     edges = [low]
