@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -148,3 +149,27 @@ def test_convolutions_are_measured_too():
     result = measure_pruning(model, 0.5, data=data)
     assert result.weights.tolist() == [54, 1080]
     assert result.masks["0"].shape == (6, 1, 3, 3)
+
+
+def test_large_networks_in_float32_agree_with_float64():
+    # More weights than float64 and a plain partition are used for: the other path of both choices.
+    torch.manual_seed(0)
+    sizes = [64] + [800] * 8 + [10]
+    parts: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        parts += [nn.Linear(n_in, n_out), nn.Tanh()]
+    model = nn.Sequential(*parts[:-1])
+    with torch.no_grad():
+        for module in parts[::2]:
+            module.weight.mul_(3**0.5 * 1.3)
+    data = (np.random.default_rng(0).standard_normal((40, 64)), np.arange(40) % 10)
+    fast = measure_pruning(model, [0.7, 0.98], data=data)
+    exact = measure_pruning(model, [0.7, 0.98], data=data, dtype="float64")
+    assert fast.weights.sum() > 4_000_000
+    for s, kept in zip((0.7, 0.98), fast.kept, strict=True):
+        assert round(float(kept @ fast.weights)) == fast.weights.sum() - round(s * int(fast.weights.sum()))
+    np.testing.assert_allclose(fast.kept, exact.kept, atol=2e-5)
+    assert fast.critical_sparsity == pytest.approx(exact.critical_sparsity, abs=1e-5)
+    np.testing.assert_allclose(fast.log_score_moments, exact.log_score_moments, atol=1e-4)
+    different = [np.mean(fast.masks[0][name] != exact.masks[0][name]) for name in fast.layers]
+    assert max(different) < 1e-4
