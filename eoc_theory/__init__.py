@@ -1,4 +1,6 @@
-"""Deep networks at initialisation and pruned there: the edge of chaos, what pruning keeps, when a layer collapses.
+"""Deep networks at initialisation, and pruned there.
+
+The edge of chaos of any activation, what pruning keeps in each layer, when a layer collapses.
 
 Every public name is here. A name is loaded from its module when it is first used, so that
 ``import eoc_theory`` costs neither torch nor matplotlib nor numba nor pandas.

@@ -88,9 +88,7 @@ def sampled_networks(
     t = laws.log_rms[:, None] + u + (sampled.quantiles - base.quantiles)
     t = np.maximum.accumulate(t, axis=-1) + 1e-9 * np.arange(t.shape[-1])
     # A subset of the inputs leaves more units dead than the whole batch does: only the ratio carries over.
-    dead = (1.0 - laws.nonzero) * np.where(
-        base.dead > 0, sampled.dead / np.maximum(base.dead, 1e-300), 1.0
-    )
+    dead = (1.0 - laws.nonzero) * np.where(base.dead > 0, sampled.dead / np.maximum(base.dead, 1e-300), 1.0)
     return NetworkLaws(laws.tail, laws.max_cdf, u, t, 1.0 - np.clip(dead, 0.0, 1.0), np.asarray(weights))
 
 
@@ -133,4 +131,3 @@ def kept_fractions(networks: NetworkLaws, sparsity: Array, log_t: Array) -> Arra
     of_zeros = np.clip(missing / np.maximum(1.0 - alive, 1e-300), 0.0, 1.0)
     nonzero = networks.nonzero[:, None]
     return np.where(finite[..., None], kept, nonzero + of_zeros[..., None] * (1.0 - nonzero))
-

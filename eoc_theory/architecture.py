@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -59,7 +60,7 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ModelError("layers must hold at least one weight layer, got none")
-        for before, after in zip(self.layers, self.layers[1:], strict=False):
+        for before, after in pairwise(self.layers):
             if before.fan_out != after.fan_in:
                 raise ModelError(
                     f"layers do not fit: {before.name} has fan_out {before.fan_out}, "
@@ -154,7 +155,9 @@ def init_scales(
         return float(point.sigma_w), float(point.sigma_b)
     if isinstance(init, (tuple, list)) and len(init) == 2:
         return checks.positive("init[0]", init[0]), checks.non_negative("init[1]", init[1])
-    raise ArgumentError(f"init must be 'eoc', 'kaiming', 'pytorch' or a pair (sigma_w, sigma_b), got {init!r}")
+    raise ArgumentError(
+        f"init must be 'eoc', 'kaiming', 'pytorch' or a pair (sigma_w, sigma_b), got {init!r}"
+    )
 
 
 def mlp(
@@ -179,7 +182,8 @@ def mlp(
         init: "eoc", "kaiming", "pytorch" or (σ_w, σ_b); see `init_scales`.
         sigma_w: with `sigma_b`, sets the scales directly instead of `init`.
         sigma_b: bias scale of init="eoc".
-        law: law of the weights, "normal" or "uniform"; "uniform" by default for init="pytorch", else "normal".
+        law: law of the weights, "normal" or "uniform"; "uniform" by default for init="pytorch", else
+            "normal".
 
     Raises:
         ArgumentError: an argument outside the above. NoCriticalPointError: init="eoc" has no solution.
@@ -207,7 +211,7 @@ def mlp(
                 activation=act if index < depth - 1 else None,
                 law=law,
             )
-            for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for index, (fan_in, fan_out) in enumerate(pairwise(sizes))
         )
     )
 

@@ -12,6 +12,7 @@ from . import checks
 from .allocation import NetworkLaws
 from .architecture import Architecture
 from .errors import ArgumentError
+from .meanfield import MeanField
 from .prediction import CRITERIA, DATA_FREE_CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
 from .scores import COLLAPSE_DRAWS, GRID
 
@@ -144,8 +145,22 @@ def draw_critical_sparsity(laws: NetworkLaws, *, signed: bool, seed: int) -> tup
 
 
 def paper_bound(net: Architecture, criterion: str) -> float | None:
-    """The paper's upper bound on E[s_cr], or None where no theorem applies or it says nothing."""
+    """The paper's upper bound on E[s_cr], or None where no theorem applies or it says nothing.
+
+    "snip" off the edge of chaos (one activation and one pair of scales throughout), and "magnitude" where a
+    single layer has the smallest weights; a bound of 1 or more says nothing.
+    """
     from .bounds import bound_for
 
-    bound = bound_for(net, criterion)
-    return None if bound is None else float(bound)
+    chi = None
+    if criterion == "snip":
+        hidden = {(layer.activation, layer.sigma_w, layer.sigma_b) for layer in net.layers[:-1]}
+        if len(hidden) != 1:
+            return None
+        chi = MeanField(*hidden.pop()).chi()
+        if chi is None or not np.isfinite(chi) or chi <= 0:
+            return None
+    elif criterion != "magnitude" or any(layer.law != "normal" for layer in net.layers) or net.depth < 2:
+        return None
+    value = bound_for(net, criterion, None if chi is None else float(chi)).value
+    return float(value) if np.isfinite(value) and value < 1.0 else None

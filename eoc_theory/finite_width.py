@@ -1,19 +1,21 @@
 """Fluctuations of the score scale from one initialisation to the next, at finite width.
 
-The forward pass of a batch through Gaussian weights is an exact Markov chain in its kernels: given the layer's
-inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer therefore costs
-N·B numbers instead of N². The way back is a chain too once it is conditioned on the way forwards: knowing
-``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
+The forward pass of a batch through Gaussian weights is an exact Markov chain in its kernels: given the
+    layer's
+inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer therefore
+costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way forwards:
+knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
 
     Wᵀδ = h (hᵀh)⁻¹ uᵀδ + P⊥ W̃ᵀδ,       P⊥ = 1 − h (hᵀh)⁻¹ hᵀ,   W̃ an independent copy.
 
-Dropping the first term and P⊥ is the usual gradient independence, exact at infinite width. At depth comparable
+Dropping the first term and P⊥ is the usual gradient independence, exact at infinite width. At depth
+comparable
 to width it is not: for ReLU networks of width and depth 50 it overstates the spread of log m^l by 30 to 40 %,
 while the conditioned chain reproduces it (Euler's identity for homogeneous φ, Σ_i δ_i y_i the same in every
 layer, is one consequence that only the conditioned chain keeps).
 
-A batch of a hundred inputs fluctuates almost as a few of its inputs do, so the chain runs on a small subset and
-is used for *differences* from the subset's own infinite-width kernels.
+A batch of a hundred inputs fluctuates almost as a few of its inputs do, so the chain runs on a small subset
+and is used for *differences* from the subset's own infinite-width kernels.
 """
 
 from __future__ import annotations
@@ -45,9 +47,7 @@ JITTER = 1e-10
 _STEP = 0.125
 _BINS = 256
 #: Tail probabilities P(score > t | score ≠ 0) at which a layer's law is compared between networks.
-LEVELS = np.array(
-    [0.995, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 5e-3, 1e-3, 1e-4]
-)
+LEVELS = np.array([0.995, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 5e-3, 1e-3, 1e-4])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ScaleStatistics:
 def factor_statistics(
     delta: Array, h: Array, law: WeightLaw, gram_delta: Array, gram_h: Array
 ) -> tuple[Array, Array, Array]:
-    """log_rms, quantiles and dead of W g, g = δᵀh, for rows δ (G, N_out, B), columns h (G, N_in, B) and Var W = 1.
+    """log_rms, quantiles, dead of W g: g = δᵀh, Var W = 1, rows δ (G, N_out, B), columns h (G, N_in, B).
 
     The pairs are not formed: g_ij² ≈ r_i c_j / m with row factors r_i = δ_i·H δ_i, column factors
     c_j = h_j·Γ h_j and m the mean of g². This is exact where the inputs are fully correlated, and serves only
@@ -133,11 +133,11 @@ def _quantiles(density: Array) -> Array:
 def sample_scales(
     net: Architecture, batch: DataSummary, top: Cotangent, samples: int, seed: int, *, workers: int = 2
 ) -> ScaleStatistics:
-    """`ScaleStatistics` of every layer in `samples` independent networks: arrays (samples, L), (samples, L, K).
+    """`ScaleStatistics` of every layer in `samples` independent networks: (samples, L) and (samples, L, K).
 
-    `batch` is used whole: pass a subset, and what is sent backwards for it. Time is about samples · L · N · B numbers drawn and activated twice.
-    The networks advance in groups with a stream of random numbers each, so that the result does not depend on
-    `workers`.
+    `batch` is used whole: pass a subset, and what is sent backwards for it. Time is about samples · L · N · B
+    numbers drawn and activated twice. The networks advance in groups with a stream of random numbers each, so
+    that the result does not depend on `workers`.
     """
     groups = range(-(-samples // GROUP))
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -185,7 +185,7 @@ def _group(
         dead[:, number] = own[2]
         if number:
             fresh = rng.standard_normal(outputs[number].shape)
-            root = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
+            root: Array = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
             delta = _back(fresh @ root, delta, outputs[number], grams[number], products[number])
             delta *= slopes[number - 1]
     return log_rms, quantiles, dead

@@ -127,11 +127,11 @@ def network_laws(
     inputs: int = CHAIN_BATCH,
     draws: int = DRAWS,
 ) -> tuple[NetworkLaws, NetworkLaws]:
-    """Laws of the gradient-based scores: of `samples` networks, and of the infinitely wide one as a set of one.
+    """Laws of the scores of `samples` networks, and of the infinitely wide one as a set of one.
 
-    The mean law of each layer comes from the kernels of the whole batch at infinite width; how single networks
-    differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width` on `inputs`
-    of the batch's inputs. `draws` rows and columns make a layer's law.
+    The mean law of each layer comes from the kernels of the whole batch at infinite width; how single
+    networks differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width` on
+    `inputs` of the batch's inputs. `draws` rows and columns make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
     subset = batch.subset(inputs)
@@ -160,8 +160,8 @@ def predict_pruning(
     Args:
         net: an `Architecture` or a torch model.
         sparsity: fraction of all weights removed, in [0, 1), or several.
-        criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random", "uniform"
-            or "erk".
+        criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
+            "uniform" or "erk".
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
         samples: networks sampled for "snip" and "grasp".
         seed: of those samples; the same seed gives the same bits.
@@ -177,7 +177,12 @@ def predict_pruning(
         from .datafree import predict_data_free
 
         free = predict_data_free(net, values, criterion, seed=seed)
-        kept, std, empty, collapse = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
+        kept, std, empty, collapse = (
+            free.kept,
+            free.kept_std,
+            free.empty_probability,
+            free.collapse_probability,
+        )
         samples = 0
     else:
         laws, wide = network_laws(net, criterion, data, samples=samples, seed=seed)
@@ -224,8 +229,8 @@ def allocate(
 def allocate_each(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array]:
     """Fractions kept (S, n_s, L) and log thresholds (S, n_s) of each network.
 
-    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in size,
-    and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
+    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in
+    size, and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
     """
     if not signed:
         log_t = threshold(laws, sparsity)

@@ -1,4 +1,4 @@
-"""Kernels of a batch forwards and backwards through a network, at infinite width (notation of the docstrings).
+"""Kernels of a batch forwards and backwards through a network, at infinite width.
 
 ``y^l = W^l h^{l-1} + b^l``, ``h^l = φ(y^l)``, ``h^0 = x``, for L weight layers; over a batch of B inputs
 ``K^l_ab = E[y^l_a y^l_b]``, ``H^l_ab = E[h^l_a h^l_b]`` (one unit each) and, for the gradients
@@ -6,8 +6,8 @@
 
     K^l = σ_b² + σ_w² H^{l-1},      Γ^l = σ_w² (fan_out/fan_in)_{l+1} Γ^{l+1} ∘ E[φ'(u_a) φ'(u_b)],
 
-the second under gradient independence (Poole et al. 2016, Schoenholz et al. 2017; Hayou et al. 2021, appendix).
-The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ^l_ab H^{l-1}_ab``.
+the second under gradient independence (Poole et al. 2016, Schoenholz et al. 2017; Hayou et al. 2021,
+appendix). The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ^l_ab H^{l-1}_ab``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Propagation:
         layers: names, first to last; L of them.
         q: mean variance of the pre-activations, shape (L,).
         c: mean correlation of two different inputs' pre-activations, shape (L,); nan for a batch of one.
-        chi: mean of σ_w² E[φ'²] that the *next* layer's gradient is multiplied by, shape (L,); the last is nan.
+        chi: mean of σ_w² E[φ'²] that the *next* layer's gradient is multiplied by, shape (L,); the last is
+            nan.
         log_moment: log m^l, shape (L,).
         kernels: K^l, shape (L, B, B).
         inputs: H^{l-1}, the kernel of each layer's inputs, shape (L, B, B).
@@ -59,7 +60,7 @@ class Propagation:
     top: Cotangent
 
     def gradient_into(self, layer: int, net: Architecture) -> Array:
-        """Kernel of ``W^T δ``, the gradient at the outputs h of `layer` before φ', up to the scale left out."""
+        """Kernel of ``W^T δ``, the gradient at the outputs h of `layer`, up to the scale left out."""
         following = net.layers[layer + 1]
         return self.gradients[layer + 1] * (following.sigma_w**2 * following.fan_out / following.fan_in)
 
@@ -91,9 +92,12 @@ def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array
     for layer in net.layers:
         kernels.append(layer.sigma_b**2 + layer.sigma_w**2 * inputs[-1])
         if not np.isfinite(kernels[-1]).all():
-            raise ModelError(f"variance at layer {layer.name} exceeds float64: use a smaller sigma_w or depth")
+            raise ModelError(
+                f"variance at layer {layer.name} exceeds float64: use a smaller sigma_w or depth"
+            )
         if layer.activation is not None:
             maps = covariance_maps(layer.activation, kernels[-1], derivative=True, tolerance=KERNEL_TOLERANCE)
+            assert maps.dphi is not None  # it was asked for
             inputs.append(maps.phi)
             slopes.append(maps.dphi)
     return np.stack(kernels), np.stack(inputs), slopes
@@ -134,8 +138,8 @@ def loss_gradient(logits: Array, targets: Array) -> Array:
 class Cotangent:
     """What is sent backwards from the logits: e = softmax − onehot over B, or for GraSP S Θ e.
 
-    The Gauss–Newton part of Hess·g is Jᵀ S J Jᵀ e with J the Jacobian of the logits, S the softmax Hessian over
-    B and Θ = J Jᵀ the neural tangent kernel of the weights, the same for every class at infinite width.
+    The Gauss–Newton part of Hess·g is Jᵀ S J Jᵀ e with J the Jacobian of the logits, S the softmax Hessian
+    over B and Θ = J Jᵀ the neural tangent kernel of the weights, the same for every class at infinite width.
 
     Attributes:
         logits: kernel K^L of the logits, shape (B, B).
@@ -158,7 +162,7 @@ class Cotangent:
         return p * (velocity - (p * velocity).sum(axis=-1, keepdims=True))
 
     def draw(self, draws: int, seed: int) -> Array:
-        """Antithetic draws at independent logits, classes independent rows of N(0, K^L); shape (draws, B, C)."""
+        """Draws at antithetic logits, whose classes are rows of N(0, K^L); shape (draws, B, C)."""
         rng = np.random.default_rng([seed, 0x6C6F6769])
         half = rng.standard_normal((-(-draws // 2), self.classes, len(self.logits)))
         half = half @ covariance_root(self.logits).T
@@ -171,7 +175,7 @@ class Cotangent:
 
 
 def tangent_kernel(net: Architecture, inputs: Array, slopes: list[Array]) -> Array:
-    """Θ_ab = Σ_l fan_in_l H^{l-1}_ab P^l_ab over the weights, P^l = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b; (B, B)."""
+    """Θ = Σ_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b; (B, B)."""
     path = np.ones_like(inputs[0])
     total = np.zeros_like(inputs[0])
     for index in range(net.depth - 1, -1, -1):
@@ -186,7 +190,7 @@ def tangent_kernel(net: Architecture, inputs: Array, slopes: list[Array]) -> Arr
 
 
 def backward_kernels(net: Architecture, slopes: list[Array], loss: Array) -> tuple[Array, Array]:
-    """Γ^l of every layer with its scale taken out, shapes (L, B, B) and (L,) for the logarithm of the scale."""
+    """Γ^l of every layer with its scale taken out, (L, B, B), and the logarithm of the scale, (L,)."""
     depth = net.depth
     gradients = np.empty((depth, *loss.shape))
     log_scale = np.empty(depth)

@@ -17,8 +17,9 @@ from .propagation import Propagation, covariance_root
 
 Array = np.ndarray
 
-#: Grid of u = log(score) − log(root mean square score of the layer). Products of Gaussians have P(|x| < ε) ~ ε log 1/ε,
-#: so that the lower end holds all but 1e-10 of a law; the upper end lies beyond the largest of 10¹² scores.
+#: Grid of u = log(score) − log(root mean square score of the layer). Products of Gaussians have P(|x| < ε) ~
+#: ε log 1/ε, so that the lower end holds all but 1e-10 of a law; the upper end lies beyond the largest of
+#: 10¹² scores.
 STEP = 0.04
 GRID = np.arange(-26.0, 8.0, STEP)
 #: Rows δ_i and columns h_j drawn for a layer's law.
@@ -27,8 +28,6 @@ DRAWS = 512
 COLLAPSE_DRAWS = 4096
 #: Least side of the tiles of pairs (i, j) that are formed, and how many of them.
 TILE, TILES = 256, 8
-
-
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,9 @@ def factor_laws(
     tables = []
     for layer, delta, h in _factors(net, batch, kernels, seed, draws):
         grams = gram(delta[None]), gram(h[None])
-        (log_rms,), (quantiles,), (dead,) = factor_statistics(delta[None], h[None], net.layers[layer].law, *grams)
+        (log_rms,), (quantiles,), (dead,) = factor_statistics(
+            delta[None], h[None], net.layers[layer].law, *grams
+        )
         tables.append((quantiles - log_rms, dead))
     quantiles, dead = _interpolate_layers(net.depth, tables)
     log_rms = 0.5 * kernels.log_moment
@@ -137,14 +138,16 @@ def _interpolate_layers(depth: int, tables: list[tuple[Array, ...]]) -> list[Arr
 def _layer_law(spec: WeightLayer, delta: Array, h: Array) -> tuple[Array, Array, Array]:
     """nonzero, tail and max_cdf of one layer from draws of its rows and columns.
 
-    Scores are taken relative to the root mean square of the draws, which is that of the layer but for sampling:
-    so the noise of the scale drops out.
+    Scores are taken relative to the root mean square of the draws, which is that of the layer but for
+    sampling: so the noise of the scale drops out.
     """
     gram = (delta.T @ delta / len(delta)) * (h.T @ h / len(h))
     log_rms = 0.5 * np.log(max(float(gram.sum()), np.finfo(float).tiny))
     delta = (delta * np.exp(-log_rms)).astype(np.float32)
     h = h.astype(np.float32)
-    rows, columns = (max(TILE, min(n, draws)) for n, draws in ((spec.fan_out, len(delta)), (spec.fan_in, len(h))))
+    rows, columns = (
+        max(TILE, min(n, draws)) for n, draws in ((spec.fan_out, len(delta)), (spec.fan_in, len(h)))
+    )
     counts, pairs = np.zeros(len(GRID)), 0
     cdfs: list[Array] = []
     for index in range(max(1, min(len(delta) // rows, TILES))):
@@ -156,7 +159,7 @@ def _layer_law(spec: WeightLayer, delta: Array, h: Array) -> tuple[Array, Array,
         pairs += g.size
         cdfs += _largest(spec, bins)
     tail = weighted_tail(counts / max(counts.sum(), 1.0), spec.law)
-    return np.float64(counts.sum() / pairs), tail, np.mean(cdfs, axis=0)
+    return np.asarray(counts.sum() / pairs), tail, np.mean(cdfs, axis=0)
 
 
 def _tile(vectors: Array, index: int, size: int) -> Array:
@@ -166,7 +169,7 @@ def _tile(vectors: Array, index: int, size: int) -> Array:
 
 
 def _largest(spec: WeightLayer, bins: Array) -> list[Array]:
-    """P(max |W g| ≤ e^u) for blocks of pairs with as many rows and columns as the layer has, or all there are."""
+    """P(max |W g| ≤ e^u) for blocks of pairs as large as the layer, or all there are."""
     rows, columns = min(spec.fan_out, len(bins)), min(spec.fan_in, bins.shape[1])
     laws = []
     for index in range(min(len(bins) // rows, TILES)):
@@ -192,7 +195,9 @@ def sample_rows(
     return act.derivative(1)(y) * e
 
 
-def sample_columns(net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, normals: Array) -> Array:
+def sample_columns(
+    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, normals: Array
+) -> Array:
     """Draws of h^{l-1}_j over the batch, shape (draws, B); the inputs themselves for the first layer."""
     if layer == 0:
         return batch.inputs.T
