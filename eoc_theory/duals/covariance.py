@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import checks
+from ..activations import activation as resolve
 from ..activations.core import Activation
 from ..errors import ArgumentError
 from . import mehler
+from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
 
@@ -32,7 +35,7 @@ class CovarianceMaps:
 
 
 def covariance_maps(
-    activation: Activation, K: ArrayLike, *, derivative: bool = True, tolerance: float = 1e-8
+    activation: Any, K: ArrayLike, *, derivative: bool = True, tolerance: float = 1e-8
 ) -> CovarianceMaps:
     """E[φ(u_i) φ(u_j)] and E[φ'(u_i) φ'(u_j)] for (u_1 … u_B) ~ N(0, K).
 
@@ -40,7 +43,7 @@ def covariance_maps(
     |c|^n √(tail_i tail_j), is below the tolerance.
 
     Args:
-        activation: the activation function φ.
+        activation: anything :func:`eoc_theory.activation` accepts.
         K: covariances, shape (..., B, B), symmetric; the diagonal entries may differ.
         derivative: whether to compute the map of φ' too.
         tolerance: error aimed at, relative to √(E f_i² E f_j²). What was reached is in the result.
@@ -52,62 +55,134 @@ def covariance_maps(
     checks.positive("tolerance", tolerance)
     if K.ndim < 2 or K.shape[-1] != K.shape[-2] or K.shape[-1] == 0:
         raise ArgumentError(f"K must have shape (..., B, B) with B >= 1, got {K.shape}")
-    if K.ndim == 2:
-        return _maps(activation, K, derivative, tolerance)
-    flat = [_maps(activation, one, derivative, tolerance) for one in K.reshape(-1, *K.shape[-2:])]
-    phi = np.array([maps.phi for maps in flat]).reshape(K.shape)
-    dphi = np.array([maps.dphi for maps in flat]).reshape(K.shape) if derivative else None
+    act = resolve(activation)
+    stack = [_symmetric(one) for one in K.reshape(-1, *K.shape[-2:])]
+    flat = [_maps(act, one, derivative, tolerance, len(stack)) for one in stack]
+    phi = np.array([maps.phi for maps in flat]).reshape(K.shape) if K.ndim > 2 else flat[0].phi
+    dphi = None
+    if derivative:
+        dphi = np.array([maps.dphi for maps in flat]).reshape(K.shape) if K.ndim > 2 else flat[0].dphi
     return CovarianceMaps(phi, dphi, max((maps.error for maps in flat), default=0.0))
 
 
-def _maps(activation: Activation, K: Array, derivative: bool, tolerance: float) -> CovarianceMaps:
+@dataclass(frozen=True)
+class KernelPropagation:
+    """A batch's covariance through the layers of a network of infinite width.
+
+    Attributes:
+        K: pre-activation covariances K^1 … K^{layers+1}, shape (layers + 1, B, B).
+        phi: E[φφ] under K^1 … K^layers, shape (layers, B, B).
+        dphi: E[φ'φ'] likewise, or None when not asked for.
+        error: estimated largest error of an entry of phi or dphi relative to √(E f_i² E f_j²), made in one layer.
+    """
+
+    K: Array
+    phi: Array
+    dphi: Array | None
+    error: float
+
+
+def propagate_kernel(
+    activation: Any,
+    K: ArrayLike,
+    sigma_w: float,
+    sigma_b: float,
+    layers: int,
+    *,
+    derivative: bool = True,
+    tolerance: float = 1e-8,
+) -> KernelPropagation:
+    """K^{l+1} = σ_b² + σ_w² E[φφ | K^l] for l = 1 … layers, from K^1 = `K` (B, B).
+
+    Sources: Lee et al. 2018, Matthews et al. 2018 (the forward kernel); Schoenholz et al. 2017 for E[φ'φ'], which
+    the backward recursion multiplies with.
+
+    Raises:
+        ArgumentError: as :func:`covariance_maps`; sigma_w or sigma_b negative; layers < 0; or a variance exceeds
+            the range of floats on the way.
+    """
+    act = resolve(activation)
+    layers = checks.integer("layers", layers, 0)
+    w2, b2 = checks.non_negative("sigma_w", sigma_w) ** 2, checks.non_negative("sigma_b", sigma_b) ** 2
+    checks.positive("tolerance", tolerance)
+    K = np.asarray(K, dtype=np.float64)
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] == 0:
+        raise ArgumentError(f"K must have shape (B, B) with B >= 1, got {K.shape}")
+    kernels = np.empty((layers + 1, *K.shape))
+    phi = np.empty((layers, *K.shape))
+    dphi = np.empty((layers, *K.shape)) if derivative else None
+    kernels[0] = _symmetric(K)
+    error = 0.0
+    for layer in range(layers):
+        maps = _maps(act, kernels[layer], derivative, tolerance, layers)
+        phi[layer] = maps.phi
+        if dphi is not None:
+            dphi[layer] = maps.dphi
+        np.multiply(maps.phi, w2, out=kernels[layer + 1])
+        kernels[layer + 1] += b2
+        error = max(error, maps.error)
+    return KernelPropagation(kernels, phi, dphi, error)
+
+
+def _symmetric(K: Array) -> Array:
+    """The symmetric part: a batch's covariance may carry the rounding errors of a matrix product."""
+    return 0.5 * (K + K.T)
+
+
+def _maps(activation: Activation, K: Array, derivative: bool, tolerance: float, calls: int) -> CovarianceMaps:
     q = np.diagonal(K).copy()
-    if not (np.isfinite(K).all() and (q >= 0).all()):
+    # A non-finite entry anywhere makes the sum so.
+    if not (np.isfinite(K.sum()) and q.min() >= 0):
         raise ArgumentError("K must hold finite numbers with variances >= 0 on its diagonal")
     c = correlations(K, q)
-    if activation.closed_form is not None:
-        return _closed(activation, q, c, derivative)
-    return _series(activation, q, c, derivative, tolerance)
+    form = batch_form(activation, float(q.max()))
+    if form is not None:
+        return CovarianceMaps(*form(K, q, c, derivative), 1e-11)
+    closed = _closed(activation, q, c, derivative)
+    return _series(activation, q, c, derivative, tolerance, calls) if closed is None else closed
 
 
 def correlations(K: Array, q: Array) -> Array:
-    """c_ij = K_ij/√(q_i q_j) in [−1, 1], 1 on the diagonal; 0 where a variance is 0."""
-    with np.errstate(divide="ignore"):
-        scale = np.where(q > 0, 1 / np.sqrt(q), 0.0)
-    c = K * scale
-    c *= scale[:, None]
+    """c_ij = K_ij/√(q_i q_j) in [−1, 1], 1 on the diagonal; 0 where a variance is 0. Symmetric to the last bit."""
+    if q.min() > 0:
+        scale = 1 / np.sqrt(q)
+    else:
+        scale = np.where(q > 0, 1 / np.sqrt(np.where(q > 0, q, 1.0)), 0.0)
+    c = scale * scale[:, None]
+    c *= K
     np.maximum(c, -1.0, out=c)
     np.minimum(c, 1.0, out=c)
-    np.fill_diagonal(c, 1.0)
+    c.flat[:: len(c) + 1] = 1.0
     return c
 
 
-def _closed(activation: Activation, q: Array, c: Array, derivative: bool) -> CovarianceMaps:
+def _closed(activation: Activation, q: Array, c: Array, derivative: bool) -> CovarianceMaps | None:
     shape = c.shape
     pairs = Pairs(np.broadcast_to(q[:, None], shape), np.broadcast_to(q, shape), c, 1 - c, 1 + c)
     results = [closed_dual(activation, pairs, order, order) for order in ((0, 1) if derivative else (0,))]
-    phi = results[0]
-    assert phi is not None
-    dphi = results[1] if derivative else None
-    return CovarianceMaps(phi[0], None if dphi is None else dphi[0], 16 * np.finfo(float).eps)
+    if results[0] is None or results[-1] is None:
+        return None
+    return CovarianceMaps(results[0][0], results[-1][0] if derivative else None, 1e-14)
 
 
-def _series(activation: Activation, q: Array, c: Array, derivative: bool, tolerance: float) -> CovarianceMaps:
+def _series(
+    activation: Activation, q: Array, c: Array, derivative: bool, tolerance: float, calls: int
+) -> CovarianceMaps:
     c_squared = c * c
-    scratch = np.empty_like(c)
-    apart = np.abs(c)
-    np.fill_diagonal(apart, 0.0)
-    reach = float(apart.max(initial=0.0))
+    diagonal = slice(None, None, len(q) + 1)
+    # The largest |c| between different inputs: those decide how many terms are needed.
+    c_squared.flat[diagonal] = 0.0
+    reach = float(np.sqrt(c_squared.max()))
+    c_squared.flat[diagonal] = 1.0
     results, error = [], 0.0
     for order in (0, 1) if derivative else (0,):
         n, half_width = mehler.plan(activation, order, _above(float(q.max())), _towards_one(reach), tolerance)
         a = mehler.batch_coefficients(activation, order, q, n, half_width)
-        values = mehler.series(c, c_squared, a, np.empty_like(c), scratch)
+        values = mehler.series(c, c_squared, a, calls)
         # The diagonal needs no series.
-        np.fill_diagonal(values, a.square)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            left_out = np.where(a.square > 0, a.tail / a.square, 0.0)
-        error = max(error, float(left_out.max(initial=0.0)) * reach**n + 1e-15)
+        values.flat[diagonal] = a.square
+        left_out = float(np.max(a.tail / np.maximum(a.square, 1e-300)))
+        error = max(error, left_out * reach**n + 1e-15)
         results.append(values)
     return CovarianceMaps(results[0], results[1] if derivative else None, error)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..activations.core import Activation
+from .compiled import pair_series
 
 Array = NDArray[np.float64]
 
@@ -124,7 +125,7 @@ def coefficients(activation: Activation, order: int, q: Array, g: Grid) -> Coeff
         if values is None:
             tables.append(None)
             continue
-        table = (values @ matrix).T
+        table = np.ascontiguousarray((values @ matrix).T)
         square += 2 * ((values * values) @ g.weights)
         power += np.einsum("kb,kb->b", table, table)
         tables.append(table)
@@ -173,25 +174,15 @@ def derivative_parity(activation: Activation, order: int) -> str | None:
     return "odd" if activation.parity == "even" else "even"
 
 
-def series(c: Array, c_squared: Array, a: Coefficients, out: Array, scratch: Array) -> Array:
-    """Σ_k a_ki a_kj c_ij^k for all pairs, into `out` (B, B)."""
-    if a.odd is not None:
-        _horner(c_squared, a.odd, out, scratch)
-        out *= c
+def series(c: Array, c_squared: Array, a: Coefficients, calls: int = 1) -> Array:
+    """Σ_k a_ki a_kj c_ij^k for all pairs, shape (B, B)."""
+    if a.odd is None:
+        assert a.even is not None
+        return pair_series(c_squared, a.even, calls)
+    out = pair_series(c_squared, a.odd, calls)
+    out *= c
     if a.even is not None:
-        if a.odd is None:
-            _horner(c_squared, a.even, out, scratch)
-        else:
-            out += _horner(c_squared, a.even, np.empty_like(out), scratch)
-    return out
-
-
-def _horner(x: Array, table: Array, out: Array, scratch: Array) -> Array:
-    np.multiply(table[-1][:, None], table[-1], out=out)
-    for row in table[-2::-1]:
-        out *= x
-        np.multiply(row[:, None], row, out=scratch)
-        out += scratch
+        out += pair_series(c_squared, a.even, calls)
     return out
 
 
