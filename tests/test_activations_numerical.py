@@ -1,4 +1,4 @@
-"""Activations from NumPy callables: detected kinks, numerical derivatives and their stated errors, clear refusals."""
+"""Activations from NumPy callables: detected kinks, derivatives with their stated errors, clear refusals."""
 
 from __future__ import annotations
 

@@ -28,14 +28,16 @@ class SquaredReLU(nn.ReLU):
 
 
 MODULES = [
-    (nn.ReLU(), "relu"), (nn.LeakyReLU(0.2), "leaky_relu(0.2)"), (nn.ReLU6(), "relu6"), (nn.ELU(0.5), "elu(0.5)"),
+    (nn.ReLU(), "relu"), (nn.LeakyReLU(0.2), "leaky_relu(0.2)"), (nn.ReLU6(), "relu6"),
+    (nn.ELU(0.5), "elu(0.5)"),
     (nn.SELU(), "selu"), (nn.CELU(2.0), "celu(2)"), (nn.GELU(), "gelu"), (nn.GELU("tanh"), "gelu_tanh"),
     (nn.SiLU(), "silu"), (nn.Mish(), "mish"), (nn.Softplus(2.0), "softplus(2)"),
     (nn.Softplus(1.0, 5.0), "softplus(1, 5)"), (nn.Softsign(), "softsign"), (nn.Sigmoid(), "sigmoid"),
     (nn.LogSigmoid(), "log_sigmoid"), (nn.Tanh(), "tanh"), (nn.Tanhshrink(), "tanhshrink"),
     (nn.Softshrink(0.25), "softshrink(0.25)"), (nn.Hardshrink(0.25), "hardshrink(0.25)"),
     (nn.Hardtanh(-2, 3), "hardtanh(-2, 3)"), (nn.Hardsigmoid(), "hardsigmoid"), (nn.Hardswish(), "hardswish"),
-    (nn.Threshold(0.5, 20.0), "threshold(0.5, 20)"), (nn.Identity(), "identity"), (nn.PReLU(), "leaky_relu(0.25)"),
+    (nn.Threshold(0.5, 20.0), "threshold(0.5, 20)"), (nn.Identity(), "identity"),
+    (nn.PReLU(), "leaky_relu(0.25)"),
     (nn.RReLU(0.1, 0.3), "leaky_relu(0.2)"), (PlainSubclass(), "relu"), (nn.Tanh, "tanh"),
 ]  # fmt: skip
 FUNCTIONS = [

@@ -1,8 +1,8 @@
-"""The built-in activations. To add one, add a function here: its parameters, pieces and text are all there is to it.
+"""The built-in activations. To add one, add a function here: its parameters, pieces and text.
 
-Each entry returns the fields of an :class:`Activation` but for its name, with ``text`` (the same function in the
-expression grammar, from which the SymPy form comes). ``torch`` names the ``torch.nn`` class of the same function,
-whose constructor arguments and attributes have the names of the entry's parameters.
+Each entry returns the fields of an :class:`Activation` but for its name, with ``text`` (the same function in
+the expression grammar, from which the SymPy form comes). ``torch`` names the ``torch.nn`` class of the same
+function, whose constructor arguments and attributes have the names of the entry's parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .. import checks
 from ..errors import ActivationError, ArgumentError
@@ -44,10 +44,11 @@ ENTRIES: dict[str, Entry] = {}
 _BY_NAME: dict[str, Entry] = {}
 
 
-def _builtin(
-    name: str, *aliases: str, torch: str | None = None
-) -> Callable[..., Callable[..., Fields | Activation]]:
-    def register(make: Callable[..., Fields | Activation]) -> Callable[..., Fields | Activation]:
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+def _builtin(name: str, *aliases: str, torch: str | None = None) -> Callable[[Factory], Factory]:
+    def register(make: Factory) -> Factory:
         entry = Entry(name, aliases, make, torch)
         ENTRIES[name] = entry
         for key in (name, *aliases, *([torch] if torch else [])):
@@ -151,7 +152,7 @@ def text_of(entry: Entry, values: Sequence[float] = ()) -> str:
     return fields["text"]
 
 
-# --- straight pieces ------------------------------------------------------------------------------------------------
+# --- straight pieces ---
 
 
 def _half_lines(left: float, right: float) -> Fields:
@@ -304,7 +305,7 @@ def _sign() -> Fields:
     return _step(-1.0, 1.0) | dict(text="sign(x)")
 
 
-# --- polynomials ----------------------------------------------------------------------------------------------------
+# --- polynomials ---
 
 
 def _polynomial(*coefficients: float) -> Fields:
@@ -339,7 +340,7 @@ def _monomial(degree: float = 2.0) -> Fields:
     return _polynomial(*([0.0] * degree), 1.0) | dict(text=f"x**{degree}")
 
 
-# --- sigmoids -------------------------------------------------------------------------------------------------------
+# --- sigmoids ---
 
 
 @_builtin("tanh", torch="Tanh")
@@ -396,7 +397,7 @@ def _tanhshrink() -> Fields:
     return dict(pieces=(f.TANH_SHRINK,), parity="odd", text="x - tanh(x)")
 
 
-# --- smooth and partly smooth rectifiers ----------------------------------------------------------------------------
+# --- smooth and partly smooth rectifiers ---
 
 
 def _exponential_left(alpha: float, inner: float, scale: float, text: str) -> Fields:
@@ -473,8 +474,9 @@ def _softplus(beta: float = 1.0, threshold: float = 20.0) -> Fields:
     beta = checks.positive("beta", beta)
     smooth = f.scaled(f.SOFTPLUS, beta, 1.0 / beta)
     fields = dict(pieces=(smooth,), length_scale=2.0 / beta, text=f"log(1 + exp({beta!r}*x))/{beta!r}")
-    # torch returns x itself where βx > threshold, to save exp from overflow. From 15 on that drops less than float32
-    # keeps of x (exp(−15) < 15 · 2⁻²³), so the smooth function is meant; a lower threshold is taken at its word.
+    # torch returns x itself where βx > threshold, to save exp from overflow. From 15 on that drops less than
+    # float32 keeps of x (exp(−15) < 15 · 2⁻²³), so the smooth function is meant; a lower threshold is taken
+    # at its word.
     if threshold >= 15.0:
         return fields
     kink = threshold / beta
@@ -491,7 +493,7 @@ def _bent_identity() -> Fields:
     return dict(pieces=(f.BENT_IDENTITY,), text="(sqrt(x**2 + 1) - 1)/2 + x")
 
 
-# --- waves and exponentials -----------------------------------------------------------------------------------------
+# --- waves and exponentials ---
 
 
 @_builtin("sin", "sine")

@@ -29,8 +29,8 @@ HIGHEST_ORDER = 3
 class Growth:
     """A bound on |φ(x)| for large |x|.
 
-    ``polynomial``: |φ| ≲ |x|^degree; ``exponential``: |φ| ≲ exp(rate |x|); ``gaussian``: |φ| ~ exp(rate x²), whose
-    E[φ(√q Z)²] diverges for 4 · rate · q ≥ 1 (rate = inf: for every q > 0).
+    ``polynomial``: |φ| ≲ |x|^degree; ``exponential``: |φ| ≲ exp(rate |x|); ``gaussian``: |φ| ~ exp(rate x²),
+    whose E[φ(√q Z)²] diverges for 4 · rate · q ≥ 1 (rate = inf: for every q > 0).
     """
 
     kind: Literal["polynomial", "exponential", "gaussian"]
@@ -42,8 +42,8 @@ class Growth:
 class Activation:
     """An activation function φ: R → R with derivatives up to order 3, made by :func:`eoc_theory.activation`.
 
-    Compared and hashed by identity; the built-in ones and expressions are made once, so equal specifications give
-    the same object.
+    Compared and hashed by identity; the built-in ones and expressions are made once, so equal specifications
+    give the same object.
 
     Attributes:
         name: canonical name, e.g. ``"tanh"`` or ``"leaky_relu(0.1)"``.
@@ -56,7 +56,8 @@ class Activation:
         growth: bound for large |x|.
         slopes: (left, right) for positively homogeneous φ(x) = slope · x on each half line, otherwise None.
         parity: "odd", "even" or None.
-        closed_form: family and parameters for which Gaussian expectations are known: ("leaky", a_left, a_right),
+        closed_form: family and parameters for which Gaussian expectations are known: ("leaky", a_left,
+            a_right),
             ("erf", scale), ("gelu",), ("sin", w), ("cos", w), ("exp", rate), ("polynomial", c_0, c_1, …) or
             ("step", left, right); None elsewhere.
         errors: estimated relative error of the derivatives of order 0..3 (zeros where they are exact).
@@ -86,7 +87,8 @@ class Activation:
         return f"Activation({self.name if len(self.name) <= 60 else self.name[:57] + '...'})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The pieces are closures; what made the activation travels instead, and is looked up on the other side.
+        # The pieces are closures; what made the activation travels instead, and is looked up on the other
+        # side.
         from .resolve import activation
 
         return activation, (self.name if self.source is None else self.source,)
@@ -98,7 +100,8 @@ class Activation:
     def derivative(self, order: int = 1) -> Function:
         """The derivative of the given order (0 to 3) almost everywhere, as a vectorised function.
 
-        Point masses that kinks make are left out: they are in :meth:`jumps`. At a kink itself the left piece counts.
+        Point masses that kinks make are left out: they are in :meth:`jumps`. At a kink itself the left piece
+        counts.
         """
         order = self._order(order)
 
@@ -123,7 +126,7 @@ class Activation:
         return jumps
 
     def derivative_error(self, order: int = 1) -> float:
-        """Estimated error of :meth:`derivative` relative to that derivative's largest value; 0 where exact."""
+        """Estimated error of :meth:`derivative` relative to its largest value; 0 where it is exact."""
         return self.errors[self._order(order)]
 
     @property

@@ -1,4 +1,4 @@
-"""Smooth pieces with three derivatives each, written so that neither cancellation nor overflow costs digits."""
+"""Smooth pieces with three derivatives each, in forms that neither cancel nor overflow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def scaled(piece: Piece, inner: float = 1.0, outer: float = 1.0) -> Piece:
     """outer · f(inner · x)."""
     if inner == 1.0 and outer == 1.0:
         return piece
-    return tuple(_scaled(f, inner, outer * inner**order) for order, f in enumerate(piece))  # type: ignore[return-value]
+    a, b, c, d = (_scaled(f, inner, outer * inner**order) for order, f in enumerate(piece))
+    return a, b, c, d
 
 
 def _scaled(f: Function, inner: float, factor: float) -> Function:
@@ -62,7 +63,7 @@ def normal_cdf(x: Array) -> Array:
     return np.where(x < 0, left, 0.5 * (1.0 + special.erf(x / ROOT_2)))
 
 
-# --- sigmoids -------------------------------------------------------------------------------------------------------
+# --- sigmoids ---
 
 
 def _logistic_slope(x: Array) -> Array:
@@ -175,7 +176,7 @@ SOFTSIGN_LEFT: Piece = (
 
 Gate: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 
-# --- gated: x times a sigmoid ---------------------------------------------------------------------------------------
+# --- gated: x times a sigmoid ---
 
 
 def gated(gate: Callable[[Array], Gate]) -> Piece:
@@ -246,7 +247,7 @@ GELU: Piece = (
     lambda x: _near(x) * (_near(x) ** 2 - 4.0) * _density(x),
 )
 
-# --- exponentials, waves and others ---------------------------------------------------------------------------------
+# --- exponentials, waves and others ---
 
 EXP: Piece = (np.exp, np.exp, np.exp, np.exp)
 EXPM1: Piece = (np.expm1, np.exp, np.exp, np.exp)

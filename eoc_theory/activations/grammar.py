@@ -50,7 +50,7 @@ COMPARISONS = {"<", "<=", ">", ">=", "==", "!="}
 
 @dataclass(frozen=True)
 class Node:
-    """One node: kind is "number", "x", "constant", "+", "-", "*", "/", "**", "neg", "compare", "true" or "call"."""
+    """A node; kind: "number", "x", "constant", "+", "-", "*", "/", "**", "neg", "compare", "true", "call"."""
 
     kind: str
     args: tuple[Any, ...] = ()
@@ -66,7 +66,8 @@ def parse(text: str, other_names: Callable[[str], bool] = lambda name: False) ->
         other_names: says which further names are functions of one argument and constant parameters.
 
     Raises:
-        ExpressionError: the text is not in the grammar, too long or deep, or holds a huge or non-finite constant.
+        ExpressionError: the text is not in the grammar, too long or deep, or holds a huge or non-finite
+            constant.
     """
     if len(text) > LONGEST:
         raise ExpressionError(f"expression has {len(text)} characters, at most {LONGEST} are accepted")
@@ -91,7 +92,7 @@ class _Parser:
             position = match.end()
         self.at = self.depth = 0
 
-    # --- errors -----------------------------------------------------------------------------------------------------
+    # --- errors ---
 
     def fail(self, problem: str) -> ExpressionError:
         return ExpressionError(f"{problem} in {self.shown!r}")
@@ -106,7 +107,7 @@ class _Parser:
             return self.fail(f"character {token!r} at position {position + 1} is not accepted")
         return self.fail(f"expected {expected}, found {token!r} at position {position + 1}")
 
-    # --- tokens -----------------------------------------------------------------------------------------------------
+    # --- tokens ---
 
     def peek(self) -> str:
         kind, token, _ = self.tokens[self.at]
@@ -123,7 +124,7 @@ class _Parser:
         if not self.take(operator):
             raise self.unexpected(expected or repr(operator))
 
-    # --- rules ------------------------------------------------------------------------------------------------------
+    # --- rules ---
 
     def parse(self) -> Node:
         node = self.expression()
@@ -284,7 +285,7 @@ class _Parser:
             raise self.fail("a condition that does not contain x")
         return Node("compare", tuple(parts))
 
-    # --- constants --------------------------------------------------------------------------------------------------
+    # --- constants ---
 
     def combine(self, operator: str, a: Node, b: Node) -> Node:
         if operator == "**":

@@ -12,8 +12,8 @@ ORDER = {"polynomial": 0, "exponential": 1, "gaussian": 2}
 def classify(logs: tuple[float, float, float], far: float) -> Growth:
     """The growth class from log|φ| at far/4, far/2 and far.
 
-    A polynomial adds the same to log|φ| at each doubling, an exponential twice as much each time, a Gaussian four
-    times. Degrees are rounded up to halves, so that a logarithm counts as a square root.
+    A polynomial adds the same to log|φ| at each doubling, an exponential twice as much each time, a Gaussian
+    four times. Degrees are rounded up to halves, so that a logarithm counts as a square root.
     """
     if not all(map(math.isfinite, logs)):
         return Growth("polynomial", degree=0.0)

@@ -1,7 +1,8 @@
-"""Activations from a NumPy callable: kinks found by where polynomials fail to fit, derivatives by local fits."""
+"""Activations from a NumPy callable: kinks where polynomials fail to fit, derivatives of local fits."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy import fft
 
 from .. import checks
 from ..errors import ActivationError, ArgumentError
@@ -17,7 +17,7 @@ from .core import Activation, Array, Function, Growth, Piece
 from .functions import polynomial
 from .growth import classify, faster
 
-NODES = 17  # of a local fit; a polynomial of degree 16 reaches rounding on an interval of half the distance to a pole
+NODES = 17  # of a local fit: degree 16 reaches rounding on an interval half as wide as a pole is away
 MOST_KINKS = 63
 REACH = 256.0  # kinks are looked for within
 _S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
@@ -27,15 +27,17 @@ _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 def from_callable(function: Callable[..., Any], kinks: Iterable[float] | None = None) -> Activation:
     """The activation of a NumPy-vectorised callable.
 
-    Derivatives are those of polynomials fitted locally on one side of each kink; :meth:`Activation.derivative_error`
-    gives their estimated error.
+    Derivatives are those of polynomials fitted locally on one side of each kink;
+    :meth:`Activation.derivative_error` gives their estimated error.
 
     Args:
         function: maps a float64 array to a real array of the same shape, element by element.
-        kinks: points where the function or one of its first three derivatives jumps; None: found automatically.
+        kinks: points where the function or one of its first three derivatives jumps; None: found
+            automatically.
 
     Raises:
-        ActivationError: the callable is not vectorised, not elementwise, not finite, not in double precision, or too
+        ActivationError: the callable is not vectorised, not elementwise, not finite, not in double precision,
+            or too
             irregular for its kinks to be found.
     """
     given = None if kinks is None else _checked_kinks(kinks)
@@ -75,7 +77,7 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
         errors = (0.0, 0.0, 0.0, 0.0)
     else:
         ends = (-np.inf, *kinks, np.inf)
-        made = [_piece(call, a, b, oscillation) for a, b in zip(ends, ends[1:], strict=False)]
+        made = [_piece(call, a, b, oscillation) for a, b in itertools.pairwise(ends)]
         pieces = tuple(piece for piece, _, _ in made)
         # A derivative that is 0 everywhere has no size of its own; the slope's is taken then.
         slope = max(sizes[1] for _, _, sizes in made)
@@ -106,11 +108,11 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
     )
 
 
-# --- checks ---------------------------------------------------------------------------------------------------------
+# --- checks ---
 
 
 def checked(function: Callable[..., Any], name: str) -> Function:
-    """`function` on arrays of any shape, after checking that it is elementwise, real, finite and in double precision."""
+    """`function` on arrays of any shape, once found elementwise, real, finite and in double precision."""
     probe = np.array([-1.7, -0.3, 0.4, 2.1, 0.9])
     raw = _evaluator(function, name)
     got = raw(probe.copy())
@@ -143,7 +145,7 @@ def checked(function: Callable[..., Any], name: str) -> Function:
 
 
 def _evaluator(function: Callable[..., Any], name: str) -> Callable[[Array], Any]:
-    """`function` on one-dimensional arrays, with an error for whatever is not real numbers of the same shape."""
+    """`function` on one-dimensional arrays, with an error for all but real numbers of the same shape."""
 
     def evaluate(x: Array) -> Any:
         try:
@@ -167,7 +169,7 @@ def _evaluator(function: Callable[..., Any], name: str) -> Callable[[Array], Any
     return evaluate
 
 
-# --- local fits -----------------------------------------------------------------------------------------------------
+# --- local fits ---
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class _Fit:
         return float(chebyshev.chebval((x - self.centre) / self.half, c)) / self.half**order
 
     def resolved(self, floor: float) -> bool:
-        """Whether the series has ended, relative to its own size or to `floor`, the size the function has near 0."""
+        """Whether the series has ended, relative to its size or to `floor`, the function's size near 0."""
         size = np.abs(self.coefficients)
         return bool(size[-4:].max() <= 2e-12 * size.max() + 1e-14 * floor)
 
@@ -202,7 +204,7 @@ def _fit(call: Function, low: float, high: float) -> _Fit:
 def _derivative(
     call: Function, order: int, low: float, high: float, width: Callable[[Array], Array]
 ) -> Function:
-    """The derivative on [low, high] of fits of half-width `width(x)` that do not reach beyond the interval."""
+    """The derivative on [low, high], of fits of half-width `width(x)` that stay inside."""
 
     def derivative(x: Array) -> Array:
         x = np.asarray(x, dtype=np.float64)
@@ -304,7 +306,7 @@ def _width(scale: float, centres: Array, oscillation: float) -> Callable[[Array]
     return width
 
 
-# --- kinks ----------------------------------------------------------------------------------------------------------
+# --- kinks ---
 
 
 def find_kinks(call: Function, name: str) -> list[tuple[float, int]]:
@@ -330,7 +332,7 @@ def _suspects(call: Function, name: str, floor: float) -> list[tuple[float, floa
     right = 0.3718 * 1.6137 ** np.arange(15)
     left = -0.4127 * 1.5931 ** np.arange(15)
     edges = np.concatenate([left[::-1][left[::-1] > -REACH], right[right < REACH]])
-    todo = [(float(a), float(b), float(b - a)) for a, b in zip(edges, edges[1:], strict=False)]
+    todo = [(float(a), float(b), float(b - a)) for a, b in itertools.pairwise(edges)]
     narrow: list[tuple[float, float]] = []
     examined = 0
     while todo:
@@ -387,7 +389,8 @@ def _examine(call: Function, low: float, high: float, floor: float) -> tuple[flo
     def significant(place: float, order: int) -> bool:
         return abs(right(place, order) - left(place, order)) > 30.0 * noise[order]
 
-    # A jump of φ'' looks like one of φ' a little off its place, so the highest order that explains all comes first.
+    # A jump of φ'' looks like one of φ' a little off its place, so the highest order that explains all comes
+    # first.
     for order in (3, 2, 1):
         place = _crossing(left, right, middle, pad, order)
         if (
@@ -450,7 +453,7 @@ def _rounded(place: float, order: int) -> float:
     return place
 
 
-# --- what an activation tells of itself -----------------------------------------------------------------------------
+# --- what an activation tells of itself ---
 
 
 def _slopes(call: Function, kinks: tuple[float, ...]) -> tuple[float, float] | None:
@@ -481,10 +484,9 @@ def _growth(call: Function) -> Growth:
 
 
 def _one_sided_growth(call: Function, side: float) -> Growth:
+    near = np.asarray(side * (1.0 - 0.011 * np.arange(12)), dtype=np.float64)
     for far in (4096.0, 1024.0, 256.0, 64.0, 16.0):
-        sizes = [
-            np.max(np.abs(call(side * at * (1.0 - 0.011 * np.arange(12))))) for at in (far / 4, far / 2, far)
-        ]
+        sizes = [float(np.max(np.abs(call(at * near)))) for at in (far / 4, far / 2, far)]
         if np.isfinite(sizes).all():
             with np.errstate(divide="ignore"):
                 logs = np.log(sizes)
@@ -504,7 +506,7 @@ def _oscillation(call: Function) -> float:
             continue
         t = np.linspace(-1.0, 1.0, count)
         rest = values - chebyshev.chebval(t, chebyshev.chebfit(t, values, 5))
-        amplitude = np.abs(fft.rfft(rest * np.blackman(count))) / count
+        amplitude = np.abs(np.fft.rfft(rest * np.blackman(count))) / count
         frequency = 2.0 * np.pi * np.arange(len(amplitude)) / span
         loud = (amplitude > 1e-6 * size + 1e-12 * np.max(np.abs(values))) & (frequency > 0.2)
         loud &= amplitude > 3e-3 * amplitude[frequency > 0.2].max()  # the window's side lobes are lower

@@ -24,11 +24,12 @@ def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation
 
     Args:
         spec: an :class:`Activation` (returned as it is); a name, with parameters if wanted (``"tanh"``,
-            ``"leaky_relu(0.1)"``, ``"elu(alpha=0.5)"``; see :func:`activation_names`); an expression in x as a string
-            (``"x/(1 + exp(-x))"``) or as a SymPy expression; a ``torch.nn.Module`` or torch function; or a
-            NumPy-vectorised callable.
-        kinks: for a callable, the points where it or one of its first three derivatives jumps; None: detected, within
-            ±256. For everything else they are known.
+            ``"leaky_relu(0.1)"``, ``"elu(alpha=0.5)"``; see :func:`activation_names`; a name with a
+            number in parentheses is that built-in with a parameter, ``"sin(2)"`` is sin(2x)); an expression
+            in x as a string (``"x/(1 + exp(-x))"``) or as a SymPy expression; a ``torch.nn.Module`` or torch
+            function; or a NumPy-vectorised callable.
+        kinks: for a callable, the points where it or one of its first three derivatives jumps; None:
+            detected, within ±256. For everything else they are known.
 
     Raises:
         ActivationError: no such activation, or a callable that is not vectorised or not finite.
@@ -44,7 +45,7 @@ def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation
         return spec
     if isinstance(spec, str):
         return _from_text(spec)
-    if _package(type(spec)) == "sympy":
+    if any(_package(kind) == "sympy" for kind in type(spec).__mro__):
         from . import symbolic
 
         # sympy.tanh itself is a class: the function of x is meant.
@@ -58,8 +59,8 @@ def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation
     if callable(spec):
         return _from_any_callable(spec)
     raise ActivationError(
-        "activation must be a name, an expression in x, a NumPy-vectorised callable or a torch module or function, "
-        f"got {type(spec).__name__}"
+        "activation must be a name, an expression in x, a NumPy-vectorised callable, a torch module or "
+        f"function, got {type(spec).__name__}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Rewriting of SymPy expressions into primitives that neither overflow nor cancel: logistic, softplus, sech, expm1
+"""SymPy expressions rewritten into primitives that neither overflow nor cancel.
 
-Only what is computed is rewritten; the expression a user sees stays as it was given. SymPy is imported here at module
-level, so this module is imported only once an expression is met.
+Only what is computed is rewritten; the expression a user sees stays as it was given. SymPy is imported here
+at module level, so this module is imported only once an expression is met.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import sympy as sp
+import sympy
 from scipy import special
+
+sp: Any = sympy  # its annotations know nothing of what an expression can do
 
 
 class Logistic(sp.Function):

@@ -1,17 +1,18 @@
-"""Activations from expressions: kinks and derivatives found symbolically, values computed without losing digits.
+"""Activations from expressions: kinks and derivatives found symbolically, values that keep their digits.
 
 SymPy is imported here at module level, so this module is imported only once an expression is met.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import mpmath
 import numpy as np
-import sympy as sp
+import sympy
 from mpmath.libmp import ComplexResult
 from scipy import optimize
 
@@ -22,24 +23,26 @@ from .functions import polynomial
 from .growth import classify, faster
 from .stable import NUMPY_FUNCTIONS, rewrite
 
+sp: Any = sympy  # its annotations know nothing of what an expression can do
 x = sp.Symbol("x", real=True)
 MOST_PIECES = 64
 DIGITS = 80  # of which 0/0 at 1e-10 costs some 40 in a third derivative
 SWITCHES = (sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise)
 SYMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "exp": sp.exp, "log": sp.log, "ln": sp.log, "log1p": lambda u: sp.log(1 + u), "expm1": lambda u: sp.exp(u) - 1,
-    "sqrt": sp.sqrt, "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "tanh": sp.tanh, "sinh": sp.sinh,
-    "cosh": sp.cosh, "sech": lambda u: 1 / sp.cosh(u), "asinh": sp.asinh, "arcsinh": sp.asinh, "atan": sp.atan,
-    "arctan": sp.atan, "erf": sp.erf, "erfc": sp.erfc, "abs": sp.Abs, "sign": sp.sign, "heaviside": sp.Heaviside,
-    "max": sp.Max, "min": sp.Min,
+    "exp": sp.exp, "log": sp.log, "ln": sp.log, "log1p": lambda u: sp.log(1 + u),
+    "expm1": lambda u: sp.exp(u) - 1, "sqrt": sp.sqrt, "sin": sp.sin, "cos": sp.cos, "tan": sp.tan,
+    "tanh": sp.tanh, "sinh": sp.sinh, "cosh": sp.cosh, "sech": lambda u: 1 / sp.cosh(u), "asinh": sp.asinh,
+    "arcsinh": sp.asinh, "atan": sp.atan, "arctan": sp.atan, "erf": sp.erf, "erfc": sp.erfc, "abs": sp.Abs,
+    "sign": sp.sign, "heaviside": sp.Heaviside, "max": sp.Max, "min": sp.Min,
 }  # fmt: skip
 ACCEPTED = (
-    sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc, sp.tanh, sp.sinh, sp.cosh,
-    sp.sech, sp.csch, sp.coth, sp.asinh, sp.atan, sp.erf, sp.erfc, sp.Number, sp.NumberSymbol, *SWITCHES,
+    sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc, sp.tanh,
+    sp.sinh, sp.cosh, sp.sech, sp.csch, sp.coth, sp.asinh, sp.atan, sp.erf, sp.erfc, sp.Number,
+    sp.NumberSymbol, *SWITCHES,
 )  # fmt: skip
 _RELATIONS = {"<": sp.Lt, "<=": sp.Le, ">": sp.Gt, ">=": sp.Ge, "==": sp.Eq, "!=": sp.Ne}
 
-# --- text to SymPy --------------------------------------------------------------------------------------------------
+# --- text to SymPy ---
 
 
 def _is_function(name: str) -> bool:
@@ -128,7 +131,7 @@ def _shown(thing: Any) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-# --- exact values ---------------------------------------------------------------------------------------------------
+# --- exact values ---
 
 
 class Exact:
@@ -151,7 +154,7 @@ class Exact:
         return value if mpmath.isfinite(value) else None
 
     def __call__(self, order: int, at: Any, side: int = 0) -> Any:
-        """The value at a real point, its limit where the formula itself is undefined; None where there is none.
+        """The value at a real point, or its limit where the formula is undefined; None where there is none.
 
         `side` is −1 or 1 for the limit from below or above.
         """
@@ -176,7 +179,7 @@ class Exact:
         return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
 
 
-# --- splitting into smooth branches ---------------------------------------------------------------------------------
+# --- splitting into smooth branches ---
 
 
 class Branch:
@@ -210,7 +213,7 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         cuts += [r for r in real_roots(decider, low, high, shown) if low < r < high]
     ends = [low, *sorted(set(cuts)), high]
     result: list[Branch] = []
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in itertools.pairwise(ends):
         chosen = _choose(switch, _inside(a, b), shown)
         result += _split(expression.xreplace({switch: chosen}), a, b, shown)
         if len(result) > MOST_PIECES:
@@ -273,7 +276,7 @@ def _choose(switch: Any, at: float, shown: str) -> Any:
     return sp.Integer(int(sign))
 
 
-# --- roots ----------------------------------------------------------------------------------------------------------
+# --- roots ---
 
 
 def real_roots(expression: Any, low: float, high: float, shown: str, first: bool = False) -> list[float]:
@@ -328,7 +331,10 @@ def _numerical_roots(expression: Any, low: float, high: float, shown: str, first
         changes = sorted(changes, key=lambda i: abs(points[i]))[:4]
     for i in changes:
         a, b = float(points[i]), float(points[i + 1])
-        root = float(optimize.brentq(lambda t: float(function(np.array(t))), a, b, xtol=1e-300, rtol=9e-16))
+        found: Any = optimize.brentq(
+            lambda t: float(function(np.array(t))), a, b, xtol=1e-300, rtol=np.float64(9e-16)
+        )
+        root = float(found)
         if abs(float(function(np.array(root)))) <= max(abs(values[i]), abs(values[i + 1])):  # not a pole
             roots.append(_polished(expression, root))
     # A root that only touches zero shows as a local minimum of the modulus.
@@ -358,7 +364,7 @@ def _polished(expression: Any, root: float) -> float:
     return float(at) if abs(float(at) - root) < 1e-6 * (1 + abs(root)) else root
 
 
-# --- values in double precision -------------------------------------------------------------------------------------
+# --- values in double precision ---
 
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
@@ -380,7 +386,7 @@ def vectorised(expression: Any) -> Callable[[Array], Array]:
 
 
 def _smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
-    """The branch as a piece, the same in many digits, and the estimated relative errors of its derivatives."""
+    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives."""
     exact = Exact(branch.expression, branch.low, branch.high)
     if branch.expression.is_polynomial(x):
         coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
@@ -432,7 +438,8 @@ def _error(function: Callable[[Array], Array], truth: list[Any], probes: Array) 
 def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float, Piece] | None:
     """Taylor's series around 0 with the radius within which it is better than the formula.
 
-    The coefficients come from Cauchy's integral on a circle, which does not mind a removable 0/0 at the centre.
+    The coefficients come from Cauchy's integral on a circle, which does not mind a removable 0/0 at the
+    centre.
     """
     count, kept = 96, 36
     for radius in (0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4):
@@ -467,7 +474,7 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
 def _careful(
     order: int, fast: Callable[[Array], Array], series: tuple[float, Piece] | None, exact: Exact
 ) -> Callable[[Array], Array]:
-    """The formula, Taylor's series around 0 where that is better, many digits where double precision overflows."""
+    """The formula; Taylor's series around 0 where that is better; many digits where doubles overflow."""
 
     def evaluate(points: Array) -> Array:
         values = fast(points)
@@ -488,7 +495,7 @@ def _careful(
     return evaluate
 
 
-# --- checks ---------------------------------------------------------------------------------------------------------
+# --- checks ---
 
 
 def _check_finite(branch: Branch, piece: Piece, exact: Exact, shown: str) -> None:
@@ -540,7 +547,7 @@ def _limit_at(exact: Exact, order: int, at: float, side: int) -> Any:
     return value
 
 
-# --- what an activation tells of itself -----------------------------------------------------------------------------
+# --- what an activation tells of itself ---
 
 
 def _growth(branches: list[Branch], exacts: list[Exact]) -> Growth:
@@ -722,14 +729,15 @@ def _kink_values(expression: Any, branches: list[Branch], pieces: list[Piece]) -
     return tuple(values) if jumps else None
 
 
-# --- all together ---------------------------------------------------------------------------------------------------
+# --- all together ---
 
 
 def from_expression(expression: Any, name: str, source: Any) -> Activation:
     """The activation of a SymPy expression in :data:`x`.
 
     Raises:
-        ExpressionError: it does not depend on x, is not finite and real for every x with a finite first derivative,
+        ExpressionError: it does not depend on x, is not finite and real for every x with a finite first
+            derivative,
             has more than 63 kinks, or oscillates ever faster.
     """
     shown = _shown(name)

@@ -1,5 +1,7 @@
-"""Activations from torch modules and functions, and back. torch is imported here at module level, so this module is
-imported only where a torch object is met or asked for."""
+"""Activations from torch modules and functions, and back.
+
+torch is imported at module level, so this module is imported only where a torch object is met or asked for.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ from . import catalogue
 from .core import HIGHEST_ORDER, Activation, Array
 from .numerical import from_callable
 
-# --- from torch -----------------------------------------------------------------------------------------------------
+# --- from torch ---
 
 
 def from_torch(spec: Any) -> Activation:
     """The activation of a torch module or function.
 
-    Modules of torch's own classes (and of subclasses that keep their ``forward``) are read with their parameters;
-    everything else is evaluated in float64 without gradients, as a numerical callable.
+    Modules of torch's own classes (and of subclasses that keep their ``forward``) are read with their
+    parameters; everything else is evaluated in float64 without gradients, as a numerical callable.
 
     Raises:
         ActivationError: it is not elementwise, or a PReLU has a slope for each channel.
@@ -42,9 +44,9 @@ def from_torch(spec: Any) -> Activation:
     return _from_function(spec)
 
 
-def _from_module(module: torch.nn.Module) -> Activation:
+def _from_module(module: Any) -> Activation:
     if _is_plain(module, torch.nn.PReLU):
-        weight = module.weight  # type: ignore[union-attr]
+        weight = module.weight
         if weight.numel() != 1:
             raise ActivationError(f"PReLU must have one slope for all channels, got {weight.numel()}")
         return catalogue.build(catalogue.ENTRIES["leaky_relu"], (float(weight.detach().item()),))
@@ -106,11 +108,11 @@ class _FunctionModule(torch.nn.Module):
         return self.function(x)
 
 
-# --- to torch -------------------------------------------------------------------------------------------------------
+# --- to torch ---
 
 
 def to_torch(activation: Activation) -> torch.nn.Module:
-    """A new module that computes the activation: torch's own, one of torch operations, or one that calls NumPy."""
+    """A new module that computes the activation: torch's own, of torch operations, or calling NumPy."""
     if activation.make_torch is not None:
         return activation.make_torch()
     if activation.expression is not None:
@@ -142,10 +144,10 @@ class ExpressionModule(torch.nn.Module):
 
 
 _TORCH_FUNCTIONS: dict[str, Any] = {
-    "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "tan": torch.tan,
-    "tanh": torch.tanh, "sinh": torch.sinh, "cosh": torch.cosh, "asinh": torch.asinh, "atan": torch.atan,
-    "erf": torch.erf, "erfc": torch.erfc, "Erfc": torch.erfc, "Logistic": torch.sigmoid, "Log1p": torch.log1p,
-    "Expm1": torch.expm1, "Tanh": torch.tanh, "Softplus": torch.nn.functional.softplus,
+    "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos,
+    "tan": torch.tan, "tanh": torch.tanh, "sinh": torch.sinh, "cosh": torch.cosh, "asinh": torch.asinh,
+    "atan": torch.atan, "erf": torch.erf, "erfc": torch.erfc, "Erfc": torch.erfc, "Logistic": torch.sigmoid,
+    "Log1p": torch.log1p, "Expm1": torch.expm1, "Tanh": torch.tanh, "Softplus": torch.nn.functional.softplus,
     "Sech": lambda u: 2.0 * torch.exp(-u.abs()) / (1.0 + torch.exp(-2.0 * u.abs())),
 }  # fmt: skip
 
