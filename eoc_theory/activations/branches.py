@@ -1,0 +1,272 @@
+"""Expressions in x split at their kinks into smooth branches; roots, exact values and fast ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import sympy
+from mpmath.libmp import ComplexResult
+from scipy import optimize
+
+from ..errors import ExpressionError
+from .core import Array
+from .reading import SWITCHES, x
+from .stable import NUMPY_FUNCTIONS, rewrite
+
+sp: Any = sympy  # its annotations know nothing of what an expression can do
+MOST_PIECES = 64
+DIGITS = 80  # of which 0/0 at 1e-10 costs some 40 in a third derivative
+
+# --- values ---
+
+
+class Exact:
+    """Values of a smooth branch and its derivatives in many digits, with limits taken where it is 0/0."""
+
+    def __init__(self, expression: Any, low: float = -np.inf, high: float = np.inf) -> None:
+        self.low, self.high = low, high
+        derivatives = [expression]
+        for _ in range(3):
+            derivatives.append(sp.diff(derivatives[-1], x))
+        self.derivatives = derivatives
+        self._functions = [sp.lambdify(x, d, "mpmath") for d in derivatives]
+
+    def raw(self, order: int, at: Any) -> Any:
+        """The value at a real or complex point, or None where it is undefined."""
+        try:
+            value = mpmath.mpmathify(self._functions[order](mpmath.mpmathify(at)))
+        except (ZeroDivisionError, ValueError, ComplexResult):
+            return None
+        return value if mpmath.isfinite(value) else None
+
+    def __call__(self, order: int, at: Any, side: int = 0) -> Any:
+        """The value at a real point, or its limit where the formula is undefined; None where there is none.
+
+        `side` is −1 or 1 for the limit from below or above.
+        """
+        with mpmath.workdps(DIGITS):
+            value = self.raw(order, at)
+            if value is not None and side == 0:
+                return None if mpmath.im(value) != 0 else mpmath.re(value)
+        with mpmath.workdps(400):
+            at = mpmath.mpf(at)
+            sides = (side,) if side else tuple(s for s in (-1, 1) if at != (self.low if s < 0 else self.high))
+            limits = [self._limit(order, at, s) for s in sides]
+            if any(limit is None for limit in limits) or abs(limits[0] - limits[-1]) > 1e-9 * (
+                1 + abs(limits[0])
+            ):
+                return None
+            return limits[0]
+
+    def _limit(self, order: int, at: Any, side: int) -> Any:
+        near, nearer = (self.raw(order, at + side * mpmath.mpf(10) ** -k * (1 + abs(at))) for k in (30, 60))
+        if near is None or nearer is None or mpmath.im(nearer) != 0:
+            return None
+        return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
+
+
+def vectorised(expression: Any) -> Callable[[Array], Array]:
+    """`expression` as a NumPy function, in stable primitives; nan where it is undefined, without warnings."""
+    expression = rewrite(expression)
+    large = [n for n in expression.atoms(sp.Rational) if max(abs(n.p), n.q) > 2**53]
+    # NumPy would turn integers beyond 64 bits into objects.
+    expression = expression.xreplace({n: sp.Float(n, 20) for n in large})
+    if not expression.has(x):
+        constant = float(expression)
+        return lambda points: np.full_like(points, constant)
+    function = sp.lambdify(x, expression, modules=[NUMPY_FUNCTIONS, "scipy", "numpy"], cse=True)
+
+    def evaluate(points: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(points), dtype=np.float64)
+
+    return evaluate
+
+
+# --- splitting into smooth branches ---
+
+
+class Branch:
+    """A smooth expression on the interval [low, high] (floats, infinite at the ends)."""
+
+    def __init__(self, low: float, high: float, expression: Any) -> None:
+        self.low, self.high, self.expression = low, high, expression
+
+
+def split(expression: Any, shown: str) -> list[Branch]:
+    """The smooth branches of an expression with abs, max, min, sign, Heaviside and Piecewise in it."""
+    branches = _split(expression, -np.inf, np.inf, shown)
+    merged = branches[:1]
+    for branch in branches[1:]:
+        if (
+            branch.expression == merged[-1].expression
+            or sp.expand(branch.expression - merged[-1].expression) == 0
+        ):
+            merged[-1] = Branch(merged[-1].low, branch.high, merged[-1].expression)
+        else:
+            merged.append(branch)
+    return merged
+
+
+def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]:
+    switch = next((n for n in sp.postorder_traversal(expression) if isinstance(n, SWITCHES)), None)
+    if switch is None:
+        return [Branch(low, high, expression)]
+    cuts: list[float] = []
+    for decider in _deciders(switch):
+        cuts += [r for r in real_roots(decider, low, high, shown) if low < r < high]
+    ends = [low, *sorted(set(cuts)), high]
+    result: list[Branch] = []
+    for a, b in itertools.pairwise(ends):
+        chosen = _choose(switch, _inside(a, b), shown)
+        result += _split(expression.xreplace({switch: chosen}), a, b, shown)
+        if len(result) > MOST_PIECES:
+            raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
+    return result
+
+
+def _inside(low: float, high: float) -> float:
+    """A point of the interval that no simple formula singles out."""
+    if np.isinf(low) and np.isinf(high):
+        return 0.7316851
+    if np.isinf(low):
+        return high - 1.3771923 * (1 + abs(high))
+    if np.isinf(high):
+        return low + 1.3771923 * (1 + abs(low))
+    return low + 0.41378291 * (high - low)
+
+
+def _deciders(switch: Any) -> list[Any]:
+    """The functions whose sign changes decide between a switch's branches."""
+    if isinstance(switch, sp.Max | sp.Min):
+        arguments = switch.args
+        return [a - b for i, a in enumerate(arguments) for b in arguments[i + 1 :]]
+    if isinstance(switch, sp.Piecewise):
+        relations = set().union(
+            *(condition.atoms(sp.core.relational.Relational) for _, condition in switch.args)
+        )
+        return [relation.lhs - relation.rhs for relation in sorted(relations, key=str)]
+    return [switch.args[0]]
+
+
+def _choose(switch: Any, at: float, shown: str) -> Any:
+    """The branch of a switch that holds around the point `at`."""
+
+    def value(expression: Any) -> Any:
+        number = Exact(expression)(0, at)
+        if number is None:
+            raise ExpressionError(f"{shown} is not a finite real number at x = {at:.6g}")
+        return number
+
+    if isinstance(switch, sp.Max | sp.Min):
+        choose = max if isinstance(switch, sp.Max) else min
+        return choose(switch.args, key=value)
+    if isinstance(switch, sp.Piecewise):
+        for branch, condition in switch.args:
+            truth = condition.replace(
+                lambda c: isinstance(c, sp.core.relational.Relational),
+                lambda c: sp.true if bool(c.func(sp.Float(value(c.lhs - c.rhs), 30), 0)) else sp.false,
+            )
+            if truth == sp.true:
+                return branch
+        raise ExpressionError(
+            f"{shown} is not defined at x = {at:.6g}: no condition of Piecewise holds there"
+        )
+    sign = mpmath.sign(value(switch.args[0]))
+    if isinstance(switch, sp.Abs):
+        return switch.args[0] if sign >= 0 else -switch.args[0]
+    if isinstance(switch, sp.Heaviside):
+        return sp.S.One if sign > 0 else sp.S.Zero
+    return sp.Integer(int(sign))
+
+
+# --- roots ---
+
+
+def real_roots(expression: Any, low: float, high: float, shown: str, first: bool = False) -> list[float]:
+    """The real roots of a smooth expression in [low, high]: exact for polynomials, by sign changes otherwise.
+
+    Too many of them are an error, or with `first` cut to a few near 0.
+    """
+    expression = sp.sympify(expression)
+    if not expression.has(x):
+        return []
+    numerator = sp.together(expression).as_numer_denom()[0] if not expression.is_polynomial(x) else expression
+    if numerator.is_polynomial(x):
+        poly = sp.Poly(numerator, x)
+        if poly.degree() == 1:
+            a, b = poly.all_coeffs()
+            roots = [float((-b / a).evalf(30))]
+        else:
+            roots = [
+                float(sp.re(r))
+                for r in poly.nroots(n=30, maxsteps=200)
+                if abs(sp.im(r)) < 1e-12 * (1 + abs(r))
+            ]
+        return sorted({r + 0.0 for r in roots if low <= r <= high})
+    return _numerical_roots(expression, low, high, shown, first)
+
+
+def spread(low: float, high: float) -> Array:
+    """Points of [low, high] spread over all magnitudes from 1e-8 to 1e4, 0 among them."""
+    outward = np.concatenate(
+        [np.logspace(-8, -1, 100), np.linspace(0.1, 40, 3000), np.geomspace(40.1, 1e4, 400)]
+    )
+    points = np.concatenate([-outward[::-1], [0.0], outward])
+    points = points[(points > low) & (points < high)]
+    near = [
+        e + s * d for e, s in ((low, 1), (high, -1)) if np.isfinite(e) for d in (0.0, 1e-9, 1e-6, 1e-3, 0.03)
+    ]
+    return np.unique(np.concatenate([points, [p for p in near if low <= p <= high]]))
+
+
+def _numerical_roots(expression: Any, low: float, high: float, shown: str, first: bool) -> list[float]:
+    function = vectorised(expression)
+    points = spread(low, high)
+    values = function(points)
+    signs = np.sign(values)
+    roots = [float(p) for p in points[values == 0]]
+    changes = np.flatnonzero(
+        (signs[:-1] * signs[1:] < 0) & np.isfinite(values[:-1]) & np.isfinite(values[1:])
+    )
+    if len(changes) + len(roots) > 4 * MOST_PIECES:
+        if not first:
+            raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
+        changes = sorted(changes, key=lambda i: abs(points[i]))[:4]
+    for i in changes:
+        a, b = float(points[i]), float(points[i + 1])
+        found: Any = optimize.brentq(
+            lambda t: float(function(np.array(t))), a, b, xtol=1e-300, rtol=np.float64(9e-16)
+        )
+        root = float(found)
+        if abs(float(function(np.array(root)))) <= max(abs(values[i]), abs(values[i + 1])):  # not a pole
+            roots.append(_polished(expression, root))
+    # A root that only touches zero shows as a local minimum of the modulus.
+    modulus = np.abs(values)
+    lows = np.flatnonzero(
+        (modulus[1:-1] < modulus[:-2]) & (modulus[1:-1] < modulus[2:]) & (modulus[1:-1] > 0)
+    )
+    for i in sorted(lows, key=lambda i: abs(points[i]))[: 4 * MOST_PIECES]:
+        lowest = optimize.minimize_scalar(
+            lambda t: abs(float(function(np.array(t)))), bounds=(points[i], points[i + 2]), method="bounded",
+            options={"xatol": 1e-12},
+        )  # fmt: skip
+        if lowest.fun < 1e-12 * max(modulus[i], modulus[i + 2]):
+            roots.append(float(lowest.x))
+    return sorted({r + 0.0 for r in roots if low <= r <= high})
+
+
+def _polished(expression: Any, root: float) -> float:
+    """A root to the last digit, by Newton steps in many digits."""
+    exact, at = Exact(expression), mpmath.mpf(root)
+    with mpmath.workdps(DIGITS):
+        for _ in range(4):
+            value, slope = exact(0, at), exact(1, at)
+            if value is None or not slope:
+                break
+            at -= value / slope
+    return float(at) if abs(float(at) - root) < 1e-6 * (1 + abs(root)) else root

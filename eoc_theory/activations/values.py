@@ -1,0 +1,181 @@
+"""Smooth branches as pieces in double precision that keep their digits, and where they are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import sympy
+
+from ..errors import ExpressionError
+from .branches import DIGITS, Branch, Exact, real_roots, spread, vectorised
+from .core import Array, Piece
+from .functions import polynomial
+from .reading import x
+from .stable import rewrite
+
+sp: Any = sympy  # its annotations know nothing of what an expression can do
+
+
+def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
+    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives."""
+    exact = Exact(branch.expression, branch.low, branch.high)
+    if branch.expression.is_polynomial(x):
+        coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
+        return polynomial(*coefficients), exact, (0.0,) * 4
+    fast, derivative = [], rewrite(branch.expression)
+    for _ in range(4):
+        fast.append(vectorised(derivative))
+        derivative = sp.diff(derivative, x)
+    probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
+    probes = np.concatenate([-probes[:0:-1], probes])
+    probes = probes[(probes >= branch.low) & (probes <= branch.high)]
+    truth = [[exact(order, p) for p in probes] for order in range(4)]
+    series = None
+    if branch.low <= 0 <= branch.high and any(
+        _losses(fast[n], truth[n], truth, n, probes).any() for n in range(4)
+    ):
+        series = _series(exact, truth, probes)
+    orders = [_careful(order, fast[order], series, exact) for order in range(4)]
+    errors = tuple(_error(orders[n], truth[n], probes) for n in range(4))
+    return (orders[0], orders[1], orders[2], orders[3]), exact, errors
+
+
+def _losses(
+    function: Callable[[Array], Array], truth: list[Any], all_truth: Any, order: int, probes: Array
+) -> Array:
+    """Where more than rounding is lost: an error above what rounding x itself would do."""
+    values = function(probes)
+    lost = np.zeros(len(probes), dtype=bool)
+    for i, (value, exact) in enumerate(zip(values, truth, strict=True)):
+        if exact is None:
+            continue
+        slope = all_truth[order + 1][i] if order < 3 else None
+        size = abs(exact) + (abs(probes[i] * slope) if slope is not None else 0)
+        lost[i] = not np.isfinite(value) or abs(value - exact) > 2e-14 * size
+    return lost
+
+
+def _error(function: Callable[[Array], Array], truth: list[Any], probes: Array) -> float:
+    """Largest error at the probes relative to the largest value there; 0 where it is rounding alone."""
+    values = function(probes)
+    pairs = [(v, float(t)) for v, t in zip(values, truth, strict=True) if t is not None]
+    largest = max((abs(t) for _, t in pairs), default=0.0)
+    if largest == 0.0:
+        return 0.0
+    error = max(abs(v - t) for v, t in pairs) / largest
+    return 0.0 if error < 1e-13 else float(error)
+
+
+def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float, Piece] | None:
+    """Taylor's series around 0 with the radius within which it is better than the formula.
+
+    The coefficients come from Cauchy's integral on a circle, which does not mind a removable 0/0 at the
+    centre.
+    """
+    count, kept = 96, 36
+    for radius in (0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4):
+        with mpmath.workdps(60):
+            circle = [radius * mpmath.expjpi(mpmath.mpf(2 * k + 1) / count) for k in range(count)]
+            values = [exact.raw(0, point) for point in circle]
+            if any(value is None for value in values):
+                continue
+            turns = [mpmath.expjpi(-mpmath.mpf(k) / count) for k in range(2 * count)]
+            scaled = [
+                mpmath.re(sum(v * turns[(2 * k + 1) * n % (2 * count)] for k, v in enumerate(values))) / count
+                for n in range(kept)
+            ]
+            largest = max(abs(c) for c in scaled)
+            coefficients = [
+                float(c / radius**n) if abs(c) > 1e-25 * largest else 0.0 for n, c in enumerate(scaled)
+            ]
+        piece = polynomial(*coefficients)
+        inside = np.abs(probes) <= radius / 2
+        worst = 0.0
+        for order in range(4):
+            values = piece[order](probes[inside])
+            rows = [t for t, use in zip(truth[order], inside, strict=True) if use]
+            for value, true in zip(values, rows, strict=True):
+                if true is not None:
+                    worst = max(worst, float(abs(value - true) / (abs(true) + 1e-16 * largest + 1e-290)))
+        if worst < 1e-11:
+            return radius / 2, piece
+    return None
+
+
+def _careful(
+    order: int, fast: Callable[[Array], Array], series: tuple[float, Piece] | None, exact: Exact
+) -> Callable[[Array], Array]:
+    """The formula; Taylor's series around 0 where that is better; many digits where doubles overflow."""
+
+    def evaluate(points: Array) -> Array:
+        values = fast(points)
+        if series is not None:
+            radius, piece = series
+            values = np.where(
+                np.abs(points) <= radius, piece[order](np.clip(points, -radius, radius)), values
+            )
+        undefined = ~np.isfinite(values) & np.isfinite(points)
+        if not undefined.any():
+            return values
+        values = np.array(values)
+        distinct, where = np.unique(points[undefined], return_inverse=True)
+        found = [exact(order, float(p)) for p in distinct]
+        values[undefined] = np.array([np.nan if v is None else float(v) for v in found])[where]
+        return values
+
+    return evaluate
+
+
+# --- checks ---
+
+
+def check_finite(branch: Branch, piece: Piece, exact: Exact, shown: str) -> None:
+    """Raise where the branch or one of its first two derivatives is not a finite real number."""
+    ends = {end for end in (branch.low, branch.high) if np.isfinite(end)}
+    suspects = sorted({*_suspects(branch, shown), *ends}, key=abs)
+    points = spread(branch.low, branch.high)
+    names = (shown, f"the first derivative of {shown}", f"the second derivative of {shown}")
+    for order, name in enumerate(names):
+        for at in suspects:
+            sides = [s for s in (1, -1) if at != (branch.low if s < 0 else branch.high)]
+            limits = [_limit_at(exact, order, at, side) for side in sides]
+            if any(limit is None for limit in limits):
+                raise ExpressionError(f"{name} is not a finite real number at x = {at:.6g}")
+            if abs(limits[0] - limits[-1]) > 1e-9 * (1 + abs(limits[0])):
+                raise ExpressionError(f"{name} jumps at x = {at:.6g}, where the expression is not defined")
+        # Plain overflow is infinite but real; only what has no value is an error.
+        for at in sorted(points[np.isnan(piece[order](points))], key=abs):
+            if exact(order, float(at)) is None:
+                raise ExpressionError(f"{name} is not a finite real number at x = {at:.6g}")
+
+
+def _suspects(branch: Branch, shown: str) -> list[float]:
+    """Points of the branch where a power, a logarithm or a quotient in it may be undefined."""
+    found: list[float] = []
+    for node in sp.preorder_traversal(branch.expression):
+        zero = None
+        if isinstance(node, sp.Pow) and not (node.exp.is_integer and node.exp.is_positive):
+            zero = node.base
+        elif isinstance(node, sp.log | sp.cot | sp.csc | sp.coth | sp.csch):
+            zero = node.args[0]
+        elif isinstance(node, sp.tan | sp.sec):
+            zero = sp.cos(node.args[0])
+        if zero is not None:
+            found += real_roots(zero, branch.low, branch.high, shown, first=True)
+    return found
+
+
+def _limit_at(exact: Exact, order: int, at: float, side: int) -> Any:
+    """The one-sided value, or None where it grows without bound.
+
+    The float `at` misses a pole by its rounding, so the growth towards it is what tells.
+    """
+    value = exact(order, at, side)
+    with mpmath.workdps(DIGITS):
+        near, nearer = (exact.raw(order, at + side * d * (1 + abs(at))) for d in (1e-9, 1e-12))
+    if value is None or near is None or nearer is None or abs(nearer) > 30 * (1 + abs(near)):
+        return None
+    return value
