@@ -44,8 +44,7 @@ def _leaky(K: Array, q: Array, c: Array, derivative: bool, left: float, right: f
     root = np.sqrt(q) * (half * np.sqrt(2 / np.pi))
     scaled = c * complement
     phi += scaled
-    phi *= root
-    phi *= root[:, None]
+    phi *= root * root[:, None]
     if mean:
         np.multiply(K, mean * mean, out=scaled)
         phi += scaled
@@ -59,8 +58,8 @@ def _leaky(K: Array, q: Array, c: Array, derivative: bool, left: float, right: f
 def _erf(K: Array, q: Array, c: Array, derivative: bool, scale: float) -> Maps:
     w = 2 * scale**2
     root = np.sqrt(w / (1 + w * q))
-    ratio = K * root
-    ratio *= root[:, None]
+    ratio = root * root[:, None]  # the outer product first: that keeps symmetric arrays symmetric to the last bit
+    ratio *= K
     phi = np.arcsin(ratio)
     phi *= 2 / np.pi
     if not derivative:
@@ -74,16 +73,16 @@ def _erf(K: Array, q: Array, c: Array, derivative: bool, scale: float) -> Maps:
 
 def _gelu(K: Array, q: Array, c: Array, derivative: bool) -> Maps:
     inverse = 1 / np.sqrt(1 + q)
-    ratio = K * inverse
-    ratio *= inverse[:, None]
+    spread = inverse * inverse[:, None]
+    ratio = K * spread
     angle = np.arcsin(ratio)
     ratio *= ratio
     np.subtract(1.0, ratio, out=ratio)  # D/(ab)
     root = np.sqrt(ratio)
-    spread = inverse * inverse[:, None]
-    flatness = q * inverse
     # With s = 1/√(ab): numerator/√D is q_a q_b s/√ρ + K² s³ (1 − q_a q_b)/√ρ, ρ = D/(ab); the sum is positive.
-    bend = (inverse**2) * (inverse[:, None] ** 2) - (flatness * inverse) * (flatness * inverse)[:, None]
+    flatness = q * inverse**2
+    bend = spread * spread
+    bend -= flatness * flatness[:, None]
     if q.max() < 1:
         numerator = K * K
         numerator *= bend
@@ -102,13 +101,10 @@ def _gelu(K: Array, q: Array, c: Array, derivative: bool) -> Maps:
         return phi, None
     # K (1/D + bend + 1)/√D with 1/D = s²/ρ
     bend += 1.0
-    spread *= spread
-    spread /= ratio
-    bend += spread
+    bend += spread * spread / ratio
     bend *= K
     bend /= root
-    bend *= inverse
-    bend *= inverse[:, None]
+    bend *= spread
     bend += angle
     bend *= 1 / (2 * np.pi)
     bend += 0.25

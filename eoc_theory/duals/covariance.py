@@ -16,6 +16,8 @@ from . import mehler
 from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
+from .piecewise import piecewise_linear, piecewise_map
+from .remainders import add_remainder, half_power_weights
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,13 @@ def _maps(activation: Activation, K: Array, derivative: bool, tolerance: float, 
     if form is not None:
         return CovarianceMaps(*form(K, q, c, derivative), 1e-11)
     closed = _closed(activation, q, c, derivative)
-    return _series(activation, q, c, derivative, tolerance, calls) if closed is None else closed
+    if closed is not None:
+        return closed
+    pieces = piecewise_linear(activation)
+    if pieces is not None:
+        maps = [piecewise_map(f, q, c) for f in ((pieces, pieces.derivative()) if derivative else (pieces,))]
+        return CovarianceMaps(maps[0][0], maps[-1][0] if derivative else None, max(error for _, error in maps))
+    return _series(activation, q, c, derivative, tolerance, calls)
 
 
 def correlations(K: Array, q: Array) -> Array:
@@ -179,10 +187,12 @@ def _series(
         n, half_width = mehler.plan(activation, order, _above(float(q.max())), _towards_one(reach), tolerance)
         a = mehler.batch_coefficients(activation, order, q, n, half_width)
         values = mehler.series(c, c_squared, a, calls)
+        if activation.kinks == (0.0,) and n >= mehler.FEWEST_WITH_REMAINDER:
+            add_remainder(values, c, half_power_weights(activation, order, q), n)
         # The diagonal needs no series.
         values.flat[diagonal] = a.square
-        left_out = float(np.max(a.tail / np.maximum(a.square, 1e-300)))
-        error = max(error, left_out * reach**n + 1e-15)
+        missed = mehler.left_out(activation, order, q, n, a) / np.maximum(a.square, 1e-300)
+        error = max(error, float(missed.max()) * reach**n + 1e-14)
         results.append(values)
     return CovarianceMaps(results[0], results[1] if derivative else None, error)
 

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Numbers of Hermite coefficients for which grids are kept."""
 LARGEST_KINKED = 512
+# With fewer terms the remainder of a kink is not yet that of its half powers.
+FEWEST_WITH_REMAINDER = 32
 RANGES = (9.5, 13.0, 18.0, 26.0)
 """Half widths of the grids in z; the wider ones are for functions of exponential growth."""
 
@@ -96,13 +98,19 @@ class Coefficients:
         even: shape (K, B) for k = 0, 2, …; None for odd f.
         odd: shape (K, B) for k = 1, 3, …; None for even f.
         square: E f(√q_b Z)², shape (B,).
-        tail: what the coefficients leave of `square`, shape (B,).
+        even_tail, odd_tail: what the coefficients leave of the even and the odd part's square, shape (B,).
     """
 
     even: Array | None
     odd: Array | None
     square: Array
-    tail: Array
+    even_tail: Array
+    odd_tail: Array
+
+    @property
+    def tail(self) -> Array:
+        """What the coefficients leave of `square`, shape (B,)."""
+        return np.maximum(self.even_tail + self.odd_tail, 0.0)
 
 
 def coefficients(activation: Activation, order: int, q: Array, g: Grid) -> Coefficients:
@@ -119,17 +127,19 @@ def coefficients(activation: Activation, order: int, q: Array, g: Grid) -> Coeff
     else:
         left = f(-x)
         even, odd = 0.5 * (right + left), 0.5 * (right - left)
-    square, power = np.zeros(q.shape), np.zeros(q.shape)
-    tables = []
+    square = np.zeros(q.shape)
+    tables, tails = [], []
     for values, matrix in ((even, g.even), (odd, g.odd)):
         if values is None:
             tables.append(None)
+            tails.append(np.zeros(q.shape))
             continue
         table = np.ascontiguousarray((values @ matrix).T)
-        square += 2 * ((values * values) @ g.weights)
-        power += np.einsum("kb,kb->b", table, table)
+        part = 2 * ((values * values) @ g.weights)
+        square += part
         tables.append(table)
-    return Coefficients(tables[0], tables[1], square, np.maximum(square - power, 0.0))
+        tails.append(part - np.einsum("kb,kb->b", table, table))
+    return Coefficients(tables[0], tables[1], square, tails[0], tails[1])
 
 
 def kinked_coefficients(
@@ -150,8 +160,8 @@ def kinked_coefficients(
     for k in range(n):
         table[k] = np.einsum("bm,bm->b", values, now)
         before, now = now, (z * now - np.sqrt(k) * before) / np.sqrt(k + 1)
-    tail = np.maximum(square - np.einsum("kb,kb->b", table, table), 0.0)
-    return Coefficients(table[0::2].copy(), table[1::2].copy(), square, tail)
+    tail = square - np.einsum("kb,kb->b", table, table)
+    return Coefficients(table[0::2].copy(), table[1::2].copy(), square, tail, np.zeros_like(tail))
 
 
 def batch_coefficients(
@@ -204,11 +214,21 @@ def plan(activation: Activation, order: int, q: float, reach: float, tolerance: 
             edge = _edge(activation, order, q, half_width)
             if edge > 0.1 * tolerance * max(c.square[0], 1e-300):
                 break
-            if c.tail[0] * reach**n <= 0.5 * tolerance * c.square[0]:
+            if left_out(activation, order, np.array([q]), n, c)[0] * reach**n <= 0.5 * tolerance * c.square[0]:
                 return n, half_width
         else:
             return ORDERS[-1], half_width
     return ORDERS[-1], RANGES[-1]
+
+
+def left_out(activation: Activation, order: int, q: Array, n: int, a: Coefficients) -> Array:
+    """Bound on what the method misses at c = 1 behind n terms, shape (B,)."""
+    if activation.kinks == (0.0,) and n >= FEWEST_WITH_REMAINDER:
+        from .remainders import half_power_weights, unexplained
+
+        # The half powers miss both the tail's size and, less, its shape.
+        return 3 * unexplained(a, half_power_weights(activation, order, q), n)
+    return a.tail
 
 
 def _edge(activation: Activation, order: int, q: float, half_width: float) -> float:
