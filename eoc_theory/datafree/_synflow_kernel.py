@@ -155,7 +155,7 @@ def synflow_chain(
 
 @numba.njit(cache=True, nogil=True)
 def _smallest(values: np.ndarray, size: int, rank: int) -> float:
-    """values[:size] sorted, at `rank` (from 0), by Hoare's selection in place. NumPy's takes seconds to compile."""
+    """values[:size] sorted, at `rank` (from 0), in place. NumPy's selection takes seconds to compile."""
     low, high = 0, size - 1
     while low < high:
         pivot = values[(low + high) // 2]

@@ -109,7 +109,7 @@ class ScoreLaw:
         for _ in range(60):
             excess = self.tail(t[:, None]) @ n - kept
             low, high = np.where(excess > 0, t, low), np.where(excess > 0, high, t)
-            # Newton in log t; bisection where it leaves the bracket, as on the flat stretches of bounded laws.
+            # Newton in log t; bisection where it leaves the bracket, as on flat stretches of bounded laws.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 step = t * np.exp(excess / (self.pressure(t[:, None]) @ n))
             new = np.where((step > low) & (step < high), step, 0.5 * (low + high))
@@ -119,7 +119,7 @@ class ScoreLaw:
         return t
 
     def grid(self) -> Array:
-        """Rising scores (G,) at which the tails can be tabulated, from 0 to where nothing is left."""
+        """Rising scores (G,) to tabulate the tails at, from 0 to where nothing is left."""
         quantiles = np.concatenate([np.linspace(1.0, 0.5, 24)[:-1], np.geomspace(0.5, 1e-22, 180)])
         points = [np.zeros(1)]
         for t in range(len(self.weights)):

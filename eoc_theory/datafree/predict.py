@@ -53,17 +53,11 @@ def predict_data_free(
     rounds = checks.integer("rounds", rounds, minimum=1)
     n = net.n_weights
     kept_weights = np.array([n - round(float(x) * n) for x in s], dtype=np.int64)
-    if criterion == "synflow" and rounds == 1:
-        criterion_law = "synflow-oneshot"
-    else:
-        criterion_law = criterion
-    if criterion_law in _LAWS:
-        kept, std, empty, collapse = ranked.allocate(_LAWS[criterion_law](net), kept_weights)
+    law = "synflow-oneshot" if criterion == "synflow" and rounds == 1 else criterion
+    if law in _LAWS:
+        kept, std, empty, collapse = ranked.allocate(_LAWS[law](net), kept_weights)
     elif criterion == "synflow":
-        first, second = np.random.default_rng(seed).spawn(2)
-        kept, std = synflow.allocate(net, kept_weights, rounds, first)
-        ends = [synflow.emptiness(net, int(k), rounds, second) for k in kept_weights]
-        empty, collapse = np.stack([e for e, _ in ends]), np.array([c for _, c in ends])
+        kept, std, empty, collapse = synflow.allocate(net, kept_weights, rounds, np.random.default_rng(seed))
     else:
         wanted = densities.wants(net, criterion)
         counts = np.stack([densities.kept_counts(net.weights, wanted, int(k)) for k in kept_weights])

@@ -60,7 +60,8 @@ def emptiness(law: ScoreLaw, t: Array, kept: Array) -> tuple[Array, Array]:
     p, mixing = law.tail(t), law.clumping(t)
     variance = (law.weights * p * (1 - p) + mixing * (law.weights * p) ** 2) @ law.multiplicity
     reach = np.minimum(np.pi, 9.0 / np.sqrt(np.maximum(variance, 1e-12)))
-    theta = reach[:, None] * np.linspace(-1.0, 1.0, _FOURIER)  # (n_s, Θ)
+    # Equal steps, one end left out: exact over a full period, and where both ends are negligible.
+    theta = reach[:, None] * np.linspace(-1.0, 1.0, _FOURIER, endpoint=False)  # (n_s, Θ)
     log_cf = _log_generating(law.weights, p[:, None], mixing[:, None], np.expm1(1j * theta)[..., None])
     log_zero = _log_generating(law.weights, p, mixing, -1.0)
     whole = log_cf @ law.multiplicity - 1j * kept[:, None] * theta

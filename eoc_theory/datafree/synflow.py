@@ -8,12 +8,12 @@ send on R higher by τ² x, which feeds back into F with the same gain. Beyond �
 round exceeds 1: the rich get richer, and pruning goes on by emptying the weakest neurons, while the strongest
 lose hardly anything.
 
-What is computed instead. A population of neurons: M ≈ 25 of each level's N are sampled, each with all its N
+What is computed instead. A population of neurons: M ≈ 16 of each level's N are sampled, each with all its N
 weights, as N/M parallel weights to each of the M sampled neurons of the next level. Degrees, and so the
 fluctuation of the signals, are the network's own; a layer costs N·M instead of N² operations; what differs is
 of relative order 1/M and measured to be below 0.003 in kept. A sampled layer's fluctuation over runs is
 larger by √(N/M), known and divided out. Alike layers far from both ends behave alike: a run of equal layers
-is represented by 10 of them. Between the limit of many rounds and 32 rounds the kept fractions differ by less
+is represented by 10 of them. Between the limit of many rounds and 48 rounds the kept fractions differ by less
 than 0.002, so a path of small steps serves all sparsities at once.
 
 Collapse. All layers have the same total score, so a layer with m weights left holds one with score ≥ C/m, and
@@ -33,20 +33,23 @@ from ..architecture import Architecture
 Array = np.ndarray
 
 #: Sampled neurons of a level, and how many survivors an average sampled layer shall hold at the end.
-NEURONS = 25
-SURVIVORS = 50
+NEURONS = 16
+SURVIVORS = 30
 #: Of a run of equal layers: kept apart at either end, and standing for all between.
 EDGE = 3
 MIDDLE = 4
 #: Rounds after which more of them change nothing that matters.
-ENOUGH_ROUNDS = 32
-#: Independent runs: they give the spread.
-RUNS = 16
+ENOUGH_ROUNDS = 48
+#: Independent runs, which give the spread; down to half as many where they hold more weights than this.
+RUNS = 24
+BUDGET = 2_000_000
 #: The core in which the last rounds are simulated, and how many of them.
 CORE = 10
-CORE_RUNS = 64
+CORE_RUNS = 48
 #: No collapse was ever seen with more than this many weights a layer left, at a small pace.
 CORE_LIMIT = 3.0
+#: Networks of at most this many weights are simulated as they are.
+SMALL = 4000
 
 
 @dataclass(frozen=True)
@@ -69,41 +72,67 @@ class _Sample:
     damping: Array
     groups: tuple[tuple[Array, Array], ...]
 
+    @property
+    def sizes(self) -> Array:
+        """Sampled weights of each layer."""
+        return self.neurons[1:] * self.neurons[:-1] * self.copies
 
-def allocate(net: Architecture, kept: Array, rounds: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Mean and standard deviation of the kept fraction, (n_s, L), when `kept` (n_s,) weights are left."""
+    @property
+    def weights(self) -> int:
+        return int(self.sizes.sum())
+
+
+def allocate(
+    net: Architecture, kept: Array, rounds: int, rng: np.random.Generator
+) -> tuple[Array, Array, Array, Array]:
+    """Mean, standard deviation and P(empty) per layer (n_s, L), P(collapse) (n_s,); `kept` are left."""
     n = net.n_weights
     kept = np.asarray(kept)
-    shape = (len(kept), len(net))
-    mean, std = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1), np.zeros(shape)
-    inside = np.flatnonzero((kept > 0) & (kept < n))
-    if len(inside) == 0:
-        return mean, std
-    inside = inside[np.argsort(-kept[inside], kind="stable")]
-    targets = np.log(kept[inside] / n)
+    mean = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1)
+    std, empty, collapse = np.zeros(mean.shape), 1.0 - mean, np.where(kept >= n, 0.0, 1.0)
+    many = []
+    for k in np.flatnonzero((kept > 0) & (kept < n)):
+        pace = float(np.log(n / kept[k]) / rounds)
+        if n > SMALL and kept[k] > CORE_LIMIT * len(net) * np.exp(2.0 * pace):
+            many.append(k)
+            continue
+        counts = np.stack([_core(net, int(kept[k]), pace, child) for child in rng.spawn(CORE_RUNS)])
+        mean[k], std[k] = counts.mean(axis=0) / net.weights, counts.std(axis=0, ddof=1) / net.weights
+        empty[k], collapse[k] = (counts == 0).mean(axis=0), (counts == 0).any(axis=1).mean()
+    if many:
+        mean[many], std[many] = _sampled(net, kept[many], rounds, rng)
+        empty[many], collapse[many] = 0.0, 0.0
+    return mean, std, empty, collapse
+
+
+def _sampled(net: Architecture, kept: Array, rounds: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Mean and standard deviation of the kept fraction, (n_s, L), from the sampled chain; 0 < kept < n."""
+    mean, std = np.empty((2, len(kept), len(net)))
+    order = np.argsort(-kept, kind="stable")
+    targets = np.log(kept[order] / net.n_weights)
     # Few rounds: the schedule itself, for each sparsity. Many: one path through all of them.
     plans = (
-        [(inside[k : k + 1], *_schedule(targets[k : k + 1], rounds)) for k in range(len(inside))]
+        [(order[k : k + 1], *_schedule(targets[k : k + 1], rounds)) for k in range(len(order))]
         if rounds <= ENOUGH_ROUNDS
-        else [(inside, *_schedule(targets, ENOUGH_ROUNDS))]
+        else [(order, *_schedule(targets, ENOUGH_ROUNDS))]
     )
-    sample = _sample(net, int(kept[inside].min()))
+    sample = _sample(net, int(kept.min()))
+    number = int(np.clip(BUDGET // sample.weights, RUNS // 2, RUNS))
     for which, path, reported in plans:
-        runs = np.stack([_run(sample, child, path, reported) for child in rng.spawn(RUNS)])
+        runs = np.stack([_run(sample, child, path, reported) for child in rng.spawn(number)])
         for sampled, layers in sample.groups:
             part = runs[:, :, sampled]  # (runs, reports, sampled layers that stand for `layers`)
             spread = part.std(axis=0, ddof=1) * sample.damping[sampled]
             mean[np.ix_(which, layers)] = part.mean(axis=(0, 2))[:, None]
             std[np.ix_(which, layers)] = np.sqrt((spread**2).mean(axis=-1))[:, None]
-    return mean, std
+    # The chain's levels are whole numbers of neurons, its threshold is interpolated: corrects by 1e-4.
+    return mean * (kept / (mean @ net.weights))[:, None], std
 
 
 def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array) -> Array:
     from ._synflow_kernel import synflow_chain
 
-    value = _magnitudes(
-        rng, sample.neurons[1:] * sample.neurons[:-1] * sample.copies, sample.bounded, np.float32
-    )
+    value = _magnitudes(rng, sample.sizes, sample.bounded, np.float32)
     return synflow_chain(
         value,
         sample.neurons,
@@ -149,8 +178,8 @@ def _schedule(targets: Array, rounds: int) -> tuple[Array, Array]:
 def _sample(net: Architecture, kept: int) -> _Sample:
     sizes = [net.in_features] + [layer.fan_out for layer in net.layers]
     # A level's copies: neurons that one sampled neuron stands for; inputs and outputs are all there.
-    wanted = max(1.0 / kept * SURVIVORS * len(net), 0.0)
-    copies = [1] + [max(1, round(size / max(NEURONS, wanted * size))) for size in sizes[1:-1]] + [1]
+    wanted = SURVIVORS * len(net) / kept
+    copies = [1, *(max(1, round(size / max(NEURONS, wanted * size))) for size in sizes[1:-1]), 1]
     neurons = [-(-size // copy) for size, copy in zip(sizes, copies, strict=True)]
 
     chosen, multiplicity, groups = _represent(net)
@@ -219,17 +248,6 @@ def _threshold_correction(weights: Array, sampled_weights: Array, multiplicity: 
     return np.sqrt(np.maximum(left, 0.0) / np.where(sampled > 1e-12, sampled, 1.0))
 
 
-def emptiness(net: Architecture, kept: int, rounds: int, rng: np.random.Generator) -> tuple[Array, float]:
-    """P(layer l is emptied), (L,), and P(some layer is) when `kept` weights are left."""
-    if kept == 0:
-        return np.ones(len(net)), 1.0
-    pace = np.log(net.n_weights / kept) / rounds
-    if kept >= net.n_weights or kept > CORE_LIMIT * len(net) * np.exp(2.0 * pace):
-        return np.zeros(len(net)), 0.0
-    empty = np.stack([_core(net, kept, pace, child) == 0 for child in rng.spawn(CORE_RUNS)])
-    return empty.mean(axis=0), float(empty.any(axis=1).mean())
-
-
 def critical_samples(
     net: Architecture, rounds: int, runs: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
@@ -265,7 +283,7 @@ def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -
     from ._synflow_kernel import synflow_exact
 
     sizes = np.array([net.in_features] + [layer.fan_out for layer in net.layers])
-    needed = min(kept * np.exp(2.0 * pace), float(net.n_weights))
+    needed = net.n_weights if net.n_weights <= SMALL else min(kept * np.exp(2.0 * pace), net.n_weights)
     width = CORE
     while (np.minimum(sizes[1:], width) * np.minimum(sizes[:-1], width)).sum() < needed:
         width *= 2
