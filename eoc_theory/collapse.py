@@ -89,7 +89,7 @@ def predict_collapse(
     *,
     criterion: str = "snip",
     data: Any = None,
-    samples: int = 2 * DEFAULT_SAMPLES,
+    samples: int = 4 * DEFAULT_SAMPLES,
     seed: int = 0,
 ) -> CollapsePrediction:
     """Law of the critical sparsity of `net` under `criterion`.

@@ -27,7 +27,7 @@ DRAWS = 512
 #: The same where the largest scores matter: several layers' worth of rows and columns.
 COLLAPSE_DRAWS = 4096
 #: Least side of the tiles of pairs (i, j) that are formed, and how many of them.
-TILE, TILES = 256, 8
+TILE, TILES = 256, 16
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+"""Predictions against really pruned networks, and the invariants that every prediction keeps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_propagation import sampled_network
+
+import eoc_theory as eoc
+from eoc_theory.allocation import kept_fractions, mean_network, threshold
+from eoc_theory.architecture import mlp
+from eoc_theory.errors import ArgumentError
+from eoc_theory.finite_width import sample_scales
+from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
+from eoc_theory.propagation import propagate
+from eoc_theory.scores import GRID, STEP, ScoreLaws, max_cdf, weighted_tail
+
+SPARSITIES = (0.3, 0.7, 0.95)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_kept_fractions_add_up(criterion):
+    net = mlp(5, 30, activation="tanh")
+    result = predict_pruning(net, SPARSITIES, criterion=criterion, data=eoc.digits(30))
+    assert result.kept.shape == (3, 5)
+    total = result.kept @ net.weights / net.n_weights
+    assert total == pytest.approx(1 - np.array(SPARSITIES), abs=5e-3)
+    assert ((result.kept >= 0) & (result.kept <= 1)).all()
+    assert (result.kept_std >= 0).all() and (result.empty_probability >= 0).all()
+    assert (result.collapse_probability >= result.empty_probability.max(axis=1) - 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "init", "depth"),
+    [("tanh", "eoc", 12), ("relu", "eoc", 12), ("tanh", (1.0, 0.2), 12), ("elu", (1.3, 0.2), 8)],
+)
+def test_snip_against_sampled_networks(activation, init, depth):
+    """Width 80, 30 seeds: the mean to 0.02 a layer on average, the spread to a third."""
+    net = mlp(depth, 80, activation=activation, init=init)
+    data = eoc.digits(40)
+    predicted = predict_pruning(net, 0.8, data=data)
+    kept = [pruned(net, data, 0.8, seed) for seed in range(30)]
+    assert np.abs(predicted.kept - np.mean(kept, axis=0)).mean() < 0.02
+    assert predicted.kept_std.mean() == pytest.approx(np.std(kept, axis=0, ddof=1).mean(), rel=0.34)
+
+
+def pruned(net, data, sparsity, seed):
+    """Kept per layer of one network scored in NumPy."""
+    from eoc_theory.propagation import loss_gradient
+
+    rng = np.random.default_rng(seed)
+    h, layers = data[0], []
+    for layer in net.layers:
+        w = rng.standard_normal((layer.fan_out, layer.fan_in)) * layer.weight_std
+        y = h @ w.T + layer.sigma_b * rng.standard_normal(layer.fan_out)
+        layers.append((w, h, y))
+        h = layer.activation(y) if layer.activation else y
+    delta = loss_gradient(h, data[1])
+    scores = []
+    for index in range(net.depth - 1, -1, -1):
+        w, below, _ = layers[index]
+        scores.append(np.abs(w * (delta.T @ below)).ravel())
+        if index:
+            slope = net.layers[index - 1].activation.derivative(1)
+            delta = (delta @ w) * slope(layers[index - 1][2])
+    scores = scores[::-1]
+    pooled = np.concatenate(scores)
+    cut = np.partition(pooled, round(sparsity * len(pooled)))[round(sparsity * len(pooled))]
+    return np.array([np.mean(s >= cut) for s in scores])
+
+
+def test_conditioned_chain_has_the_spread_of_real_networks():
+    """ReLU as deep as wide, one input: plain gradient independence would overstate it by a third or more."""
+    net = mlp(40, 40, activation="relu")
+    data = eoc.digits(10)
+    data = (data[0][:1], data[1][:1])
+    batch = net.summarise(data)
+    kernels = propagate(net, batch)
+    chain = sample_scales(net, batch, kernels.top, 240, seed=0).log_rms
+    rng = np.random.default_rng(0)
+    real = 0.5 * np.log([sampled_network(net, *data, rng)[0] for _ in range(240)])
+    spread = [np.std(a - a.mean(axis=1, keepdims=True), axis=0) for a in (chain, real)]
+    assert spread[0].mean() == pytest.approx(spread[1].mean(), rel=0.12)
+    assert np.std(chain, axis=0).mean() == pytest.approx(np.std(real, axis=0).mean(), rel=0.15)
+
+
+def test_results_do_not_depend_on_workers():
+    net = mlp(6, 20, activation="tanh")
+    batch = net.summarise(eoc.digits(20)).subset(8)
+    top = propagate(net, batch).top
+    one, two = (sample_scales(net, batch, top, 20, seed=5, workers=n) for n in (1, 3))
+    assert np.array_equal(one.quantiles, two.quantiles) and np.array_equal(one.log_rms, two.log_rms)
+    # More samples are a continuation of fewer.
+    assert np.array_equal(sample_scales(net, batch, top, 9, seed=5).log_rms, one.log_rms[:9])
+
+
+def test_same_seed_same_bits():
+    net = mlp(4, 20)
+    a, b = (predict_pruning(net, 0.9, data=eoc.digits(20), seed=2) for _ in range(2))
+    assert np.array_equal(a.kept, b.kept) and np.array_equal(a.kept_std, b.kept_std)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scale=st.lists(st.floats(-20, 20), min_size=2, max_size=6),
+    dead=st.floats(0, 0.9),
+    sparsity=st.floats(0, 0.999),
+)
+def test_threshold_splits_any_laws(scale, dead, sparsity):
+    """Σ n_l kept_l = (1−s) Σ n_l, whatever the scales and the atoms at zero."""
+    depth = len(scale)
+    histogram = np.zeros(len(GRID))
+    histogram[np.argmin(np.abs(GRID))] = 1.0
+    tail = np.tile(weighted_tail(histogram, "normal"), (depth, 1))
+    laws = ScoreLaws(np.array(scale), np.full(depth, 1 - dead), tail, tail)
+    weights = np.arange(1, depth + 1) * 1000
+    network = mean_network(laws, weights)
+    s = np.array([sparsity])
+    kept = kept_fractions(network, s, threshold(network, s))[0, 0]
+    assert kept @ weights / weights.sum() == pytest.approx(1 - sparsity, abs=1e-4)
+    order = np.argsort(scale)
+    assert (np.diff(kept[order]) > -1e-6).all()
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+def test_law_of_a_product_against_sampling(law):
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal(400_000) if law == "normal" else rng.uniform(-(3**0.5), 3**0.5, 400_000)
+    histogram = np.zeros(len(GRID))
+    places = [np.argmin(np.abs(GRID - value)) for value in (-1.0, 0.5)]
+    histogram[places] = 0.25, 0.75
+    g = np.exp(GRID[places])[rng.choice(2, 400_000, p=(0.25, 0.75))]
+    scores = np.log(np.abs(weights * g))
+    tail = weighted_tail(histogram, law)
+    for u in (-3.0, -0.5, 0.4):
+        assert np.interp(u, GRID, tail) == pytest.approx(np.mean(scores > u), abs=4e-3)
+    largest = [np.max(np.abs(block)) for block in (weights * g)[: 1000 * 400].reshape(1000, 400)]
+    cdf = max_cdf(400 * histogram, law)
+    for p in (0.25, 0.5, 0.75):
+        # To a step of the grid: bounded weights have their maximum within less of its bound.
+        assert np.interp(p, cdf, GRID) == pytest.approx(np.quantile(np.log(largest), p), abs=1.5 * STEP)
+
+
+def test_signed_scores_are_half_of_twice_the_density():
+    net, data = mlp(6, 40, activation="tanh"), eoc.digits(30)
+    result = predict_pruning(net, [0.0, 0.2, 0.5, 0.9], criterion="grasp", data=data)
+    assert result.kept[0] == pytest.approx(1.0) and result.kept[2] == pytest.approx(0.5, abs=1e-6)
+    # Removing the 20 % most negative leaves as much of each layer as keeping the 20 % largest takes.
+    largest = predict_pruning(net, 0.8, criterion="grasp", data=data)
+    assert 1 - result.kept[1] == pytest.approx(largest.kept, abs=1e-6)
+
+
+def test_without_data():
+    result = predict_pruning(mlp(4, 20, in_features=12, out_features=3), 0.9)
+    assert result.kept.shape == (4,) and isinstance(result.collapse_probability, float)
+
+
+def test_table_and_json():
+    result = predict_pruning(mlp(3, 10), [0.5, 0.9], criterion="magnitude")
+    frame = result.to_frame()
+    assert list(frame.columns) == ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability"]
+    assert len(frame) == 6
+    assert json.loads(result.to_json())["kept"] == result.kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"net": 3}, "net must be an Architecture or a torch.nn.Module, got int"),
+        ({"sparsity": 1.0}, r"sparsity must be a number in \[0, 1\), got 1"),
+        ({"sparsity": []}, "sparsity must hold at least one number"),
+        ({"criterion": "obd"}, "criterion must be one of 'snip', 'grasp'"),
+        ({"samples": 1}, "samples must be a whole number >= 2, got 1"),
+    ],
+)
+def test_errors_name_the_argument(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        predict_pruning(**{"net": mlp(2, 4), "sparsity": 0.5, **arguments})
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 1), (2, 3)])
+def test_tiny_networks(shape):
+    depth, width = shape
+    result = predict_pruning(mlp(depth, width), 0.5, data=eoc.digits(20))
+    assert np.isfinite(result.kept).all() and np.isfinite(result.kept_std).all()
+
+
+def test_collapse_against_sampled_networks():
+    """40 seeds: the median of log₁₀(1 − s_cr) to 0.2, and probabilities that agree with the samples."""
+    net, data = mlp(10, 60, activation="tanh"), eoc.digits(40)
+    predicted = eoc.predict_collapse(net, data=data)
+    measured = np.array(
+        [
+            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
+            for seed in range(40)
+        ]
+    )
+    error = np.log10(1 - predicted.quantile(0.5)) - np.log10(1 - np.median(measured))
+    assert abs(error) < 0.2
+    inside = np.mean((measured >= predicted.quantile(0.05)) & (measured <= predicted.quantile(0.95)))
+    assert inside > 0.65
+
+
+def test_collapse_law_is_a_law():
+    result = eoc.predict_collapse(mlp(6, 20, activation="relu"), data=eoc.digits(20), samples=16)
+    levels = np.linspace(0, 1, 9)
+    assert (np.diff(result.quantile(levels)) >= 0).all()
+    assert result.probability(0.0) == 0.0 and result.probability(1.0) == 1.0
+    assert result.weakest_probability.sum() == pytest.approx(1.0)
+    assert result.weakest_layer in result.layers
+    assert result.critical_sparsity == pytest.approx(result.samples.mean())
+    assert json.loads(result.to_json())["weakest_layer"] == result.weakest_layer
+    with pytest.raises(ArgumentError, match=r"p must lie in \[0, 1\]"):
+        result.quantile(1.5)
+
+
+def test_deep_ordered_networks_collapse_at_the_input():
+    result = eoc.predict_collapse(mlp(60, 50, activation="tanh", init=(0.7, 0.1)), data=eoc.digits(20))
+    assert result.weakest_probability[:20].sum() > 0.95
+    assert result.critical_sparsity < 0.5
+
+
+def test_laws_of_both_kinds_share_their_weights():
+    laws, wide = network_laws(mlp(4, 20), "snip", eoc.digits(20), samples=4)
+    assert len(laws.t) == 4 and len(wide.t) == 1 and np.array_equal(laws.weights, wide.weights)
