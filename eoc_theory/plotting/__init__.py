@@ -1,0 +1,23 @@
+"""Pictures of the results: prediction as a line with its band, measurement as points with error bars.
+
+Every function returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display
+or a call to ``close``; with `path` it also writes the file (png, pdf or svg by suffix). matplotlib itself is
+imported when the first picture is drawn.
+"""
+
+from __future__ import annotations
+
+from .connections import plot_connections
+from .files import check_path
+from .meanfield import plot_critical_curve, plot_phase_diagram
+from .pruning import plot_collapse, plot_comparison, plot_prediction
+
+__all__ = [
+    "check_path",
+    "plot_collapse",
+    "plot_comparison",
+    "plot_connections",
+    "plot_critical_curve",
+    "plot_phase_diagram",
+    "plot_prediction",
+]
