@@ -36,7 +36,7 @@ class Convergence:
 
     def __call__(self, depth: ArrayLike) -> Array:
         """The law's 1 − c at the given depths."""
-        return self.constant / np.asarray(depth, dtype=np.float64) ** self.exponent
+        return np.asarray(self.constant / np.asarray(depth, dtype=np.float64) ** self.exponent)[()]
 
 
 def convergence_law(act: Activation, q: float, sigma_w: float) -> Convergence:

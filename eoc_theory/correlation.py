@@ -194,7 +194,7 @@ def _by_series(act: Activation, q: Array, theta: Array) -> Array:
 
 def power_series(coefficients: Array, c: Array) -> Array:
     """Σ a_k c^k."""
-    return np.polynomial.polynomial.polyval(c, coefficients)
+    return np.asarray(np.polynomial.polynomial.polyval(c, coefficients), dtype=np.float64)
 
 
 class CorrelationTable:

@@ -25,7 +25,7 @@ from .gaussian import MomentTable, moment_table
 from .gaussian.expectations import evaluate, jumps_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class CriticalPoint:
             return ""
         return (
             f"{self.activation.name} has no stable point there: at q = {self.q:.6g} the variance "
-            f"map has slope {self.variance_slope:.6g}, so variances drift away from q by that factor per layer"
+            f"map's slope is {self.variance_slope:.6g}, and variances drift away by that factor per layer"
         )
 
     @property
@@ -394,11 +394,11 @@ class CriticalCurve:
     q: Array
     stable: NDArray[np.bool_]
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curve σ_w(σ_b)."""
-        from . import plotting
+    def plot(self, path: Any = None) -> Figure:
+        """Draw the curve σ_w(σ_b); see `eoc_theory.plotting.plot_critical_curve`."""
+        from .plotting import plot_critical_curve
 
-        return plotting.plot_critical_curve(self, ax=ax)
+        return plot_critical_curve(self, path)
 
 
 def critical_curve(activation: Any, *, sigma_b: ArrayLike) -> CriticalCurve:

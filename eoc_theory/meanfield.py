@@ -245,10 +245,11 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
     at = np.where(limit, np.clip(q, SMALLEST, LARGEST), q)
     if limit.any():
         table = moment_table(act)
-        normalised = at[limit] / table.phi2(at[limit])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            normalised = at[limit] / table.phi2(at[limit])
+            relative = normalised * table.dphi2(at[limit])
         weight, chi = weight.copy(), chi.copy()
         weight[limit] = normalised
-        relative = normalised * table.dphi2(at[limit])
         chi[limit] = np.where(relative > 1.0 + LIMIT_TOLERANCE, relative, 1.0)
         slope = np.where(np.isinf(q), 1.0, slope)
     chaotic = (chi > 1.0 + CRITICAL_TOLERANCE) & np.isfinite(weight)

@@ -1,6 +1,4 @@
-"""Phase diagrams over σ_w and σ_b: fixed points, phases and depth scales (Poole et al. 2016, Schoenholz
-et al. 2017).
-"""
+"""Phase diagrams over σ_w and σ_b: fixed points, phases and depth scales (Schoenholz et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from .meanfield import CRITICAL_TOLERANCE, correlations, scale, slopes
 from .variance import limits
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -51,11 +49,11 @@ class PhaseDiagram:
     xi_c: Array
     phase: NDArray[np.str_]
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the phases with contours of the depth scales."""
-        from . import plotting
+    def plot(self, path: Any = None) -> Figure:
+        """Draw the phases with contours of the depth scales; see `eoc_theory.plotting.plot_phase_diagram`."""
+        from .plotting import plot_phase_diagram
 
-        return plotting.plot_phase_diagram(self, ax=ax)
+        return plot_phase_diagram(self, path)
 
 
 def phase_diagram(activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike) -> PhaseDiagram:

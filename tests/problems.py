@@ -1,8 +1,10 @@
-"""The shared problem list: activations × variances with values by mpmath at 30 digits, independent of the library.
+"""The shared problem list: activations × variances with values by mpmath at 30 digits, independent of the
+library.
 
-Every function is written down here a second time, as SymPy expressions between breakpoints, differentiated by SymPy
-and integrated by mpmath with Gauss–Legendre (or, where it oscillates fast, trapezoidal) rules of 50 digits. The values
-are kept in data/gaussian_oracle.json; ``python -m tests.problems`` computes them again (about five minutes).
+Every function is written down here a second time, as SymPy expressions between breakpoints, differentiated
+by SymPy and integrated by mpmath with Gauss–Legendre (or, where it oscillates fast, trapezoidal) rules of 50
+digits. The values are kept in data/gaussian_oracle.json; ``python -m tests.problems`` computes them again
+(about five minutes).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +121,8 @@ def critical_cases() -> list[tuple[str, float, float, float]]:
     ]
 
 
-# --- computing the values -------------------------------------------------------------------------------------
+# --- computing the values
+# -------------------------------------------------------------------------------------
 
 
 class HighPrecision:
@@ -136,7 +140,9 @@ class HighPrecision:
         for text in problem.pieces:
             # Decimal numbers mean the float that the library is given.
             expression = sympy.sympify(text, locals={"x": x})
-            expression = expression.xreplace({f: sympy.Rational(float(f)) for f in expression.atoms(sympy.Float)})
+            expression = expression.xreplace(
+                {f: sympy.Rational(float(f)) for f in expression.atoms(sympy.Float)}
+            )
             self.functions.append(
                 [sympy.lambdify(x, sympy.diff(expression, x, k), "mpmath") for k in range(3)]
             )
@@ -195,14 +201,14 @@ class HighPrecision:
                 marks |= {centre - offset, centre + offset}
                 offset *= 1.6
         inside = sorted(m for m in marks if -reach <= m <= reach)
-        for left, right in zip(inside[:-1], inside[1:], strict=True):
+        for left, right in pairwise(inside):
             parts = max(1, math.ceil((right - left) / (1.5 * root)))
             low, high = mp.mpf(left), mp.mpf(right)
             piece = sum(left >= b for b in problem.breaks)
             for i in range(parts):
                 yield low + (high - low) * i / parts, low + (high - low) * (i + 1) / parts, piece
 
-    def critical(self, sigma_b: float, q: float) -> dict[str, str] | None:
+    def critical(self, sigma_b: float, q: float) -> dict[str, str]:
         """The critical point near q with this σ_b, by the secant method on σ_b²(q) = q − E[φ²]/E[φ'²]."""
         mp = self.mp
 
@@ -218,7 +224,7 @@ class HighPrecision:
             if abs(high - low) < mp.mpf("1e-28") * high:
                 break
         slope = self.moments(high, ("dphi2",))["dphi2"]
-        return {"sigma_w": mp.nstr(1 / mp.sqrt(slope), 25), "q": mp.nstr(high, 25)}
+        return {"sigma_w": str(mp.nstr(1 / mp.sqrt(slope), 25)), "q": str(mp.nstr(high, 25))}
 
 
 def guess_critical(problem: Problem, sigma_b: float) -> float | None:

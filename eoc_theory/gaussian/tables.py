@@ -203,15 +203,14 @@ class MomentTable:
             if not pending:
                 return
             found = self._sample(pending, _chebyshev_points(n), names)
-            left = []
             for i, decade in enumerate(pending):
-                samples = {name: (value[i], error[i]) for name, (value, error) in found.items()}
-                for name in names:
-                    q = _decade_variances(decade, _chebyshev_points(n))
-                    self._samples[name][decade] = (q, *samples[name])
-                if not self._fit(decade, n, samples):
-                    left.append(decade)
-            pending = left
+                q = _decade_variances(decade, _chebyshev_points(n))
+                for name, (value, error) in found.items():
+                    # Of one set of points for all names, so that samples of several can be combined.
+                    self._samples[name][decade] = (q, value[i], error[i])
+                    if not self._filled[name][decade]:
+                        self._fit(decade, n, name, value[i], error[i])
+            pending = [d for d in pending if not all(self._filled[name][d] for name in names)]
         for decade in pending:
             self._fit_cells(decade, names)
 
@@ -233,48 +232,46 @@ class MomentTable:
             return dict.fromkeys(names, (math.inf, math.inf))
         return {name: (float(found[name][0][0]), float(found[name][1][0])) for name in names}
 
-    def _fit(self, decade: int, n: int, samples: dict[str, tuple[Array, Array]]) -> bool:
-        """Store a decade from values at n Chebyshev points; False when they do not resolve it."""
-        ready = []
-        for name, (values, errors) in samples.items():
-            if np.all(np.isposinf(values)):
-                ready.append((name, np.full((CELLS, DEGREE + 1), np.inf), False))
-                continue
-            if not np.all(np.isfinite(values)):
-                return False
-            floor = max(1e-14 * np.max(np.abs(values)), np.max(errors))
-            # The representation with the smaller relative error at the decade's smallest value.
-            logarithmic = bool(np.all(values > 10.0 * errors))
-            logarithmic = logarithmic and bool(np.max(errors / values) < 1e-14 * values.max() / values.min())
-            logarithmic = logarithmic and bool(values.max() > 1e2 * values.min())
-            if logarithmic:
-                floor = max(1e-14, float(np.max(errors / values)))
-                values = np.log(values)
-                floor = max(floor, 1e-15 * np.max(np.abs(values)))
-            coefficients = _to_coefficients(n) @ values
-            tail = float(np.max(np.abs(coefficients[-3:])))
-            if tail > floor:
-                return False
-            noise = float(np.max(np.exp(-values) * errors)) if logarithmic else float(np.max(errors))
+    def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array) -> None:
+        """Store one moment over a decade from its values at n Chebyshev points if they resolve it."""
+        if np.all(np.isposinf(values)):
+            self._store(decade, name, np.full((CELLS, DEGREE + 1), np.inf), np.zeros(CELLS, dtype=bool))
+        if not np.all(np.isfinite(values)):
+            return
+        floor = max(1e-14 * np.max(np.abs(values)), np.max(errors))
+        # The representation with the smaller relative error at the decade's smallest value.
+        logarithmic = bool(np.all(values > 10.0 * errors)) and bool(values.max() > 1e2 * values.min())
+        logarithmic = logarithmic and bool(np.max(errors / values) < 1e-14 * values.max() / values.min())
+        noise = float(np.max(errors))
+        if logarithmic:
+            noise = float(np.max(errors / values))
+            values = np.log(values)
+            floor = max(1e-14, noise, 1e-15 * np.max(np.abs(values)))
+        tail = float(np.max(np.abs((_to_coefficients(n) @ values)[-3:])))
+        if tail <= floor:
             self._accuracy[name][decade] = (tail + noise, logarithmic)
-            ready.append((name, _resample(n) @ values, logarithmic))
-        for name, values, logarithmic in ready:
-            self._store(decade, name, values, np.full(CELLS, logarithmic))
-        return True
+            self._store(decade, name, _resample(n) @ values, np.full(CELLS, logarithmic))
 
     def _fit_cells(self, decade: int, names: Sequence[str]) -> None:
         """Store a decade cell by cell: for functions that no polynomial follows over it."""
         points = _cell_points()
         found = self._sample([decade], points.reshape(-1), names)
+        q = _decade_variances(decade, points.reshape(-1))
+        transform = _to_coefficients(DEGREE + 1)
         for name in names:
-            self._accuracy[name][decade] = (1e-12, True)
-            q = _decade_variances(decade, points.reshape(-1))
             self._samples[name][decade] = (q, found[name][0][0], found[name][1][0])
+            if self._filled[name][decade]:
+                continue
+            self._accuracy[name][decade] = (1e-12, True)
             values = found[name][0].reshape(points.shape)
             finite = np.all(np.isfinite(values), axis=1)
             with np.errstate(all="ignore"):
-                logarithmic = finite & (values.min(1) > 0.0) & (values.max(1) > 1e3 * values.min(1))
-                values = np.where(logarithmic[:, None], np.log(values), values)
+                logarithms = np.log(values)
+                # Whichever of the two a polynomial follows better; not the logarithm next to a zero.
+                tails = np.abs(values @ transform.T)[:, -2:].max(1) / np.abs(values).max(1)
+                log_tails = np.abs(logarithms @ transform.T)[:, -2:].max(1)
+                logarithmic = finite & (values.min(1) > 0.0) & (log_tails < tails)
+                values = np.where(logarithmic[:, None], logarithms, values)
             values[~finite] = np.inf
             self._store(decade, name, values, logarithmic)
 
