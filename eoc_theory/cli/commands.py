@@ -1,0 +1,346 @@
+"""What each command does with its parsed options; every function returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .output import (
+    print_facts,
+    print_json,
+    print_table,
+    probability,
+    shown_layers,
+    sparsity,
+    thinned,
+)
+from .progress import bar, working
+
+if TYPE_CHECKING:
+    from ..comparing import Comparison
+    from ..convergence import Convergence
+    from ..criticality import CriticalPoint
+    from ..phase import PhaseDiagram
+    from ..prediction import PruningPrediction
+
+#: Rows and columns of the phase diagram that are printed.
+PRINTED_GRID = 8
+
+
+# --- one neuron ---------------------------------------------------------------------------------------------
+
+
+def init(args: argparse.Namespace) -> int:
+    """``eoc init``: the critical point."""
+    from ..criticality import edge_of_chaos
+
+    point = edge_of_chaos(args.activation, sigma_b=args.sigma_b, sigma_w=args.sigma_w, q=args.q)
+    if args.json:
+        print_json({**_point(point), "others": [_point(other) for other in point.others]})
+        return 0
+    print(f"{point.activation.name}: edge of chaos")
+    print_facts(
+        [
+            ("sigma_w", f"{point.sigma_w:.12g}"),
+            ("sigma_b", f"{point.sigma_b:.12g}"),
+            ("q", f"{point.q:.12g}" + ("  (any: the activation is homogeneous)" if _any_q(point) else "")),
+            ("chi", f"{point.chi:.12g}"),
+            ("variance slope", f"{point.variance_slope:.12g}"),
+            ("convergence", _law(point.convergence)),
+            ("error", f"{point.error:.1e}  (absolute, of {'sigma_b' if args.sigma_w else 'sigma_w'})"),
+        ]
+    )
+    if point.note:
+        print(f"note: {point.note}")
+    if point.others:
+        print("\nother solutions:")
+        print_table(
+            ("sigma_w", "sigma_b", "q", "variance slope", "stable"),
+            [
+                (
+                    f"{other.sigma_w:.10g}",
+                    f"{other.sigma_b:.10g}",
+                    f"{other.q:.10g}",
+                    f"{other.variance_slope:.6g}",
+                    "yes" if other.is_stable else "no",
+                )
+                for other in point.others
+            ],
+            left=0,
+        )
+    return 0
+
+
+def curve(args: argparse.Namespace) -> int:
+    """``eoc curve``: the critical curve."""
+    from ..criticality import critical_curve
+
+    found = critical_curve(args.activation, sigma_b=args.sigma_b)
+    if args.json:
+        arrays = {name: getattr(found, name) for name in ("sigma_w", "sigma_b", "q", "stable")}
+        print_json({"activation": found.activation.name, **arrays})
+    else:
+        print(f"{found.activation.name}: edge of chaos")
+        rows = zip(found.sigma_b, found.sigma_w, found.q, found.stable, strict=True)
+        print_table(
+            ("sigma_b", "sigma_w", "q", "stable"),
+            [
+                (f"{b:.6g}", f"{w:.10g}", f"{q:.10g}", "yes" if stable else "no")
+                if math.isfinite(w)
+                else (f"{b:.6g}", "none", "", "")
+                for b, w, q, stable in rows
+            ],
+            left=0,
+        )
+    return _picture(found, args)
+
+
+def phase(args: argparse.Namespace) -> int:
+    """``eoc phase``: the phase diagram."""
+    from ..phase import phase_diagram
+
+    with working("phase diagram"):
+        found = phase_diagram(args.activation, sigma_w=args.sigma_w, sigma_b=args.sigma_b)
+    if args.json:
+        names = ("sigma_w", "sigma_b", "q_star", "chi", "variance_slope", "c_star", "xi_q", "xi_c", "phase")
+        print_json({"activation": found.activation.name, **{name: getattr(found, name) for name in names}})
+    else:
+        _print_phases(found)
+    return _picture(found, args)
+
+
+def _print_phases(found: PhaseDiagram) -> None:
+    rows, columns = (_spread(len(axis)) for axis in (found.sigma_b, found.sigma_w))
+    letters = {"ordered": "o", "critical": "=", "chaotic": "c"}
+
+    def cell(i: int, j: int) -> str:
+        if math.isinf(found.q_star[i, j]):
+            return "grows"
+        return f"{letters[str(found.phase[i, j])]} {found.xi_c[i, j]:.3g}"
+
+    print(f"{found.activation.name}: phase and correlation depth scale xi_c in layers")
+    print_table(
+        ["sigma_b \\ sigma_w", *(f"{found.sigma_w[j]:.3g}" for j in columns)],
+        [[f"{found.sigma_b[i]:.3g}", *(cell(i, j) for j in columns)] for i in rows],
+        note="o ordered, c chaotic, = critical; grows: the variance has no bound",
+    )
+    shares = [f"{name} {float(np.mean(found.phase == name)):.1%}" for name in letters]
+    print(f"{found.q_star.size} points: {', '.join(shares)}")
+
+
+def _spread(n: int) -> list[int]:
+    """Up to PRINTED_GRID indices from first to last."""
+    return sorted({round(i) for i in np.linspace(0, n - 1, min(n, PRINTED_GRID))})
+
+
+def _point(point: CriticalPoint) -> dict[str, Any]:
+    law = point.convergence
+    return {
+        "activation": point.activation.name,
+        **{name: getattr(point, name) for name in ("sigma_w", "sigma_b", "q", "chi", "variance_slope")},
+        "is_stable": point.is_stable,
+        "note": point.note,
+        "convergence": {"kind": law.kind, "exponent": law.exponent, "constant": law.constant},
+        "error": point.error,
+    }
+
+
+def _any_q(point: CriticalPoint) -> bool:
+    return point.activation.is_homogeneous
+
+
+def _law(law: Convergence) -> str:
+    if law.kind == "linear":
+        return "none: linear, correlations stay as they are"
+    if math.isinf(law.constant):
+        return "none in the limit q -> 0, where the activation is linear"
+    power = "depth" if law.exponent == 1 else f"depth^{law.exponent}"
+    return f"1 - c ~ {law.constant:.10g} / {power}  ({law.kind})"
+
+
+# --- networks -----------------------------------------------------------------------------------------------
+
+
+def predict(args: argparse.Namespace) -> int:
+    """``eoc predict``: kept per layer."""
+    from ..prediction import DEFAULT_SAMPLES, predict_pruning
+    from .networks import describe, network
+
+    net, data = network(args)
+    with working("predicting"):
+        found = predict_pruning(
+            net,
+            _sparsities(args),
+            criterion=args.criterion,
+            data=data,
+            samples=DEFAULT_SAMPLES if args.samples is None else args.samples,
+            seed=args.seed,
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print(describe(args, net, data))
+        _print_prediction(found, args.all_layers)
+    return _picture(found, args)
+
+
+def _print_prediction(found: PruningPrediction, every: bool) -> None:
+    kept, std, empty = (np.atleast_2d(a) for a in (found.kept, found.kept_std, found.empty_probability))
+    chances = np.atleast_1d(found.collapse_probability)
+    for i, s in enumerate(np.atleast_1d(found.sparsity)):
+        print(f"\nsparsity {s:g}: P(collapse) = {probability(float(chances[i]))}")
+        print_table(
+            ("layer", "weights", "kept", "± s.d.", "P(empty)"),
+            [
+                (
+                    found.layers[k],
+                    str(found.weights[k]),
+                    f"{kept[i, k]:.4f}",
+                    f"{std[i, k]:.4f}",
+                    probability(float(empty[i, k])),
+                )
+                for k in shown_layers(len(found.layers), every)
+            ],
+            note=thinned(len(found.layers), every),
+        )
+
+
+def collapse(args: argparse.Namespace) -> int:
+    """``eoc collapse``: the law of the critical sparsity."""
+    from ..collapse import predict_collapse
+    from ..prediction import DEFAULT_SAMPLES, check_sparsities
+    from .networks import describe, network
+
+    net, data = network(args)
+    asked = check_sparsities(args.sparsity) if args.sparsity else np.array([])
+    with working("predicting"):
+        found = predict_collapse(
+            net,
+            criterion=args.criterion,
+            data=data,
+            samples=2 * DEFAULT_SAMPLES if args.samples is None else args.samples,
+            seed=args.seed,
+        )
+    if args.json:
+        chances = {"sparsity": asked, "probability": found.probability(asked)} if len(asked) else {}
+        print_json({**found.to_dict(), **chances})
+        return _picture(found, args)
+    print(describe(args, net, data))
+    low, median, high = (sparsity(float(found.quantile(p))) for p in (0.1, 0.5, 0.9))
+    first = float(found.weakest_probability.max())
+    facts = [
+        (
+            "critical sparsity",
+            f"mean {sparsity(found.critical_sparsity)}, median {median}, 80 % in {low} to {high}",
+        ),
+        ("weakest layer", f"{found.weakest_layer}, the first to be emptied in {first:.0%} of the networks"),
+        ("paper's bound", "no theorem applies or binds" if found.bound is None else sparsity(found.bound)),
+    ]
+    facts += [(f"P(collapse) at {s:g}", probability(float(found.probability(float(s))))) for s in asked]
+    print_facts(facts)
+    return _picture(found, args)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """``eoc compare``: theory beside experiment."""
+    from .. import checks
+    from ..comparing import compare as run
+    from .networks import describe, network
+
+    net, data = network(args)
+    first = checks.integer("seed", args.seed, minimum=0)
+    seeds = range(first, first + checks.integer("seeds", args.seeds, minimum=1))
+    with bar("pruning networks:", "predicting") as progress:
+        found = run(
+            net,
+            _sparsities(args),
+            criterion=args.criterion,
+            data=data,
+            seeds=seeds,
+            device=args.device,
+            progress=progress,
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print(describe(args, net, data))
+        _print_comparison(found, args.all_layers)
+    code = _picture(found, args)
+    if not found.complete:
+        print(f"eoc compare: interrupted after {len(found.seeds)} of {len(seeds)} seeds", file=sys.stderr)
+        return 1
+    return code
+
+
+def _print_comparison(found: Comparison, every: bool) -> None:
+    predicted, spread = (np.atleast_2d(a) for a in (found.prediction.kept, found.prediction.kept_std))
+    measured, measured_spread = (np.atleast_2d(a) for a in (found.measured_kept, found.measured_std))
+    for i, s in enumerate(np.atleast_1d(found.sparsity)):
+        print(f"\nsparsity {s:g}, fraction of weights kept:")
+        print_table(
+            ("layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error"),
+            [
+                (
+                    found.layers[k],
+                    str(found.weights[k]),
+                    f"{predicted[i, k]:.4f}",
+                    f"{spread[i, k]:.4f}",
+                    f"{measured[i, k]:.4f}",
+                    f"{measured_spread[i, k]:.4f}" if len(found.seeds) > 1 else "",
+                    f"{predicted[i, k] - measured[i, k]:+.4f}",
+                )
+                for k in shown_layers(len(found.layers), every)
+            ],
+            note=thinned(len(found.layers), every),
+        )
+    print()
+    _print_headlines(found)
+
+
+def _print_headlines(found: Comparison) -> None:
+    law, seen = found.collapse, found.critical_sparsity
+
+    def rows(name: str, values: list[tuple[float, float]]) -> tuple[str, str, str]:
+        return (name, *(" to ".join(sparsity(float(v)) for v in side) for side in zip(*values, strict=True)))
+
+    def quantiles(*levels: float) -> list[tuple[float, float]]:
+        return [(float(law.quantile(p)), float(np.quantile(seen, p))) for p in levels]
+
+    table = [
+        rows("critical sparsity, mean", [(law.critical_sparsity, float(seen.mean()))]),
+        rows("critical sparsity, median", quantiles(0.5)),
+        rows("critical sparsity, 80 % range", quantiles(0.1, 0.9)),
+    ]
+    chances = np.atleast_1d(found.prediction.collapse_probability)
+    emptied = (found.kept.reshape(len(found.seeds), len(chances), -1) == 0.0).any(axis=-1).mean(axis=0)
+    for s, chance, share in zip(np.atleast_1d(found.sparsity), chances, emptied, strict=True):
+        table.append(
+            (f"P(collapse) at sparsity {s:g}", probability(float(chance)), probability(float(share)))
+        )
+    seeds = f"measured, {len(found.seeds)} seed" + ("s" if len(found.seeds) > 1 else "")
+    print_table(("", "predicted", seeds), table)
+    weakest = float(law.weakest_probability.max())
+    print()
+    print_facts(
+        [
+            ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
+            ("weakest layer, predicted", f"{law.weakest_layer}, the first to be emptied in {weakest:.0%}"),
+        ]
+    )
+
+
+def _sparsities(args: argparse.Namespace) -> Any:
+    """One number where one was given, so that results have no sparsity axis."""
+    return args.sparsity[0] if len(args.sparsity) == 1 else args.sparsity
+
+
+def _picture(found: Any, args: argparse.Namespace) -> int:
+    if args.plot is not None:
+        found.plot(args.plot)
+        if not args.json:
+            print(f"\npicture: {args.plot}")
+    return 0

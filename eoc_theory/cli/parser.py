@@ -1,0 +1,287 @@
+"""The options of every command. Values are checked by the library, whose errors name them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..errors import EOCError
+
+Init = str | tuple[float, float]
+
+ACT_HELP = "a name such as tanh or 'leaky_relu(0.1)', or an expression in x such as 'x/(1+exp(-x))'"
+PLOT_HELP = "write a picture; the suffix .png, .pdf or .svg says which kind"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports unusable arguments in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``eoc``; the parsed arguments hold `command` and `run`."""
+    parser = OneLineParser(
+        prog="eoc",
+        description="Deep networks at initialisation: the edge of chaos, and what pruning there keeps.",
+        epilog="example: eoc init tanh --sigma-b 0.2     'eoc COMMAND --help' shows one for each command",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"eoc {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _init(commands)
+    _curve(commands)
+    _phase(commands)
+    _predict(commands)
+    _collapse(commands)
+    _compare(commands)
+    return parser
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def _command(
+    commands: Any, name: str, summary: str, examples: list[str], run: str
+) -> argparse.ArgumentParser:
+    """A sub-parser whose command is the function `run` of `commands.py`, imported when it is called."""
+
+    def call(args: argparse.Namespace) -> int:
+        from . import commands as module
+
+        return getattr(module, run)(args)
+
+    made = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(["examples:" if len(examples) > 1 else "example:", *(f"  {e}" for e in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.set_defaults(run=call)
+    made.add_argument("--json", action="store_true", help="print JSON alone, keys as the API's attributes")
+    return made
+
+
+def _init(commands: Any) -> None:
+    examples = [
+        "eoc init tanh --sigma-b 0.2",
+        'eoc init "x/(1+exp(-x))" --sigma-b 0.8',
+        "eoc init gelu --q 1 --json",
+        'eoc init --sigma-b 0.1 -- "-sin(x)"     (-- before an expression that starts with a minus)',
+    ]
+    made = _command(commands, "init", "the edge-of-chaos initialisation of an activation", examples, "init")
+    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
+    given = made.add_mutually_exclusive_group()
+    given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
+    given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale, s.d. of a weight × √fan_in")
+    given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
+
+
+def _curve(commands: Any) -> None:
+    examples = ["eoc curve tanh --sigma-b 0:1:21 --plot curve.png"]
+    made = _command(commands, "curve", "the edge of chaos as a curve σ_w(σ_b)", examples, "curve")
+    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
+    _grid(made, "--sigma-b", "0:2:21", "bias scales")
+    _plot(made)
+
+
+def _phase(commands: Any) -> None:
+    examples = ["eoc phase tanh --sigma-w 0.5:3:200 --sigma-b 0:1:200 --plot phase.png"]
+    made = _command(
+        commands, "phase", "ordered and chaotic phase, with depth scales, on a grid", examples, "phase"
+    )
+    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
+    _grid(made, "--sigma-w", "0.5:3:100", "weight scales")
+    _grid(made, "--sigma-b", "0:1:100", "bias scales")
+    _plot(made)
+
+
+def _predict(commands: Any) -> None:
+    examples = [
+        "eoc predict --activation relu --depth 100 --width 100 --sparsity 0.7",
+        "eoc predict --activation tanh --depth 30 --width 300 --init 2,0.2 --sparsity 0.5,0.9 --data digits",
+    ]
+    made = _command(
+        commands, "predict", "fraction of weights that pruning keeps in each layer", examples, "predict"
+    )
+    _network(made)
+    _sparsity(made, required=True)
+    _sampling(made, "networks sampled for the spread of snip and grasp (default: 16)")
+    _layers(made)
+    _plot(made)
+
+
+def _collapse(commands: Any) -> None:
+    examples = ["eoc collapse --activation tanh --depth 100 --width 100 --init 2,0.2 --sparsity 0.2,0.3"]
+    made = _command(
+        commands,
+        "collapse",
+        "law of the sparsity at which a layer loses its last weight",
+        examples,
+        "collapse",
+    )
+    _network(made)
+    _sparsity(made, required=False)
+    _sampling(made, "networks sampled for snip and grasp (default: 32)")
+    _plot(made)
+
+
+def _compare(commands: Any) -> None:
+    examples = [
+        "eoc compare --activation tanh --depth 30 --width 100 --sparsity 0.5,0.9 --data digits --seeds 20 "
+        "--plot compare.png"
+    ]
+    made = _command(
+        commands, "compare", "prediction beside networks that are really pruned", examples, "compare"
+    )
+    _network(made)
+    _sparsity(made, required=True)
+    made.add_argument("--seeds", type=whole, default=10, metavar="N", help="networks to prune (default: 10)")
+    made.add_argument("--seed", type=whole, default=0, metavar="N", help="the first seed (default: 0)")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
+    _layers(made)
+    _plot(made)
+
+
+# --- groups of options --------------------------------------------------------------------------------------
+
+
+def _network(made: argparse.ArgumentParser) -> None:
+    net = made.add_argument_group("network")
+    net.add_argument("--activation", required=True, metavar="ACT", help=ACT_HELP)
+    net.add_argument("--depth", required=True, type=whole, metavar="L", help="number of weight layers")
+    net.add_argument("--width", required=True, type=whole, metavar="N", help="units in each hidden layer")
+    net.add_argument("--kind", default="mlp", help="mlp, a fully connected network: the only kind so far")
+    net.add_argument(
+        "--init",
+        type=initialisation,
+        default="eoc",
+        metavar="INIT",
+        help="eoc, kaiming, pytorch or SIGMA_W,SIGMA_B (default: eoc)",
+    )
+    net.add_argument(
+        "--sigma-b",
+        type=number,
+        metavar="S",
+        help="bias scale of --init eoc (default: 0.2; relu and its kin: 0)",
+    )
+    net.add_argument(
+        "--law", help="normal or uniform weights (default: normal; with --init pytorch: uniform)"
+    )
+    net.add_argument(
+        "--in-features", type=whole, metavar="N", help="inputs (default: the data's; without: 64)"
+    )
+    net.add_argument(
+        "--out-features", type=whole, metavar="N", help="classes (default: the data's; without: 10)"
+    )
+    pruning = made.add_argument_group("pruning")
+    pruning.add_argument(
+        "--criterion",
+        default="snip",
+        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform or erk (default: snip)",
+    )
+    pruning.add_argument(
+        "--data",
+        default="none",
+        metavar="DATA",
+        help="digits; FILE.npz with arrays inputs and targets; none: uncorrelated inputs (default: none)",
+    )
+    pruning.add_argument(
+        "--batch", type=whole, metavar="N", help="how many of the inputs (digits: 100; file: all)"
+    )
+
+
+def _sparsity(made: argparse.ArgumentParser, *, required: bool) -> None:
+    made.add_argument(
+        "--sparsity",
+        required=required,
+        action="extend",
+        type=numbers,
+        metavar="S",
+        help="fraction of the weights to remove; several with commas, or by giving the option again",
+    )
+
+
+def _sampling(made: argparse.ArgumentParser, samples_help: str) -> None:
+    made.add_argument("--samples", type=whole, metavar="N", help=samples_help)
+    made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the samples (default: 0)")
+
+
+def _layers(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--all-layers", action="store_true", help="print every layer of a deep network")
+
+
+def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+    made.add_argument(
+        option,
+        type=grid,
+        default=grid(default),
+        metavar="GRID",
+        help=f"{what}: LOW:HIGH:POINTS, or numbers with commas (default: {default})",
+    )
+
+
+def _plot(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--plot", type=picture, metavar="FILE", help=PLOT_HELP)
+
+
+# --- kinds of values ----------------------------------------------------------------------------------------
+
+
+def _reader(accepted: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`read`, with an error that says what is accepted."""
+
+    def convert(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {accepted}, got {text[:60]!r}") from None
+
+    return convert
+
+
+def _read_grid(text: str) -> list[float]:
+    if ":" not in text:
+        return _read_numbers(text)
+    low, high, points = text.split(":")
+    count = int(points)
+    if count < 1:
+        raise ValueError
+    start, stop = float(low), float(high)
+    step = (stop - start) / max(count - 1, 1)
+    return [start + i * step for i in range(count - 1)] + [stop if count > 1 else start]
+
+
+def _read_numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _read_init(text: str) -> Init:
+    if "," not in text:
+        return text
+    sigma_w, sigma_b = text.split(",")
+    return float(sigma_w), float(sigma_b)
+
+
+def picture(text: str) -> Any:
+    """A file name for a picture, checked before any work is done."""
+    from ..plotting import check_path
+
+    try:
+        return check_path(text)
+    except EOCError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+number = _reader("a number", float)
+whole = _reader("a whole number", int)
+numbers = _reader("numbers with commas between", _read_numbers)
+grid = _reader("LOW:HIGH:POINTS or numbers with commas between", _read_grid)
+initialisation = _reader("eoc, kaiming, pytorch or SIGMA_W,SIGMA_B", _read_init)

@@ -1,0 +1,38 @@
+"""Signs of life during long work: on stderr, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner with `text` while the work inside goes on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+@contextmanager
+def bar(text: str, after: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A function of (done, total) that moves a progress bar; its label becomes `after` when all is done."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(text, total=None)
+
+        def move(done: int, total: int) -> None:
+            label = after if done == total else f"{text} {done} of {total}"
+            shown.update(task, completed=done, total=total, description=label)
+
+        yield move
