@@ -74,8 +74,7 @@ def factor_statistics(
     c_j = h_j·Γ h_j and m the mean of g². This is exact where the inputs are fully correlated, and serves only
     for differences between networks elsewhere. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).
     """
-    mean = (gram_h * gram_delta).sum(axis=(-2, -1)) / (h.shape[-2] * delta.shape[-2])
-    mean = np.maximum(mean, np.finfo(float).tiny)
+    mean = mean_square(delta, h, gram_delta, gram_h)
     rows = ((delta @ gram_h) * delta).sum(axis=-1) / h.shape[-2]
     columns = ((h @ gram_delta) * h).sum(axis=-1) / delta.shape[-2]
     row_histogram, dead_rows = _log_histogram(rows, mean)
@@ -85,6 +84,22 @@ def factor_statistics(
     log_rms = 0.5 * np.log(mean)
     alive = (1.0 - dead_rows) * (1.0 - dead_columns)
     return log_rms, log_rms[:, None] + _quantiles(density), 1.0 - alive
+
+
+def mean_square(delta: Array, h: Array, gram_delta: Array, gram_h: Array) -> Array:
+    """Mean of g² over the pairs, shape (G,)."""
+    total = (gram_h * gram_delta).sum(axis=(-2, -1))
+    return np.maximum(total / (h.shape[-2] * delta.shape[-2]), np.finfo(float).tiny)
+
+
+def shape_layers(depth: int) -> Array:
+    """Layers whose shape is measured in each network: all near the ends, every fourth between.
+
+    The others take over the shape of the nearest, which fluctuates as much as their own.
+    """
+    layers = np.arange(depth)
+    near_end = np.minimum(layers, depth - 1 - layers) < 6
+    return layers[near_end | (layers % 4 == 0)]
 
 
 def gram(vectors: Array) -> Array:
@@ -167,8 +182,9 @@ def _group(
     delta = top.of(y.swapaxes(-1, -2)).swapaxes(-1, -2)
     log_scale = np.zeros(GROUP)
     log_rms = np.empty((GROUP, net.depth))
-    quantiles = np.empty((GROUP, net.depth, len(LEVELS)))
+    shapes = np.empty((GROUP, net.depth, len(LEVELS)))
     dead = np.empty((GROUP, net.depth))
+    measured = shape_layers(net.depth)
     for number in range(net.depth - 1, -1, -1):
         layer = net.layers[number]
         # Deep gradients leave the range of floats: their scale is carried apart.
@@ -179,16 +195,21 @@ def _group(
         gram_delta /= (scale**2)[:, None, None]
         log_scale += np.log(scale)
         shift = log_scale + np.log(layer.weight_std)
-        own = factor_statistics(delta, outputs[number], layer.law, gram_delta, grams[number])
-        log_rms[:, number] = own[0] + shift
-        quantiles[:, number] = own[1] + shift[:, None]
-        dead[:, number] = own[2]
+        h = outputs[number]
+        if number in measured:
+            own = factor_statistics(delta, h, layer.law, gram_delta, grams[number])
+            log_rms[:, number] = own[0] + shift
+            shapes[:, number] = own[1] - own[0][:, None]
+            dead[:, number] = own[2]
+        else:
+            log_rms[:, number] = 0.5 * np.log(mean_square(delta, h, gram_delta, grams[number])) + shift
         if number:
             fresh = rng.standard_normal(outputs[number].shape)
             root: Array = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
             delta = _back(fresh @ root, delta, outputs[number], grams[number], products[number])
             delta *= slopes[number - 1]
-    return log_rms, quantiles, dead
+    nearest = measured[np.abs(np.arange(net.depth)[:, None] - measured).argmin(axis=1)]
+    return log_rms, log_rms[..., None] + shapes[:, nearest], dead[:, nearest]
 
 
 def _back(fresh: Array, delta: Array, h: Array, gram_h: Array, u: Array) -> Array:

@@ -93,9 +93,9 @@ def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array
     slopes: list[Array] = []
     for layer in net.layers:
         kernels.append(layer.sigma_b**2 + layer.sigma_w**2 * inputs[-1])
-        if not np.isfinite(kernels[-1]).all():
+        if not np.abs(kernels[-1]).max() < LARGEST_VARIANCE:
             raise ModelError(
-                f"variance at layer {layer.name} exceeds float64: use a smaller sigma_w or depth"
+                f"variance at layer {layer.name} exceeds {LARGEST_VARIANCE:g}: use a smaller sigma_w or depth"
             )
         if layer.activation is not None:
             maps = covariance_maps(layer.activation, kernels[-1], derivative=True, tolerance=KERNEL_TOLERANCE)

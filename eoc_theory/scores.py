@@ -73,7 +73,7 @@ def interpolate_grid(table: Array, u: Array, rows: Array | None = None) -> Array
 
 def law_layers(depth: int) -> Array:
     """Layers where the law's shape is sampled: all near both ends, where it changes fast, few in between."""
-    near = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
+    near = np.array([0, 1, 3, 8, 20, 50, 125, 300, 750])
     chosen = np.concatenate([near, depth - 1 - near])
     return np.unique(chosen[(chosen >= 0) & (chosen < depth)])
 
