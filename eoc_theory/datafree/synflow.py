@@ -11,7 +11,7 @@ lose hardly anything.
 What is computed instead. A population of neurons: M ≈ 16 of each level's N are sampled, each with all its N
 weights, as N/M parallel weights to each of the M sampled neurons of the next level. Degrees, and so the
 fluctuation of the signals, are the network's own; a layer costs N·M instead of N² operations; what differs is
-of relative order 1/M and measured to be below 0.003 in kept. A sampled layer's fluctuation over runs is
+of relative order 1/M, less than 0.003 of kept on average over a network's layers. A sampled layer's fluctuation over runs is
 larger by √(N/M), known and divided out. Alike layers far from both ends behave alike: a run of equal layers
 is represented by 10 of them. Between the limit of many rounds and 48 rounds the kept fractions differ by less
 than 0.002, so a path of small steps serves all sparsities at once.
