@@ -11,10 +11,10 @@ lose hardly anything.
 What is computed instead. A population of neurons: M ≈ 16 of each level's N are sampled, each with all its N
 weights, as N/M parallel weights to each of the M sampled neurons of the next level. Degrees, and so the
 fluctuation of the signals, are the network's own; a layer costs N·M instead of N² operations; what differs is
-of relative order 1/M, less than 0.003 of kept on average over a network's layers. A sampled layer's fluctuation over runs is
-larger by √(N/M), known and divided out. Alike layers far from both ends behave alike: a run of equal layers
-is represented by 10 of them. Between the limit of many rounds and 48 rounds the kept fractions differ by less
-than 0.002, so a path of small steps serves all sparsities at once.
+of relative order 1/M, less than 0.003 of kept on average over a network's layers. A sampled layer's
+fluctuation over runs is larger by √(N/M), divided out. Equal layers far from both ends behave alike:
+a run of equal layers is represented by 10 of them. Between the limit of many rounds and 48 rounds the kept
+fractions differ by less than 0.002, so a path of small steps serves all sparsities at once.
 
 Collapse. All layers have the same total score, so a layer with m weights left holds one with score ≥ C/m, and
 no layer is emptied while K ≫ L weights are left: s_cr is close to its upper limit, 1 − (L−1)/n. How close
