@@ -137,6 +137,19 @@ def _around_zeros(act: Activation, q: Array, theta: Array) -> Array:
     """
     result = np.empty_like(theta)
     left, right = act.pieces[0][1], act.pieces[-1][1]
+    # φ'(−x) = ±φ'(x): half of the evaluations.
+    sign = {"odd": 1.0, "even": -1.0}.get(act.parity or "")
+
+    def both(x: Array, y: Array) -> Array:
+        if sign is not None:
+            return 2.0 * right(x) * right(y)
+        return right(x) * right(y) + left(-x) * left(-y)
+
+    def opposite(x: Array, y: Array) -> Array:
+        if sign is not None:
+            return 2.0 * sign * right(x) * right(y)
+        return right(x) * left(-y) + right(y) * left(-x)
+
     for i, (variance, angles) in enumerate(zip(q, theta, strict=True)):
         width = act.length_scale / math.sqrt(variance)
         r, weight = _stretched(np.array([[TAIL]]), width, 44)
@@ -144,11 +157,11 @@ def _around_zeros(act: Activation, q: Array, theta: Array) -> Array:
         scale = (math.sqrt(variance) * r[0]).reshape(-1, 1, 1)
         alpha, outer = _stretched(0.5 * (np.pi - angles)[:, None], width, 32)
         near, far = scale * np.sin(alpha), scale * np.sin(alpha + angles[:, None])
-        same = right(near) * right(far) + left(-near) * left(-far)
+        same = both(near, far)
         # The mixed sector has an edge at either end: two halves.
         alpha, inner = _stretched(0.5 * angles[:, None], width, 20)
         near, far = scale * np.sin(alpha), scale * np.sin(angles[:, None] - alpha)
-        mixed = right(near) * left(-far) + right(far) * left(-near)
+        mixed = opposite(near, far)
         result[i] = weight @ ((same * outer).sum(-1) + (mixed * inner).sum(-1))
     return result
 

@@ -9,6 +9,7 @@ nested iteration is needed.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -127,7 +128,15 @@ def edge_of_chaos(
 
 
 def _resolve(spec: Any) -> Activation:
+    if isinstance(spec, str):
+        return _named(spec)
     return spec if isinstance(spec, Activation) else activation(spec)
+
+
+@lru_cache(maxsize=256)
+def _named(text: str) -> Activation:
+    # Reading a name takes longer than the answer.
+    return activation(text)
 
 
 def _require_slope(act: Activation) -> None:
@@ -186,7 +195,7 @@ def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
         return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
     scan = _scan(act)
     points = [] if sigma_b > 0.0 else _at_zero_variance(act)
-    for low, high in _crossings(scan.bias - sigma_b * sigma_b):
+    for low, high in scan.crossings(sigma_b * sigma_b):
         point = _solve_sigma_b(scan, sigma_b, low, high)
         if point is not None:
             points.append(point)
@@ -206,8 +215,9 @@ def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
     for low, high in _crossings(difference):
         log_q = _root(
             lambda u: _slope_equation(scan.table, u, target),
-            math.log(scan.q[low]),
-            math.log(scan.q[high]),
+            scan.log_q[low],
+            scan.log_q[high],
+            0.5 * (scan.log_q[low] + scan.log_q[high]),
             bool(difference[low] < 0.0),
         )
         point = _at_variance(scan.table, math.exp(log_q), fixed="sigma_w")
@@ -273,6 +283,20 @@ class _Scan:
     q: Array
     dphi2: Array
     bias: Array
+    log_q: list[float]
+    branches: tuple[tuple[int, list[float], bool], ...]
+
+    def crossings(self, target: float) -> list[tuple[int, int]]:
+        """Neighbouring points between which σ_b² passes a target; at target 0 zeros (noise) are skipped."""
+        if target == 0.0:
+            return list(_crossings(self.bias))
+        found = []
+        for first, values, rising in self.branches:
+            # Falling branches are kept negated, so that bisection serves both.
+            i = bisect_right(values, target) if rising else bisect_left(values, -target)
+            if 0 < i < len(values):
+                found.append((first + i - 1, first + i))
+        return found
 
 
 @lru_cache(maxsize=128)
@@ -283,7 +307,22 @@ def _scan(act: Activation) -> _Scan:
     with np.errstate(all="ignore"):
         bias = np.where(np.abs(excess) <= 3.0 * error, 0.0, excess) / dphi2
         usable = np.isfinite(bias) & (dphi2 > 0.0) & np.isfinite(error)
-    return _Scan(table, q[usable], dphi2[usable], bias[usable])
+    q, bias = q[usable], bias[usable]
+    return _Scan(table, q, dphi2[usable], bias, np.log(q).tolist(), tuple(_branches(bias)))
+
+
+def _branches(bias: Array) -> Iterator[tuple[int, list[float], bool]]:
+    """Monotone stretches of the curve: first index, values (negated where they fall), whether they rise."""
+    steps = np.sign(np.diff(bias))
+    start = 0
+    while start < len(bias) - 1:
+        rest = steps[start:]
+        moving = rest[rest != 0.0]
+        direction = moving[0] if len(moving) else 1.0
+        turns = np.flatnonzero(rest == -direction)
+        end = start + int(turns[0]) if len(turns) else len(bias) - 1
+        yield start, (direction * bias[start : end + 1]).tolist(), bool(direction > 0.0)
+        start = end
 
 
 def _crossings(difference: Array) -> Iterator[tuple[int, int]]:
@@ -294,9 +333,11 @@ def _crossings(difference: Array) -> Iterator[tuple[int, int]]:
         yield int(seen[i]), int(seen[i + 1])
 
 
-def _root(f: Callable[[float], tuple[float, float]], low: float, high: float, rising: bool) -> float:
+def _root(
+    f: Callable[[float], tuple[float, float]], low: float, high: float, start: float, rising: bool
+) -> float:
     """The root of f (value, derivative) between low and high: Newton's method kept inside the bracket."""
-    u = 0.5 * (low + high)
+    u = start
     for _ in range(60):
         value, slope = f(u)
         if value == 0.0:
@@ -320,25 +361,24 @@ def _root(f: Callable[[float], tuple[float, float]], low: float, high: float, ri
 
 def _bias_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
     """σ_b²(q) − target and its derivative by log q."""
-    q = math.exp(log_q)
-    excess, d_excess = table.at(q, "excess")
-    dphi2, d_dphi2 = table.at(q, "dphi2")
+    excess, d_excess = table.at_one_log(log_q, "excess")
+    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
     bias = excess / dphi2
     return bias - target, (d_excess - bias * d_dphi2) / dphi2
 
 
 def _slope_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
     """E[φ'²] − target and its derivative by log q."""
-    value, derivative = table.at(math.exp(log_q), "dphi2")
+    value, derivative = table.at_one_log(log_q, "dphi2")
     return value - target, derivative
 
 
 def _solve_sigma_b(scan: _Scan, sigma_b: float, low: int, high: int) -> CriticalPoint | None:
     target = sigma_b * sigma_b
-    rising = bool(scan.bias[low] < target)
-    log_q = _root(
-        lambda u: _bias_equation(scan.table, u, target), math.log(scan.q[low]), math.log(scan.q[high]), rising
-    )
+    left, right = scan.log_q[low], scan.log_q[high]
+    at_left, at_right = float(scan.bias[low]), float(scan.bias[high])
+    start = left + (target - at_left) / (at_right - at_left) * (right - left)
+    log_q = _root(lambda u: _bias_equation(scan.table, u, target), left, right, start, at_left < target)
     return _at_variance(scan.table, math.exp(log_q), fixed="sigma_b", sigma_b=sigma_b)
 
 
@@ -349,9 +389,10 @@ def _at_variance(
 
     `fixed` names what does not move when q is a little off, `sigma_b` its value when it is that.
     """
-    excess, d_excess = table.at(q, "excess")
-    dphi2, d_dphi2 = table.at(q, "dphi2")
-    slope, _ = table.at(q, "slope")
+    log_q = math.log(q)
+    excess, d_excess = table.at_one_log(log_q, "excess")
+    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
+    slope, _ = table.at_one_log(log_q, "slope")
     if not (dphi2 > 0.0 and math.isfinite(dphi2) and math.isfinite(excess)):
         return None
     bias = excess / dphi2
