@@ -53,15 +53,18 @@ class DataSummary:
         """Input kernel x_a·x_b / features, shape (B, B)."""
         return self.inputs @ self.inputs.T / self.inputs.shape[1]
 
-    def subset(self, size: int) -> DataSummary:
-        """`size` of the inputs, the classes in turn, so that labels stay as balanced as they were."""
+    def spread_indices(self, size: int) -> np.ndarray:
+        """Positions of `size` of the inputs, classes in turn: labels stay as balanced as they were."""
         if size >= self.size:
-            return self
+            return np.arange(self.size)
         rank = np.empty(self.size, dtype=np.int64)
         for label in np.unique(self.targets):
             members = np.flatnonzero(self.targets == label)
             rank[members] = np.arange(len(members))
-        chosen = np.lexsort((self.targets, rank))[:size]
+        return np.lexsort((self.targets, rank))[:size]
+
+    def take(self, chosen: np.ndarray) -> DataSummary:
+        """The inputs at the positions `chosen`."""
         return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
 
 

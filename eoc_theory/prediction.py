@@ -14,7 +14,7 @@ from .allocation import NetworkLaws, kept_fractions, mean_network, sampled_netwo
 from .architecture import Architecture
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
-from .propagation import propagate
+from .propagation import propagate, restrict
 from .scores import DRAWS, factor_laws, interpolate_grid, snip_laws
 
 if TYPE_CHECKING:
@@ -134,10 +134,11 @@ def network_laws(
     `inputs` of the batch's inputs. `draws` rows and columns make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
-    subset = batch.subset(inputs)
     kernels = propagate(net, batch, seed=seed, criterion=criterion)
     laws = snip_laws(net, batch, kernels, seed=seed, draws=draws)
-    chain = kernels if subset is batch else propagate(net, subset, seed=seed, criterion=criterion)
+    chosen = batch.spread_indices(inputs)
+    subset = batch.take(chosen)
+    chain = restrict(net, kernels, chosen, seed=seed)
     base = factor_laws(net, subset, chain, seed=seed)
     sampled = sample_scales(net, subset, chain.top, samples, seed)
     return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)

@@ -47,6 +47,7 @@ class Propagation:
         inputs: H^{l-1}, the kernel of each layer's inputs, shape (L, B, B).
         gradients: Γ^l divided by exp(log_gradient[l]), shape (L, B, B).
         log_gradient: shape (L,).
+        slopes: E[φ'φ'] after each layer but the last, shape (L−1, B, B).
         top: what is sent backwards from the logits.
     """
 
@@ -59,6 +60,7 @@ class Propagation:
     inputs: Array
     gradients: Array
     log_gradient: Array
+    slopes: Array
     top: Cotangent
 
     def gradient_into(self, layer: int, net: Architecture) -> Array:
@@ -82,12 +84,29 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
     kernels, inputs, slopes = forward_kernels(net, batch)
     tangent = tangent_kernel(net, inputs, slopes) if criterion == "grasp" else None
     top = Cotangent(kernels[-1], batch.targets, batch.classes, tangent)
-    gradients, log_gradient = backward_kernels(net, slopes, top.kernel(seed))
-    return summarise(net, kernels, inputs, slopes, gradients, log_gradient, top)
+    return send_back(net, kernels, inputs, slopes, top, seed)
 
 
-def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array, list[Array]]:
-    """K^l and H^{l-1} of every layer, shapes (L, B, B), and E[φ'φ'] after each layer but the last."""
+def restrict(net: Architecture, whole: Propagation, chosen: Array, *, seed: int = 0) -> Propagation:
+    """`propagate` for the inputs at the positions `chosen` alone, without computing a kernel again.
+
+    A kernel's entries concern two inputs only, so that those of a subset are part of the whole's; the
+    gradient of the loss is the subset's own.
+    """
+    part = np.ix_(np.arange(net.depth), chosen, chosen)
+    slopes = whole.slopes[:, chosen[:, None], chosen]
+    tangent = whole.top.tangent
+    top = Cotangent(
+        whole.top.logits[np.ix_(chosen, chosen)],
+        whole.top.targets[chosen],
+        whole.top.classes,
+        None if tangent is None else tangent[np.ix_(chosen, chosen)],
+    )
+    return send_back(net, whole.kernels[part], whole.inputs[part], slopes, top, seed)
+
+
+def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array, Array]:
+    """K^l and H^{l-1} of every layer, shapes (L, B, B), and E[φ'φ'] after each but the last, (L−1, B, B)."""
     inputs = [batch.covariance]
     kernels: list[Array] = []
     slopes: list[Array] = []
@@ -102,7 +121,8 @@ def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array
             assert maps.dphi is not None  # it was asked for
             inputs.append(maps.phi)
             slopes.append(maps.dphi)
-    return np.stack(kernels), np.stack(inputs), slopes
+    shape = (net.depth - 1, batch.size, batch.size)
+    return np.stack(kernels), np.stack(inputs), np.reshape(slopes, shape)
 
 
 def covariance_root(covariance: Array, jitter: float = 1e-10) -> Array:
@@ -176,7 +196,7 @@ class Cotangent:
         return flat @ flat.T / flat.shape[1]
 
 
-def tangent_kernel(net: Architecture, inputs: Array, slopes: list[Array]) -> Array:
+def tangent_kernel(net: Architecture, inputs: Array, slopes: Array) -> Array:
     """Θ = Σ_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b; (B, B)."""
     path = np.ones_like(inputs[0])
     total = np.zeros_like(inputs[0])
@@ -191,7 +211,7 @@ def tangent_kernel(net: Architecture, inputs: Array, slopes: list[Array]) -> Arr
     return total
 
 
-def backward_kernels(net: Architecture, slopes: list[Array], loss: Array) -> tuple[Array, Array]:
+def backward_kernels(net: Architecture, slopes: Array, loss: Array) -> tuple[Array, Array]:
     """Γ^l of every layer with its scale taken out, (L, B, B), and the logarithm of the scale, (L,)."""
     depth = net.depth
     gradients = np.empty((depth, *loss.shape))
@@ -208,16 +228,11 @@ def backward_kernels(net: Architecture, slopes: list[Array], loss: Array) -> tup
     return gradients, log_scale
 
 
-def summarise(
-    net: Architecture,
-    kernels: Array,
-    inputs: Array,
-    slopes: list[Array],
-    gradients: Array,
-    log_gradient: Array,
-    top: Cotangent,
+def send_back(
+    net: Architecture, kernels: Array, inputs: Array, slopes: Array, top: Cotangent, seed: int
 ) -> Propagation:
-    """The per-layer numbers of given kernels."""
+    """The way back for given forward kernels, and the per-layer numbers."""
+    gradients, log_gradient = backward_kernels(net, slopes, top.kernel(seed))
     batch = kernels.shape[-1]
     diagonal = np.diagonal(kernels, axis1=1, axis2=2)
     if batch > 1:
@@ -231,7 +246,7 @@ def summarise(
         chi[index] = net.layers[index + 1].sigma_w ** 2 * np.trace(slope) / batch
     variance = np.array([layer.sigma_w**2 / layer.fan_in for layer in net.layers])
     # Kernels that cancel (balanced labels, equal inputs) may leave a rounding error under zero.
-    moment = np.maximum(np.einsum("lab,lab->l", gradients, inputs), np.finfo(float).tiny)
+    moment = np.maximum((gradients * inputs).sum(axis=(1, 2)), np.finfo(float).tiny)
     return Propagation(
         layers=net.weight_layers,
         q=diagonal.mean(axis=1),
@@ -242,5 +257,6 @@ def summarise(
         inputs=inputs,
         gradients=gradients,
         log_gradient=log_gradient,
+        slopes=slopes,
         top=top,
     )

@@ -80,10 +80,11 @@ def test_standardise_has_unit_mean_square():
     assert np.allclose(values.mean(axis=0), 0) and np.mean(values**2) == pytest.approx(1)
 
 
-def test_subset_takes_the_classes_in_turn():
+def test_subsets_take_the_classes_in_turn():
     batch = as_data(eoc.digits(100), in_features=64, classes=10)
-    assert sorted(batch.subset(20).targets) == sorted([*range(10), *range(10)])
-    assert batch.subset(1000) is batch
+    subset = batch.take(batch.spread_indices(20))
+    assert sorted(subset.targets) == sorted([*range(10), *range(10)])
+    assert batch.spread_indices(1000).tolist() == list(range(100))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.architecture import mlp
-from eoc_theory.propagation import Cotangent, covariance_root, loss_gradient, propagate, softmax
+from eoc_theory.propagation import Cotangent, covariance_root, loss_gradient, propagate, restrict, softmax
 
 
 def sampled_network(net, inputs, targets, rng):
@@ -120,3 +120,14 @@ def test_propagation_is_reproducible():
     net = mlp(5, 20, activation="gelu", init=(1.4, 0.5))
     first, second = (propagate(net, eoc.digits(20), seed=3) for _ in range(2))
     assert np.array_equal(first.log_moment, second.log_moment)
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_kernels_of_a_subset_are_part_of_the_whole(criterion):
+    net = mlp(5, 20, activation="elu")
+    batch = net.summarise(eoc.digits(20))
+    chosen = batch.spread_indices(7)
+    part = restrict(net, propagate(net, batch, criterion=criterion), chosen)
+    alone = propagate(net, batch.take(chosen), criterion=criterion)
+    assert part.kernels == pytest.approx(alone.kernels, rel=1e-5)
+    assert np.diff(part.log_moment) == pytest.approx(np.diff(alone.log_moment), abs=1e-4)
