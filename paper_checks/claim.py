@@ -1,0 +1,130 @@
+"""What a claim is, what checking it yields, and how both are shown."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Verdict(str, Enum):
+    """What the evidence says of a claim."""
+
+    HOLDS = "holds"
+    REFINED = "holds with a correction"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number beside what the claim says of it.
+
+    Attributes:
+        what: the quantity.
+        claimed: what the claim (or the theory) says, a number or words; None where it says nothing.
+        found: what was computed or measured.
+        error: standard error of `found`; None where it is exact for the purpose.
+    """
+
+    what: str
+    claimed: float | str | None
+    found: float | str
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a check: the evidence, the verdict that it leads to, and why, in words with numbers."""
+
+    evidence: tuple[Evidence, ...]
+    verdict: Verdict
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and its check.
+
+    Attributes:
+        name: what the command line calls it.
+        statement: the claim, with its source.
+        method: how it is checked.
+        recorded: the verdict on record; another one is news, and the run fails.
+        check: runs the check; its argument is True for the quick form (fewer seeds and layers).
+    """
+
+    name: str
+    statement: str
+    method: str
+    recorded: Verdict
+    check: Callable[[bool], Finding]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim that was checked, and the time it took in seconds."""
+
+    claim: Claim
+    finding: Finding
+    seconds: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdict is the recorded one."""
+        return self.finding.verdict is self.claim.recorded
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings."""
+        return {
+            "name": self.claim.name,
+            "statement": self.claim.statement,
+            "method": self.claim.method,
+            "evidence": [vars(row) for row in self.finding.evidence],
+            "verdict": self.finding.verdict.value,
+            "recorded": self.claim.recorded.value,
+            "agrees": self.agrees,
+            "conclusion": self.finding.conclusion,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def to_text(self) -> str:
+        """A block of text: statement, method, evidence as a table, verdict."""
+        lines = [
+            f"== {self.claim.name}  ({self.seconds:.1f} s)",
+            f"Claim:   {self.claim.statement}",
+            f"Check:   {self.claim.method}",
+            *_table(self.finding.evidence),
+            f"Verdict: {self.finding.verdict.value.upper()}. {self.finding.conclusion}",
+        ]
+        if not self.agrees:
+            lines.append(f"NEWS: the verdict on record is {self.claim.recorded.value.upper()}.")
+        return "\n".join(lines)
+
+
+def run(claim: Claim, quick: bool = True) -> Outcome:
+    """Checks one claim and times it."""
+    start = time.perf_counter()
+    finding = claim.check(quick)
+    return Outcome(claim, finding, time.perf_counter() - start)
+
+
+def _table(rows: tuple[Evidence, ...]) -> list[str]:
+    cells = [("quantity", "claimed", "found")]
+    for row in rows:
+        error = "" if row.error is None else f" ± {_number(row.error, 2)}"
+        cells.append((row.what, _number(row.claimed), _number(row.found) + error))
+    width = [max(len(row[i]) for row in cells) for i in range(3)]
+    return [f"  {a:<{width[0]}}  {b:>{width[1]}}  {c:>{width[2]}}" for a, b, c in cells]
+
+
+def _number(value: float | str | None, digits: int = 6) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.{digits}g}"

@@ -1,0 +1,133 @@
+"""The bound on the critical sparsity of sensitivity-based pruning off the edge of chaos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import eoc_theory as eoc
+from eoc_theory.bounds import snip_bound
+
+from .claim import Claim, Evidence, Finding, Verdict
+
+WIDTH = 100
+#: Depth, activation, σ_w, σ_b.
+CASES = (
+    (30, "tanh", 0.3, 0.2),
+    (100, "tanh", 0.3, 0.2),
+    (100, "tanh", 0.5, 0.2),
+    (100, "tanh", 1.0, 0.2),
+    (100, "tanh", 2.0, 0.2),
+    (100, "tanh", 5.0, 0.2),
+    (100, "tanh", 10.0, 0.2),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Bound, measured and predicted mean of s_cr of one initialisation."""
+
+    chi: float
+    bound: float
+    remainder: float
+    mean: float
+    error: float
+    predicted: float
+    reach: float
+
+
+def case(depth: int, name: str, sigma_w: float, sigma_b: float, seeds: int, *, predict: bool = True) -> Case:
+    """Prunes real networks, predicts, and evaluates the bound."""
+    data = eoc.digits(100)
+    net = eoc.mlp(depth, WIDTH, activation=name, init=(sigma_w, sigma_b))
+    chi = float(eoc.MeanField(name, sigma_w, sigma_b).chi())
+    found = np.array(
+        [
+            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
+            for seed in range(seeds)
+        ]
+    )
+    mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(seeds))
+    predicted = eoc.predict_collapse(net, data=data).critical_sparsity if predict else float("nan")
+    bound = snip_bound(depth, np.sqrt(net.n_weights / depth), chi)
+    reach = mean * depth * abs(np.log(chi))
+    return Case(chi, float(bound.value), float(bound.remainder), mean, error, predicted, reach)
+
+
+def binding_range(depth: int = 100) -> tuple[float, float]:
+    """The χ below and above which the bound is less than 1 at width WIDTH."""
+    log_chi = np.linspace(1e-3, 20.0, 200_000)
+    bound = snip_bound(depth, float(WIDTH), np.exp(log_chi))
+    least = float(log_chi[np.argmax(np.asarray(bound.value) < 1.0)])
+    return float(np.exp(-least)), float(np.exp(least))
+
+
+def check(quick: bool) -> Finding:
+    """Runs the check; see the claim's method."""
+    seeds = 10 if quick else 60
+    evidence, cases = [], []
+    for depth, name, sigma_w, sigma_b in CASES:
+        one = case(depth, name, sigma_w, sigma_b, seeds)
+        cases.append(one)
+        limit = f"≤ {one.bound:.3f} + O({one.remainder:.2f})" + ("" if one.bound < 1 else " (void)")
+        what = f"{name} ({sigma_w:g}, {sigma_b:g}), L = {depth}, χ = {one.chi:.3f}: mean s_cr"
+        evidence.append(Evidence(what, limit, one.mean, one.error))
+        evidence.append(Evidence("    predicted by the theory's score laws", one.mean, one.predicted))
+    free = case(100, "relu", 0.6, 0.0, seeds, predict=False)
+    evidence.append(
+        Evidence(
+            f"relu (0.6, 0), L = 100, χ = {free.chi:.3f}: mean s_cr",
+            f"≤ {free.bound:.3f}?",
+            free.mean,
+            free.error,
+        )
+    )
+    critical = eoc.mlp(100, WIDTH, activation="tanh")
+    top = np.array(
+        [
+            eoc.measure_pruning(
+                critical.to_torch(seed), 0.5, data=eoc.digits(100), masks=False
+            ).critical_sparsity
+            for seed in range(seeds)
+        ]
+    )
+    evidence.append(
+        Evidence(
+            "tanh critical, L = 100: mean s_cr",
+            "no bound",
+            float(top.mean()),
+            float(top.std(ddof=1) / np.sqrt(seeds)),
+        )
+    )
+    binding = [c for c in cases if c.bound < 1]
+    kept = all(c.mean + 2 * c.error < c.bound for c in binding)
+    ratios = [c.bound / c.mean for c in binding]
+    reaches = [c.reach for c in cases]
+    violated = free.mean - 4 * free.error > free.bound
+    verdict = Verdict.FAILS
+    if kept:
+        verdict = Verdict.REFINED if min(ratios) > 3 or violated else Verdict.HOLDS
+    void = [c for c in cases if c.bound >= 1]
+    low, high = binding_range()
+    conclusion = (
+        f"At 100 layers of width 100 the bound says something only for χ < {low:.2f} or χ > {high:.2f} and "
+        f"holds there, {min(ratios):.0f} to {max(ratios):.0f} times above the truth. Where it is void "
+        f"networks collapse all the same (s_cr = {min(c.mean for c in void):.2f} to "
+        f"{max(c.mean for c in void):.2f}). Measured: s_cr = a/(L |log χ|) with a = {min(reaches):.0f} to "
+        f"{max(reaches):.0f}, where the bound has 8 log(κLN²) ≈ {8 * np.log(np.log(4.0) / 8 * 1e6):.0f}; on "
+        f"the edge of chaos s_cr = {top.mean():.3f}. For ReLU without biases (no fixed point of the "
+        f"variance) the formula with its χ would be wrong: s_cr = {free.mean:.3f} against {free.bound:.3f}."
+    )
+    return Finding(tuple(evidence), verdict, conclusion)
+
+
+CLAIM = Claim(
+    name="sbp-bound",
+    statement="Sensitivity-based pruning off the edge of chaos: E[s_cr] ≤ (1/L)(1 + log(κLN²)/κ) + "
+    "O(1/(κ²√(LN²))), κ = |log χ|/8 (Hayou et al. 2021, theorem 1).",
+    method="s_cr of real networks under SNIP (torch, 100 digits, several seeds) beside its prediction and "
+    "the bound's leading terms, over depth and χ; and where the theorem does not reach.",
+    recorded=Verdict.REFINED,
+    check=check,
+)
