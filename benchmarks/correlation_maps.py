@@ -2,7 +2,8 @@
 
 usage: python -m benchmarks.correlation_maps
 
-dks integrates each point by scipy's dblquad; here a point is one call of `dual`, and a table serves a thousand.
+dks integrates each point by scipy's dblquad; here a point is one call of `dual`, and a table serves a
+thousand.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ POINTS = (-0.9, -0.3, 0.4, 0.8, 0.99)
 
 def main() -> None:
     theirs = peers.run("dks", "dks_maps.py", names=list(NAMES), c=np.array(POINTS))
-    print(f"{'':9} {'ours':>10} {'theirs':>10} {'ratio':>9} {'difference':>11} {'a table and 1000 points':>24}")
+    print(
+        f"{'':9} {'ours':>10} {'theirs':>10} {'ratio':>9} {'difference':>11} {'a table and 1000 points':>24}"
+    )
     for name in NAMES:
         seconds, values = [], []
         for c in POINTS:

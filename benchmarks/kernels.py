@@ -2,9 +2,10 @@
 
 usage: python -m benchmarks.kernels
 
-Both compute the covariance after the last layer's weights in float64, from the same inputs, on the same machine in the
-same run; neural-tangents is compiled and warmed up before it is timed. Its closed forms are compared with ours as
-they are; for tanh it has a Gauss–Hermite rule of degree 25, and errors are against a propagation at tolerance 1e-12.
+Both compute the covariance after the last layer's weights in float64, from the same inputs, on the same
+machine in the same run; neural-tangents is compiled and warmed up before it is timed. Its closed forms are
+compared with ours as they are; for tanh it has a Gauss–Hermite rule of degree 25, and errors are against a
+propagation at tolerance 1e-12.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def main() -> None:
     for name, (sigma_w, sigma_b) in POINTS.items():
         given |= {f"{name}_sigma_w": sigma_w, f"{name}_sigma_b": sigma_b}
     theirs = peers.run("neural_tangents", "neural_tangents_kernels.py", **given)
-    print(f"{'':6} {'ours':>10} {'with φ′':>10} {'theirs':>10} {'ratio':>8} {'our error':>11} {'their error':>11}")
+    titles = ("ours", "with φ′", "theirs", "ratio", "our error", "their error")
+    print(" " * 6 + "".join(f"{title:>13}" for title in titles))
     for name, (sigma_w, sigma_b) in POINTS.items():
         K = sigma_b**2 + sigma_w**2 * x @ x.T / x.shape[1]
         seconds, kernel = timed(name, K, sigma_w, sigma_b, False)
@@ -38,12 +40,14 @@ def main() -> None:
         exact = propagate_kernel(name, K, sigma_w, sigma_b, LAYERS, tolerance=1e-12, derivative=False).K[-1]
         ours, other = (np.abs(k - exact).max() for k in (kernel, theirs[f"{name}_kernel"]))
         print(
-            f"{name:6} {1e3 * seconds:8.2f}ms {1e3 * both:8.2f}ms {1e3 * peer:8.1f}ms {peer / seconds:7.1f}x "
-            f"{ours:11.1e} {other:11.1e}"
+            f"{name:6}{1e3 * seconds:11.2f}ms{1e3 * both:11.2f}ms{1e3 * peer:11.1f}ms{peer / seconds:12.1f}x"
+            f"{ours:13.1e}{other:13.1e}"
         )
 
 
-def timed(name: str, K: np.ndarray, sigma_w: float, sigma_b: float, derivative: bool) -> tuple[float, np.ndarray]:
+def timed(
+    name: str, K: np.ndarray, sigma_w: float, sigma_b: float, derivative: bool
+) -> tuple[float, np.ndarray]:
     """Median seconds of a propagation, and its last kernel."""
     import numba  # noqa: F401  (a warm process: the compiled loop is used from the first layer on)
 

@@ -1,4 +1,6 @@
-"""Peers that need packages of their own: each runs in a virtual environment that is made here when it is absent."""
+"""Peers that need packages of their own: each runs in a virtual environment that is made here when it is
+absent.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def interpreter(peer: str) -> Path:
         print(f"installing {', '.join(REQUIREMENTS[peer])} into {folder} …", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         result = subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[peer]], capture_output=True, text=True
+            [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[peer]],
+            capture_output=True,
+            text=True,
         )
         if result.returncode:
             raise SystemExit(f"the peer {peer} cannot be installed here:\n{result.stderr.strip()[-2000:]}")
@@ -42,7 +46,9 @@ def interpreter(peer: str) -> Path:
 
 
 def run(peer: str, script: str, **arrays: Any) -> dict[str, np.ndarray]:
-    """Run `script` (a file beside this one) in the peer's environment on named arrays; returns what it saves."""
+    """Run `script` (a file beside this one) in the peer's environment on named arrays; returns what it
+    saves.
+    """
     python = interpreter(peer)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "input.npz", Path(folder) / "output.npz"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 import time
 
-import autograd.numpy as anp
+import autograd.numpy as anp  # pyright: ignore[reportMissingImports]
 import numpy as np
-from autograd.scipy.special import erf
-from dks.base import activation_transform
+from autograd.scipy.special import erf  # pyright: ignore[reportMissingImports]
+from dks.base import activation_transform  # pyright: ignore[reportMissingImports]
 
 FUNCTIONS = {
     "tanh": anp.tanh,

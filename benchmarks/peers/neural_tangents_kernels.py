@@ -2,8 +2,8 @@
 
 usage: python neural_tangents_kernels.py INPUT.npz OUTPUT.npz
 
-INPUT holds x (B, features), layers, repeats, sigma_w, sigma_b and names; for each name OUTPUT holds the kernel after
-the last layer's weights and the seconds of each repetition after compilation.
+INPUT holds x (B, features), layers, repeats, sigma_w, sigma_b and names; for each name OUTPUT holds the
+kernel after the last layer's weights and the seconds of each repetition after compilation.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 import time
 
-import jax
+import jax  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
-import jax.numpy as jnp  # noqa: E402
-from neural_tangents import stax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402  # pyright: ignore[reportMissingImports]
+from neural_tangents import stax  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 NONLINEARITIES = {
     "relu": lambda: stax.Relu(),
