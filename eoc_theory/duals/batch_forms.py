@@ -1,6 +1,7 @@
 """Closed forms for a whole batch: those of `closed_forms` in as few passes over (B, B) arrays as possible.
 
-They are used where correlations come from a covariance matrix, whose own rounding is what limits them near c = ±1.
+They are used where correlations come from a covariance matrix, whose own rounding is what limits them near
+c = ±1.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _leaky(K: Array, q: Array, c: Array, derivative: bool, left: float, right: f
 def _erf(K: Array, q: Array, c: Array, derivative: bool, scale: float) -> Maps:
     w = 2 * scale**2
     root = np.sqrt(w / (1 + w * q))
-    ratio = root * root[:, None]  # the outer product first: that keeps symmetric arrays symmetric to the last bit
+    ratio = (
+        root * root[:, None]
+    )  # the outer product first: that keeps symmetric arrays symmetric to the last bit
     ratio *= K
     phi = np.arcsin(ratio)
     phi *= 2 / np.pi
@@ -79,7 +82,8 @@ def _gelu(K: Array, q: Array, c: Array, derivative: bool) -> Maps:
     ratio *= ratio
     np.subtract(1.0, ratio, out=ratio)  # D/(ab)
     root = np.sqrt(ratio)
-    # With s = 1/√(ab): numerator/√D is q_a q_b s/√ρ + K² s³ (1 − q_a q_b)/√ρ, ρ = D/(ab); the sum is positive.
+    # With s = 1/√(ab): numerator/√D is q_a q_b s/√ρ + K² s³ (1 − q_a q_b)/√ρ, ρ = D/(ab); the sum is
+    # positive.
     flatness = q * inverse**2
     bend = spread * spread
     bend -= flatness * flatness[:, None]

@@ -1,8 +1,9 @@
 """Dual activations E[φ^(m)(u) φ^(n)(v)] that are known in closed form.
 
-Sources: Cho & Saul 2009 (arc-cosine kernels), Williams 1997 (erf), Tsuchida et al. 2021 (GELU); the derivatives are
-Price's theorem, ∂E[f(u) g(v)]/∂E[uv] = E[f'(u) g'(v)] and ∂E[f(u) g(v)]/∂q_b = ½ E[f(u) g''(v)], applied to them.
-Everything is written in quantities that keep their digits at c = ±1: ε = 1 − c, the determinant, the angle.
+Sources: Cho & Saul 2009 (arc-cosine kernels), Williams 1997 (erf), Tsuchida et al. 2021 (GELU); the
+    derivatives are Price's theorem, ∂E[f(u) g(v)]/∂E[uv] = E[f'(u) g'(v)] and ∂E[f(u) g(v)]/∂q_b = ½ E[f(u)
+    g''(v)], applied to them. Everything is written in quantities that keep their digits at c = ±1: ε = 1 −
+    c, the determinant, the angle.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Dual = Callable[[Pairs, int, int], "tuple[Array, Array] | None"]
 def closed_dual(
     activation: Activation, pairs: Pairs, order_a: int, order_b: int
 ) -> tuple[Array, Array] | None:
-    """Value and size of its largest terms (what rounding errors are relative to), or None without a closed form."""
+    """Value and size of its largest terms (what rounding errors are relative to), or None without a closed
+    form.
+    """
     form = activation.closed_form or _further_form(activation)
     if form is None:
         return None
@@ -109,7 +112,8 @@ def gelu() -> Dual:
         bend = (1 - product) / (a * b)
         rest = (2 + p.q_a + p.q_b) / (a * b)  # bend + 1
         if m == 0:
-            # q_a q_b + k² (1 − q_a q_b)/(ab) loses its digits for large variances, 1 − D (1 − q_a q_b)/(ab) for small.
+            # q_a q_b + k² (1 − q_a q_b)/(ab) loses its digits for large variances, 1 − D (1 − q_a q_b)/(ab)
+            # for small.
             numerator = np.where(product < 1, product + k**2 * bend, 1 - determinant * bend)
             terms = (0.25 * k, numerator / root / (2 * np.pi), k * np.arctan2(k, root) / (2 * np.pi))
         elif m == 1:
@@ -185,7 +189,9 @@ def polynomial(*coefficients: float) -> Dual:
 
 
 def hermite_of_polynomial(coefficients: tuple[float, ...], q: Array, order: int) -> list[tuple[Array, Array]]:
-    """Normalised Hermite coefficients of the order-th derivative at variance q, each with its terms' magnitude."""
+    """Normalised Hermite coefficients of the order-th derivative at variance q, each with its terms'
+    magnitude.
+    """
     result = []
     degree = len(coefficients) - 1 - order
     for k in range(degree + 1):

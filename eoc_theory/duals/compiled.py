@@ -1,8 +1,8 @@
 """The one inner loop that is worth compiling: Horner's rule over all pairs of a batch.
 
 The compiled loop does the same IEEE operations in the same order as the NumPy one (no contraction to fused
-multiply-adds, no reassociation), so which of the two ran cannot be told from the result. That is what allows to
-leave numba alone where importing it would cost more than it saves.
+multiply-adds, no reassociation), so which of the two ran cannot be told from the result. That is what
+allows to leave numba alone where importing it would cost more than it saves.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from . import mehler
 from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
-from .piecewise import piecewise_linear, piecewise_map
+from .piecewise import piecewise_linear, piecewise_maps
 from .remainders import add_remainder, half_power_weights
 
 
@@ -75,7 +75,8 @@ class KernelPropagation:
         K: pre-activation covariances K^1 … K^{layers+1}, shape (layers + 1, B, B).
         phi: E[φφ] under K^1 … K^layers, shape (layers, B, B).
         dphi: E[φ'φ'] likewise, or None when not asked for.
-        error: estimated largest error of an entry of phi or dphi relative to √(E f_i² E f_j²), made in one layer.
+        error: estimated largest error of an entry of phi or dphi relative to √(E f_i² E f_j²), made in one
+            layer.
     """
 
     K: Array
@@ -96,11 +97,12 @@ def propagate_kernel(
 ) -> KernelPropagation:
     """K^{l+1} = σ_b² + σ_w² E[φφ | K^l] for l = 1 … layers, from K^1 = `K` (B, B).
 
-    Sources: Lee et al. 2018, Matthews et al. 2018 (the forward kernel); Schoenholz et al. 2017 for E[φ'φ'], which
-    the backward recursion multiplies with.
+    Sources: Lee et al. 2018, Matthews et al. 2018 (the forward kernel); Schoenholz et al. 2017 for E[φ'φ'],
+        which the backward recursion multiplies with.
 
     Raises:
-        ArgumentError: as :func:`covariance_maps`; sigma_w or sigma_b negative; layers < 0; or a variance exceeds
+        ArgumentError: as :func:`covariance_maps`; sigma_w or sigma_b negative; layers < 0; or a variance
+            exceeds
             the range of floats on the way.
     """
     act = resolve(activation)
@@ -145,13 +147,15 @@ def _maps(activation: Activation, K: Array, derivative: bool, tolerance: float, 
         return closed
     pieces = piecewise_linear(activation)
     if pieces is not None:
-        maps = [piecewise_map(f, q, c) for f in ((pieces, pieces.derivative()) if derivative else (pieces,))]
-        return CovarianceMaps(maps[0][0], maps[-1][0] if derivative else None, max(error for _, error in maps))
+        maps, error = piecewise_maps((pieces, pieces.derivative()) if derivative else (pieces,), q, c)
+        return CovarianceMaps(maps[0], maps[1] if derivative else None, error)
     return _series(activation, q, c, derivative, tolerance, calls)
 
 
 def correlations(K: Array, q: Array) -> Array:
-    """c_ij = K_ij/√(q_i q_j) in [−1, 1], 1 on the diagonal; 0 where a variance is 0. Symmetric to the last bit."""
+    """c_ij = K_ij/√(q_i q_j) in [−1, 1], 1 on the diagonal; 0 where a variance is 0. Symmetric to the last
+    bit.
+    """
     if q.min() > 0:
         scale = 1 / np.sqrt(q)
     else:

@@ -1,9 +1,9 @@
 """Φ(1) − Φ(c) at equal variances with relative accuracy, however small 1 − c is.
 
-Price's theorem gives d/dθ of it as q sin θ E[φ^(m+1)(u) φ^(m+1)(v)], θ = arccos c, a sum of positive terms near
-θ = 0; integrating that from 0 cancels nothing. Where φ^(m) jumps, φ^(m+1) has point masses: their products with the
-smooth part and with each other are added in closed form (the latter is the bivariate normal density, which makes
-the deficit fall like θ instead of θ²).
+Price's theorem gives d/dθ of it as q sin θ E[φ^(m+1)(u) φ^(m+1)(v)], θ = arccos c, a sum of positive terms
+near θ = 0; integrating that from 0 cancels nothing. Where φ^(m) jumps, φ^(m+1) has point masses: their
+products with the smooth part and with each other are added in closed form (the latter is the bivariate
+normal density, which makes the deficit fall like θ instead of θ²).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def dual_deficit(activation: Any, q: ArrayLike, one_minus_c: ArrayLike, order: i
     """Φ(1) − Φ(c) for Φ(c) = E[f(u) f(v)], f = φ^(order), u and v both of variance q and correlation c.
 
     The error is relative to the value: below 1e-12 of it for the built-in activations and c ≥ 0, down to
-    1 − c = 1e-300. (For negative c an even f can make the true value vanish; then the error is relative to the
-    larger values that it has on the way.) An iteration of 1 − c through many layers keeps its digits with it.
+    1 − c = 1e-300. (For negative c an even f can make the true value vanish; then the error is relative to
+    the larger values that it has on the way.) An iteration of 1 − c through many layers keeps its digits
+    with it.
 
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.

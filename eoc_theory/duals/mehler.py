@@ -1,7 +1,9 @@
-"""Mehler's series E[f(u) g(v)] = Σ a_k(q_a) b_k(q_b) c^k on fixed grids, for whole batches of variances at once.
+"""Mehler's series E[f(u) g(v)] = Σ a_k(q_a) b_k(q_b) c^k on fixed grids, for whole batches of variances at
+once.
 
-The coefficients come from the trapezoidal rule in z, whose error falls exponentially for the smooth functions it is
-used for, so all B variances cost one evaluation of f on a (B, nodes) array and one matrix product.
+The coefficients come from the trapezoidal rule in z, whose error falls exponentially for the smooth
+functions it is used for, so all B variances cost one evaluation of f on a (B, nodes) array and one matrix
+product.
 """
 
 from __future__ import annotations
@@ -10,12 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..activations.core import Activation
 from .compiled import pair_series
-
-Array = NDArray[np.float64]
+from .pairs import Array
 
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Numbers of Hermite coefficients for which grids are kept."""
@@ -55,7 +55,9 @@ def grid(n: int, half_width: float = RANGES[0]) -> Grid:
 
 
 def hermite_functions(z: Array, n: int, start: Array) -> Array:
-    """start · He_k(z)/√k! for k < n, shape (n, len(z)); a decaying `start` keeps high degrees from overflowing."""
+    """start · He_k(z)/√k! for k < n, shape (n, len(z)); a decaying `start` keeps high degrees from
+    overflowing.
+    """
     table = np.empty((n, len(z)))
     table[0] = start
     if n > 1:
@@ -167,7 +169,9 @@ def kinked_coefficients(
 def batch_coefficients(
     activation: Activation, order: int, q: Array, n: int, half_width: float
 ) -> Coefficients:
-    """The first n coefficients for every variance in q, by the quadrature that the activation's kinks ask for."""
+    """The first n coefficients for every variance in q, by the quadrature that the activation's kinks ask
+    for.
+    """
     if not activation.kinks:
         return coefficients(activation, order, q, grid(n, half_width))
     if activation.kinks == (0.0,):
@@ -200,9 +204,9 @@ def series(c: Array, c_squared: Array, a: Coefficients, calls: int = 1) -> Array
 def plan(activation: Activation, order: int, q: float, reach: float, tolerance: float) -> tuple[int, float]:
     """(number of coefficients, half width of the grid) with which the series is good to `tolerance`.
 
-    The remainder after n terms is at most |c|^n √(tail_a tail_b); it is asked for relative to E f² at variance `q`
-    and |c| = `reach`. Without such an n the largest there is comes back: what it reaches is then reported by the
-    tails themselves.
+    The remainder after n terms is at most |c|^n √(tail_a tail_b); it is asked for relative to E f² at
+    variance `q` and |c| = `reach`. Without such an n the largest there is comes back: what it reaches is
+    then reported by the tails themselves.
     """
     for half_width in RANGES:
         for n in ORDERS:
@@ -214,7 +218,10 @@ def plan(activation: Activation, order: int, q: float, reach: float, tolerance: 
             edge = _edge(activation, order, q, half_width)
             if edge > 0.1 * tolerance * max(c.square[0], 1e-300):
                 break
-            if left_out(activation, order, np.array([q]), n, c)[0] * reach**n <= 0.5 * tolerance * c.square[0]:
+            if (
+                left_out(activation, order, np.array([q]), n, c)[0] * reach**n
+                <= 0.5 * tolerance * c.square[0]
+            ):
                 return n, half_width
         else:
             return ORDERS[-1], half_width

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def make_pairs(q_a: ArrayLike, q_b: ArrayLike, c: ArrayLike | None, one_minus_c:
     """Broadcast and check the parameters of :func:`eoc_theory.duals.dual`.
 
     Raises:
-        ArgumentError: a variance is negative or not finite, a correlation lies outside [−1, 1], or not exactly
+        ArgumentError: a variance is negative or not finite, a correlation lies outside [−1, 1], or not
+            exactly
             one of `c` and `one_minus_c` is given.
     """
     if (c is None) == (one_minus_c is None):

@@ -1,15 +1,16 @@
 """E[f(u) g(v)] by adaptive two-dimensional quadrature, for any activation, variances and correlation.
 
-With u = √q_a z and v = √q_b (c z + s t), s = √(1 − c²), the outer integral runs over z and the inner one over t:
-∫ f(√q_a z) G(z) dN(z), G(z) = E g(√q_b (c z + s t)). Panels of both end exactly at the kinks and shrink towards f's
-and g's structure; G has g's, smoothed on the scale s/|c|, so the outer panels follow that as well. Each panel carries
-a 21-point Kronrod rule, whose embedded Gauss rule gives the error.
+With u = √q_a z and v = √q_b (c z + s t), s = √(1 − c²), the outer integral runs over z and the inner one
+over t: ∫ f(√q_a z) G(z) dN(z), G(z) = E g(√q_b (c z + s t)). Panels of both end exactly at the kinks and
+shrink towards f's and g's structure; G has g's, smoothed on the scale s/|c|, so the outer panels follow
+that as well. Each panel carries a 21-point Kronrod rule, whose embedded Gauss rule gives the error.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from .pairs import Array
 EPS = float(np.finfo(np.float64).eps)
 # Inner panels cover |t| ≤ 9: beyond it the normal density keeps 2e-19 of its mass.
 INNER_EDGES = np.linspace(-TAIL, TAIL, 9)
-# Growth of successive panels away from a centre. 21 points are exact to rounding on [d, 2.2 d] for structure at 0.
+# Growth of successive panels away from a centre. 21 points are exact to rounding on [d, 2.2 d] for
+# structure at 0.
 RATIO = 2.2
 # With s below this, u and v differ by less than the inputs' own rounding.
 SMALLEST_SINE = 1e-13
@@ -42,7 +44,8 @@ def dual_quadrature(
     """Value and error estimate of E[φ^(order_a)(u) φ^(order_b)(v)]; q_a, q_b > 0 and s = √(1 − c²).
 
     Raises:
-        ConvergenceError: the function oscillates so fast on the scale of √q that the work would be unreasonable.
+        ConvergenceError: the function oscillates so fast on the scale of √q that the work would be
+            unreasonable.
     """
     if activation.parity is not None and (order_a + order_b) % 2:
         return 0.0, 0.0
@@ -52,7 +55,7 @@ def dual_quadrature(
     if scale == 0.0:
         return 0.0, 0.0
     value = error = math.inf
-    for fineness in (1.0, 0.5, 0.25):
+    for fineness in (1.0, 0.5, 0.25, 0.125):
         new = _integrate(activation, q_a, q_b, c, s, order_a, order_b, fineness)
         if new[1] < error:
             value, error = new
@@ -67,8 +70,9 @@ def dual_quadrature(
 def second_moment(activation: Activation, q: float, order: int) -> float:
     """E[φ^(order)(√q Z)²], point masses of the derivative left out."""
     rule = panel_rule(Shape.of(activation), [q], 2.0)
-    values = rule.evaluate([piece[order] for piece in activation.pieces])
-    return float(rule.integrate(((values * rule.root_weight) ** 2)[None])[0][0, 0])
+    with np.errstate(all="ignore"):
+        values = rule.evaluate([piece[order] for piece in activation.pieces])
+        return float(rule.integrate(((values * rule.root_weight) ** 2)[None])[0][0, 0])
 
 
 def _integrate(
@@ -130,14 +134,18 @@ def _outer_edges(
                 breaks.add(x / (root_b * c))
     ends = sorted(b for b in breaks if low <= b <= high)
     edges = [ends[0]]
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
+    for a, b in pairwise(ends):
         if b - a > 4 * EPS * max(abs(a), abs(b)):
-            edges += _graded(a, b, marks, longest)
+            edges += _graded(a, b, marks, longest, fineness)
     return np.array(edges)
 
 
-def _graded(a: float, b: float, marks: list[tuple[float, float]], longest: float) -> list[float]:
-    """Ends of panels over (a, b], no longer than `longest` and than the distance to any (centre, width) allows."""
+def _graded(
+    a: float, b: float, marks: list[tuple[float, float]], longest: float, fineness: float
+) -> list[float]:
+    """Ends of panels over (a, b], no longer than `longest` and than the distance to any (centre, width)
+    allows.
+    """
     edges = []
     x = a
     while True:
@@ -147,7 +155,7 @@ def _graded(a: float, b: float, marks: list[tuple[float, float]], longest: float
                 apart = x - centre if x >= centre else 0.5 * (centre - x)
                 reach = apart * (RATIO - 1) if x >= centre else apart
                 # Panels of less than a rounding step would never arrive.
-                step = min(step, max(width, reach, 4 * EPS * abs(x)))
+                step = min(step, max(width, fineness * reach, 4 * EPS * abs(x)))
         if x + 1.2 * step >= b:
             edges.append(b)
             return edges
@@ -164,7 +172,7 @@ def _inner(
     offsets = [0.0]
     while width < GAUSS_PANEL * fineness:
         offsets += [-width, width]
-        width *= RATIO
+        width *= 1 + (RATIO - 1) * fineness
     base = INNER_EDGES
     longest = GAUSS_PANEL * fineness
     if activation.oscillation:

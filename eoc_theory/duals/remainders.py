@@ -1,7 +1,8 @@
 """What Mehler's series leaves out for a kink at 0, in closed form.
 
-Behind n terms the coefficients of φ(√q ·) are those of Σ_r Δ_r (√q z)_+^r/r!, Δ_r the jump of φ^(r) at 0, up to
-relative order 1/n. The dual of the half powers is an arc-cosine kernel (Cho & Saul 2009), so their remainder is that
+Behind n terms the coefficients of φ(√q ·) are those of Σ_r Δ_r (√q z)_+^r/r!, Δ_r the jump of φ^(r) at 0,
+up to relative order 1/n. The dual of the half powers is an arc-cosine kernel (Cho & Saul 2009), so their
+remainder is that
 kernel less its own first n terms: a function of c alone, tabulated once for each n.
 """
 

@@ -19,7 +19,8 @@ from .closed_forms import closed_dual
 from .pairs import Array, Pairs, make_pairs
 from .quadrature import EPS, dual_quadrature, second_moment
 
-# Below this the limit q → 0 has been reached to the last digit; √ and products of it are still normal numbers.
+# Below this the limit q → 0 has been reached to the last digit; √ and products of it are still normal
+# numbers.
 SMALLEST = 1e-200
 # Mehler's series is used where this many of its terms are enough.
 TERMS = 96
@@ -122,7 +123,9 @@ class Spectrum:
 
 @lru_cache(maxsize=1024)
 def spectrum(act: Activation, q: float, order: int) -> Spectrum:
-    """Coefficients 0 to TERMS − 1 with their remainder; rounding hides a remainder below 1e-15 of the whole."""
+    """Coefficients 0 to TERMS − 1 with their remainder; rounding hides a remainder below 1e-15 of the
+    whole.
+    """
     a = hermite_coefficients(act, q, TERMS, order)[0]
     a.setflags(write=False)
     square = second_moment(act, q, order)

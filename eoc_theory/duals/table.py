@@ -1,8 +1,8 @@
 """The correlation dependence of a dual at one variance, c → E[φ(u)φ(v)] and E[φ'(u)φ'(v)], as a table.
 
-In θ = arccos c both are smooth up to the ends even for kinked φ. Each is a piecewise polynomial in θ on panels that
-are halved until it is resolved; the deficit Φ(1) − Φ(c) is kept as its ratio to θ² (θ where φ jumps), so that it has
-relative accuracy down to the smallest 1 − c.
+In θ = arccos c both are smooth up to the ends even for kinked φ. Each is a piecewise polynomial in θ on
+panels that are halved until it is resolved; the deficit Φ(1) − Φ(c) is kept as its ratio to θ² (θ where φ
+jumps), so that it has relative accuracy down to the smallest 1 − c.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ def _transform() -> Array:
 
 
 class _Slopes:
-    """E[φ'(u)φ'(v)] and the deficit's slope at given angles, each by the cheapest method that is exact there."""
+    """E[φ'(u)φ'(v)] and the deficit's slope at given angles, each by the cheapest method that is exact
+    there.
+    """
 
     def __init__(self, activation: Activation, q: float, power: int) -> None:
         self.activation, self.q, self.power = activation, q, power
@@ -204,12 +206,12 @@ class _Slopes:
 
     def _series(self, theta: Array, result: Array) -> Array:
         """Fill in what Mehler's series gives to rounding; returns where it did."""
-        if self.spectrum is None:
+        square = self.spectrum
+        if square is None:
             short = hermite_coefficients(self.activation, self.q, 128, 1)[0]
             smooth = float(np.sum(short[-32:] ** 2)) < 1e-16 * self.scale
             few = short if smooth else hermite_coefficients(self.activation, self.q, TERMS, 1)[0]
-            self.spectrum = few**2
-        square = self.spectrum
+            square = self.spectrum = few**2
         n = len(square)
         left = float(np.sum(square[-n // 4 :])) if n == 128 else max(self.scale - float(square.sum()), 0.0)
         good = np.abs(np.cos(theta)) ** n * left <= 1e-15 * self.scale
@@ -236,7 +238,7 @@ def _resolved_panels(f: _Slopes) -> list[tuple[float, float, tuple[Array, Array]
             scales[i] = max(scales[i], float(np.max(np.abs(v))))
             unresolved = max(unresolved, float(np.max(np.abs((_transform() @ v)[-2:]))) / scales[i])
         # What halving does not improve is the quadrature's own noise.
-        if unresolved <= ACCURACY or unresolved <= NOISE and unresolved > 0.3 * before:
+        if unresolved <= ACCURACY or (unresolved <= NOISE and unresolved > 0.3 * before):
             done.append((low, high, values))
         elif high - low < SHORTEST:
             raise ConvergenceError(
