@@ -16,8 +16,8 @@ from eoc_theory.errors import ArgumentError
 
 SMOOTH = ["tanh", "silu", "mish", "softplus", "gelu_tanh", "asinh", "sigmoid"]
 CLOSED = ["relu", "leaky_relu(0.2)", "abs", "erf", "gelu", "sin", "cos", "cube", "snake", "identity", "step"]
-PIECEWISE = ["hardtanh", "relu6", "hardsigmoid", "softshrink", "hardshrink", "threshold(0.3, 1)"]
-KINKED = ["elu", "elu(0.5)", "celu(2)", "selu", "softsign", "hardswish"]
+PIECEWISE = ["hardtanh", "relu6", "hardsigmoid", "softshrink", "hardshrink", "threshold(0.3, 1)", "hardswish"]
+KINKED = ["elu", "elu(0.5)", "celu(2)", "selu", "softsign"]
 
 
 def batch(size: float, seed: int = 0, inputs: int = 6) -> np.ndarray:

@@ -18,11 +18,14 @@ from .pairs import Array
 # Importing numba costs about as much as this many multiply-adds in NumPy.
 WORTH_IMPORTING = 400_000_000
 BLOCK = 256
+_spent = 0
 
 
 def pair_series(x: Array, table: Array, expected_calls: int = 1) -> Array:
     """Σ_k table[k, i] table[k, j] x[i, j]^k, shape (B, B), for table (K, B) and symmetric x (B, B)."""
-    if "numba" in sys.modules or x.size * len(table) * expected_calls > WORTH_IMPORTING:
+    global _spent
+    _spent += x.size * len(table)
+    if "numba" in sys.modules or max(_spent, x.size * len(table) * expected_calls) > WORTH_IMPORTING:
         out = np.empty_like(x)
         _compiled()(x, table, out)
         return out

@@ -16,8 +16,10 @@ from . import mehler
 from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
-from .piecewise import piecewise_linear, piecewise_maps
+from .piecewise import piecewise_maps, piecewise_quadratic
 from .remainders import add_remainder, half_power_weights
+
+EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -139,17 +141,29 @@ def _maps(activation: Activation, K: Array, derivative: bool, tolerance: float, 
     if not (np.isfinite(K.sum()) and q.min() >= 0):
         raise ArgumentError("K must hold finite numbers with variances >= 0 on its diagonal")
     c = correlations(K, q)
+    reach = _reach(c)
+    # A kink feels θ = arccos c, and θ² ≈ 2 (1 − c) no more than the rounding of c allows.
+    rounding = min(2 * EPS / max(1 - reach * reach, EPS) ** 0.5, EPS**0.5) if activation.kinks else 0.0
     form = batch_form(activation, float(q.max()))
     if form is not None:
-        return CovarianceMaps(*form(K, q, c, derivative), 1e-11)
+        return CovarianceMaps(*form(K, q, c, derivative), 1e-11 + rounding)
     closed = _closed(activation, q, c, derivative)
     if closed is not None:
-        return closed
-    pieces = piecewise_linear(activation)
+        return CovarianceMaps(*closed, 1e-14 + rounding)
+    pieces = piecewise_quadratic(activation)
     if pieces is not None:
         maps, error = piecewise_maps((pieces, pieces.derivative()) if derivative else (pieces,), q, c)
-        return CovarianceMaps(maps[0], maps[1] if derivative else None, error)
-    return _series(activation, q, c, derivative, tolerance, calls)
+        return CovarianceMaps(maps[0], maps[1] if derivative else None, error + rounding)
+    maps, error = _series(activation, q, c, reach, derivative, tolerance, calls)
+    return CovarianceMaps(maps[0], maps[1] if derivative else None, error + rounding)
+
+
+def _reach(c: Array) -> float:
+    """The largest |c| between different inputs: near 1 it decides how many terms a series needs."""
+    c.flat[:: len(c) + 1] = 0.0
+    reach = max(float(c.max()), -float(c.min()))
+    c.flat[:: len(c) + 1] = 1.0
+    return reach
 
 
 def correlations(K: Array, q: Array) -> Array:
@@ -168,24 +182,21 @@ def correlations(K: Array, q: Array) -> Array:
     return c
 
 
-def _closed(activation: Activation, q: Array, c: Array, derivative: bool) -> CovarianceMaps | None:
+def _closed(
+    activation: Activation, q: Array, c: Array, derivative: bool
+) -> tuple[Array, Array | None] | None:
     shape = c.shape
     pairs = Pairs(np.broadcast_to(q[:, None], shape), np.broadcast_to(q, shape), c, 1 - c, 1 + c)
     results = [closed_dual(activation, pairs, order, order) for order in ((0, 1) if derivative else (0,))]
     if results[0] is None or results[-1] is None:
         return None
-    return CovarianceMaps(results[0][0], results[-1][0] if derivative else None, 1e-14)
+    return results[0][0], results[-1][0] if derivative else None
 
 
 def _series(
-    activation: Activation, q: Array, c: Array, derivative: bool, tolerance: float, calls: int
-) -> CovarianceMaps:
+    activation: Activation, q: Array, c: Array, reach: float, derivative: bool, tolerance: float, calls: int
+) -> tuple[list[Array], float]:
     c_squared = c * c
-    diagonal = slice(None, None, len(q) + 1)
-    # The largest |c| between different inputs: those decide how many terms are needed.
-    c_squared.flat[diagonal] = 0.0
-    reach = float(np.sqrt(c_squared.max()))
-    c_squared.flat[diagonal] = 1.0
     results, error = [], 0.0
     for order in (0, 1) if derivative else (0,):
         n, half_width = mehler.plan(activation, order, _above(float(q.max())), _towards_one(reach), tolerance)
@@ -194,11 +205,11 @@ def _series(
         if activation.kinks == (0.0,) and n >= mehler.FEWEST_WITH_REMAINDER:
             add_remainder(values, c, half_power_weights(activation, order, q), n)
         # The diagonal needs no series.
-        values.flat[diagonal] = a.square
+        values.flat[:: len(q) + 1] = a.square
         missed = mehler.left_out(activation, order, q, n, a) / np.maximum(a.square, 1e-300)
         error = max(error, float(missed.max()) * reach**n + 1e-14)
         results.append(values)
-    return CovarianceMaps(results[0], results[1] if derivative else None, error)
+    return results, error
 
 
 def _above(q: float) -> float:
