@@ -10,8 +10,9 @@ from .claim import Claim, Outcome, run
 from .registry import CLAIMS
 
 DESCRIPTION = """Checks claims of "Robust Pruning at Initialization" (Hayou, Ton, Doucet & Teh, ICLR 2021)
-and of the papers it builds on, by computation and by sampled networks. Each claim is printed when it is
-finished. The exit status is 1 when a verdict differs from the one on record, 2 when the arguments are unusable."""
+and of the papers it builds on, by computation and by sampled networks. Each claim is printed when
+it is finished. The exit status is 1 when a verdict differs from the one on record, 2 when the arguments are
+unusable."""
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:

@@ -1,0 +1,14 @@
+"""The figures, in the order in which they are drawn. A new one is added here."""
+
+from __future__ import annotations
+
+from . import collapse, critical_curves, kept_per_layer, phase_diagram, surviving_connections
+from .figure import FigureScript
+
+FIGURES: tuple[FigureScript, ...] = (
+    critical_curves.FIGURE,
+    phase_diagram.FIGURE,
+    kept_per_layer.FIGURE,
+    collapse.FIGURE,
+    surviving_connections.FIGURE,
+)
