@@ -39,8 +39,9 @@ Array = np.ndarray
 CHAIN_BATCH = 16
 #: Networks advanced together; part of the stream of random numbers, so changing it changes results.
 GROUP = 8
-#: Relative ridge of Gram matrices. (Single precision with its larger ridge fails deep in the ordered phase.)
-JITTER = 1e-10
+#: Precision of the chain, and the relative variance of the noise that it adds in every layer.
+DTYPE = np.float32
+JITTER = 1e-5
 
 
 #: Grid of log-scores relative to a layer's root mean square gradient, for the quantiles of one network.
@@ -166,7 +167,7 @@ def _group(
 ) -> tuple[Array, Array, Array]:
     """One group of networks forwards and backwards."""
     rng = np.random.default_rng([seed, 0x636861696E, index])
-    outputs = [np.broadcast_to(batch.inputs.T, (GROUP, *batch.inputs.T.shape))]
+    outputs = [np.broadcast_to(batch.inputs.T.astype(DTYPE), (GROUP, *batch.inputs.T.shape))]
     grams: list[Array] = []
     products: list[Array] = []
     slopes: list[Array] = []
@@ -174,12 +175,13 @@ def _group(
     for layer in net.layers:
         grams.append(gram(outputs[-1]))
         root = covariance_root(grams[-1], JITTER).swapaxes(-1, -2) * layer.weight_std
-        products.append(rng.standard_normal((GROUP, layer.fan_out, batch.size)) @ root)
-        y = products[-1] + layer.sigma_b * rng.standard_normal((GROUP, layer.fan_out, 1))
+        normals = rng.standard_normal((GROUP, layer.fan_out, batch.size), dtype=DTYPE)
+        products.append(normals @ root.astype(DTYPE))
+        y = products[-1] + DTYPE(layer.sigma_b) * rng.standard_normal((GROUP, layer.fan_out, 1), dtype=DTYPE)
         if layer.activation is not None:
-            outputs.append(layer.activation(y))
+            outputs.append(layer.activation(y).astype(DTYPE, copy=False))
             slopes.append(_slope_table(layer.activation)(y))
-    delta = top.of(y.swapaxes(-1, -2)).swapaxes(-1, -2)
+    delta = top.of(y.astype(float).swapaxes(-1, -2)).swapaxes(-1, -2).astype(DTYPE)
     log_scale = np.zeros(GROUP)
     log_rms = np.empty((GROUP, net.depth))
     shapes = np.empty((GROUP, net.depth, len(LEVELS)))
@@ -191,8 +193,8 @@ def _group(
         gram_delta = gram(delta)
         scale = np.sqrt(np.trace(gram_delta, axis1=1, axis2=2) / delta[0].size)
         scale = np.where(scale > 0, scale, 1.0)
-        delta = delta / scale[:, None, None]
-        gram_delta /= (scale**2)[:, None, None]
+        delta = delta / scale[:, None, None].astype(DTYPE)
+        gram_delta = gram_delta / (scale**2)[:, None, None]
         log_scale += np.log(scale)
         shift = log_scale + np.log(layer.weight_std)
         h = outputs[number]
@@ -204,20 +206,33 @@ def _group(
         else:
             log_rms[:, number] = 0.5 * np.log(mean_square(delta, h, gram_delta, grams[number])) + shift
         if number:
-            fresh = rng.standard_normal(outputs[number].shape)
-            root: Array = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
-            delta = _back(fresh @ root, delta, outputs[number], grams[number], products[number])
+            root = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
+            normals = rng.standard_normal((GROUP, layer.fan_in + batch.size, batch.size), dtype=DTYPE)
+            delta = _back(normals @ root.astype(DTYPE), delta, h, grams[number], products[number])
             delta *= slopes[number - 1]
     nearest = measured[np.abs(np.arange(net.depth)[:, None] - measured).argmin(axis=1)]
     return log_rms, log_rms[..., None] + shapes[:, nearest], dead[:, nearest]
 
 
 def _back(fresh: Array, delta: Array, h: Array, gram_h: Array, u: Array) -> Array:
-    """Wᵀδ given W h = u: the part that u fixes, and the part of W̃ᵀδ orthogonal to h."""
-    ridge = JITTER * np.trace(gram_h, axis1=-2, axis2=-1)[..., None, None] / gram_h.shape[-1]
-    regular = gram_h + np.maximum(ridge, np.finfo(float).tiny) * np.eye(gram_h.shape[-1])
-    known = u.swapaxes(-1, -2) @ delta - h.swapaxes(-1, -2) @ fresh
-    return fresh + h @ np.linalg.solve(regular, known)
+    """Wᵀδ given W h + noise = u: the part that u fixes, and the part of W̃ᵀδ orthogonal to h.
+
+    `fresh` is W̃ᵀδ, shape (G, N_in, B), followed by B rows of the same law. Those stand for the noise of variance
+    `ridge` that the forward pass adds to keep Cholesky's method going where inputs have become equal: with them
+    the law is exact for the network with that noise (Matheron's rule), and no variance is lost over the layers.
+    """
+    fan_in = h.shape[-2]
+    own, noise = fresh[:, :fan_in], fresh[:, fan_in:]
+    ridge = _ridge(gram_h)
+    regular = gram_h + ridge * np.eye(gram_h.shape[-1])
+    known = u.swapaxes(-1, -2) @ delta - h.swapaxes(-1, -2) @ own - np.sqrt(ridge) * noise
+    return own + h @ np.linalg.solve(regular, known).astype(DTYPE)
+
+
+def _ridge(gram_h: Array) -> Array:
+    """The jitter that `covariance_root` adds to the Gram matrix, shape (G, 1, 1)."""
+    trace = np.trace(gram_h, axis1=-2, axis2=-1)[..., None, None]
+    return np.maximum(JITTER * trace / gram_h.shape[-1], np.finfo(DTYPE).tiny)
 
 
 @cache
@@ -229,11 +244,11 @@ def _slope_table(act: Activation) -> Callable[[Array], Array]:
     reach, size = 16.0 * max(1.0, act.length_scale), 1 << 16
     slope = act.derivative(1)
     step = 2.0 * reach / size
-    table = slope((np.arange(size) + 0.5) * step - reach)
+    table = slope((np.arange(size) + 0.5) * step - reach).astype(DTYPE)
 
     def look_up(y: Array) -> Array:
         if y.size and (y.max() >= reach or y.min() < -reach):
-            return slope(y)
+            return slope(y).astype(DTYPE)
         return table[((y + reach) * (1.0 / step)).astype(np.int64)]
 
     return look_up
