@@ -217,9 +217,10 @@ def _group(
 def _back(fresh: Array, delta: Array, h: Array, gram_h: Array, u: Array) -> Array:
     """Wᵀδ given W h + noise = u: the part that u fixes, and the part of W̃ᵀδ orthogonal to h.
 
-    `fresh` is W̃ᵀδ, shape (G, N_in, B), followed by B rows of the same law. Those stand for the noise of variance
-    `ridge` that the forward pass adds to keep Cholesky's method going where inputs have become equal: with them
-    the law is exact for the network with that noise (Matheron's rule), and no variance is lost over the layers.
+    `fresh` is W̃ᵀδ, shape (G, N_in, B), followed by B rows of the same law. Those stand for the noise of
+    variance `ridge` that the forward pass adds to keep Cholesky's method going where inputs have become
+    equal: with them the law is exact for the network with that noise (Matheron's rule), and no variance is
+    lost over the layers.
     """
     fan_in = h.shape[-2]
     own, noise = fresh[:, :fan_in], fresh[:, fan_in:]

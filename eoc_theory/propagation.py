@@ -25,7 +25,7 @@ from .errors import ModelError
 Array = np.ndarray
 
 #: Accuracy asked of the dual activations, relative to their scale: far under what a score's law can show.
-KERNEL_TOLERANCE = 1e-6
+KERNEL_TOLERANCE = 1e-5
 #: Products of two variances must stay within float64.
 LARGEST_VARIANCE = 1e150
 #: Draws of the logits for the mean gradient kernel of the loss; they are antithetic pairs.
