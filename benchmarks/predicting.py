@@ -10,6 +10,7 @@ threshold by kthvalue, the fraction of each layer above it. Both use the threads
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def measured(net: eoc.Architecture, inputs, targets, seed: int) -> list[float]:
     torch.manual_seed(seed)
     modules: list[nn.Module] = []
     for layer in net.layers:
-        linear = nn.utils.skip_init(nn.Linear, layer.fan_in, layer.fan_out)
+        linear: Any = nn.utils.skip_init(nn.Linear, layer.fan_in, layer.fan_out)
         nn.init.normal_(linear.weight, std=float(layer.weight_std))
         nn.init.normal_(linear.bias, std=layer.sigma_b)
         modules.append(linear)

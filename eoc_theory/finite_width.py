@@ -24,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.special import erf
@@ -243,7 +244,7 @@ def _slope_table(act: Activation) -> Callable[[Array], Array]:
     Far out, where the table ends, φ' itself is evaluated.
     """
     reach, size = 16.0 * max(1.0, act.length_scale), 1 << 16
-    slope = act.derivative(1)
+    slope: Callable[[Any], Any] = act.derivative(1)
     step = 2.0 * reach / size
     table = slope((np.arange(size) + 0.5) * step - reach).astype(DTYPE)
 
