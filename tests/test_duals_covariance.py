@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -138,3 +139,18 @@ def test_small_work_leaves_numba_alone() -> None:
         "covariance_maps('tanh', np.eye(50)); assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_number_of_threads_cannot_be_told_from_the_bits() -> None:
+    code = (
+        "import hashlib, numpy as np; from eoc_theory.duals import propagate_kernel; "
+        "x = np.random.default_rng(0).standard_normal((100, 64)); K = np.einsum('if,jf->ij', x, x) / 64; "
+        "print([hashlib.md5(propagate_kernel(name, K, 1.2, 0.2, 3).dphi.tobytes()).hexdigest()"
+        " for name in ('tanh', 'elu', 'hardtanh')])"
+    )
+    outputs = set()
+    for threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        run = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+        outputs.add(run.stdout)
+    assert len(outputs) == 1

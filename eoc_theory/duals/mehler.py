@@ -20,6 +20,8 @@ from .pairs import Array
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Numbers of Hermite coefficients for which grids are kept."""
 LARGEST_KINKED = 512
+# Multiply-adds that OpenBLAS gives to one thread only; it begins to share them at 262,144.
+SINGLE_THREADED = 200_000
 # With fewer terms the remainder of a kink is not yet that of its half powers.
 FEWEST_WITH_REMAINDER = 32
 RANGES = (9.5, 13.0, 18.0, 26.0)
@@ -136,12 +138,26 @@ def coefficients(activation: Activation, order: int, q: Array, g: Grid) -> Coeff
             tables.append(None)
             tails.append(np.zeros(q.shape))
             continue
-        table = np.ascontiguousarray((values @ matrix).T)
-        part = 2 * ((values * values) @ g.weights)
+        table = np.ascontiguousarray(product(values, matrix).T)
+        part = 2 * np.einsum("bm,bm,m->b", values, values, g.weights)
         square += part
         tables.append(table)
         tails.append(part - np.einsum("kb,kb->b", table, table))
     return Coefficients(tables[0], tables[1], square, tails[0], tails[1])
+
+
+def product(a: Array, b: Array) -> Array:
+    """a @ b in blocks too small for BLAS to share among threads, whose number then cannot change the bits."""
+    if a.shape[0] * a.shape[1] * b.shape[1] <= SINGLE_THREADED:
+        return a @ b
+    out = np.empty((a.shape[0], b.shape[1]))
+    width = 32
+    height = max(1, SINGLE_THREADED // (width * a.shape[1]))
+    for j in range(0, b.shape[1], width):
+        block = np.ascontiguousarray(b[:, j : j + width])
+        for i in range(0, len(a), height):
+            out[i : i + height, j : j + width] = a[i : i + height] @ block
+    return out
 
 
 def kinked_coefficients(
