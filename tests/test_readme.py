@@ -1,0 +1,33 @@
+"""The README's Python examples run as they stand, one after the other, as a reader would type them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import eoc_theory as eoc
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.mark.slow
+def test_examples_run(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 5
+    monkeypatch.chdir(tmp_path)
+    inputs, targets = eoc.digits(50)
+    layers = [torch.nn.Linear(64, 40), torch.nn.Tanh(), torch.nn.Linear(40, 40), torch.nn.Tanh()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(40, 10))
+    images, labels = torch.tensor(inputs, dtype=torch.float32), torch.tensor(targets)
+    names = {"model": model, "images": images, "labels": labels}
+    for block in blocks:
+        # The comparison's size is the reader's choice; here it only has to work.
+        exec(compile(block.replace("seeds=20", "seeds=2"), str(README), "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.png", "comparison.png"}
+    assert names["point"].sigma_w == pytest.approx(1.30414584, abs=1e-8)
+    assert f"{names['point'].convergence.constant:.2f}" == "7.08"
+    kept = [float((layer.weight != 0).float().mean()) for layer in layers[::2]]
+    assert max(kept) < 0.9
