@@ -242,7 +242,9 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
     if act.slopes is not None:
         return c_star, np.where(np.isinf(q), 1.0, slope)
     limit = (q == 0.0) | np.isinf(q)
-    at = np.where(limit, np.clip(q, SMALLEST, LARGEST), q)
+    # An oscillation has long averaged out where √q spans a hundred radians.
+    largest = min(LARGEST, (100.0 / act.oscillation) ** 2) if act.oscillation else LARGEST
+    at = np.where(limit, np.clip(q, SMALLEST, largest), q)
     if limit.any():
         table = moment_table(act)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eoc_theory.activations import activation
 from eoc_theory.criticality import edge_of_chaos
+from eoc_theory.duals import dual
 from eoc_theory.errors import ArgumentError
 from eoc_theory.meanfield import MeanField
 from eoc_theory.phase import phase_diagram
+from eoc_theory.slope_duals import slope_dual
 
 
 @pytest.mark.parametrize(
     "spec",
-    ["tanh", "relu", "elu", "gelu", "silu", "sin", "cos", "hardtanh", "softshrink", "step", "square", "exp"],
+    ["tanh", "relu", "elu", "gelu", "silu", "sin", "cos", "hardtanh", "hardswish", "step", "square", "exp"],
 )
 def test_grid_is_its_cells(spec):
     sigma_w, sigma_b = np.array([0.4, 1.0, 1.45, 2.6]), np.array([0.0, 0.15, 0.9])
@@ -32,6 +35,25 @@ def test_grid_is_its_cells(spec):
             )
             assert (diagram.xi_q[i, j], diagram.xi_c[i, j]) == pytest.approx(net.depth_scales, rel=1e-5)
             assert diagram.phase[i, j] == net.phase
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "tanh",
+        "gelu",
+        "elu",
+        "relu6",
+        "hardswish",
+        "sin",
+        "mish",
+        "where(x < 0, 0.2*x, tanh(x - 1) + tanh(1))",
+    ],
+)
+def test_slope_duals_by_every_method(spec):
+    q, theta = np.array([0.03, 1.3]), np.array([[1e-3, 0.1, 1.0], [0.01, 0.4, 1.57]])
+    exact = dual(spec, q[:, None], q[:, None], one_minus_c=2 * np.sin(theta / 2) ** 2, order=1).value
+    assert slope_dual(activation(spec), q, theta) == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("spec", ["tanh", "elu", "erf"])

@@ -318,8 +318,18 @@ def jumps_of(act: Activation) -> Jumps:
         at = np.array([kink])
         left, right = float(act.pieces[i][0](at)[0]), float(act.pieces[i + 1][0](at)[0])
         squares.append(right * right - left * left)
-    value, slope, curvature = (bool(np.any(act.jumps(order))) for order in range(3))
+    value, slope, curvature = (_has_jump(act, order) for order in range(3))
     return Jumps(value, slope, curvature, tuple(squares) if value else ())
+
+
+def _has_jump(act: Activation, order: int) -> bool:
+    """Whether φ^(order) jumps by more than rounding errors of its values nearby."""
+    jumps = act.jumps(order)
+    if not np.any(jumps):
+        return False
+    kinks = np.array(act.kinks)
+    nearby = act.derivative(order)(np.concatenate([kinks - act.length_scale, kinks + act.length_scale]))
+    return bool(np.max(np.abs(jumps)) > 1e-13 * np.max(np.abs(nearby)))
 
 
 @lru_cache(maxsize=512)

@@ -157,7 +157,10 @@ class MomentTable:
 
     def at(self, q: float, name: str) -> tuple[float, float]:
         """The named moment at one q and its derivative with respect to log q."""
-        log_q = math.log(q)
+        return self.at_one_log(math.log(q), name)
+
+    def at_one_log(self, log_q: float, name: str) -> tuple[float, float]:
+        """As :meth:`at`, from log q."""
         if not LOG_LOW < log_q < LOG_HIGH:
             value, slope = self.at_log(np.array([log_q]), name, derivative=True)
             return float(value[0]), float(slope[0])
