@@ -25,8 +25,8 @@ install: $(VENV)/.installed ## install with torch (CPU) and the digits data
 install-dev: $(VENV)/.installed-dev ## the same, with the tools for tests and checks
 
 demo: install ## theory beside experiment on real images: a table and demo.png
-	$(BIN)/eoc compare --activation tanh --depth 30 --width 100 --sigma-b 0.2 --sparsity 0.7 \
-		--criterion snip --data digits --seeds 10 --plot demo.png
+	$(BIN)/eoc compare --activation tanh --depth 30 --width 100 --sigma-b 0.2 --sparsity 0.5,0.9,0.98 \
+		--criterion snip --data digits --seeds 40 --plot demo.png
 
 test: install-dev ## the whole test suite
 	$(BIN)/python -m pytest
