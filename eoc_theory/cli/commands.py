@@ -167,7 +167,7 @@ def _law(law: Convergence) -> str:
 
 def predict(args: argparse.Namespace) -> int:
     """``eoc predict``: kept per layer."""
-    from ..prediction import DEFAULT_SAMPLES, predict_pruning
+    from ..prediction import predict_pruning
     from .networks import describe, network
 
     net, data = network(args)
@@ -177,8 +177,7 @@ def predict(args: argparse.Namespace) -> int:
             _sparsities(args),
             criterion=args.criterion,
             data=data,
-            samples=DEFAULT_SAMPLES if args.samples is None else args.samples,
-            seed=args.seed,
+            **_sampling(args),
         )
     if args.json:
         print_json(found.to_dict())
@@ -212,7 +211,7 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
 def collapse(args: argparse.Namespace) -> int:
     """``eoc collapse``: the law of the critical sparsity."""
     from ..collapse import predict_collapse
-    from ..prediction import DEFAULT_SAMPLES, check_sparsities
+    from ..prediction import check_sparsities
     from .networks import describe, network
 
     net, data = network(args)
@@ -222,8 +221,7 @@ def collapse(args: argparse.Namespace) -> int:
             net,
             criterion=args.criterion,
             data=data,
-            samples=2 * DEFAULT_SAMPLES if args.samples is None else args.samples,
-            seed=args.seed,
+            **_sampling(args),
         )
     if args.json:
         chances = {"sparsity": asked, "probability": found.probability(asked)} if len(asked) else {}
@@ -336,6 +334,11 @@ def _print_headlines(found: Comparison) -> None:
 def _sparsities(args: argparse.Namespace) -> Any:
     """One number where one was given, so that results have no sparsity axis."""
     return args.sparsity[0] if len(args.sparsity) == 1 else args.sparsity
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, int]:
+    """The seed, and the number of samples where one was given; else the library's own default."""
+    return {"seed": args.seed} | ({} if args.samples is None else {"samples": args.samples})
 
 
 def _picture(found: Any, args: argparse.Namespace) -> int:

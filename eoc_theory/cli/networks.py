@@ -23,7 +23,8 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
     Raises:
         EOCError: an option that the library refuses, or data that do not fit.
     """
-    checks.one_of("kind", args.kind, KINDS)
+    if args.kind not in KINDS:
+        raise ArgumentError(f"kind must be 'mlp', the only one so far, got {args.kind!r}")
     if args.sigma_b is not None and args.init != "eoc":
         raise ArgumentError("sigma_b goes with --init eoc only; other scales are --init SIGMA_W,SIGMA_B")
     data = _load(args.data, args.batch)

@@ -89,4 +89,7 @@ def sparsity(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    return f"{value:.3f}" if value == 0.0 or value >= 0.001 else f"{value:.1e}"
+    """Three decimals, or the exponent of a small one."""
+    if value >= 0.0005 or value == 0.0:
+        return f"{value:.3f}" if value else "0"
+    return f"{value:.1e}" if value >= 1e-9 else "<1e-9"

@@ -113,7 +113,7 @@ def _predict(commands: Any) -> None:
     )
     _network(made)
     _sparsity(made, required=True)
-    _sampling(made, "networks sampled for the spread of snip and grasp (default: 16)")
+    _sampling(made, "networks sampled for the spread of snip and grasp")
     _layers(made)
     _plot(made)
 
@@ -129,7 +129,7 @@ def _collapse(commands: Any) -> None:
     )
     _network(made)
     _sparsity(made, required=False)
-    _sampling(made, "networks sampled for snip and grasp (default: 32)")
+    _sampling(made, "networks sampled for snip and grasp")
     _plot(made)
 
 
