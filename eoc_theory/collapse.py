@@ -21,7 +21,7 @@ Array = np.ndarray
 #: Draws of the layers' largest scores in each sampled network.
 DRAWS_PER_NETWORK = 32
 #: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
-COLLAPSE_INPUTS = 32
+COLLAPSE_INPUTS = 30
 
 
 @dataclass(frozen=True)

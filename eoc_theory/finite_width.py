@@ -9,10 +9,9 @@ knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the compl
     Wᵀδ = h (hᵀh)⁻¹ uᵀδ + P⊥ W̃ᵀδ,       P⊥ = 1 − h (hᵀh)⁻¹ hᵀ,   W̃ an independent copy.
 
 Dropping the first term and P⊥ is the usual gradient independence, exact at infinite width. At depth
-comparable
-to width it is not: for ReLU networks of width and depth 50 it overstates the spread of log m^l by 30 to 40 %,
-while the conditioned chain reproduces it (Euler's identity for homogeneous φ, Σ_i δ_i y_i the same in every
-layer, is one consequence that only the conditioned chain keeps).
+comparable to width it is not: for ReLU networks of width and depth 50 it overstates how far the log m^l of
+different layers move against each other by 40 %, while the conditioned chain reproduces it. (Euler's identity
+for homogeneous φ, Σ_i δ_i y_i the same in every layer, is one consequence that only this chain keeps.)
 
 A batch of a hundred inputs fluctuates almost as a few of its inputs do, so the chain runs on a small subset
 and is used for *differences* from the subset's own infinite-width kernels.
@@ -37,7 +36,7 @@ from .propagation import Cotangent, covariance_root
 Array = np.ndarray
 
 #: Inputs the chain carries: enough for the spread (sampled: within 15 % of that of 100 inputs).
-CHAIN_BATCH = 16
+CHAIN_BATCH = 20
 #: Networks advanced together; part of the stream of random numbers, so changing it changes results.
 GROUP = 8
 #: Precision of the chain, and the relative variance of the noise that it adds in every layer.
@@ -173,7 +172,16 @@ def _group(
     products: list[Array] = []
     slopes: list[Array] = []
     y = outputs[0]
-    for layer in net.layers:
+    scale_free = _is_scale_free(net)
+    log_inputs = np.zeros((net.depth, GROUP))
+    for number, layer in enumerate(net.layers):
+        if scale_free:
+            # Without biases a homogeneous network's signal may leave the range of floats; its scale is
+            # carried.
+            size = np.sqrt(np.mean(outputs[-1] ** 2, axis=(1, 2)))
+            size = np.where(size > 0, size, 1.0)
+            outputs[-1] = outputs[-1] / size[:, None, None]
+            log_inputs[number] = np.log(size) + (log_inputs[number - 1] if number else 0.0)
         grams.append(gram(outputs[-1]))
         root = covariance_root(grams[-1], JITTER).swapaxes(-1, -2) * layer.weight_std
         normals = rng.standard_normal((GROUP, layer.fan_out, batch.size), dtype=DTYPE)
@@ -182,7 +190,8 @@ def _group(
         if layer.activation is not None:
             outputs.append(layer.activation(y).astype(DTYPE, copy=False))
             slopes.append(_slope_table(layer.activation)(y))
-    delta = top.of(y.astype(float).swapaxes(-1, -2)).swapaxes(-1, -2).astype(DTYPE)
+    logits = y.astype(float) * np.exp(log_inputs[-1])[:, None, None]
+    delta = top.of(logits.swapaxes(-1, -2)).swapaxes(-1, -2).astype(DTYPE)
     log_scale = np.zeros(GROUP)
     log_rms = np.empty((GROUP, net.depth))
     shapes = np.empty((GROUP, net.depth, len(LEVELS)))
@@ -197,7 +206,7 @@ def _group(
         delta = delta / scale[:, None, None].astype(DTYPE)
         gram_delta = gram_delta / (scale**2)[:, None, None]
         log_scale += np.log(scale)
-        shift = log_scale + np.log(layer.weight_std)
+        shift = log_scale + log_inputs[number] + np.log(layer.weight_std)
         h = outputs[number]
         if number in measured:
             own = factor_statistics(delta, h, layer.law, gram_delta, grams[number])
@@ -213,6 +222,14 @@ def _group(
             delta *= slopes[number - 1]
     nearest = measured[np.abs(np.arange(net.depth)[:, None] - measured).argmin(axis=1)]
     return log_rms, log_rms[..., None] + shapes[:, nearest], dead[:, nearest]
+
+
+def _is_scale_free(net: Architecture) -> bool:
+    """Whether scaling the input scales every layer's output: no biases, homogeneous activations."""
+    return all(
+        layer.sigma_b == 0 and (layer.activation is None or layer.activation.is_homogeneous)
+        for layer in net.layers
+    )
 
 
 def _back(fresh: Array, delta: Array, h: Array, gram_h: Array, u: Array) -> Array:
@@ -251,6 +268,7 @@ def _slope_table(act: Activation) -> Callable[[Array], Array]:
     def look_up(y: Array) -> Array:
         if y.size and (y.max() >= reach or y.min() < -reach):
             return slope(y).astype(DTYPE)
-        return table[((y + reach) * (1.0 / step)).astype(np.int64)]
+        # Rounded before the shift, so that the smallest negative y stay on their side of a kink at 0.
+        return table[np.floor(y * DTYPE(1.0 / step)).astype(np.int64) + size // 2]
 
     return look_up

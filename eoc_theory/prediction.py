@@ -15,7 +15,7 @@ from .architecture import Architecture
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .propagation import propagate, restrict
-from .scores import DRAWS, factor_laws, interpolate_grid, snip_laws
+from .scores import factor_laws, interpolate_grid, snip_laws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,13 +125,14 @@ def network_laws(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     inputs: int = CHAIN_BATCH,
-    draws: int = DRAWS,
+    draws: int | None = None,
 ) -> tuple[NetworkLaws, NetworkLaws]:
     """Laws of the scores of `samples` networks, and of the infinitely wide one as a set of one.
 
     The mean law of each layer comes from the kernels of the whole batch at infinite width; how single
     networks differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width` on
-    `inputs` of the batch's inputs. `draws` rows and columns make a layer's law.
+    `inputs` of the batch's inputs. `draws` rows and columns make a layer's law; by default `law_draws` of
+    them.
     """
     batch = net.summarise(data, seed=seed)
     kernels = propagate(net, batch, seed=seed, criterion=criterion)

@@ -22,8 +22,9 @@ Array = np.ndarray
 #: 10¹² scores.
 STEP = 0.04
 GRID = np.arange(-26.0, 8.0, STEP)
-#: Rows δ_i and columns h_j drawn for a layer's law.
-DRAWS = 512
+#: Least and largest number of rows δ_i and columns h_j drawn for a layer's law; in between, four layers'
+#: worth, so that sampling the law disturbs it less than the network's own finite width does.
+DRAWS = (512, 2048)
 #: The same where the largest scores matter: several layers' worth of rows and columns.
 COLLAPSE_DRAWS = 4096
 #: Least side of the tiles of pairs (i, j) that are formed, and how many of them.
@@ -78,8 +79,14 @@ def law_layers(depth: int) -> Array:
     return np.unique(chosen[(chosen >= 0) & (chosen < depth)])
 
 
+def law_draws(net: Architecture) -> int:
+    """Number of rows and columns that the laws of `net` are drawn from."""
+    width = max((layer.fan_out for layer in net.layers[:-1]), default=1)
+    return int(np.clip(4 * width, *DRAWS)) // 2 * 2
+
+
 def snip_laws(
-    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int = DRAWS
+    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int | None = None
 ) -> ScoreLaws:
     """Laws of |W_ij g_ij|, g_ij = Σ_b δ_ib h_jb, with δ and h drawn from their Gaussian laws.
 
@@ -94,7 +101,7 @@ def snip_laws(
 
 
 def factor_laws(
-    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int = DRAWS
+    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int | None = None
 ) -> FactorLaws:
     """`factor_statistics` of infinitely wide layers: `draws` rows and columns from their Gaussian laws."""
     tables = []
@@ -110,9 +117,10 @@ def factor_laws(
 
 
 def _factors(
-    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int, draws: int
+    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int, draws: int | None
 ) -> Iterator[tuple[int, Array, Array]]:
     """Layer, rows δ_i and columns h_j for the layers of `law_layers`, from one set of normal draws."""
+    draws = law_draws(net) if draws is None else draws
     half = np.random.default_rng([seed, 0x6C617773]).standard_normal((3, draws // 2, batch.size))
     # Antithetic rows and columns: with inputs alike, exactly half of the gates φ' and of the units are open.
     normals = np.concatenate([half, -half], axis=1)

@@ -227,3 +227,19 @@ def test_deep_ordered_networks_collapse_at_the_input():
 def test_laws_of_both_kinds_share_their_weights():
     laws, wide = network_laws(mlp(4, 20), "snip", eoc.digits(20), samples=4)
     assert len(laws.t) == 4 and len(wide.t) == 1 and np.array_equal(laws.weights, wide.weights)
+
+
+@pytest.mark.parametrize("sigma_w", [0.6, 0.1, 10.0])
+def test_signals_of_any_size_in_homogeneous_networks(sigma_w):
+    """Without biases a ReLU network's scores differ between layers as on the edge of chaos, however small."""
+    data = eoc.digits(20)
+    networks = [mlp(60, 60, activation="relu", init=(s, 0.0)) for s in (sigma_w, 2**0.5)]
+    scales = []
+    for net in networks:
+        batch = net.summarise(data)
+        # Logits of one size: only the path to them differs.
+        top = propagate(networks[1], batch).top
+        log_rms = sample_scales(net, batch, top, 32, seed=0).log_rms
+        scales.append((log_rms - log_rms[:, :1]).mean(axis=0))
+    assert scales[0][:-1] == pytest.approx(scales[1][:-1], abs=1.5)
+    assert np.isfinite(scales[0]).all()
