@@ -303,7 +303,8 @@ def _print_headlines(found: Comparison) -> None:
     law, seen = found.collapse, found.critical_sparsity
 
     def rows(name: str, values: list[tuple[float, float]]) -> tuple[str, str, str]:
-        return (name, *(" to ".join(sparsity(float(v)) for v in side) for side in zip(*values, strict=True)))
+        predicted, measured = (" to ".join(map(sparsity, side)) for side in zip(*values, strict=True))
+        return name, predicted, measured
 
     def quantiles(*levels: float) -> list[tuple[float, float]]:
         return [(float(law.quantile(p)), float(np.quantile(seen, p))) for p in levels]

@@ -55,7 +55,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise ArgumentError(f"path {str(path)!r} cannot be written: {error.strerror}") from None
     try:
         # A fixed salt and TrueType fonts: the same picture gives the same file, and its text can be searched.
-        fixed = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
+        fixed: Any = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
         with os.fdopen(handle, "wb") as stream, matplotlib.rc_context(fixed):
             figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
         # mkstemp's files are for their owner alone; a picture gets what any new file would.

@@ -159,7 +159,7 @@ def _draw_scales(ax: Axes, diagram: PhaseDiagram, sign: Array) -> None:
 
 
 def _contours(
-    ax: Axes, diagram: PhaseDiagram, rate: Array, label: str, colour: str, linestyle: str = "solid"
+    ax: Axes, diagram: PhaseDiagram, rate: Array, label: str, colour: str, linestyle: Any = "solid"
 ) -> Any:
     """Contours where |rate| = 1/depth, as many as have room beside each other, and their legend entry."""
     from matplotlib.lines import Line2D

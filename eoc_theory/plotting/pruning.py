@@ -164,7 +164,8 @@ def _legend_kept(
         handler_map={tuple: HandlerTuple(ndivide=1)},
     )
     if len(shades) == 1:
-        meaning.set_title(f"sparsity {sparsity[0]:g}", prop={"size": 7.0})
+        meaning.set_title(f"sparsity {sparsity[0]:g}")
+        meaning.get_title().set_fontsize(7.0)
         meaning.set_alignment("left")
         return
     ax.add_artist(meaning)
