@@ -49,7 +49,7 @@ bench: install-dev ## the benchmarks' table
 	$(BIN)/python -m benchmarks
 
 figures: install-dev ## render the figures again
-	for script in figures/*.py; do $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python -m figures
 
 checks: install ## the paper's claims: statement, evidence, verdict
 	$(BIN)/python -m paper_checks

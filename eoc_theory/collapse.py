@@ -14,7 +14,7 @@ from .architecture import Architecture
 from .errors import ArgumentError
 from .meanfield import MeanField
 from .prediction import CRITERIA, DATA_FREE_CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
-from .scores import COLLAPSE_DRAWS, GRID
+from .scores import COLLAPSE_SCORES, GRID
 
 Array = np.ndarray
 
@@ -108,7 +108,7 @@ def predict_collapse(
         drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
     else:
         laws, _ = network_laws(
-            net, criterion, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, draws=COLLAPSE_DRAWS
+            net, criterion, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
         )
         drawn, weakest = draw_critical_sparsity(laws, signed=criterion == "grasp", seed=seed)
         drawn = np.sort(drawn)

@@ -157,6 +157,13 @@ def compare(
     batch = factory.summarise(data) if isinstance(factory, Architecture) else data
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []
+
+    def predict(net: Architecture) -> tuple[PruningPrediction, CollapsePrediction]:
+        pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch)
+        return pruning, predict_collapse(net, criterion=criterion, data=batch)
+
+    # First what an interrupt could lose; a function's networks have to be seen before they can be predicted.
+    predicted = predict(factory) if isinstance(factory, Architecture) else None
     try:
         for seed in chosen:
             if isinstance(factory, Architecture):
@@ -176,7 +183,7 @@ def compare(
     except KeyboardInterrupt:
         if not measured:
             raise
-    net = factory if isinstance(factory, Architecture) else _average(read[: len(measured)])
+    prediction, collapse = predicted or predict(_average(read[: len(measured)]))
     first = measured[0]
     return Comparison(
         criterion=criterion,
@@ -187,8 +194,8 @@ def compare(
         kept=np.array([m.kept for m in measured]),
         critical_sparsity=np.array([m.critical_sparsity for m in measured]),
         log_score_moments=np.array([m.log_score_moments for m in measured]),
-        prediction=predict_pruning(net, sparsity, criterion=criterion, data=batch),
-        collapse=predict_collapse(net, criterion=criterion, data=batch),
+        prediction=prediction,
+        collapse=collapse,
         complete=len(measured) == len(chosen),
     )
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from scipy.signal import fftconvolve
-from scipy.special import erf, erfc
 
-from .architecture import Architecture, WeightLaw, WeightLayer
+from .activations import Activation
+from .architecture import Architecture, WeightLayer
 from .data import DataSummary
 from .finite_width import factor_statistics, gram
 from .propagation import Propagation, covariance_root
@@ -22,13 +20,16 @@ Array = np.ndarray
 #: 10¹² scores.
 STEP = 0.04
 GRID = np.arange(-26.0, 8.0, STEP)
-#: Least and largest number of rows δ_i and columns h_j drawn for a layer's law; in between, four layers'
-#: worth, so that sampling the law disturbs it less than the network's own finite width does.
-DRAWS = (512, 2048)
-#: The same where the largest scores matter: several layers' worth of rows and columns.
-COLLAPSE_DRAWS = 4096
-#: Least side of the tiles of pairs (i, j) that are formed, and how many of them.
-TILE, TILES = 256, 16
+#: Rows δ_i and columns h_j drawn for the laws that sampled networks are compared with.
+DRAWS = 512
+#: Scores sampled in a layer for the law of all, and where the largest matter.
+SCORES, COLLAPSE_SCORES = 150_000, 1_000_000
+#: Fewest and most samples of a layer.
+REPEATS = (4, 64)
+#: Layers up to this many times as wide as the batch are sampled together with the next one.
+JOINT_WIDTH = 4
+#: Rows sampled of a wider layer.
+SPARSE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -79,29 +80,28 @@ def law_layers(depth: int) -> Array:
     return np.unique(chosen[(chosen >= 0) & (chosen < depth)])
 
 
-def law_draws(net: Architecture) -> int:
-    """Number of rows and columns that the laws of `net` are drawn from."""
-    width = max((layer.fan_out for layer in net.layers[:-1]), default=1)
-    return int(np.clip(4 * width, *DRAWS)) // 2 * 2
-
-
 def snip_laws(
-    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int | None = None
+    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, scores: int = SCORES
 ) -> ScoreLaws:
-    """Laws of |W_ij g_ij|, g_ij = Σ_b δ_ib h_jb, with δ and h drawn from their Gaussian laws.
+    """Laws of |W_ij g_ij|, g_ij = Σ_b δ_ib h_jb, layer by layer.
 
-    W is independent of g (gradient independence); rows δ_i = φ'(y_i) ∘ e_i share a row factor and columns a
-    column factor, which the law of the layer's largest score keeps. The same draws serve every layer, so that
-    the laws vary smoothly with depth; between the layers of `law_layers` the shapes are interpolated.
+    A layer is sampled with its neighbours: inputs h from their Gaussian law, the layer's weights W, ``y = W h
+        + b``
+    and, where the layer is not much wider than the batch, the next layer's weights too, so that the gradient
+    that they send back knows the signal that they sent forwards: ``δ = φ'(y) ∘ W⁺ᵀδ⁺``. Units with a large
+    output then have a large gradient, which makes the rows' scales more uneven than independence has it. In
+    wider layers ``W⁺ᵀδ⁺`` is drawn from its own Gaussian law.
+
+    About `scores` scores are sampled in each layer. The same draws serve every layer, so that the laws vary
+    smoothly with depth; between the layers of `law_layers` the shapes are interpolated.
     """
-    factors = _factors(net, batch, kernels, seed, draws)
-    tables = [_layer_law(net.layers[layer], delta, h) for layer, delta, h in factors]
+    tables = [_layer_law(net, batch, kernels, int(layer), seed, scores) for layer in law_layers(net.depth)]
     nonzero, tail, max_cdf = _interpolate_layers(net.depth, tables)
     return ScoreLaws(0.5 * kernels.log_moment, nonzero, tail, max_cdf)
 
 
 def factor_laws(
-    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int | None = None
+    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int = DRAWS
 ) -> FactorLaws:
     """`factor_statistics` of infinitely wide layers: `draws` rows and columns from their Gaussian laws."""
     tables = []
@@ -117,10 +117,9 @@ def factor_laws(
 
 
 def _factors(
-    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int, draws: int | None
+    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int, draws: int
 ) -> Iterator[tuple[int, Array, Array]]:
     """Layer, rows δ_i and columns h_j for the layers of `law_layers`, from one set of normal draws."""
-    draws = law_draws(net) if draws is None else draws
     half = np.random.default_rng([seed, 0x6C617773]).standard_normal((3, draws // 2, batch.size))
     # Antithetic rows and columns: with inputs alike, exactly half of the gates φ' and of the units are open.
     normals = np.concatenate([half, -half], axis=1)
@@ -143,50 +142,118 @@ def _interpolate_layers(depth: int, tables: list[tuple[Array, ...]]) -> list[Arr
     return [t[left] * (1 - w) + t[right] * w for t, w in zip(columns, shaped, strict=True)]
 
 
-def _layer_law(spec: WeightLayer, delta: Array, h: Array) -> tuple[Array, Array, Array]:
-    """nonzero, tail and max_cdf of one layer from draws of its rows and columns.
+def _layer_law(
+    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, seed: int, scores: int
+) -> tuple[Array, Array, Array]:
+    """nonzero, tail and max_cdf of one layer, relative to √(Var W · mean g²) of the draws themselves.
 
-    Scores are taken relative to the root mean square of the draws, which is that of the layer but for
-    sampling: so the noise of the scale drops out.
+    That scale is the layer's but for sampling, so that the noise of the scale drops out.
     """
-    gram = (delta.T @ delta / len(delta)) * (h.T @ h / len(h))
-    log_rms = 0.5 * np.log(max(float(gram.sum()), np.finfo(float).tiny))
-    delta = (delta * np.exp(-log_rms)).astype(np.float32)
-    h = h.astype(np.float32)
-    rows, columns = (
-        max(TILE, min(n, draws)) for n, draws in ((spec.fan_out, len(delta)), (spec.fan_in, len(h)))
-    )
-    counts, pairs = np.zeros(len(GRID)), 0
-    cdfs: list[Array] = []
-    for index in range(max(1, min(len(delta) // rows, TILES))):
-        g = np.abs(_tile(delta, index, rows) @ _tile(h, index, columns).T)
-        living = g > 1e-12
-        position = (np.log(np.where(living, g, 1.0)) - GRID[0]) / STEP + 0.5
-        bins = np.where(living, np.clip(position, 0, len(GRID) - 1), len(GRID)).astype(np.int64)
-        counts += np.bincount(bins.ravel(), minlength=len(GRID) + 1)[:-1]
-        pairs += g.size
-        cdfs += _largest(spec, bins)
-    tail = weighted_tail(counts / max(counts.sum(), 1.0), spec.law)
-    return np.asarray(counts.sum() / pairs), tail, np.mean(cdfs, axis=0)
+    spec = net.layers[layer]
+    rng = np.random.default_rng([seed, 0x6C617773])
+    repeats = int(np.clip(-(-scores // spec.n_weights), *REPEATS))
+    counts, pairs = np.zeros(len(GRID) + 1), 0
+    largest = []
+    for _ in range(repeats):
+        bins = _bins(sample_layer(net, batch, kernels, layer, rng))
+        counts += np.bincount(bins.ravel(), minlength=len(GRID) + 1)
+        pairs += bins.size
+        largest.append(np.where(bins < len(GRID), bins, 0).max(axis=1))
+    alive = counts[:-1].sum()
+    above = np.cumsum(counts[-2::-1])[::-1] / max(alive, 1.0)
+    # Grid points are the middles of the bins: half of a bin's own count lies above it.
+    tail = above - 0.5 * counts[:-1] / max(alive, 1.0)
+    return np.asarray(alive / pairs), tail, max_law(np.stack(largest), spec.fan_out)
 
 
-def _tile(vectors: Array, index: int, size: int) -> Array:
-    """The index-th run of `size` vectors; from the start again where there are no more (the inputs)."""
-    start = index * size if (index + 1) * size <= len(vectors) else 0
-    return vectors[start : start + size]
+def sample_layer(
+    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, rng: np.random.Generator
+) -> Array:
+    """Scores |W g| over √(Var W · mean g²) of some rows of one sampled layer, shape (rows, fan_in)."""
+    spec, size = net.layers[layer], batch.size
+    last = net.depth - 1
+    joint = layer < last and spec.fan_out <= JOINT_WIDTH * size
+    rows = spec.fan_out if joint or layer == last else min(spec.fan_out, SPARSE_ROWS)
+    if layer == 0:
+        h = batch.inputs.T.astype(np.float32)
+    else:
+        h = _gaussian(rng, spec.fan_in, kernels.kernels[layer - 1])
+        h = _activation(net, layer - 1)(h).astype(np.float32)
+    w = _weights(rng, spec, rows)
+    y = w @ h * np.float32(spec.weight_std) + _biases(rng, spec, rows)
+    if layer == last:
+        delta = kernels.top.of(y.T.astype(float)).T
+    else:
+        act = _activation(net, layer)
+        if joint:
+            following = net.layers[layer + 1]
+            back = _weights(rng, following, following.fan_out)
+            u = back @ act(y).astype(np.float32) * np.float32(following.weight_std)
+            u += _biases(rng, following, following.fan_out)
+            e = back.T @ _send(net, kernels, layer + 1, u, rng)
+        else:
+            e = _gaussian(rng, rows, kernels.gradient_into(layer, net))
+        delta = act.derivative(1)(y) * e
+    delta = delta.astype(np.float32)
+    g = delta @ h.T
+    return np.abs(w * g) / np.sqrt(np.maximum(np.mean(g.astype(float) ** 2), np.finfo(float).tiny))
 
 
-def _largest(spec: WeightLayer, bins: Array) -> list[Array]:
-    """P(max |W g| ≤ e^u) for blocks of pairs as large as the layer, or all there are."""
-    rows, columns = min(spec.fan_out, len(bins)), min(spec.fan_in, bins.shape[1])
-    laws = []
-    for index in range(min(len(bins) // rows, TILES)):
-        # Blocks have rows of their own, and columns as far as there are any.
-        first = (index * columns) % (bins.shape[1] - columns + 1)
-        block = bins[index * rows : (index + 1) * rows, first : first + columns]
-        counts = np.bincount(block.ravel(), minlength=len(GRID) + 1)[:-1]
-        laws.append(max_cdf(counts * (spec.n_weights / block.size), spec.law))
-    return laws
+def _send(net: Architecture, kernels: Propagation, layer: int, y: Array, rng: np.random.Generator) -> Array:
+    """δ of a layer with pre-activations y (units, B), up to its scale."""
+    if layer == net.depth - 1:
+        delta = kernels.top.of(y.T.astype(float)).T
+        # Far under 1 where a batch is large: kept in range of single precision.
+        return (delta / max(float(np.abs(delta).max()), np.finfo(float).tiny)).astype(np.float32)
+    e = _gaussian(rng, len(y), kernels.gradient_into(layer, net))
+    return (_activation(net, layer).derivative(1)(y) * e).astype(np.float32)
+
+
+def _gaussian(rng: np.random.Generator, rows: int, covariance: Array) -> Array:
+    """Rows of N(0, covariance) in single precision."""
+    root = covariance_root(covariance).T.astype(np.float32)
+    return rng.standard_normal((rows, len(covariance)), dtype=np.float32) @ root
+
+
+def _weights(rng: np.random.Generator, spec: WeightLayer, rows: int) -> Array:
+    """Rows of the layer's weights, scaled to variance 1."""
+    if spec.law == "normal":
+        return rng.standard_normal((rows, spec.fan_in), dtype=np.float32)
+    return np.float32(3**0.5) * (2 * rng.random((rows, spec.fan_in), dtype=np.float32) - 1)
+
+
+def _biases(rng: np.random.Generator, spec: WeightLayer, rows: int) -> Array:
+    return np.float32(spec.sigma_b) * rng.standard_normal((rows, 1), dtype=np.float32)
+
+
+def _bins(scores: Array) -> Array:
+    """Nearest points of GRID to the scores' logarithms; past its end for scores that are zero."""
+    living = scores > 1e-11
+    position = (np.log(np.where(living, scores, 1.0)) - GRID[0]) / STEP + 0.5
+    return np.where(living, np.clip(position, 0, len(GRID) - 1), len(GRID)).astype(np.int64)
+
+
+def _activation(net: Architecture, layer: int) -> Activation:
+    """The activation after a layer that is not the last."""
+    act = net.layers[layer].activation
+    assert act is not None
+    return act
+
+
+def max_law(largest: Array, rows: int) -> Array:
+    """P(largest score of `rows` rows ≤ e^u) on GRID, from bins of row maxima (repeats, sampled rows).
+
+    exp(−θ rows P(row maximum > u)): the rows' maxima cluster, since rows share the columns, and θ is the
+    share of clusters, set so that the median of the sampled layers' maxima is met.
+    """
+    sampled = largest.shape[1]
+    counts = np.bincount(largest.ravel(), minlength=len(GRID))
+    above = np.cumsum(counts[::-1])[::-1] - 0.5 * counts
+    exceeding = above / largest.size
+    median = np.median(largest.max(axis=1))
+    at_median = sampled * np.interp(median, np.arange(len(GRID)), exceeding)
+    theta = min(1.0, np.log(2.0) / max(at_median, 1e-12))
+    return np.exp(-theta * rows * exceeding)
 
 
 def sample_rows(
@@ -198,9 +265,7 @@ def sample_rows(
         return delta.transpose(0, 2, 1).reshape(-1, batch.size)
     y = normals[0] @ covariance_root(kernels.kernels[layer]).T
     e = normals[1] @ covariance_root(kernels.gradient_into(layer, net)).T
-    act = net.layers[layer].activation
-    assert act is not None
-    return act.derivative(1)(y) * e
+    return _activation(net, layer).derivative(1)(y) * e
 
 
 def sample_columns(
@@ -209,37 +274,4 @@ def sample_columns(
     """Draws of h^{l-1}_j over the batch, shape (draws, B); the inputs themselves for the first layer."""
     if layer == 0:
         return batch.inputs.T
-    act = net.layers[layer - 1].activation
-    assert act is not None
-    return act(normals[2] @ covariance_root(kernels.kernels[layer - 1]).T)
-
-
-@cache
-def _weight_tail(law: WeightLaw) -> Array:
-    """P(log|W|/σ > v) on v = −span … span in steps of the grid."""
-    v = np.arange(-len(GRID) + 1, len(GRID)) * STEP
-    size = np.exp(np.minimum(v, 50.0))
-    if law == "normal":
-        return erfc(size / np.sqrt(2.0))
-    return np.maximum(1.0 - size / np.sqrt(3.0), 0.0)
-
-
-def weighted_tail(histogram: Array, law: WeightLaw) -> Array:
-    """P(log|W|/σ + log|g| > u) for u in GRID, from the histogram of log|g| on GRID and the law of W."""
-    tail = fftconvolve(histogram, _weight_tail(law))[len(GRID) - 1 : 2 * len(GRID) - 1]
-    return np.clip(tail, 0.0, 1.0)
-
-
-@cache
-def _log_inside(law: WeightLaw) -> Array:
-    """log P(log|W|/σ ≤ v) on v = −span … span in steps of the grid; bounded below to stay finite."""
-    v = np.arange(-len(GRID) + 1, len(GRID)) * STEP
-    size = np.exp(np.minimum(v, 50.0))
-    inside = erf(size / np.sqrt(2.0)) if law == "normal" else np.minimum(size / np.sqrt(3.0), 1.0)
-    return np.log(np.maximum(inside, 1e-12))
-
-
-def max_cdf(counts: Array, law: WeightLaw) -> Array:
-    """P(max |W g| ≤ e^u) for u in GRID: the product of P(|W| ≤ e^u/|g|) over the weights, exact given g."""
-    total = fftconvolve(counts, _log_inside(law))[len(GRID) - 1 : 2 * len(GRID) - 1]
-    return np.exp(np.minimum(total, 0.0))
+    return _activation(net, layer - 1)(normals[2] @ covariance_root(kernels.kernels[layer - 1]).T)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import erfc
 from test_propagation import sampled_network
 
 import eoc_theory as eoc
@@ -17,7 +18,7 @@ from eoc_theory.errors import ArgumentError
 from eoc_theory.finite_width import sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
 from eoc_theory.propagation import propagate
-from eoc_theory.scores import GRID, STEP, ScoreLaws, max_cdf, weighted_tail
+from eoc_theory.scores import GRID, STEP, ScoreLaws, max_law, sample_layer
 
 SPARSITIES = (0.3, 0.7, 0.95)
 
@@ -113,9 +114,7 @@ def test_same_seed_same_bits():
 def test_threshold_splits_any_laws(scale, dead, sparsity):
     """Σ n_l kept_l = (1−s) Σ n_l, whatever the scales and the atoms at zero."""
     depth = len(scale)
-    histogram = np.zeros(len(GRID))
-    histogram[np.argmin(np.abs(GRID))] = 1.0
-    tail = np.tile(weighted_tail(histogram, "normal"), (depth, 1))
+    tail = np.tile(erfc(np.exp(GRID) / 2**0.5), (depth, 1))
     laws = ScoreLaws(np.array(scale), np.full(depth, 1 - dead), tail, tail)
     weights = np.arange(1, depth + 1) * 1000
     network = mean_network(laws, weights)
@@ -126,23 +125,50 @@ def test_threshold_splits_any_laws(scale, dead, sparsity):
     assert (np.diff(kept[order]) > -1e-6).all()
 
 
-@pytest.mark.parametrize("law", ["normal", "uniform"])
-def test_law_of_a_product_against_sampling(law):
+@pytest.mark.parametrize("clustered", [False, True])
+def test_law_of_the_largest_score(clustered):
+    """Layers of 40 rows with row maxima on an exponential law, alone or with a factor common to the layer."""
     rng = np.random.default_rng(0)
-    weights = rng.standard_normal(400_000) if law == "normal" else rng.uniform(-(3**0.5), 3**0.5, 400_000)
-    histogram = np.zeros(len(GRID))
-    places = [np.argmin(np.abs(GRID - value)) for value in (-1.0, 0.5)]
-    histogram[places] = 0.25, 0.75
-    g = np.exp(GRID[places])[rng.choice(2, 400_000, p=(0.25, 0.75))]
-    scores = np.log(np.abs(weights * g))
-    tail = weighted_tail(histogram, law)
-    for u in (-3.0, -0.5, 0.4):
-        assert np.interp(u, GRID, tail) == pytest.approx(np.mean(scores > u), abs=4e-3)
-    largest = [np.max(np.abs(block)) for block in (weights * g)[: 1000 * 400].reshape(1000, 400)]
-    cdf = max_cdf(400 * histogram, law)
-    for p in (0.25, 0.5, 0.75):
-        # To a step of the grid: bounded weights have their maximum within less of its bound.
-        assert np.interp(p, cdf, GRID) == pytest.approx(np.quantile(np.log(largest), p), abs=1.5 * STEP)
+
+    def layers(number):
+        common = rng.normal(0, 0.3, (number, 1)) if clustered else 0.0
+        return rng.exponential(0.3, (number, 40)) + common
+
+    bins = np.clip((layers(64) - GRID[0]) / STEP + 0.5, 0, len(GRID) - 1).astype(np.int64)
+    cdf = max_law(bins, 40)
+    largest = layers(4000).max(axis=1)
+    assert (np.diff(cdf) >= -1e-12).all() and cdf[-1] == pytest.approx(1.0)
+    assert np.interp(0.5, cdf, GRID) == pytest.approx(np.median(largest), abs=0.1)
+    if not clustered:
+        for p in (0.1, 0.9):
+            assert np.interp(np.quantile(largest, p), GRID, cdf) == pytest.approx(p, abs=0.06)
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+def test_sampled_layers_have_the_scores_of_real_ones(law):
+    """The layer before the last of a wide network: quantiles of |W g| relative to its scale, to 4 %."""
+    net = mlp(3, 150, activation="relu", law=law, sigma_w=2**0.5)
+    data = eoc.digits(40)
+    batch = net.summarise(data)
+    rng = np.random.default_rng(1)
+    kernels = propagate(net, batch)
+    sampled = np.concatenate([sample_layer(net, batch, kernels, 1, rng).ravel() for _ in range(20)])
+    real = np.concatenate([hidden_scores(net, data, np.random.default_rng(seed)) for seed in range(20)])
+    levels = (0.5, 0.9, 0.99)
+    assert np.quantile(sampled, levels) == pytest.approx(np.quantile(real, levels), rel=0.08)
+    assert np.mean(sampled == 0) == pytest.approx(np.mean(real == 0), abs=0.02)
+
+
+def hidden_scores(net, data, rng):
+    """|W g| over √(Var W · mean g²) in the second layer of one real network, by torch."""
+    torch = pytest.importorskip("torch")
+    model = net.to_torch(int(rng.integers(1 << 30))).double()
+    weight = [p for p in model.parameters() if p.ndim == 2][1]
+    inputs, targets = torch.tensor(data[0]), torch.tensor(data[1])
+    loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+    (g,) = torch.autograd.grad(loss, weight)
+    scores = (weight * g).abs() / (weight.std() * (g**2).mean().sqrt())
+    return scores.detach().numpy().ravel()
 
 
 def test_signed_scores_are_half_of_twice_the_density():
