@@ -188,12 +188,12 @@ def sample_layer(
         if joint:
             following = net.layers[layer + 1]
             back = _weights(rng, following, following.fan_out)
-            u = back @ act(y).astype(np.float32) * np.float32(following.weight_std)
+            u: Array = back @ act(y).astype(np.float32) * np.float32(following.weight_std)
             u += _biases(rng, following, following.fan_out)
             e = back.T @ _send(net, kernels, layer + 1, u, rng)
         else:
             e = _gaussian(rng, rows, kernels.gradient_into(layer, net))
-        delta = act.derivative(1)(y) * e
+        delta = act.derivative(1)(np.asarray(y, dtype=np.float64)) * e
     delta = delta.astype(np.float32)
     g = delta @ h.T
     return np.abs(w * g) / np.sqrt(np.maximum(np.mean(g.astype(float) ** 2), np.finfo(float).tiny))

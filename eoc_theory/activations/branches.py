@@ -251,7 +251,7 @@ def _numerical_roots(expression: Any, low: float, high: float, shown: str, first
         (modulus[1:-1] < modulus[:-2]) & (modulus[1:-1] < modulus[2:]) & (modulus[1:-1] > 0)
     )
     for i in sorted(lows, key=lambda i: abs(points[i]))[: 4 * MOST_PIECES]:
-        lowest = optimize.minimize_scalar(
+        lowest: Any = optimize.minimize_scalar(
             lambda t: abs(float(function(np.array(t)))), bounds=(points[i], points[i + 2]), method="bounded",
             options={"xatol": 1e-12},
         )  # fmt: skip
