@@ -51,6 +51,13 @@ _BINS = 256
 LEVELS = np.array([0.995, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 5e-3, 1e-3, 1e-4])
 
 
+#: E log|Z| for a standard normal Z: −(γ + log 2)/2.
+GAUSSIAN_MEAN_LOG = -0.5 * (np.euler_gamma + np.log(2.0))
+#: How far each of LEVELS belongs to the middle of the law, which the number of directions in a gradient
+#: moves.
+MIDDLE = np.clip((LEVELS - 0.03) / 0.4, 0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class ScaleStatistics:
     """Scale and shape of the scores of each layer, estimated from row and column factors.
@@ -71,9 +78,11 @@ def factor_statistics(
 ) -> tuple[Array, Array, Array]:
     """log_rms, quantiles, dead of W g: g = δᵀh, Var W = 1, rows δ (G, N_out, B), columns h (G, N_in, B).
 
-    The pairs are not formed: g_ij² ≈ r_i c_j / m with row factors r_i = δ_i·H δ_i, column factors
-    c_j = h_j·Γ h_j and m the mean of g². This is exact where the inputs are fully correlated, and serves only
-    for differences between networks elsewhere. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).
+    The pairs are not formed: g_ij² ≈ r_i c_j ξ²/m with row factors r_i = δ_i·H δ_i, column factors
+    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries everything, ξ = 1; where many
+    do, ξ is a standard normal, and E log|ξ| falls to −(γ + log 2)/2. In between it is taken as that times
+    1 − 1/n, n the `participation` of directions; this moves the middle of the law, not its upper tail. All
+    serves for differences between networks only. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).
     """
     mean = mean_square(delta, h, gram_delta, gram_h)
     rows = ((delta @ gram_h) * delta).sum(axis=-1) / h.shape[-2]
@@ -84,7 +93,17 @@ def factor_statistics(
     density = np.fft.irfft(spectrum * _weight_spectrum(law), 2 * _BINS)
     log_rms = 0.5 * np.log(mean)
     alive = (1.0 - dead_rows) * (1.0 - dead_columns)
-    return log_rms, log_rms[:, None] + _quantiles(density), 1.0 - alive
+    middle = GAUSSIAN_MEAN_LOG * (1.0 - 1.0 / participation(gram_delta, gram_h))
+    quantiles = log_rms[:, None] + _quantiles(density) + middle[:, None] * MIDDLE
+    return log_rms, quantiles, 1.0 - alive
+
+
+def participation(gram_delta: Array, gram_h: Array) -> Array:
+    """(tr A)²/tr A² for A = δᵀδ hᵀh: how many directions of the batch a gradient sums over; (G,), ≥ 1."""
+    product = gram_delta.astype(float) @ gram_h.astype(float)
+    square = (product * product.swapaxes(-1, -2)).sum(axis=(-2, -1))
+    trace = np.trace(product, axis1=-2, axis2=-1)
+    return np.maximum(trace**2 / np.maximum(square, np.finfo(float).tiny), 1.0)
 
 
 def mean_square(delta: Array, h: Array, gram_delta: Array, gram_h: Array) -> Array:

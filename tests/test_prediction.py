@@ -15,7 +15,7 @@ import eoc_theory as eoc
 from eoc_theory.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.architecture import mlp
 from eoc_theory.errors import ArgumentError
-from eoc_theory.finite_width import sample_scales
+from eoc_theory.finite_width import GAUSSIAN_MEAN_LOG, participation, sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
 from eoc_theory.propagation import propagate
 from eoc_theory.scores import GRID, STEP, ScoreLaws, max_law, sample_layer
@@ -269,3 +269,11 @@ def test_signals_of_any_size_in_homogeneous_networks(sigma_w):
         scales.append((log_rms - log_rms[:, :1]).mean(axis=0))
     assert scales[0][:-1] == pytest.approx(scales[1][:-1], abs=1.5)
     assert np.isfinite(scales[0]).all()
+
+
+def test_participation_counts_directions():
+    one = np.ones((1, 6, 6))
+    assert participation(one, one) == pytest.approx([1.0])
+    assert participation(np.eye(6)[None], np.eye(6)[None]) == pytest.approx([6.0])
+    z = np.random.default_rng(0).standard_normal(400_000)
+    assert np.log(np.abs(z)).mean() == pytest.approx(GAUSSIAN_MEAN_LOG, abs=0.01)
