@@ -79,7 +79,7 @@ def factor_statistics(
     """log_rms, quantiles, dead of W g: g = δᵀh, Var W = 1, rows δ (G, N_out, B), columns h (G, N_in, B).
 
     The pairs are not formed: g_ij² ≈ r_i c_j ξ²/m with row factors r_i = δ_i·H δ_i, column factors
-    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries everything, ξ = 1; where many
+    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries all of it, ξ = 1; where many
     do, ξ is a standard normal, and E log|ξ| falls to −(γ + log 2)/2. In between it is taken as that times
     1 − 1/n, n the `participation` of directions; this moves the middle of the law, not its upper tail. All
     serves for differences between networks only. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).

@@ -23,7 +23,7 @@ GRID = np.arange(-26.0, 8.0, STEP)
 #: Rows δ_i and columns h_j drawn for the laws that sampled networks are compared with.
 DRAWS = 512
 #: Scores sampled in a layer for the law of all, and where the largest matter.
-SCORES, COLLAPSE_SCORES = 150_000, 1_000_000
+SCORES, COLLAPSE_SCORES = 150_000, 2_500_000
 #: Fewest and most samples of a layer.
 REPEATS = (4, 64)
 #: Layers up to this many times as wide as the batch are sampled together with the next one.
@@ -151,7 +151,8 @@ def _layer_law(
     """
     spec = net.layers[layer]
     rng = np.random.default_rng([seed, 0x6C617773])
-    repeats = int(np.clip(-(-scores // spec.n_weights), *REPEATS))
+    rows, _ = _sampled_rows(net, layer, batch.size)
+    repeats = int(np.clip(-(-scores // (rows * spec.fan_in)), *REPEATS))
     counts, pairs = np.zeros(len(GRID) + 1), 0
     largest = []
     for _ in range(repeats):
@@ -166,14 +167,21 @@ def _layer_law(
     return np.asarray(alive / pairs), tail, max_law(np.stack(largest), spec.fan_out)
 
 
+def _sampled_rows(net: Architecture, layer: int, batch: int) -> tuple[int, bool]:
+    """Rows of a layer that are sampled at once, and whether together with the next layer."""
+    width = net.layers[layer].fan_out
+    if layer == net.depth - 1:
+        return width, False
+    joint = width <= JOINT_WIDTH * batch
+    return (width if joint else min(width, SPARSE_ROWS)), joint
+
+
 def sample_layer(
     net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, rng: np.random.Generator
 ) -> Array:
     """Scores |W g| over √(Var W · mean g²) of some rows of one sampled layer, shape (rows, fan_in)."""
-    spec, size = net.layers[layer], batch.size
-    last = net.depth - 1
-    joint = layer < last and spec.fan_out <= JOINT_WIDTH * size
-    rows = spec.fan_out if joint or layer == last else min(spec.fan_out, SPARSE_ROWS)
+    spec, last = net.layers[layer], net.depth - 1
+    rows, joint = _sampled_rows(net, layer, batch.size)
     if layer == 0:
         h = batch.inputs.T.astype(np.float32)
     else:
