@@ -157,10 +157,12 @@ def paper_bound(net: Architecture, criterion: str) -> float | None:
         hidden = {(layer.activation, layer.sigma_w, layer.sigma_b) for layer in net.layers[:-1]}
         if len(hidden) != 1:
             return None
-        chi = MeanField(*hidden.pop()).chi()
-        if chi is None or not np.isfinite(chi) or chi <= 0:
+        field = MeanField(*hidden.pop())
+        chi = float(field.chi())
+        # The theorem is about networks at a fixed point of the variance; one that dies or explodes has none.
+        if not 0 < float(field.q_star) < np.inf or not 0 < chi < np.inf:
             return None
     elif criterion != "magnitude" or any(layer.law != "normal" for layer in net.layers) or net.depth < 2:
         return None
-    value = bound_for(net, criterion, None if chi is None else float(chi)).value
+    value = bound_for(net, criterion, chi).value
     return float(value) if np.isfinite(value) and value < 1.0 else None

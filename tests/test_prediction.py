@@ -14,6 +14,7 @@ from test_propagation import sampled_network
 import eoc_theory as eoc
 from eoc_theory.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.architecture import mlp
+from eoc_theory.collapse import paper_bound
 from eoc_theory.errors import ArgumentError
 from eoc_theory.finite_width import GAUSSIAN_MEAN_LOG, participation, sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
@@ -277,3 +278,13 @@ def test_participation_counts_directions():
     assert participation(np.eye(6)[None], np.eye(6)[None]) == pytest.approx([6.0])
     z = np.random.default_rng(0).standard_normal(400_000)
     assert np.log(np.abs(z)).mean() == pytest.approx(GAUSSIAN_MEAN_LOG, abs=0.01)
+
+
+def test_bound_is_given_where_the_theorem_applies():
+    def bound(**init):
+        return paper_bound(mlp(100, 100, **init), "snip")
+
+    assert bound(activation="tanh", init=(0.5, 0.2)) == pytest.approx(0.665, abs=0.005)
+    assert bound(activation="tanh") is None  # on the edge of chaos
+    assert bound(activation="relu", init=(0.6, 0.0)) is None  # no fixed point of the variance
+    assert paper_bound(mlp(5, 20), "random") is None
