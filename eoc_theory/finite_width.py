@@ -38,7 +38,7 @@ Array = np.ndarray
 #: Inputs the chain carries: enough for the spread (sampled: within 15 % of that of 100 inputs).
 CHAIN_BATCH = 20
 #: Networks advanced together; part of the stream of random numbers, so changing it changes results.
-GROUP = 8
+GROUP = 16
 #: Precision of the chain, and the relative variance of the noise that it adds in every layer.
 DTYPE = np.float32
 JITTER = 1e-5
@@ -79,8 +79,8 @@ def factor_statistics(
     """log_rms, quantiles, dead of W g: g = δᵀh, Var W = 1, rows δ (G, N_out, B), columns h (G, N_in, B).
 
     The pairs are not formed: g_ij² ≈ r_i c_j ξ²/m with row factors r_i = δ_i·H δ_i, column factors
-    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries all of it, ξ = 1; where many
-    do, ξ is a standard normal, and E log|ξ| falls to −(γ + log 2)/2. In between it is taken as that times
+    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries all of g, ξ = 1; where many
+    do, ξ is a standard normal and E log|ξ| falls to −(γ + log 2)/2. In between it is taken as that times
     1 − 1/n, n the `participation` of directions; this moves the middle of the law, not its upper tail. All
     serves for differences between networks only. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).
     """
@@ -208,7 +208,7 @@ def _group(
         y = products[-1] + DTYPE(layer.sigma_b) * rng.standard_normal((GROUP, layer.fan_out, 1), dtype=DTYPE)
         if layer.activation is not None:
             outputs.append(layer.activation(y).astype(DTYPE, copy=False))
-            slopes.append(_slope_table(layer.activation)(y))
+            slopes.append(slope_table(layer.activation)(y))
     logits = y.astype(float) * np.exp(log_inputs[-1])[:, None, None]
     delta = top.of(logits.swapaxes(-1, -2)).swapaxes(-1, -2).astype(DTYPE)
     log_scale = np.zeros(GROUP)
@@ -274,8 +274,8 @@ def _ridge(gram_h: Array) -> Array:
 
 
 @cache
-def _slope_table(act: Activation) -> Callable[[Array], Array]:
-    """φ' by the nearest of 2¹⁶ points: the chain evaluates it millions of times and needs three digits.
+def slope_table(act: Activation) -> Callable[[Array], Array]:
+    """φ' by the nearest of 2¹⁶ points, in single precision: sampling evaluates it millions of times.
 
     Far out, where the table ends, φ' itself is evaluated.
     """

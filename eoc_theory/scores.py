@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .activations import Activation
 from .architecture import Architecture, WeightLayer
 from .data import DataSummary
-from .finite_width import factor_statistics, gram
+from .finite_width import factor_statistics, gram, slope_table
 from .propagation import Propagation, covariance_root
 
 Array = np.ndarray
@@ -23,7 +24,7 @@ GRID = np.arange(-26.0, 8.0, STEP)
 #: Rows δ_i and columns h_j drawn for the laws that sampled networks are compared with.
 DRAWS = 512
 #: Scores sampled in a layer for the law of all, and where the largest matter.
-SCORES, COLLAPSE_SCORES = 150_000, 2_500_000
+SCORES, COLLAPSE_SCORES = 80_000, 2_500_000
 #: Fewest and most samples of a layer.
 REPEATS = (4, 64)
 #: Layers up to this many times as wide as the batch are sampled together with the next one.
@@ -95,9 +96,41 @@ def snip_laws(
     About `scores` scores are sampled in each layer. The same draws serve every layer, so that the laws vary
     smoothly with depth; between the layers of `law_layers` the shapes are interpolated.
     """
-    tables = [_layer_law(net, batch, kernels, int(layer), seed, scores) for layer in law_layers(net.depth)]
+    draws = Draws(seed)
+
+    def law(layer: int) -> tuple[Array, Array, Array]:
+        return _layer_law(net, batch, kernels, layer, draws, scores)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        tables = list(pool.map(law, law_layers(net.depth).tolist()))
     nonzero, tail, max_cdf = _interpolate_layers(net.depth, tables)
     return ScoreLaws(0.5 * kernels.log_moment, nonzero, tail, max_cdf)
+
+
+class Draws:
+    """Random numbers by name, repeat and shape, each made once and the same for every layer that asks."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._made: dict[tuple, Array] = {}
+
+    def normal(self, name: str, repeat: int, shape: tuple[int, int]) -> Array:
+        """Standard normals, single precision."""
+        return self._get(name, repeat, shape, lambda rng: rng.standard_normal(shape, dtype=np.float32))
+
+    def uniform(self, name: str, repeat: int, shape: tuple[int, int]) -> Array:
+        """Uniform numbers of mean 0 and variance 1, single precision."""
+        return self._get(
+            name, repeat, shape, lambda rng: np.float32(12**0.5) * (rng.random(shape, dtype=np.float32) - 0.5)
+        )
+
+    def _get(
+        self, name: str, repeat: int, shape: tuple[int, int], make: Callable[[np.random.Generator], Array]
+    ) -> Array:
+        key = (name, repeat, shape)
+        if key not in self._made:
+            self._made[key] = make(np.random.default_rng([self._seed, repeat, *shape, *name.encode()]))
+        return self._made[key]
 
 
 def factor_laws(
@@ -143,20 +176,20 @@ def _interpolate_layers(depth: int, tables: list[tuple[Array, ...]]) -> list[Arr
 
 
 def _layer_law(
-    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, seed: int, scores: int
+    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, draws: Draws, scores: int
 ) -> tuple[Array, Array, Array]:
     """nonzero, tail and max_cdf of one layer, relative to √(Var W · mean g²) of the draws themselves.
 
     That scale is the layer's but for sampling, so that the noise of the scale drops out.
     """
     spec = net.layers[layer]
-    rng = np.random.default_rng([seed, 0x6C617773])
     rows, _ = _sampled_rows(net, layer, batch.size)
     repeats = int(np.clip(-(-scores // (rows * spec.fan_in)), *REPEATS))
     counts, pairs = np.zeros(len(GRID) + 1), 0
     largest = []
-    for _ in range(repeats):
-        bins = _bins(sample_layer(net, batch, kernels, layer, rng))
+    sample = layer_sampler(net, batch, kernels, layer, draws)
+    for repeat in range(repeats):
+        bins = _bins(sample(repeat))
         counts += np.bincount(bins.ravel(), minlength=len(GRID) + 1)
         pairs += bins.size
         largest.append(np.where(bins < len(GRID), bins, 0).max(axis=1))
@@ -176,62 +209,61 @@ def _sampled_rows(net: Architecture, layer: int, batch: int) -> tuple[int, bool]
     return (width if joint else min(width, SPARSE_ROWS)), joint
 
 
-def sample_layer(
-    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, rng: np.random.Generator
-) -> Array:
-    """Scores |W g| over √(Var W · mean g²) of some rows of one sampled layer, shape (rows, fan_in)."""
+def layer_sampler(
+    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, draws: Draws
+) -> Callable[[int], Array]:
+    """A function of the repeat's number: scores |W g| over √(Var W · mean g²) of rows of a sampled layer.
+
+    What it returns has shape (rows, fan_in).
+    """
     spec, last = net.layers[layer], net.depth - 1
     rows, joint = _sampled_rows(net, layer, batch.size)
-    if layer == 0:
-        h = batch.inputs.T.astype(np.float32)
-    else:
-        h = _gaussian(rng, spec.fan_in, kernels.kernels[layer - 1])
-        h = _activation(net, layer - 1)(h).astype(np.float32)
-    w = _weights(rng, spec, rows)
-    y = w @ h * np.float32(spec.weight_std) + _biases(rng, spec, rows)
-    if layer == last:
-        delta = kernels.top.of(y.T.astype(float)).T
-    else:
-        act = _activation(net, layer)
-        if joint:
-            following = net.layers[layer + 1]
-            back = _weights(rng, following, following.fan_out)
-            u: Array = back @ act(y).astype(np.float32) * np.float32(following.weight_std)
-            u += _biases(rng, following, following.fan_out)
-            e = back.T @ _send(net, kernels, layer + 1, u, rng)
+    inputs = _root(kernels.kernels[layer - 1]) if layer else None
+    # The gradient drawn as Gaussian: into this layer's outputs, or with the next layer into that one's.
+    top = layer + 1 if joint else layer
+    gradient = _root(kernels.gradient_into(top, net)) if top < last else None
+
+    def weights(name: str, repeat: int, spec: WeightLayer, rows: int) -> Array:
+        make = draws.normal if spec.law == "normal" else draws.uniform
+        return make(name, repeat, (rows, spec.fan_in))
+
+    def signal(name: str, repeat: int, spec: WeightLayer, w: Array, h: Array) -> Array:
+        y = (w @ h) * np.float32(spec.weight_std)
+        return y + np.float32(spec.sigma_b) * draws.normal(name, repeat, (len(w), 1))
+
+    def send(repeat: int, layer: int, y: Array, gradient: Array | None) -> Array:
+        """δ of a layer with pre-activations y (units, B), up to its scale."""
+        if gradient is None:
+            delta = kernels.top.of(y.T.astype(float)).T
+            return (delta / max(float(np.abs(delta).max()), np.finfo(float).tiny)).astype(np.float32)
+        e = draws.normal("gradient", repeat, (len(y), batch.size)) @ gradient
+        return slope_table(_activation(net, layer))(y) * e
+
+    def sample(repeat: int) -> Array:
+        if inputs is None:
+            h = batch.inputs.T.astype(np.float32)
         else:
-            e = _gaussian(rng, rows, kernels.gradient_into(layer, net))
-        delta = act.derivative(1)(np.asarray(y, dtype=np.float64)) * e
-    delta = delta.astype(np.float32)
-    g = delta @ h.T
-    return np.abs(w * g) / np.sqrt(np.maximum(np.mean(g.astype(float) ** 2), np.finfo(float).tiny))
+            h = draws.normal("inputs", repeat, (spec.fan_in, batch.size)) @ inputs
+            h = np.asarray(_activation(net, layer - 1)(h), dtype=np.float32)
+        w = weights("weights", repeat, spec, rows)
+        y = signal("biases", repeat, spec, w, h)
+        if joint:
+            act, following = _activation(net, layer), net.layers[layer + 1]
+            back = weights("next weights", repeat, following, following.fan_out)
+            u = signal("next biases", repeat, following, back, np.asarray(act(y), dtype=np.float32))
+            delta = slope_table(act)(y) * (back.T @ send(repeat, layer + 1, u, gradient))
+        else:
+            delta = send(repeat, layer, y, gradient)
+        g = delta @ h.T
+        square = float(np.einsum("ij,ij->", g, g, dtype=np.float64)) / g.size
+        return np.abs(w * g) * np.float32(max(square, np.finfo(np.float32).tiny) ** -0.5)
+
+    return sample
 
 
-def _send(net: Architecture, kernels: Propagation, layer: int, y: Array, rng: np.random.Generator) -> Array:
-    """δ of a layer with pre-activations y (units, B), up to its scale."""
-    if layer == net.depth - 1:
-        delta = kernels.top.of(y.T.astype(float)).T
-        # Far under 1 where a batch is large: kept in range of single precision.
-        return (delta / max(float(np.abs(delta).max()), np.finfo(float).tiny)).astype(np.float32)
-    e = _gaussian(rng, len(y), kernels.gradient_into(layer, net))
-    return (_activation(net, layer).derivative(1)(y) * e).astype(np.float32)
-
-
-def _gaussian(rng: np.random.Generator, rows: int, covariance: Array) -> Array:
-    """Rows of N(0, covariance) in single precision."""
-    root = covariance_root(covariance).T.astype(np.float32)
-    return rng.standard_normal((rows, len(covariance)), dtype=np.float32) @ root
-
-
-def _weights(rng: np.random.Generator, spec: WeightLayer, rows: int) -> Array:
-    """Rows of the layer's weights, scaled to variance 1."""
-    if spec.law == "normal":
-        return rng.standard_normal((rows, spec.fan_in), dtype=np.float32)
-    return np.float32(3**0.5) * (2 * rng.random((rows, spec.fan_in), dtype=np.float32) - 1)
-
-
-def _biases(rng: np.random.Generator, spec: WeightLayer, rows: int) -> Array:
-    return np.float32(spec.sigma_b) * rng.standard_normal((rows, 1), dtype=np.float32)
+def _root(covariance: Array) -> Array:
+    """Transposed root of a covariance, single precision: normals (n, B) @ it have that covariance."""
+    return covariance_root(covariance).T.astype(np.float32)
 
 
 def _bins(scores: Array) -> Array:

@@ -19,7 +19,7 @@ from eoc_theory.errors import ArgumentError
 from eoc_theory.finite_width import GAUSSIAN_MEAN_LOG, participation, sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
 from eoc_theory.propagation import propagate
-from eoc_theory.scores import GRID, STEP, ScoreLaws, max_law, sample_layer
+from eoc_theory.scores import GRID, STEP, Draws, ScoreLaws, layer_sampler, max_law
 
 SPARSITIES = (0.3, 0.7, 0.95)
 
@@ -151,9 +151,9 @@ def test_sampled_layers_have_the_scores_of_real_ones(law):
     net = mlp(3, 150, activation="relu", law=law, sigma_w=2**0.5)
     data = eoc.digits(40)
     batch = net.summarise(data)
-    rng = np.random.default_rng(1)
     kernels = propagate(net, batch)
-    sampled = np.concatenate([sample_layer(net, batch, kernels, 1, rng).ravel() for _ in range(20)])
+    sample = layer_sampler(net, batch, kernels, 1, Draws(1))
+    sampled = np.concatenate([sample(repeat).ravel() for repeat in range(20)])
     real = np.concatenate([hidden_scores(net, data, np.random.default_rng(seed)) for seed in range(20)])
     levels = (0.5, 0.9, 0.99)
     assert np.quantile(sampled, levels) == pytest.approx(np.quantile(real, levels), rel=0.08)
