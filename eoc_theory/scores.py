@@ -283,17 +283,18 @@ def _activation(net: Architecture, layer: int) -> Activation:
 def max_law(largest: Array, rows: int) -> Array:
     """P(largest score of `rows` rows ≤ e^u) on GRID, from bins of row maxima (repeats, sampled rows).
 
-    exp(−θ rows P(row maximum > u)): the rows' maxima cluster, since rows share the columns, and θ is the
-    share of clusters, set so that the median of the sampled layers' maxima is met.
+    P(row maximum ≤ u)^(θ rows): the rows' maxima cluster, since rows share the columns, and θ is the share of
+    clusters (the extremal index), set so that the median of the sampled layers' maxima is met.
     """
     sampled = largest.shape[1]
     counts = np.bincount(largest.ravel(), minlength=len(GRID))
     above = np.cumsum(counts[::-1])[::-1] - 0.5 * counts
-    exceeding = above / largest.size
+    with np.errstate(divide="ignore"):
+        log_below = np.log1p(-above / largest.size)
     median = np.median(largest.max(axis=1))
-    at_median = sampled * np.interp(median, np.arange(len(GRID)), exceeding)
-    theta = min(1.0, np.log(2.0) / max(at_median, 1e-12))
-    return np.exp(-theta * rows * exceeding)
+    at_median = -sampled * np.interp(median, np.arange(len(GRID)), np.maximum(log_below, -50.0))
+    theta = min(1.0, np.log(2.0) / max(float(at_median), 1e-12))
+    return np.exp(theta * rows * log_below)
 
 
 def sample_rows(
