@@ -24,7 +24,7 @@ GRID = np.arange(-26.0, 8.0, STEP)
 #: Rows δ_i and columns h_j drawn for the laws that sampled networks are compared with.
 DRAWS = 512
 #: Scores sampled in a layer for the law of all, and where the largest matter.
-SCORES, COLLAPSE_SCORES = 80_000, 2_500_000
+SCORES, COLLAPSE_SCORES = 80_000, 10_000_000
 #: Fewest and most samples of a layer.
 REPEATS = (4, 64)
 #: Layers up to this many times as wide as the batch are sampled together with the next one.
