@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .prediction import PruningPrediction, predict_pruning
     from .propagation import Propagation, propagate
     from .rescaling import rescale_
+    from .summary import SummaryPropagation, propagate_summary
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _MODULES = {
     "prediction": ("PruningPrediction", "predict_pruning"),
     "propagation": ("Propagation", "propagate"),
     "rescaling": ("rescale_",),
+    "summary": ("SummaryPropagation", "propagate_summary"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -65,6 +67,7 @@ __all__ = [
     "Propagation",
     "PruningMeasurement",
     "PruningPrediction",
+    "SummaryPropagation",
     "WeightLayer",
     "activation",
     "activation_names",
@@ -80,6 +83,7 @@ __all__ = [
     "predict_collapse",
     "predict_pruning",
     "propagate",
+    "propagate_summary",
     "prune_",
     "rescale_",
     "snip_bound",
