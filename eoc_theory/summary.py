@@ -1,7 +1,7 @@
 """Kernels of a batch known by two numbers only: variance and correlation of its inputs.
 
 For exchangeable inputs every kernel has two entries, one for the same input and one for two different inputs,
-and the sums over the batch need no B × B matrices: ``Σ_ab Γ_ab H_ab = B Γ_s H_s + B(B−1) Γ_d H_d``. The labels
+and sums over the batch need no B × B matrices: ``Σ_ab Γ_ab H_ab = B Γ_s H_s + B(B−1) Γ_d H_d``. The labels
 enter through Γ_d alone, as a mean over pairs of one class and of two. See `eoc_theory.propagation` for the
 notation.
 """

@@ -218,6 +218,7 @@ def test_tiny_networks(shape):
 
 def test_collapse_against_sampled_networks():
     """40 seeds: the median of log₁₀(1 − s_cr) to 0.2, and probabilities that agree with the samples."""
+    pytest.importorskip("torch")
     net, data = mlp(10, 60, activation="tanh"), eoc.digits(40)
     predicted = eoc.predict_collapse(net, data=data)
     measured = np.array(
