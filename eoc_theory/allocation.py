@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .finite_width import LEVELS, ScaleStatistics
-from .scores import GRID, FactorLaws, ScoreLaws, interpolate_grid
+from .scores import GRID, ScoreLaws, interpolate_grid
 
 Array = np.ndarray
 
@@ -78,7 +78,7 @@ def mean_network(laws: ScoreLaws, weights: Array) -> NetworkLaws:
 
 
 def sampled_networks(
-    laws: ScoreLaws, base: FactorLaws, sampled: ScaleStatistics, weights: Array
+    laws: ScoreLaws, base: ScaleStatistics, sampled: ScaleStatistics, weights: Array
 ) -> NetworkLaws:
     """The mean law displaced as sampled networks differ from the infinitely wide one.
 

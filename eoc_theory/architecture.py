@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,11 +214,6 @@ def mlp(
             for index, (fan_in, fan_out) in enumerate(pairwise(sizes))
         )
     )
-
-
-def with_scales(net: Architecture, sigma_w: float, sigma_b: float) -> Architecture:
-    """The same network with (σ_w, σ_b) replaced in every layer."""
-    return Architecture(tuple(replace(layer, sigma_w=sigma_w, sigma_b=sigma_b) for layer in net.layers))
 
 
 # `mlp` has a parameter of that name, as the public contract wants.

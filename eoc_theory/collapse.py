@@ -11,9 +11,10 @@ import numpy as np
 from . import checks
 from .allocation import NetworkLaws
 from .architecture import Architecture
+from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError
 from .meanfield import MeanField
-from .prediction import CRITERIA, DATA_FREE_CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
+from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
 from .scores import COLLAPSE_SCORES, GRID
 
 Array = np.ndarray
@@ -102,8 +103,6 @@ def predict_collapse(
     samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
     if criterion in DATA_FREE_CRITERIA:
-        from .datafree import collapse_data_free
-
         free = collapse_data_free(net, criterion, seed=seed)
         drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
     else:

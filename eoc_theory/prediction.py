@@ -12,6 +12,7 @@ import numpy as np
 from . import checks
 from .allocation import NetworkLaws, kept_fractions, mean_network, sampled_networks, threshold
 from .architecture import Architecture
+from .datafree import DATA_FREE_CRITERIA, predict_data_free
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .propagation import propagate, restrict
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-#: Criteria whose scores need gradients, and those that need the weights' law alone.
+#: Criteria whose scores need gradients; the others need the weights' law alone.
 GRADIENT_CRITERIA = ("snip", "grasp")
-DATA_FREE_CRITERIA = ("magnitude", "synflow", "synflow-oneshot", "random", "uniform", "erk")
 CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
 
 #: Networks sampled for means and spreads: the spread itself is then known to about 18 %.
@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def as_architecture(net: Any, data: Any = None) -> Architecture:
+def as_architecture(net: Any) -> Architecture:
     """`net` itself, or the architecture of a torch model.
 
     Raises ArgumentError for anything else.
@@ -177,8 +177,6 @@ def predict_pruning(
     samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
     if criterion in DATA_FREE_CRITERIA:
-        from .datafree import predict_data_free
-
         free = predict_data_free(net, values, criterion, seed=seed)
         kept, std, empty, collapse = (
             free.kept,

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from .architecture import Architecture
-from .data import DataSummary
 from .duals import covariance_maps
 from .errors import ModelError
 
@@ -81,7 +80,7 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
         DataError: data that do not fit. ModelError: the variance leaves the range of float64.
     """
     batch = net.summarise(data, seed=seed)
-    kernels, inputs, slopes = forward_kernels(net, batch)
+    kernels, inputs, slopes = forward_kernels(net, batch.covariance)
     tangent = tangent_kernel(net, inputs, slopes) if criterion == "grasp" else None
     top = Cotangent(kernels[-1], batch.targets, batch.classes, tangent)
     return send_back(net, kernels, inputs, slopes, top, seed)
@@ -105,9 +104,12 @@ def restrict(net: Architecture, whole: Propagation, chosen: Array, *, seed: int 
     return send_back(net, whole.kernels[part], whole.inputs[part], slopes, top, seed)
 
 
-def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array, Array]:
-    """K^l and H^{l-1} of every layer, shapes (L, B, B), and E[φ'φ'] after each but the last, (L−1, B, B)."""
-    inputs = [batch.covariance]
+def forward_kernels(net: Architecture, covariance: Array) -> tuple[Array, Array, Array]:
+    """K^l and H^{l-1} of every layer, shapes (L, B, B), and E[φ'φ'] after each but the last, (L−1, B, B).
+
+    From the kernel H^0 of the inputs, `covariance`, shape (B, B).
+    """
+    inputs = [covariance]
     kernels: list[Array] = []
     slopes: list[Array] = []
     for layer in net.layers:
@@ -121,7 +123,7 @@ def forward_kernels(net: Architecture, batch: DataSummary) -> tuple[Array, Array
             assert maps.dphi is not None  # it was asked for
             inputs.append(maps.phi)
             slopes.append(maps.dphi)
-    shape = (net.depth - 1, batch.size, batch.size)
+    shape = (net.depth - 1, *covariance.shape)
     return np.stack(kernels), np.stack(inputs), np.reshape(slopes, shape)
 
 

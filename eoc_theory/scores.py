@@ -11,7 +11,7 @@ import numpy as np
 from .activations import Activation
 from .architecture import Architecture, WeightLayer
 from .data import DataSummary
-from .finite_width import factor_statistics, gram, slope_table
+from .finite_width import ScaleStatistics, factor_statistics, gram, slope_table
 from .propagation import Propagation, covariance_root
 
 Array = np.ndarray
@@ -34,21 +34,6 @@ SPARSE_ROWS = 256
 
 
 @dataclass(frozen=True)
-class FactorLaws:
-    """What sampled networks are compared with: scales by the row-and-column formula of `factor_statistics`.
-
-    Attributes:
-        log_rms: log of the root mean square score, shape (L,).
-        quantiles: log-scores exceeded with the probabilities `LEVELS`, shape (L, K).
-        dead: estimated P(score = 0), shape (L,).
-    """
-
-    log_rms: Array
-    quantiles: Array
-    dead: Array
-
-
-@dataclass(frozen=True)
 class ScoreLaws:
     """Laws of |score| of the layers.
 
@@ -65,12 +50,12 @@ class ScoreLaws:
     max_cdf: Array
 
 
-def interpolate_grid(table: Array, u: Array, rows: Array | None = None) -> Array:
+def interpolate_grid(table: Array, u: Array) -> Array:
     """`table` (L, U) on GRID at u (…, L), constant beyond its ends."""
     position = np.clip((u - GRID[0]) / STEP, 0.0, len(GRID) - 1.000001)
     index = position.astype(np.int64)
     weight = position - index
-    rows = np.arange(len(table)) if rows is None else rows
+    rows = np.arange(len(table))
     return table[rows, index] * (1.0 - weight) + table[rows, index + 1] * weight
 
 
@@ -86,12 +71,11 @@ def snip_laws(
 ) -> ScoreLaws:
     """Laws of |W_ij g_ij|, g_ij = Σ_b δ_ib h_jb, layer by layer.
 
-    A layer is sampled with its neighbours: inputs h from their Gaussian law, the layer's weights W, ``y = W h
-        + b``
+    A layer is sampled with its neighbours: inputs h from their Gaussian law, its weights W, y = W h + b,
     and, where the layer is not much wider than the batch, the next layer's weights too, so that the gradient
-    that they send back knows the signal that they sent forwards: ``δ = φ'(y) ∘ W⁺ᵀδ⁺``. Units with a large
-    output then have a large gradient, which makes the rows' scales more uneven than independence has it. In
-    wider layers ``W⁺ᵀδ⁺`` is drawn from its own Gaussian law.
+    that they send back knows the signal that they sent forwards: δ = φ'(y) ∘ W⁺ᵀδ⁺. Units with a large output
+    then have a large gradient, which makes the rows' scales more uneven than independence has it. In wider
+    layers W⁺ᵀδ⁺ is drawn from its own Gaussian law.
 
     About `scores` scores are sampled in each layer. The same draws serve every layer, so that the laws vary
     smoothly with depth; between the layers of `law_layers` the shapes are interpolated.
@@ -135,8 +119,11 @@ class Draws:
 
 def factor_laws(
     net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int = DRAWS
-) -> FactorLaws:
-    """`factor_statistics` of infinitely wide layers: `draws` rows and columns from their Gaussian laws."""
+) -> ScaleStatistics:
+    """What sampled networks are compared with: the same statistics of infinitely wide layers, shapes (L, …).
+
+    `draws` rows and columns from their Gaussian laws stand for each layer.
+    """
     tables = []
     for layer, delta, h in _factors(net, batch, kernels, seed, draws):
         grams = gram(delta[None]), gram(h[None])
@@ -146,7 +133,7 @@ def factor_laws(
         tables.append((quantiles - log_rms, dead))
     quantiles, dead = _interpolate_layers(net.depth, tables)
     log_rms = 0.5 * kernels.log_moment
-    return FactorLaws(log_rms, log_rms[:, None] + quantiles, dead)
+    return ScaleStatistics(log_rms, log_rms[:, None] + quantiles, dead)
 
 
 def _factors(

@@ -14,9 +14,8 @@ import numpy as np
 
 from . import checks
 from .architecture import Architecture
-from .duals import covariance_maps
 from .errors import ArgumentError
-from .propagation import KERNEL_TOLERANCE, LOGIT_DRAWS, loss_gradient
+from .propagation import LOGIT_DRAWS, backward_kernels, forward_kernels, loss_gradient
 
 Array = np.ndarray
 
@@ -71,41 +70,21 @@ def propagate_summary(
             f"correlation must lie in [-1/(batch-1), 1], got {correlation:g} for batch {batch}"
         )
     pair = variance * np.array([[1.0, correlation], [correlation, 1.0]])
-    inputs, kernels, slopes = [pair], [], []
-    for layer in net.layers:
-        kernels.append(layer.sigma_b**2 + layer.sigma_w**2 * inputs[-1])
-        if layer.activation is not None:
-            maps = covariance_maps(layer.activation, kernels[-1], derivative=True, tolerance=KERNEL_TOLERANCE)
-            assert maps.dphi is not None  # it was asked for
-            inputs.append(maps.phi)
-            slopes.append(maps.dphi)
+    kernels, inputs, slopes = forward_kernels(net, pair)
     same, different = _loss_gradient(kernels[-1], batch, net.out_features, seed)
-    gradients = np.empty((net.depth, 2))
-    log_gradient, log_moment = np.empty(net.depth), np.empty(net.depth)
-    total = 0.0
-    for index in range(net.depth - 1, -1, -1):
-        layer = net.layers[index]
-        if index < net.depth - 1:
-            following = net.layers[index + 1]
-            factor = following.sigma_w**2 * following.fan_out / following.fan_in
-            same, different = same * factor * slopes[index][0, 0], different * factor * slopes[index][0, 1]
-        total += np.log(same)
-        same, different = 1.0, different / same
-        gradients[index], log_gradient[index] = (same, different), total
-        h = inputs[index]
-        moment = batch * (same * h[0, 0] + (batch - 1) * different * h[0, 1])
-        log_moment[index] = (
-            np.log(max(moment, np.finfo(float).tiny) * layer.sigma_w**2 / layer.fan_in) + total
-        )
-    stacked = np.stack(kernels)
+    loss = np.array([[same, different], [different, same]])
+    gradients, log_gradient = backward_kernels(net, slopes, loss)
+    products = gradients * inputs
+    moment = batch * (products[:, 0, 0] + (batch - 1) * products[:, 0, 1])
+    variance_of_weights = np.array([layer.sigma_w**2 / layer.fan_in for layer in net.layers])
     return SummaryPropagation(
         layers=net.weight_layers,
-        q=stacked[:, 0, 0],
-        c=stacked[:, 0, 1] / stacked[:, 0, 0],
-        gradient_same=gradients[:, 0],
-        gradient_different=gradients[:, 1],
+        q=kernels[:, 0, 0],
+        c=kernels[:, 0, 1] / kernels[:, 0, 0],
+        gradient_same=gradients[:, 0, 0],
+        gradient_different=gradients[:, 0, 1],
         log_gradient=log_gradient,
-        log_moment=log_moment,
+        log_moment=np.log(np.maximum(moment, np.finfo(float).tiny) * variance_of_weights) + log_gradient,
     )
 
 

@@ -15,7 +15,7 @@ from .results import CollapseSamples, DataFreeAllocation
 Array = np.ndarray
 
 #: Criteria that look at no data.
-DATA_FREE_CRITERIA = ("magnitude", "random", "uniform", "erk", "synflow", "synflow-oneshot")
+DATA_FREE_CRITERIA = ("magnitude", "synflow", "synflow-oneshot", "random", "uniform", "erk")
 SYNFLOW_ROUNDS = 100
 
 _LAWS: dict[str, Callable[[Architecture], laws.ScoreLaw]] = {
