@@ -12,12 +12,13 @@ import numpy as np
 from . import checks
 from .activations import Activation, activation
 from .errors import ArgumentError, ModelError
+from .graph import Graph
+from .layers import Shape, WeightLaw, WeightLayer
 
 if TYPE_CHECKING:
     from .data import DataSummary
     from .propagation import Propagation
 
-WeightLaw = Literal["normal", "uniform"]
 Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
 
 #: Bias scale of the edge-of-chaos initialisation where none is asked for: the paper's 0.2 for a general
@@ -26,38 +27,23 @@ DEFAULT_SIGMA_B = 0.2
 
 
 @dataclass(frozen=True)
-class WeightLayer:
-    """One fully connected weight layer ``y = W h + b``, followed by ``activation`` (None after the last).
+class Architecture:
+    """A network: its weight layers, first to last, and how they hang together.
 
-    ``W_ij`` has mean 0 and variance ``sigma_w**2 / fan_in``, ``b_i`` variance ``sigma_b**2``.
+    Attributes:
+        layers: the weight layers.
+        graph: all that happens between input and logits; None for a chain of fully connected layers, each
+            followed by its activation.
     """
 
-    name: str
-    fan_in: int
-    fan_out: int
-    sigma_w: float
-    sigma_b: float
-    activation: Activation | None = None
-    law: WeightLaw = "normal"
-
-    @property
-    def n_weights(self) -> int:
-        """Number of weights that pruning can remove (biases are not counted)."""
-        return self.fan_in * self.fan_out
-
-    @property
-    def weight_std(self) -> float:
-        """Standard deviation of one weight, σ_w/√fan_in."""
-        return self.sigma_w / np.sqrt(self.fan_in)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A chain of weight layers, first to last."""
-
     layers: tuple[WeightLayer, ...]
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
+        if self.graph is not None:
+            if self.graph.weight_layers != self.layers:
+                raise ModelError("layers must be the weight layers of graph, in its order")
+            return
         if not self.layers:
             raise ModelError("layers must hold at least one weight layer, got none")
         for before, after in pairwise(self.layers):
@@ -68,6 +54,12 @@ class Architecture:
                 )
             if before.activation is None:
                 raise ModelError(f"layer {before.name} has no activation and is not the last layer")
+
+    @classmethod
+    def from_graph(cls, graph: Graph) -> Architecture:
+        """The architecture of a graph; one that is a plain chain of fully connected layers becomes that."""
+        chain = graph.as_chain()
+        return cls(graph.weight_layers, graph) if chain is None else cls(chain)
 
     def __iter__(self) -> Iterator[WeightLayer]:
         return iter(self.layers)
@@ -96,12 +88,19 @@ class Architecture:
         return int(self.weights.sum())
 
     @property
+    def input_shape(self) -> Shape:
+        """Channels and extent of one input."""
+        return Shape(self.layers[0].fan_in) if self.graph is None else self.graph.input_shape
+
+    @property
     def in_features(self) -> int:
-        return self.layers[0].fan_in
+        """Entries of one input."""
+        return self.input_shape.size
 
     @property
     def out_features(self) -> int:
-        return self.layers[-1].fan_out
+        """Number of logits."""
+        return self.layers[-1].fan_out if self.graph is None else self.graph.output_shape.channels
 
     def propagate(self, data: Any = None, *, seed: int = 0) -> Propagation:
         """Per-layer q, c and gradient moments at infinite width; see `eoc_theory.propagation.propagate`."""
