@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
     from .architecture import Architecture, WeightLayer, mlp
     from .bounds import magnitude_bound, snip_bound
+    from .builders import cnn, resnet, vgg
     from .collapse import CollapsePrediction, predict_collapse
     from .comparing import Comparison, compare
     from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
@@ -36,6 +37,7 @@ _MODULES = {
     "activations": ("Activation", "activation", "activation_names"),
     "architecture": ("Architecture", "WeightLayer", "mlp"),
     "bounds": ("magnitude_bound", "snip_bound"),
+    "builders": ("cnn", "resnet", "vgg"),
     "collapse": ("CollapsePrediction", "predict_collapse"),
     "comparing": ("Comparison", "compare"),
     "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
@@ -71,6 +73,7 @@ __all__ = [
     "WeightLayer",
     "activation",
     "activation_names",
+    "cnn",
     "compare",
     "critical_curve",
     "digits",
@@ -86,7 +89,9 @@ __all__ = [
     "propagate_summary",
     "prune_",
     "rescale_",
+    "resnet",
     "snip_bound",
+    "vgg",
 ]
 
 
