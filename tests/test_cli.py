@@ -15,8 +15,8 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.cli import main
-from eoc_theory.cli.output import plain, probability, shown_layers, sparsity
 from eoc_theory.cli.parser import build_parser, grid
+from eoc_theory.presenting import plain, probability, shown_layers, sparsity
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare")

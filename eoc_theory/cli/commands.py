@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .output import (
-    print_facts,
-    print_json,
-    print_table,
-    probability,
-    shown_layers,
-    sparsity,
-    thinned,
-)
+from ..presenting import probability, shown_layers, sparsity
+from .output import print_facts, print_json, print_table, thinned
 from .progress import bar, working
 
 if TYPE_CHECKING:
