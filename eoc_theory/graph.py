@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .errors import ModelError
@@ -72,6 +73,27 @@ class Graph:
             for source in node.inputs:
                 found[source].append(position)
         return tuple(map(tuple, found))
+
+    def with_weights(self, weights: Mapping[str, WeightLayer]) -> Graph:
+        """The same graph with other weights in the layers that `weights` names; shapes must stay.
+
+        Raises:
+            ModelError: a name that no layer with weights has, or weights of another shape.
+        """
+        known = {layer.name: layer for layer in self.weight_layers}
+        for name, weight in weights.items():
+            if name not in known or weight.weight_shape != known[name].weight_shape:
+                wanted = (
+                    f"shape {known[name].weight_shape}" if name in known else "one of " + ", ".join(known)
+                )
+                raise ModelError(f"weights must fit the graph: {name!r} must be {wanted}")
+        nodes = list(self.nodes)
+        for position in self.weighted:
+            layer = nodes[position].layer
+            assert isinstance(layer, (Dense, Convolution))
+            weight = weights.get(layer.weight.name, layer.weight)
+            nodes[position] = replace(nodes[position], layer=replace(layer, weight=weight))
+        return Graph(tuple(nodes))
 
     def as_chain(self) -> tuple[WeightLayer, ...] | None:
         """The weight layers, each with the activation after it, if nothing else changes a value."""
