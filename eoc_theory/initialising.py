@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from . import checks
 from .activations import activation
 from .errors import ModelError
-from .torch_models import activations_between, fill_, require_torch
+from .torch_models import activations_between, require_torch
+from .torch_weights import fill_
 
 Model = TypeVar("Model")
 

@@ -11,7 +11,8 @@ import numpy as np
 from . import checks
 from .activations import activation
 from .errors import ModelError
-from .torch_models import activations_between, fan_in, require_torch
+from .torch_models import activations_between, require_torch
+from .torch_weights import fan_in
 
 if TYPE_CHECKING:
     import pandas as pd

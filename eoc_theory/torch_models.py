@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .errors import MissingDependencyError, ModelError
+from .torch_weights import fill_
 
 if TYPE_CHECKING:
     import torch
@@ -61,25 +62,31 @@ def require_torch() -> Any:
 def build_model(
     layers: Iterable[WeightLayer], *, seed: int = 0, dtype: Any = None, device: Any = None
 ) -> Any:
-    """A fully connected torch network drawn from the initialisation laws of `layers`.
+    """A torch network drawn from the initialisation laws of `layers`.
 
-    W^l_ij has standard deviation σ_w/√fan_in (law "normal" or "uniform"), b^l_i ~ N(0, σ_b²). Where σ_b = 0
-    biases are there, and zero, so that training can use them.
+    W^l_ij has standard deviation σ_w/√fan_in, b^l_i ~ N(0, σ_b²). Where σ_b = 0 biases are there, and zero,
+    so that training can use them. For an architecture with a graph see `build_graph_model`.
 
     Args:
-        layers: an `Architecture`, or weight layers from input to output, named "layers.0", "layers.1", … (any
-            common prefix, or none).
+        layers: an `Architecture`, or weight layers of a fully connected network from input to output, named
+            "layers.0", "layers.1", … (any common prefix, or none).
         seed: of a generator of its own; torch's global random state is neither used nor moved.
         dtype, device: of the parameters (default float32 on the CPU).
 
     Returns:
-        ``torch.nn.Sequential`` whose parameters are named "<layer name>.weight" and "<layer name>.bias".
+        ``torch.nn.Sequential`` (of a graph: ``torch.fx.GraphModule``) whose parameters are named
+        "<layer name>.weight" and "<layer name>.bias".
 
     Raises:
         ModelError: names that cannot be those of one Sequential. ActivationError: no torch form of an
             activation.
     """
     torch = require_torch()
+    graph = getattr(layers, "graph", None)
+    if graph is not None:
+        from .torch_graph import build_graph_model
+
+        return build_graph_model(graph, seed=seed, dtype=dtype, device=device)
     generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     stack: OrderedDict[str, Any] = OrderedDict()
     prefixes = set()
@@ -99,26 +106,6 @@ def build_model(
     if prefix:
         model = torch.nn.Sequential(OrderedDict([(prefix, model)]))
     return model if device is None else model.to(device)
-
-
-def fan_in(weight: Any) -> int:
-    """Inputs of one output unit: features, or channels/groups × kernel size of a convolution."""
-    return math.prod(weight.shape[1:])
-
-
-def fill_(weight: Any, bias: Any, sigma_w: float, sigma_b: float, law: str, generator: Any = None) -> None:
-    """Draw a weight tensor and its bias (or None) in place: std σ_w/√fan_in by `law`, and N(0, σ_b²)."""
-    torch = require_torch()
-    scale = sigma_w / math.sqrt(fan_in(weight))
-    with torch.no_grad():
-        if checks.one_of("law", law, ("normal", "uniform")) == "normal":
-            weight.normal_(0.0, scale, generator=generator)
-        else:
-            weight.uniform_(-math.sqrt(3.0) * scale, math.sqrt(3.0) * scale, generator=generator)
-        if bias is not None and sigma_b > 0:
-            bias.normal_(0.0, sigma_b, generator=generator)
-        elif bias is not None:
-            bias.zero_()
 
 
 def prunable_weights(model: Any) -> list[PrunableWeight]:

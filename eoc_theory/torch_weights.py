@@ -1,0 +1,108 @@
+"""Weights drawn in place from the initialisation laws, on torch tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from . import checks
+from .errors import ModelError
+
+#: The truncated law cuts a normal one at so many of the uncut law's standard deviations, as torch does.
+CUT = 2.0
+
+#: Standard deviation that a standard normal has left when it is cut there, 0.87963.
+CUT_STD = math.sqrt(
+    1 - 2 * CUT * math.exp(-(CUT**2) / 2) / (math.sqrt(2 * math.pi) * math.erf(CUT / math.sqrt(2)))
+)
+
+LAWS = ("normal", "uniform", "truncated", "orthogonal", "delta-orthogonal")
+
+
+def fan_in(weight: Any) -> int:
+    """Inputs of one output unit: features, or channels/groups × kernel size of a convolution."""
+    return math.prod(weight.shape[1:])
+
+
+def fill_(
+    weight: Any,
+    bias: Any,
+    sigma_w: float,
+    sigma_b: float,
+    law: str,
+    generator: Any = None,
+    groups: int = 1,
+    name: str = "weight",
+) -> None:
+    """Draw a weight tensor and its bias (or None) in place.
+
+    Every law gives the weights the mean square σ_w²/fan_in; biases are N(0, σ_b²), or 0.
+
+    - "normal", "uniform" on ±√3 standard deviations;
+    - "truncated": normal, cut at two standard deviations of the uncut law, which is widened by 1/0.87963 so
+      that the variance left is exact;
+    - "orthogonal": the weights as a matrix of fan_out rows and fan_in columns, of orthogonal rows, or columns
+      where there are more rows (Saxe et al. 2014); of a grouped convolution each group's;
+    - "delta-orthogonal": a convolution's kernel is 0 but for its centre, which is an orthogonal matrix with
+      orthogonal columns (Xiao et al. 2018, section 2.4); a fully connected layer's as "orthogonal".
+
+    Raises:
+        ModelError: "delta-orthogonal" for a convolution of fewer output than input channels, named `name`.
+    """
+    import torch
+
+    checks.one_of("law", law, LAWS)
+    scale = sigma_w / math.sqrt(fan_in(weight))
+    with torch.no_grad():
+        if law == "normal":
+            weight.normal_(0.0, scale, generator=generator)
+        elif law == "uniform":
+            weight.uniform_(-math.sqrt(3.0) * scale, math.sqrt(3.0) * scale, generator=generator)
+        elif law == "truncated":
+            std = scale / CUT_STD
+            torch.nn.init.trunc_normal_(weight, 0.0, std, -CUT * std, CUT * std, generator=generator)
+        elif law == "orthogonal" or weight.ndim == 2:
+            _blockwise_orthogonal_(weight.view(len(weight), -1), groups, scale, generator)
+        else:
+            check_delta(weight, groups, name)
+            centre = torch.empty_like(weight[(..., *(0,) * (weight.ndim - 2))])
+            # One entry of each kernel holds the mean square of all.
+            spread = scale * math.sqrt(weight[0, 0].numel())
+            _blockwise_orthogonal_(centre, groups, spread, generator)
+            weight.zero_()
+            weight[(..., *((k - 1) // 2 for k in weight.shape[2:]))] = centre
+        if bias is not None and sigma_b > 0:
+            bias.normal_(0.0, sigma_b, generator=generator)
+        elif bias is not None:
+            bias.zero_()
+
+
+def check_delta(weight: Any, groups: int, name: str) -> None:
+    """Refuse a delta-orthogonal convolution that loses channels.
+
+    Raises:
+        ModelError: fewer output than input channels (in one group).
+    """
+    out, channels = len(weight) // groups, weight.shape[1]
+    if weight.ndim > 2 and out < channels:
+        raise ModelError(
+            f"law 'delta-orthogonal' needs as many output as input channels in each convolution, "
+            f"got {channels} -> {out} in layer {name!r}"
+        )
+
+
+def _blockwise_orthogonal_(matrix: Any, groups: int, scale: float, generator: Any) -> None:
+    """Each of `groups` blocks of rows orthogonal, entries of mean square scale²."""
+    import torch
+
+    for block in matrix.chunk(groups):
+        # torch's has entries of mean square 1/max(rows, columns); half precision has no QR decomposition.
+        drawn = torch.empty(block.shape, dtype=_working(block.dtype), device=block.device)
+        torch.nn.init.orthogonal_(drawn, gain=scale * math.sqrt(max(block.shape)), generator=generator)
+        block.copy_(drawn)
+
+
+def _working(dtype: Any) -> Any:
+    import torch
+
+    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
