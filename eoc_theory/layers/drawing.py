@@ -1,0 +1,72 @@
+"""The random numbers of one sampled network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+if TYPE_CHECKING:
+    from .weighted import WeightLayer
+
+Array = np.ndarray
+
+#: Where the truncated law is cut, in standard deviations of the uncut one, and the variance that it keeps.
+CUT = 2.0
+_CUT_DENSITY = math.exp(-(CUT**2) / 2.0) / math.sqrt(2.0 * math.pi)
+CUT_VARIANCE = 1.0 - 2.0 * CUT * _CUT_DENSITY / (2.0 * float(ndtr(CUT)) - 1.0)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Weights, biases and masks of one network, drawn in the order in which they are asked for.
+
+    All is drawn in single precision, so that the network is the same one in either precision.
+
+    Attributes:
+        rng: its stream.
+        dtype: of what is returned, np.float32 or np.float64, and of the network's values.
+    """
+
+    rng: np.random.Generator
+    dtype: Any = np.float32
+
+    def normal(self, shape: tuple[int, ...], std: float) -> Array:
+        """Independent N(0, std²)."""
+        return self.rng.standard_normal(shape, dtype=np.float32).astype(self.dtype, copy=False) * self.dtype(
+            std
+        )
+
+    def uniform(self, shape: tuple[int, ...]) -> Array:
+        """Independent, uniform on [0, 1)."""
+        return self.rng.random(shape, dtype=np.float32).astype(self.dtype, copy=False)
+
+    def weights(self, layer: WeightLayer) -> Array:
+        """The weight matrix, shape (fan_out, fan_in), by the layer's law."""
+        shape, std = (layer.fan_out, layer.fan_in), float(layer.weight_std)
+        if layer.law == "normal":
+            return self.normal(shape, std)
+        if layer.law == "uniform":
+            return (2.0 * self.uniform(shape) - 1.0) * self.dtype(math.sqrt(3.0) * std)
+        if layer.law == "truncated":
+            low, high = ndtr(-CUT), ndtr(CUT)
+            normals = ndtri(low + (high - low) * self.rng.random(shape))
+            return (
+                (normals * (std / math.sqrt(CUT_VARIANCE))).astype(np.float32).astype(self.dtype, copy=False)
+            )
+        return self._orthogonal(shape) * self.dtype(std * math.sqrt(max(shape)))
+
+    def biases(self, layer: WeightLayer) -> Array | None:
+        """The biases, shape (fan_out,), or None where all are 0."""
+        return self.normal((layer.fan_out,), layer.sigma_b) if layer.sigma_b > 0 else None
+
+    def _orthogonal(self, shape: tuple[int, int]) -> Array:
+        """Uniformly distributed with orthonormal rows or columns, whichever are fewer."""
+        tall = self.rng.standard_normal((max(shape), min(shape)), dtype=np.float32)
+        q, r = np.linalg.qr(tall)
+        # With the signs of R's diagonal taken out, Q is uniform (Mezzadri 2007).
+        q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0).astype(np.float32)
+        return (q if shape[0] >= shape[1] else q.T).astype(self.dtype, copy=False)
