@@ -44,8 +44,8 @@ class Draw:
         """Independent, uniform on [0, 1)."""
         return self.rng.random(shape, dtype=np.float32).astype(self.dtype, copy=False)
 
-    def weights(self, layer: WeightLayer) -> Array:
-        """The weight matrix, shape (fan_out, fan_in), by the layer's law."""
+    def weights(self, layer: WeightLayer, groups: int = 1) -> Array:
+        """The weight matrix, shape (fan_out, fan_in), by the layer's law; each group of rows orthogonal."""
         shape, std = (layer.fan_out, layer.fan_in), float(layer.weight_std)
         if layer.law == "normal":
             return self.normal(shape, std)
@@ -57,7 +57,9 @@ class Draw:
             return (
                 (normals * (std / math.sqrt(CUT_VARIANCE))).astype(np.float32).astype(self.dtype, copy=False)
             )
-        return self._orthogonal(shape) * self.dtype(std * math.sqrt(max(shape)))
+        block = (layer.fan_out // groups, layer.fan_in)
+        rows = np.concatenate([self._orthogonal(block) for _ in range(groups)])
+        return rows * self.dtype(std * math.sqrt(max(block)))
 
     def biases(self, layer: WeightLayer) -> Array | None:
         """The biases, shape (fan_out,), or None where all are 0."""
