@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -128,15 +130,74 @@ def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ArgumentError: n < 1 or more than the smallest class allows. MissingDependencyError: no scikit-learn.
     """
-    n = checks.integer("n", n, minimum=1)
+    chosen, labels = _choose_digits(n, seed)
+    return standardise(_digit_pixels())[chosen], labels
+
+
+def digits_images(
+    n: int = 100, shape: Sequence[int] = (3, 32, 32), *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images that `digits` gives, enlarged: small pictures with the correlations of large ones.
+
+    The 8×8 pixels are enlarged bilinearly (as ``torch.nn.functional.interpolate`` does with
+    align_corners=False: pixel centres keep their place, the border is continued), and every channel holds the
+    same picture. Every pixel is centred over the whole set of digits and one scale makes the mean squared
+    entry 1.
+
+    Args:
+        n: number of images.
+        shape: channels, height and width.
+        seed: of the choice, as in `digits`.
+
+    Returns:
+        inputs of shape (n, *shape), targets of shape (n,).
+
+    Raises:
+        ArgumentError, MissingDependencyError: as `digits`; a shape that is not three whole numbers.
+    """
+    if isinstance(shape, str) or not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ArgumentError(f"shape must be (C, H, W), got {shape!r}")
+    channels, height, width = (checks.integer(f"shape[{i}]", m, minimum=1) for i, m in enumerate(shape))
+    chosen, labels = _choose_digits(n, seed)
+    pixels = _digit_pixels()
+    centred = pixels - pixels.mean(axis=0)
+    enlarge = np.kron(_bilinear(8, height), _bilinear(8, width))
+    # The mean square over all 1797 enlarged images, without making them.
+    square = np.mean(((enlarge @ (centred.T @ centred / len(centred))) * enlarge).sum(axis=1))
+    images = (centred[chosen] @ enlarge.T / np.sqrt(square)).reshape(-1, 1, height, width)
+    return np.repeat(images, channels, axis=1), labels
+
+
+def _bilinear(size: int, wanted: int) -> np.ndarray:
+    """Linear interpolation of `size` values at the centres of `wanted` equal cells, shape (wanted, size)."""
+    at = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
+    low = np.minimum(at.astype(np.int64), size - 2)
+    matrix = np.zeros((wanted, size))
+    matrix[np.arange(wanted), low] = 1 - (at - low)
+    matrix[np.arange(wanted), low + 1] = at - low
+    return matrix
+
+
+@lru_cache(maxsize=1)
+def _digit_set() -> Any:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise MissingDependencyError(
             "data set 'digits' needs scikit-learn: pip install 'eoc-theory[data]'"
         ) from None
-    bunch: Any = load_digits()
-    labels = np.asarray(bunch.target)
+    return load_digits()
+
+
+def _digit_pixels() -> np.ndarray:
+    """All images of the set, shape (1797, 64)."""
+    return np.asarray(_digit_set().data, dtype=np.float64)
+
+
+def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and labels of `n` images, classes in turn."""
+    n = checks.integer("n", n, minimum=1)
+    labels = np.asarray(_digit_set().target)
     order = np.random.default_rng(seed).permutation(len(labels))
     members = [order[labels[order] == k] for k in range(10)]
     per_class = -(-n // 10)
@@ -144,4 +205,4 @@ def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     if per_class > smallest:
         raise ArgumentError(f"n must be at most {10 * smallest} for digits, got {n}")
     chosen = np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]
-    return standardise(np.asarray(bunch.data, dtype=np.float64))[chosen], labels[chosen]
+    return chosen, labels[chosen]

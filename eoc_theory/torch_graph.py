@@ -127,11 +127,12 @@ def _nested(modules: dict[str, nn.Module]) -> nn.Module:
     """A module that holds each of `modules` at its qualified name."""
     root = nn.Module()
     for name, module in modules.items():
-        *path, leaf = name.split(".")
-        parent = root
-        for part in path:
+        parent, path = root, ""
+        *above, leaf = name.split(".")
+        for part in above:
+            path = f"{path}.{part}" if path else part
             if not hasattr(parent, part):
-                parent.add_module(part, nn.Module())
+                parent.add_module(part, modules.get(path, nn.Module()))
             parent = parent.get_submodule(part)
         parent.add_module(leaf, module)
     return root

@@ -308,7 +308,7 @@ PREDICT = ["predict", *NET, "--sparsity", "0.5"]
         ([*PREDICT, "--sparsity", "0.5,,0.6"], "--sparsity"),
         ([*PREDICT, "--depth", "0"], "depth"),
         ([*PREDICT, "--width", "2.5"], "--width"),
-        ([*PREDICT, "--kind", "cnn"], "cnn"),
+        ([*PREDICT, "--kind", "transformer"], "'stable-resnet', 'vgg', got 'transformer'"),
         ([*PREDICT, "--init", "he"], "init"),
         ([*PREDICT, "--init", "1,2,3"], "--init"),
         ([*PREDICT, "--init", "-1,0"], "init"),

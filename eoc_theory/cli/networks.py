@@ -11,10 +11,23 @@ import numpy as np
 
 from .. import checks
 from ..architecture import Architecture, Init, mlp
-from ..data import DataSummary, digits
+from ..builders import cnn, resnet, vgg
+from ..data import DataSummary, digits, digits_images
 from ..errors import ArgumentError, DataError
 
-KINDS = ("mlp",)
+KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
+
+#: Options that only some kinds of networks have, with these kinds.
+_OWN = {
+    "in_features": ("mlp",),
+    "image": ("cnn", "resnet", "stable-resnet", "vgg"),
+    "padding": ("cnn",),
+    "normalisation": ("resnet", "stable-resnet", "vgg"),
+    "mode": ("resnet", "stable-resnet", "vgg"),
+}
+
+#: Inputs where neither the data nor --image say what they are.
+DEFAULT_IMAGE = (3, 32, 32)
 
 
 def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]:
@@ -23,44 +36,99 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
     Raises:
         EOCError: an option that the library refuses, or data that do not fit.
     """
-    if args.kind not in KINDS:
-        raise ArgumentError(f"kind must be 'mlp', the only one so far, got {args.kind!r}")
+    checks.one_of("kind", args.kind, KINDS)
+    for option, kinds in _OWN.items():
+        if getattr(args, option) is not None and args.kind not in kinds:
+            raise ArgumentError(f"{option} goes with --kind {' or '.join(kinds)} only, got {args.kind}")
+    if args.width is None and args.kind in ("mlp", "cnn"):
+        raise ArgumentError(f"width must be given for --kind {args.kind}: --width N")
     if args.sigma_b is not None and args.init != "eoc":
         raise ArgumentError("sigma_b goes with --init eoc only; other scales are --init SIGMA_W,SIGMA_B")
-    data = _load(args.data, args.batch)
-    features, classes = (64, 10) if data is None else (data[0][0].size, _classes(data[1]))
-    net = mlp(
-        args.depth,
-        args.width,
-        activation=args.activation,
-        in_features=features if args.in_features is None else args.in_features,
-        out_features=classes if args.out_features is None else args.out_features,
-        init=cast(Init, args.init),
-        sigma_b=args.sigma_b,
-        law=args.law,
-    )
+    data = _load(args)
+    classes = args.out_features
+    if classes is None:
+        classes = 10 if data is None else _classes(data[1])
+    net = _build(args, _input_shape(args, data), classes)
     return net, None if data is None else net.summarise(data)
+
+
+def _build(args: argparse.Namespace, shape: tuple[int, ...], classes: int) -> Architecture:
+    laws: dict[str, Any] = {
+        "activation": args.activation,
+        "init": cast(Init, args.init),
+        "sigma_b": args.sigma_b,
+        "law": args.law,
+    }
+    if args.kind == "mlp":
+        return mlp(args.depth, args.width, in_features=shape[0], out_features=classes, **laws)
+    laws |= {"input_shape": shape, "classes": classes}
+    if args.kind == "cnn":
+        return cnn(args.depth, args.width, padding_mode=args.padding or "circular", **laws)
+    kind = args.normalisation or "batch"
+    laws["normalisation"] = None if kind == "none" else kind
+    laws["training"] = (
+        checks.one_of("mode", args.mode or "training", ("training", "evaluation")) == "training"
+    )
+    if args.width is not None:
+        laws["width"] = args.width
+    if args.kind == "vgg":
+        return vgg(args.depth, **laws)
+    return resnet(args.depth, scaling="stable" if args.kind == "stable-resnet" else "none", **laws)
+
+
+def _input_shape(args: argparse.Namespace, data: tuple[np.ndarray, np.ndarray] | None) -> tuple[int, ...]:
+    """(features,) of a fully connected network, (C, H, W) of another."""
+    if args.kind == "mlp":
+        features = 64 if data is None else data[0][0].size
+        return (features if args.in_features is None else args.in_features,)
+    given = None if args.image is None else tuple(args.image)
+    if data is None:
+        return DEFAULT_IMAGE if given is None else given
+    found = data[0].shape[1:]
+    if given is None and len(found) == 1:
+        raise ArgumentError(
+            f"image must say which shape the {found[0]} entries of an input have: --image C,H,W"
+        )
+    return found if given is None else given
 
 
 def describe(args: argparse.Namespace, net: Architecture, data: DataSummary | None) -> str:
     """The network and its batch in one line."""
     layer = net.layers[min(1, net.depth - 1)]
     act = net.layers[0].activation
-    name = "linear" if act is None else act.name
-    scales = f"sigma_w {layer.sigma_w:.6g}, sigma_b {layer.sigma_b:.6g}"
-    batch = "uncorrelated inputs" if data is None else f"{data.size} inputs of {os.path.basename(args.data)}"
+    facts = [
+        "linear" if act is None else act.name,
+        f"{net.depth} weight layers",
+        f"width {net.layers[0].fan_out}" if net.depth > 1 else f"{net.in_features} inputs",
+    ]
+    if args.kind != "mlp":
+        facts[0] = f"{args.kind} of {facts[0]}"
+        facts.append(f"inputs {net.input_shape}")
+    if args.kind in _OWN["normalisation"]:
+        facts.append(_normalisation(args))
     init = f" ({args.init})" if isinstance(args.init, str) else ""
-    return f"{name}, {net.depth} weight layers, width {args.width}, {scales}{init}; {args.criterion}, {batch}"
+    facts += [f"sigma_w {layer.sigma_w:.6g}", f"sigma_b {layer.sigma_b:.6g}{init}"]
+    batch = "uncorrelated inputs" if data is None else f"{data.size} inputs of {os.path.basename(args.data)}"
+    return f"{', '.join(facts)}; {args.criterion}, {batch}"
 
 
-def _load(name: str, batch: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+def _normalisation(args: argparse.Namespace) -> str:
+    kind = args.normalisation or "batch"
+    if kind == "batch":
+        return f"batch normalisation in {args.mode or 'training'} mode"
+    return "no normalisation" if kind == "none" else f"{kind} normalisation"
+
+
+def _load(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray] | None:
     """(inputs, targets) of ``digits`` or of a .npz file; None for ``none``."""
+    name, batch = args.data, args.batch
     if name == "none":
         if batch is not None:
             raise ArgumentError("batch goes with --data digits or --data FILE.npz only")
         return None
     if name == "digits":
-        return digits(100 if batch is None else batch)
+        count = 100 if batch is None else batch
+        return digits(count) if args.kind == "mlp" else digits_images(count, args.image or DEFAULT_IMAGE)
     if not name.endswith(".npz"):
         raise ArgumentError(f"data must be digits, none or a FILE.npz, got {name!r}")
     inputs, targets = _read_npz(name)

@@ -107,6 +107,7 @@ def _predict(commands: Any) -> None:
     examples = [
         "eoc predict --activation relu --depth 100 --width 100 --sparsity 0.7",
         "eoc predict --activation tanh --depth 30 --width 300 --init 2,0.2 --sparsity 0.5,0.9 --data digits",
+        "eoc predict --kind resnet --activation relu --depth 20 --sparsity 0.98 --data digits",
     ]
     made = _command(
         commands, "predict", "fraction of weights that pruning keeps in each layer", examples, "predict"
@@ -156,9 +157,37 @@ def _compare(commands: Any) -> None:
 def _network(made: argparse.ArgumentParser) -> None:
     net = made.add_argument_group("network")
     net.add_argument("--activation", required=True, metavar="ACT", help=ACT_HELP)
-    net.add_argument("--depth", required=True, type=whole, metavar="L", help="number of weight layers")
-    net.add_argument("--width", required=True, type=whole, metavar="N", help="units in each hidden layer")
-    net.add_argument("--kind", default="mlp", help="mlp, a fully connected network: the only kind so far")
+    net.add_argument(
+        "--depth",
+        required=True,
+        type=whole,
+        metavar="L",
+        help="number of weight layers (resnet, vgg: as in the name)",
+    )
+    net.add_argument(
+        "--width",
+        "--channels",
+        type=whole,
+        metavar="N",
+        help="units in each hidden layer, or channels (resnet, vgg: of the first stage; default: 16, 64)",
+    )
+    net.add_argument(
+        "--kind",
+        default="mlp",
+        help="mlp, fully connected; cnn, plain convolutions; resnet, stable-resnet (depth 6n + 2) or vgg "
+        "(11, 13, 16, 19) (default: mlp)",
+    )
+    net.add_argument(
+        "--image",
+        type=counts,
+        metavar="C,H,W",
+        help="inputs of a convolutional network (default: the data's; without: 3,32,32)",
+    )
+    net.add_argument("--padding", help="of cnn: circular, zeros or reflect (default: circular)")
+    net.add_argument(
+        "--normalisation", help="of resnet and vgg: batch, group, layer or none (default: batch)"
+    )
+    net.add_argument("--mode", help="of batch normalisation: training or evaluation (default: training)")
     net.add_argument(
         "--init",
         type=initialisation,
@@ -173,7 +202,9 @@ def _network(made: argparse.ArgumentParser) -> None:
         help="bias scale of --init eoc (default: 0.2; relu and its kin: 0)",
     )
     net.add_argument(
-        "--law", help="normal or uniform weights (default: normal; with --init pytorch: uniform)"
+        "--law",
+        help="normal or uniform weights, of convolutional networks also truncated or orthogonal "
+        "(default: normal; with --init pytorch: uniform)",
     )
     net.add_argument(
         "--in-features", type=whole, metavar="N", help="inputs (default: the data's; without: 64)"
@@ -191,7 +222,8 @@ def _network(made: argparse.ArgumentParser) -> None:
         "--data",
         default="none",
         metavar="DATA",
-        help="digits; FILE.npz with arrays inputs and targets; none: uncorrelated inputs (default: none)",
+        help="digits (for images enlarged to --image); FILE.npz with arrays inputs and targets; none: "
+        "uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
         "--batch", type=whole, metavar="N", help="how many of the inputs (digits: 100; file: all)"
@@ -263,6 +295,10 @@ def _read_numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
+def _read_counts(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def _read_init(text: str) -> Init:
     if "," not in text:
         return text
@@ -283,5 +319,6 @@ def picture(text: str) -> Any:
 number = _reader("a number", float)
 whole = _reader("a whole number", int)
 numbers = _reader("numbers with commas between", _read_numbers)
+counts = _reader("whole numbers with commas between", _read_counts)
 grid = _reader("LOW:HIGH:POINTS or numbers with commas between", _read_grid)
 initialisation = _reader("eoc, kaiming, pytorch or SIGMA_W,SIGMA_B", _read_init)
