@@ -35,8 +35,10 @@ Array = np.ndarray
 _RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 #: Sizes within which a gradient is left as it is.
 _GRADIENT_RANGE = (1e-10, 1e10)
-#: Scores of a layer that its quantiles are taken from.
-_SUBSAMPLE = 1 << 17
+#: Bits of a float32 below those that number its bin, 1/32 of an octave wide; bins reach a little beyond 1.
+_BIN_BITS = 18
+_EDGES = (np.arange((128 << 5) + 1, dtype=np.int32) << _BIN_BITS).view(np.float32)
+_LOG_EDGES = np.log(np.maximum(_EDGES, np.finfo(np.float32).smallest_subnormal).astype(float))
 
 
 class _OutOfRangeError(Exception):
@@ -86,9 +88,8 @@ def sample_networks(
 ) -> ScaleStatistics:
     """`ScaleStatistics` of every weight layer in `samples` independent networks: (samples, L), (…, K).
 
-    The scores W g are those of all weights, g = ∂/∂W of what `top` sends back; quantiles of a layer of more
-    than 2¹⁷ weights are those of a regular subsample. A layer whose scores all vanish has log_rms and
-    quantiles −∞.
+    The scores W g are those of all weights, g = ∂/∂W of what `top` sends back. A layer whose scores all
+    vanish has log_rms and quantiles −∞.
 
     Args:
         graph: the network.
@@ -194,7 +195,10 @@ def run_backwards(
 
 
 def score_statistics(scores: Scaled) -> tuple[float, Array, float]:
-    """½ log of the mean square, log-scores exceeded with the probabilities `LEVELS`, fraction of zeros."""
+    """½ log of the mean square, log-scores exceeded with the probabilities `LEVELS`, fraction of zeros.
+
+    Quantiles are exact to a small part of their bins, which are 3 % wide.
+    """
     sizes = np.abs(scores.values).reshape(-1)
     peak = float(sizes.max())
     if not math.isfinite(peak):
@@ -203,32 +207,20 @@ def score_statistics(scores: Scaled) -> tuple[float, Array, float]:
     if not alive:
         return -np.inf, np.full(len(LEVELS), -np.inf), 1.0
     shift = math.log(peak) + scores.exponent * math.log(2.0)
-    sizes /= sizes.dtype.type(peak)
+    sizes = (sizes / sizes.dtype.type(peak)).astype(np.float32, copy=False)
     log_rms = 0.5 * math.log(float(np.dot(sizes, sizes)) / sizes.size) + shift
-    chosen = sizes[:: _step(sizes.size)]
-    chosen = np.sort(chosen[chosen > 0])
-    if not chosen.size:
-        chosen = np.sort(sizes[sizes > 0])
-    at = (1.0 - LEVELS) * (chosen.size - 1)
-    left = at.astype(np.int64)
-    ends = np.log(chosen[[left, np.minimum(left + 1, chosen.size - 1)]].astype(float))
-    quantiles = ends[0] + (at - left) * (ends[1] - ends[0]) + shift
-    return log_rms, quantiles, 1.0 - alive / sizes.size
-
-
-def _step(size: int) -> int:
-    """Distance between the scores of a subsample, prime to their number so that it meets all columns."""
-    step = -(-size // _SUBSAMPLE)
-    while step > 1 and math.gcd(step, size) > 1:
-        step += 1
-    return step
+    # The leading bits of a float number logarithmic bins: a count of them costs a tenth of sorting.
+    counts = np.bincount(sizes.view(np.int32) >> _BIN_BITS, minlength=len(_LOG_EDGES) - 1)
+    counts[0] -= sizes.size - alive
+    below = np.concatenate([[0.0], np.cumsum(counts) / alive])
+    return log_rms, np.interp(1.0 - LEVELS, below, _LOG_EDGES) + shift, 1.0 - alive / sizes.size
 
 
 @contextmanager
 def _single_threaded_products() -> Iterator[None]:
     """One thread a matrix product where that can be asked for: the networks themselves run in parallel."""
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingImports]
     except ImportError:
         yield
         return

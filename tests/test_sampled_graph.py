@@ -374,21 +374,25 @@ def test_statistics_are_those_of_the_scores():
             assert result.dead[index, number] == pytest.approx(np.mean(sizes == 0), abs=1e-12)
             alive = np.log(sizes[sizes > 0])
             exceeded = [(alive > q).mean() for q in result.quantiles[index, number]]
-            assert exceeded == pytest.approx(LEVELS, abs=2.0 / len(alive))
+            assert exceeded == pytest.approx(LEVELS, abs=0.004 + 2.0 / len(alive))
     assert (result.dead[:, 0] >= 1 / 3 - 1e-12).all()
 
 
-def test_subsample_has_the_quantiles_of_all():
-    """Scores with strong rows and columns, as gradients have."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_quantiles_of_scores_of_many_sizes(dtype):
+    """With strong rows and columns, as gradients have, and with a third of zeros."""
     rng = np.random.default_rng(0)
-    rows, columns = np.exp(rng.standard_normal((1024, 1))), np.exp(rng.standard_normal(768))
-    scores = rows * columns * rng.standard_normal((1024, 768))
+    rows, columns = np.exp(2 * rng.standard_normal((300, 1))), np.exp(2 * rng.standard_normal(600))
+    columns[::3] = 0.0
+    scores = (1e-7 * rows * columns * rng.standard_normal((300, 600))).astype(dtype)
     log_rms, quantiles, dead = score_statistics(Scaled(scores, 40))
-    assert dead == 0.0
-    assert log_rms == pytest.approx(0.5 * np.log(np.mean(scores**2)) + 40 * np.log(2))
-    wanted = np.quantile(np.log(np.abs(scores)), 1 - LEVELS) + 40 * np.log(2)
-    assert quantiles[1:-2] == pytest.approx(wanted[1:-2], abs=0.03)
-    assert quantiles == pytest.approx(wanted, abs=0.3)
+    assert dead == pytest.approx(1 / 3)
+    alive = np.abs(scores[scores != 0].astype(float))
+    assert log_rms == pytest.approx(0.5 * np.log(np.mean(scores.astype(float) ** 2)) + 40 * np.log(2))
+    wanted = np.quantile(np.log(alive), 1 - LEVELS) + 40 * np.log(2)
+    # The largest are few in a bin.
+    assert quantiles[:-2] == pytest.approx(wanted[:-2], abs=0.005)
+    assert quantiles[-2:] == pytest.approx(wanted[-2:], abs=0.04)
 
 
 def test_layer_without_scores():

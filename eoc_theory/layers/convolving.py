@@ -17,8 +17,8 @@ from numpy.lib.stride_tricks import as_strided
 
 Array = np.ndarray
 
-#: Entries of the columns gathered at a time: what fits the second-level cache.
-BLOCK = 1 << 18
+#: Entries of the columns gathered at a time: with the products' own blocks they fit a second-level cache.
+BLOCK = 1 << 17
 
 
 @dataclass(frozen=True)
