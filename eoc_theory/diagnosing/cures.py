@@ -1,0 +1,135 @@
+"""What to set instead: the same network at other scales, and the instruction that brings it there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..activations import Activation
+from ..architecture import DEFAULT_SIGMA_B, Architecture
+from ..graph import Graph, Node
+from ..layers import Sum, WeightLayer
+from .reading import Reading, critical_scale
+
+
+@dataclass(frozen=True)
+class Cure:
+    """A change of the initialisation.
+
+    Attributes:
+        steps: what to do, one instruction each; code where there is a function for it.
+        does: what that sets, in words that continue "that …".
+        net: the network after it.
+    """
+
+    steps: tuple[str, ...]
+    does: str
+    net: Architecture
+
+
+def cures(
+    net: Architecture, reading: Reading, *, redraw: bool = True, biases: bool = True, masked: bool = False
+) -> list[Cure]:
+    """Changes worth a prediction, the most natural first; none where scales do not matter.
+
+    Where scales matter each layer goes to the edge of chaos, σ_b = 0.2 as in Hayou et al. 2021 or, where an
+    activation has no such point, 0. Residual branches without a scale are divided by the root of their number
+    (the stable ResNet of the same paper, section 4).
+
+    Args:
+        redraw: whether the scales are among what can be improved.
+        biases: whether the layers have biases that can be drawn.
+        masked: whether weights are pruned already: then what is left is rescaled, not drawn anew.
+    """
+    unscaled = len(reading.joins) > 1 and all(abs(join.scale) >= 1.0 for join in reading.joins)
+    found: list[Cure] = []
+    if redraw and reading.scaled.any():
+        for sigma_b in _bias_scales(net, reading, biases):
+            scales = _critical_scales(net, sigma_b)
+            if scales is None:
+                continue
+            critical = at_scales(net, scales, sigma_b)
+            call = f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})"
+            step = "eoc.rescale_(model)" if masked else call
+            found.append(Cure((step,), _sets(scales, reading, sigma_b), critical))
+    if unscaled:
+        count = len(reading.joins)
+        step = f"multiply each residual branch by 1/√{count}: y = x + {1 / math.sqrt(count):.3g} · F(x)"
+        does = f"makes its {count} blocks a stable ResNet"
+        stable = [Cure((step,), does, with_stable_branches(net, reading))]
+        stable += [
+            Cure((*cure.steps, step), f"{cure.does} and {does}", with_stable_branches(cure.net, reading))
+            for cure in found
+        ]
+        found = stable + found
+    return found
+
+
+def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[float, ...]:
+    """σ_b to try: homogeneous activations are critical at 0 only."""
+    acts = {layer.activation for layer in net if layer.activation is not None}
+    if not biases or any(act.is_homogeneous for act in acts):
+        return (0.0,)
+    return (DEFAULT_SIGMA_B, 0.0)
+
+
+def _critical_scales(net: Architecture, sigma_b: float) -> dict[str, float] | None:
+    """σ_w of every layer by name; one without an activation takes that of the layer before, the first of all
+    that of the first which has one. None where an activation has no edge of chaos at `sigma_b`."""
+    acts: list[Activation] = [layer.activation for layer in net if layer.activation is not None]
+    critical = {act: critical_scale(act, sigma_b) for act in acts}
+    if not acts or any(math.isnan(scale) for scale in critical.values()):
+        return None
+    before = acts[0]
+    scales = {}
+    for layer in net:
+        before = layer.activation or before
+        scales[layer.name] = critical[before]
+    return scales
+
+
+def _sets(scales: Mapping[str, float], reading: Reading, sigma_b: float) -> str:
+    values = sorted(set(scales.values()))
+    shown = (
+        " or ".join(f"{value:.4g}" for value in values)
+        if len(values) <= 3
+        else (f"{values[0]:.4g} to {values[-1]:.4g}")
+    )
+    partly = " (which matters where no normalisation follows)" if reading.normalised.any() else ""
+    return f"sets σ_w = {shown} and σ_b = {sigma_b:g}, the edge of chaos{partly}"
+
+
+# --- the same network, otherwise ----------------------------------------------------------------------------
+
+
+def at_scales(net: Architecture, scales: Mapping[str, float], sigma_b: float) -> Architecture:
+    """`net` with normal weights of scale σ_w by layer name and biases of scale `sigma_b`."""
+    changed = {
+        layer.name: replace(layer, sigma_w=scales[layer.name], sigma_b=sigma_b, law="normal") for layer in net
+    }
+    return with_weights(net, changed)
+
+
+def with_weights(net: Architecture, weights: Mapping[str, WeightLayer]) -> Architecture:
+    """`net` with other weight layers, by name."""
+    if net.graph is None:
+        return Architecture(tuple(weights[layer.name] for layer in net))
+    return Architecture.from_graph(net.graph.with_weights(weights))
+
+
+def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
+    """`net` with each residual branch multiplied by 1/√(number of blocks)."""
+    assert net.graph is not None  # a chain has no sums
+    nodes = list(net.graph.nodes)
+    factor = 1.0 / math.sqrt(len(reading.joins))
+    for join in reading.joins:
+        node = nodes[join.position]
+        layer = node.layer
+        assert isinstance(layer, Sum)
+        coefficients = tuple(
+            value * factor if index == join.branch else value
+            for index, value in enumerate(layer.coefficients)
+        )
+        nodes[join.position] = Node(replace(layer, coefficients=coefficients), node.inputs)
+    return Architecture.from_graph(Graph(tuple(nodes)))

@@ -1,0 +1,135 @@
+"""What pruning is predicted to do to one initialisation of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..architecture import Architecture
+from ..collapse import CollapsePrediction, predict_collapse
+from ..data import DataSummary
+from ..meanfield import MeanField
+from ..prediction import predict_pruning
+from .reading import Reading
+
+Array = np.ndarray
+
+#: Probability of an empty layer that counts as safe.
+SAFE = 0.05
+#: A layer is starved where it keeps less than this share of what it would keep if all kept the same.
+STARVED = 0.1
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """An initialisation of L weight layers and what pruning at one sparsity does to it; arrays (L,).
+
+    Attributes:
+        layers: names.
+        sparsity: fraction of all weights removed.
+        sigma_w, sigma_b: scales.
+        q: variance of the pre-activations.
+        c: correlation of two different inputs' pre-activations.
+        chi: χ = σ_w² E[φ'(√q Z)²] with the layer's own σ_w and q and the activation φ that follows, by which
+            the gradient's variance is multiplied per layer; nan where no activation follows or a
+            normalisation stands before it.
+        log10_moment: log₁₀ of the second moment of the layer's SNIP scores, relative to the last layer's.
+        kept: mean fraction kept.
+        kept_std: its standard deviation from one initialisation to the next.
+        empty_probability: probability that the layer loses every weight.
+        collapse_probability: probability that some layer does, a float.
+        collapse: law of the critical sparsity.
+    """
+
+    layers: tuple[str, ...]
+    sparsity: float
+    sigma_w: Array
+    sigma_b: Array
+    q: Array
+    c: Array
+    chi: Array
+    log10_moment: Array
+    kept: Array
+    kept_std: Array
+    empty_probability: Array
+    collapse_probability: float
+    collapse: CollapsePrediction
+
+    @property
+    def critical_sparsity(self) -> float:
+        """Median over initialisations of the smallest sparsity at which a layer is empty."""
+        return float(self.collapse.quantile(0.5))
+
+    @property
+    def safe_sparsity(self) -> float:
+        """Sparsity up to which the probability of an empty layer stays under 5 %."""
+        return float(self.collapse.quantile(SAFE))
+
+    @property
+    def emptied(self) -> Array:
+        """Positions of the layers that are more likely empty than not."""
+        return np.flatnonzero(self.empty_probability > 0.5)
+
+    @property
+    def span(self) -> float:
+        """Decades between the largest and the smallest score moment."""
+        return float(np.ptp(self.log10_moment))
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether some layer keeps less than a tenth of its even share."""
+        return bool(self.kept.min() < STARVED * (1.0 - self.sparsity))
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether no layer is likely to be lost or starved."""
+        return self.collapse_probability < SAFE and not self.is_starved
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain attributes; the critical sparsity by its quantiles."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("layers", "sparsity", "collapse")]
+        law = self.collapse.to_dict()
+        return {
+            **{name: getattr(self, name) for name in names},
+            "critical_sparsity": self.critical_sparsity,
+            "critical_sparsity_quantile": law["quantile"],
+            "safe_sparsity": self.safe_sparsity,
+            "weakest_layer": law["weakest_layer"],
+            "weakest_probability": law["weakest_probability"],
+        }
+
+
+def outlook(
+    net: Architecture, reading: Reading, sparsity: float, criterion: str, batch: DataSummary, seed: int
+) -> Outlook:
+    """The prediction for `net`, whose `reading` says which layers' scale matters."""
+    kernels = net.propagate(batch, seed=seed)
+    pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
+    moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
+    return Outlook(
+        layers=net.weight_layers,
+        sparsity=sparsity,
+        sigma_w=np.array([layer.sigma_w for layer in net]),
+        sigma_b=np.array([layer.sigma_b for layer in net]),
+        q=kernels.q,
+        c=kernels.c,
+        chi=_chi(net, reading, kernels.q),
+        log10_moment=moment,
+        kept=np.asarray(pruning.kept),
+        kept_std=np.asarray(pruning.kept_std),
+        empty_probability=np.asarray(pruning.empty_probability),
+        collapse_probability=float(pruning.collapse_probability),
+        collapse=predict_collapse(net, criterion=criterion, data=batch, seed=seed),
+    )
+
+
+def _chi(net: Architecture, reading: Reading, q: Array) -> Array:
+    """χ at the variances found, shape (L,)."""
+    chi = np.full(net.depth, np.nan)
+    for index, layer in enumerate(net):
+        if reading.scaled[index] and layer.activation is not None:
+            field = MeanField(layer.activation, layer.sigma_w, layer.sigma_b)
+            chi[index] = float(field.chi(q=float(q[index])))
+    return chi
