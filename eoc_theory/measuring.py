@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks, ranking, scoring
-from .data import as_data
-from .errors import ArgumentError, DataError
+from .data import DataSummary, as_data
+from .errors import ArgumentError, DataError, ModelError
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
+from .synflow_rounds import synflow_critical_sparsity, synflow_rounds
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+
+# A search of 100 rounds a step: exact up to this many weights, then to 3 % of the number left, which is less
+# than a third of what tells one seed from the next.
+_EXACT_SEARCH = 100_000
+_SEARCH_RESOLUTION = 0.03
+# Inputs of the stand-in batch that are shown to the model to see how many logits it returns.
+_PROBE = 2
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,9 @@ class PruningMeasurement:
         layers: names of the weight layers, input to output.
         weights: number of weights per layer, int64 (L,).
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
-        critical_sparsity: the smallest sparsity at which some layer has lost all its weights.
-        weakest_layer: the layer that is lost first.
+        critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
+            not asked for.
+        weakest_layer: the layer that is lost first; "" if it was not asked for.
         log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant
             common to all layers; NaN for criteria that rank in rounds.
         zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in
@@ -72,10 +82,12 @@ def measure_pruning(
     *,
     criterion: str = "snip",
     data: Any = None,
+    example_input: Any = None,
     device: Any = "auto",
     seed: int = 0,
     dtype: str = "auto",
     masks: bool = True,
+    collapse: bool = True,
 ) -> PruningMeasurement:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
@@ -86,21 +98,29 @@ def measure_pruning(
 
     Critical sparsity: for ranked scores t* = min over layers of the largest score, s_cr = #{scores ≤ t*}/n.
     The random criteria (random, uniform, erk) are ranked by scores too (:mod:`eoc_theory.scoring`), drawn
-    from `seed`. Iterative SynFlow has a schedule for each final sparsity: s_cr is then found by bisection
-    over final sparsities.
+    from `seed`. Iterative SynFlow has a schedule for each final sparsity: s_cr is then found by a search over
+    final sparsities, exact up to 100,000 weights, and to 3 % of the number of weights left for more; it takes
+    about ten times as long as pruning once.
+
+    Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
+    The batch is cut into parts where that changes nothing (:func:`eoc_theory.gradient_scores`).
 
     Args:
         model: a torch module, ``model(inputs)`` → logits (batch, classes).
         sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
         criterion: "snip", "magnitude", "grasp", "synflow" (100 rounds), "synflow-oneshot", "random",
             "uniform", "erk".
-        data: (inputs, targets), arrays or tensors; None: 100 standard normal inputs with balanced labels from
-            `seed`. Only snip and grasp look at it.
+        data: (inputs, targets), arrays or tensors, a `DataSummary`, or None: 100 standard normal inputs with
+            balanced labels from `seed`. Only snip and grasp look at its values.
+        example_input: a batch of inputs, of which only the shape counts. Needed where the first layer is not
+            Linear and `data` does not show the shape of an input: data None or a `DataSummary`, or synflow
+            without data.
         device: where to compute; "auto": the model's own accelerator, else CUDA if there is one, else the
             CPU.
         seed: for random criteria, for `data` None and for modules that draw random numbers.
         dtype: "float32", "float64", or "auto": float64 where it is cheap or float32 would lose digits.
         masks: False leaves `.masks` None and saves their memory.
+        collapse: False leaves `.critical_sparsity` NaN and saves its search.
 
     Raises:
         ArgumentError, DataError, ModelError: unusable sparsity, criterion, data or model.
@@ -112,32 +132,41 @@ def measure_pruning(
     checks.integer("seed", seed, 0)
     found = prunable_weights(model)
     where = _device(device, found)
+    names = tuple(w.name or "weight" for w in found)
     weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
     removed = [round(float(s) * int(weights.sum())) for s in sparsities]
 
     if criterion == "synflow":
-        magnitudes = scoring.chain_weights(model, found)
-        counts, chosen = [], []
-        for k in removed:
-            left, positions = scoring.synflow_rounds(magnitudes, k)
-            counts.append(left)
-            if masks:
-                chosen.append([_mask_at(p, m.shape) for p, m in zip(positions, magnitudes, strict=True)])
-        critical, weakest = scoring.synflow_critical_sparsity(magnitudes)
+        shown = _shown(data, example_input, found)
+        whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
+        pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+        counts = [flow.left() for flow in pruned]
+        chosen = [flow.masks() for flow in pruned] if masks else []
+        critical, weakest = np.nan, None
+        if collapse:
+            resolution = 0.0 if weights.sum() <= _EXACT_SEARCH else _SEARCH_RESOLUTION
+            critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
         log_moments = zeros = np.full(len(found), np.nan)
     else:
-        tensors = _data(data, found, seed) if criterion in GRADIENT_CRITERIA else None
-        scores = scoring.layer_scores(model, criterion, tensors, device=where, dtype=dtype, seed=seed)
+        scores = scoring.layer_scores(
+            model,
+            criterion,
+            _data(model, data, example_input, found, seed) if criterion in GRADIENT_CRITERIA else None,
+            example_input=_shown(data, example_input, found),
+            device=where,
+            dtype=dtype,
+            seed=seed,
+        )
+        tops, log_moments, zeros = _survey(scores, names)
         limits = ranking.thresholds(scores, removed)
         counts = [limit.kept for limit in limits]
         chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
-        critical, weakest = ranking.critical_sparsity(scores)
-        log_moments = np.array([_log_mean_square(s) for s in scores])
-        zeros = 1 - np.array([np.count_nonzero(s) for s in scores]) / weights
+        critical, weakest = ranking.critical_sparsity(scores, tops) if collapse else (np.nan, None)
 
-    names = tuple(w.name or "weight" for w in found)
     kept = np.array(counts) / weights
-    by_name = tuple(dict(zip(names, group, strict=True)) for group in chosen)
+    by_name = tuple(
+        {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)} for group in chosen
+    )
     scalar = np.ndim(sparsity) == 0
     return PruningMeasurement(
         criterion=criterion,
@@ -146,28 +175,41 @@ def measure_pruning(
         weights=weights,
         kept=kept[0] if scalar else kept,
         critical_sparsity=critical,
-        weakest_layer=names[weakest],
+        weakest_layer="" if weakest is None else names[weakest],
         log_score_moments=log_moments,
         zero_scores=zeros,
         masks=None if not masks else by_name[0] if scalar else by_name,
     )
 
 
-def _log_mean_square(scores: np.ndarray) -> float:
-    """log(mean score²), also where the squares leave the range of the scores' own precision."""
-    flat = scores.reshape(-1)
-    top = float(max(flat.max(), -flat.min()))
+def _survey(
+    scores: Sequence[torch.Tensor], names: Sequence[str]
+) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Per layer: the largest score, log(mean score²), and the fraction of exact zeros."""
+    tops, log_moments, zeros = [], [], []
+    for name, score in zip(names, scores, strict=True):
+        flat = score.reshape(-1)
+        low, high = (float(v) for v in flat.aminmax())
+        if np.isnan(low) or high == np.inf:
+            raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
+        tops.append(high)
+        log_moments.append(_log_mean_square(flat, max(high, -low)))
+        zeros.append(1 - int(flat.count_nonzero()) / flat.numel())
+    return tops, np.array(log_moments), np.array(zeros)
+
+
+def _log_mean_square(flat: torch.Tensor, top: float) -> float:
+    """log(mean score²), also where the squares leave the range of the scores' own precision.
+
+    `top` is the largest absolute value. Scores far below it may vanish when squared; they do not count.
+    """
     if not 0 < top < np.inf:
         return -np.inf if top == 0 else np.nan
-    # A power of two loses no digit. Scores far below the top may vanish when squared; they do not count.
-    scaled = flat * flat.dtype.type(2.0 ** -np.frexp(top)[1])
-    return float(np.log(scaled @ scaled) - np.log(flat.size) + 2 * np.frexp(top)[1] * np.log(2))
-
-
-def _mask_at(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    mask = np.zeros(shape, dtype=bool)
-    mask.reshape(-1)[positions] = True
-    return mask
+    exponent = int(np.frexp(top)[1])
+    # A power of two loses no digit.
+    scaled = flat if abs(exponent) < 16 else flat * 2.0**-exponent
+    shift = 0 if abs(exponent) < 16 else exponent
+    return float(np.log(float(scaled @ scaled)) - np.log(flat.numel()) + 2 * shift * np.log(2))
 
 
 def _device(device: Any, weights: list[PrunableWeight]) -> Any:
@@ -189,14 +231,76 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     return where
 
 
-def _data(data: Any, weights: list[PrunableWeight], seed: int) -> tuple[Any, Any]:
-    """(inputs float, targets int64) as torch tensors on the CPU."""
+def _shown(data: Any, example_input: Any, weights: Sequence[PrunableWeight]) -> Any:
+    """Inputs that show the shape of one, or None where nothing does."""
+    if example_input is not None or data is None or isinstance(data, DataSummary):
+        return example_input
+    try:
+        inputs, _ = data
+    except (TypeError, ValueError):
+        return None
+    # Images given to a network of Linear layers alone are flattened.
+    return None if _linear_ends(weights) else inputs
+
+
+def _linear_ends(weights: Sequence[PrunableWeight]) -> bool:
+    """Whether the first and the last layer are Linear: such a network takes vectors."""
+    linear = require_torch().nn.Linear
+    return isinstance(weights[0].module, linear) and isinstance(weights[-1].module, linear)
+
+
+def _data(
+    model: Any, data: Any, example_input: Any, weights: Sequence[PrunableWeight], seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(inputs float64, targets int64) as torch tensors on the CPU, the inputs of the model's own shape."""
     torch = require_torch()
     first, last = weights[0].module, weights[-1].module
-    if isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear):
-        batch = as_data(data, in_features=first.in_features, classes=last.out_features, seed=seed)
-        return torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
-    # Images keep their shape.
+    if example_input is not None:
+        shape = tuple(np.shape(example_input))[1:]
+    elif _linear_ends(weights):
+        shape = (first.in_features,)
+    elif data is None or isinstance(data, DataSummary):
+        raise DataError(
+            f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
+            "to know the shape of its inputs"
+        )
+    else:
+        shape = None
+    if shape is None:
+        return _as_given(data)
+    features = int(np.prod(shape))
+    if isinstance(last, torch.nn.Linear):
+        classes = last.out_features
+    elif data is None:
+        classes = _classes(model, as_data(None, in_features=features, classes=1, seed=seed).inputs, shape)
+    elif isinstance(data, DataSummary):
+        classes = data.classes
+    else:
+        inputs, targets = _as_given(data)
+        if inputs[:1].numel() != features:
+            raise DataError(f"inputs have {inputs[:1].numel()} features, the network takes {features}")
+        return inputs.reshape(-1, *shape), targets
+    batch = as_data(data, in_features=features, classes=classes, seed=seed)
+    return torch.from_numpy(batch.inputs).reshape(-1, *shape), torch.from_numpy(batch.targets)
+
+
+def _classes(model: Any, inputs: np.ndarray, shape: tuple[int, ...]) -> int:
+    """Number of logits that the model returns; its buffers and torch's random state are left alone."""
+    torch = require_torch()
+    own = next(model.parameters())
+    shown = torch.from_numpy(inputs[:_PROBE]).reshape(-1, *shape).to(own)
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[own.device] if own.is_cuda else []):
+        logits = torch.func.functional_call(model, buffers, (shown,))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(f"model must return logits of shape (batch, classes), got {given}")
+    return logits.shape[1]
+
+
+def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images keep their shape."""
+    torch = require_torch()
     try:
         inputs, targets = (torch.as_tensor(part) for part in data)
     except (TypeError, ValueError):

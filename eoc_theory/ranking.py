@@ -4,18 +4,28 @@ Exactly k of the n scores are removed, the lowest ones. Scores that tie at the t
 whole rows of exact zeros) are removed evenly: enumerated by layer and position, T ties of which m survive,
 tie number i survives where ⌊(i+1)m/T⌋ > ⌊im/T⌋. So every layer keeps the same share of its ties to within one
 weight, whatever the order of the layers, and the choice is the same on every run and device.
+
+Scores stay where they are, one tensor a layer, on whatever device. They are neither joined nor sorted: a
+sample of them brackets the threshold, and one pass counts what lies below and picks out the few inside the
+bracket, one of which it is (Floyd and Rivest 1975). Anything that gives a layer's scores when indexed will
+do, so that scores which are quickly computed need not be stored at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Below this many scores one np.partition over a copy is fastest; above, bracketing spares the copy.
-_PARTITION_LIMIT = 4_000_000
-_SAMPLE = 200_000
+from .torch_models import require_torch
+
+if TYPE_CHECKING:
+    import torch
+
+# Up to this many scores all of them are sorted; beyond, a sample of n^(2/3), which costs the least in all.
+_SORTED = 4096
 
 
 @dataclass(frozen=True)
@@ -43,91 +53,147 @@ class Threshold:
         return self.above + np.diff(survivors, prepend=0)
 
 
-def thresholds(scores: Sequence[np.ndarray], removed: Sequence[int]) -> list[Threshold]:
+def thresholds(scores: Sequence[torch.Tensor], removed: Sequence[int]) -> list[Threshold]:
     """The thresholds at which `removed[i]` of all scores fall away.
 
     Args:
-        scores: one array per layer, any shape, one dtype; no NaN.
+        scores: one tensor per layer, any shape, one dtype and device; no NaN.
         removed: numbers of scores to remove, each in [0, n].
     """
-    flat = [s.reshape(-1) for s in scores]
-    n = sum(s.size for s in flat)
+    sample, sizes = _sample(scores)
+    found: dict[int, Threshold] = {0: Threshold(-np.inf, sizes, np.zeros_like(sizes), 0)}
     wanted = sorted({k for k in removed if k > 0})
-    select = _by_partition if n <= _PARTITION_LIMIT else _by_bracket
-    found = dict(zip(wanted, select(flat, wanted) if wanted else [], strict=True))
-    if 0 in removed:
-        sizes = np.array([s.size for s in flat], dtype=np.int64)
-        found[0] = Threshold(-np.inf, sizes, np.zeros_like(sizes), 0)
+    # Four standard deviations of the rank of independent draws; none where the sample is everything.
+    margin = 0.0 if len(sample) == sizes.sum() else 2.0 * len(sample) ** 0.5 + 8
+    while wanted:
+        found |= _bracketed(scores, wanted, sizes, sample, margin)
+        wanted = [k for k in wanted if k not in found]
+        margin *= 8  # an unlucky sample
     return [found[k] for k in removed]
 
 
-def masks(scores: Sequence[np.ndarray], threshold: Threshold) -> list[np.ndarray]:
-    """The surviving weights of each layer as boolean arrays of the scores' shapes."""
-    if threshold.above.sum() == sum(s.size for s in scores):
-        return [np.ones(s.shape, dtype=bool) for s in scores]
+def masks(scores: Sequence[torch.Tensor], threshold: Threshold) -> list[torch.Tensor]:
+    """The surviving weights of each layer as boolean tensors of the scores' shapes."""
+    torch = require_torch()
     result = []
-    counted, total = 0, int(threshold.tied.sum())
-    for s in scores:
-        mask = s > threshold.value
-        if threshold.ties_kept:
-            tied = np.flatnonzero(s == threshold.value)
-            rank = np.arange(counted, counted + len(tied), dtype=np.int64)
-            counted += len(tied)
-            m = threshold.ties_kept
-            mask.reshape(-1)[tied[(rank + 1) * m // total > rank * m // total]] = True
-        result.append(mask)
+    counted, total, left = 0, int(threshold.tied.sum()), threshold.ties_kept
+    nothing_removed = threshold.value == -np.inf and not total
+    for score, tied in zip(scores, threshold.tied, strict=True):
+        flat = _flat(score)
+        # What scores -inf stays too where nothing is removed.
+        mask = torch.as_tensor(flat >= threshold.value if nothing_removed else flat > threshold.value)
+        if left and tied:
+            at = torch.nonzero(torch.as_tensor(flat == threshold.value)).reshape(-1)
+            rank = torch.arange(counted, counted + int(tied), dtype=torch.int64, device=at.device)
+            counted += int(tied)
+            mask[at[(rank + 1) * left // total > rank * left // total]] = True
+        result.append(mask.reshape(score.shape))
     return result
 
 
-def critical_sparsity(scores: Sequence[np.ndarray]) -> tuple[float, int]:
+def critical_sparsity(
+    scores: Sequence[torch.Tensor], tops: Sequence[float] | None = None
+) -> tuple[float, int]:
     """The smallest sparsity at which some layer has lost all its weights, and that layer's index.
 
     t* = min_l max_{w in l} score(w), s_cr = #{scores ≤ t*}/n: one pass, no search.
+
+    Args:
+        tops: the largest score of each layer, where they are known.
     """
-    tops = [s.max() for s in scores]
+    if tops is None:
+        tops = _fetch([_flat(s).max() for s in scores])
     weakest = int(np.argmin(tops))
-    lost = sum(int(np.count_nonzero(s <= tops[weakest])) for s in scores)
-    return lost / sum(s.size for s in scores), weakest
+    limit = float(tops[weakest])
+    lost, n = [], 0
+    for score in scores:
+        lost.append(_count(_flat(score) <= limit))
+        n += score.numel()
+    return sum(_fetch(lost)) / n, weakest
 
 
-def _by_partition(flat: list[np.ndarray], wanted: list[int]) -> list[Threshold]:
-    everything = np.concatenate(flat)
-    everything.partition([k - 1 for k in wanted])
-    found = []
-    for k in wanted:
-        value = everything[k - 1]
-        above = np.array([np.count_nonzero(s > value) for s in flat], dtype=np.int64)
-        ties_kept = len(everything) - k - int(above.sum())
-        tied = np.array([np.count_nonzero(s == value) for s in flat] if ties_kept else [0] * len(flat))
-        found.append(Threshold(float(value), above, tied, ties_kept))
-    return found
+# --- One code for both kinds of array: on the CPU NumPy compares and counts several times faster than torch.
 
 
-def _by_bracket(flat: list[np.ndarray], wanted: list[int]) -> list[Threshold]:
-    """Bracket each wanted order statistic by a sample, then select among the scores inside the bracket."""
-    n = sum(s.size for s in flat)
+def _flat(score: torch.Tensor) -> Any:
+    """All entries in order: a NumPy view on the CPU, a tensor on any other device."""
+    flat = score.detach().reshape(-1)
+    return flat.numpy() if flat.device.type == "cpu" else flat
+
+
+def _count(mask: Any) -> Any:
+    return np.count_nonzero(mask) if isinstance(mask, np.ndarray) else mask.count_nonzero()
+
+
+def _pick(flat: Any, mask: Any) -> Any:
+    return flat[np.flatnonzero(mask)] if isinstance(mask, np.ndarray) else flat[mask]
+
+
+def _smallest(parts: list[Any], rank: int) -> float:
+    """The rank-th smallest entry of all parts, from 1."""
+    torch = require_torch()
+    if isinstance(parts[0], np.ndarray):
+        return float(np.partition(np.concatenate(parts), rank - 1)[rank - 1])
+    return float(torch.kthvalue(torch.cat(parts), rank).values)
+
+
+def _fetch(values: list[Any]) -> list[Any]:
+    """Scalars as Python numbers, from a device all together: each transfer waits for the work before it."""
+    torch = require_torch()
+    if values and isinstance(values[0], torch.Tensor):
+        return torch.stack(values).tolist()
+    return [v.item() if isinstance(v, np.generic) else v for v in values]
+
+
+def _sample(scores: Sequence[torch.Tensor]) -> tuple[torch.Tensor, np.ndarray]:
+    """Sorted scores, every so-many-th of each layer; and the layers' sizes, int64 (layers,)."""
+    torch = require_torch()
+    sizes = np.array([s.numel() for s in scores], dtype=np.int64)
     # Rows and columns share factors; a stride prime to most widths does not stay in a few columns.
-    stride = max(1, n // _SAMPLE // 30 * 30 + 1)
-    sample = np.sort(np.concatenate([s[::stride] for s in flat]))
-    return [_bracketed(flat, k, n, sample) for k in wanted]
+    n = int(sizes.sum())
+    wanted = n // max(_SORTED, round(n ** (2 / 3)))
+    stride = wanted // 30 * 30 + max(r for r in (1, 7, 11, 13, 17, 19, 23, 29) if r <= max(wanted % 30, 1))
+    return torch.cat([s.detach().reshape(-1)[::stride] for s in scores]).sort().values, sizes
 
 
-def _bracketed(flat: list[np.ndarray], k: int, n: int, sample: np.ndarray) -> Threshold:
-    place = (k - 0.5) / n * len(sample)
-    half_width = 2.0 * np.sqrt(len(sample)) + 8  # four standard deviations of independent draws' rank
-    while True:
-        low_at, high_at = int(np.floor(place - half_width)), int(np.ceil(place + half_width))
-        low = sample[low_at] if low_at >= 0 else sample.dtype.type(-np.inf)
-        high = sample[high_at] if high_at < len(sample) else sample.dtype.type(np.inf)
-        below = np.array([np.count_nonzero(s < low) for s in flat], dtype=np.int64)
-        inside = [s[np.flatnonzero((s >= low) & (s <= high))] for s in flat]
-        candidates, rank = np.concatenate(inside), k - 1 - int(below.sum())
-        if 0 <= rank < len(candidates):
-            candidates.partition(rank)
-            value = candidates[rank]
-            tied = np.array([np.count_nonzero(s == value) for s in inside], dtype=np.int64)
-            up_to = below + np.array([np.count_nonzero(s <= value) for s in inside], dtype=np.int64)
-            above = np.array([s.size for s in flat], dtype=np.int64) - up_to
-            ties_kept = n - k - int(above.sum())
-            return Threshold(float(value), above, tied if ties_kept else np.zeros_like(tied), ties_kept)
-        half_width *= 8  # an unlucky sample
+def _bracketed(
+    scores: Sequence[torch.Tensor], wanted: list[int], sizes: np.ndarray, sample: torch.Tensor, margin: float
+) -> dict[int, Threshold]:
+    """The thresholds of those `wanted` whose bracket holds them, by one pass over the scores."""
+    torch = require_torch()
+    n = int(sizes.sum())
+    places = np.array([(k - 0.5) / n * len(sample) for k in wanted])
+    low_at, high_at = (np.floor(places + shift).astype(np.int64) for shift in (-margin, margin))
+    at = torch.from_numpy(np.stack([low_at, high_at]).clip(0, len(sample) - 1)).to(sample.device)
+    lows, highs = sample[at].tolist()
+    lows = [-np.inf if i < 0 else low for i, low in zip(low_at, lows, strict=True)]
+    highs = [np.inf if i >= len(sample) else high for i, high in zip(high_at, highs, strict=True)]
+
+    counts: list[Any] = []
+    inside: list[list[Any]] = [[] for _ in wanted]
+    for score in scores:
+        flat = _flat(score)
+        for low, high, found in zip(lows, highs, inside, strict=True):
+            above = flat > low
+            counts += [_count(above), _count(flat == low)]
+            if low < high:
+                above &= flat <= high
+                found.append(_pick(flat, above))
+    numbers = np.array(_fetch(counts), dtype=np.int64).reshape(len(sizes), len(wanted), 2)
+
+    result = {}
+    for i, k in enumerate(wanted):
+        above, at_low = numbers[:, i].T
+        # How many of what lies above the lower end are removed.
+        excess = k - (n - int(above.sum()))
+        if -int(at_low.sum()) < excess <= 0:
+            result[k] = Threshold(lows[i], above, at_low if excess else 0 * at_low, -excess)
+        elif 0 < excess <= sum(len(part) for part in inside[i]):
+            value = _smallest(inside[i], excess)
+            left = above - np.array(_fetch([_count(part <= value) for part in inside[i]]), dtype=np.int64)
+            ties_kept = n - k - int(left.sum())
+            tied = np.zeros_like(left)
+            if ties_kept:
+                tied += np.array(_fetch([_count(part == value) for part in inside[i]]), dtype=np.int64)
+            result[k] = Threshold(value, left, tied, ties_kept)
+    return result

@@ -11,8 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from eoc_theory import scoring  # noqa: E402
+from eoc_theory import gradient_scores, ranking, scoring  # noqa: E402
 from eoc_theory.errors import ModelError  # noqa: E402
+from eoc_theory.synflow_rounds import (  # noqa: E402
+    ChainFlow,
+    synflow_critical_sparsity,
+    synflow_rounds,
+)
 
 
 def network(sizes=(7, 9, 8, 4), activation=nn.Tanh, seed=0, gain=1.0, bias=0.3, dtype=torch.float64):
@@ -37,7 +42,7 @@ def linears(model):
 
 
 def scores_of(model, criterion, data):
-    return [torch.from_numpy(s) for s in scoring.layer_scores(model, criterion, data)]
+    return scoring.layer_scores(model, criterion, data)
 
 
 def loss_of(model, data):
@@ -92,10 +97,13 @@ def test_synflow_conserves_the_flow_at_depth_200():
     scores = scoring.layer_scores(model, "synflow-oneshot", None)
     assert len(scores) == 200
     for score in scores:
-        assert np.isfinite(score).all()
+        assert bool(torch.isfinite(score).all())
         assert float(score.sum()) == pytest.approx(1.0, abs=1e-12)
-    kept, _ = scoring.synflow_rounds([m.weight.detach().abs().numpy() for m in linears(model)], 250_000)
-    assert kept.min() > 0
+    assert min(synflow_rounds(ChainFlow(magnitudes_of(model)), 250_000).left()) > 0
+
+
+def magnitudes_of(model):
+    return [m.weight.detach().abs().numpy() for m in linears(model)]
 
 
 def synflow_rounds_reference(magnitudes, removed, rounds):
@@ -125,26 +133,26 @@ def test_synflow_rounds_match_dense_masks_and_full_sorts(density):
     n = sum(m.size for m in magnitudes)
     removed = n - round(density * n)
     expected = synflow_rounds_reference(magnitudes, removed, 20)
-    kept, positions = scoring.synflow_rounds(magnitudes, removed, 20)
-    assert kept.tolist() == [int(m.sum()) for m in expected]
-    for p, m in zip(positions, expected, strict=True):
-        assert p.tolist() == np.flatnonzero(m).tolist()
+    found = synflow_rounds(ChainFlow(magnitudes), removed, 20)
+    assert found.left() == [int(m.sum()) for m in expected]
+    for mask, right in zip(found.masks(), expected, strict=True):
+        np.testing.assert_array_equal(mask.numpy(), right)
 
 
 def test_synflow_empties_a_layer_exactly_at_its_critical_sparsity():
     magnitudes = [m.weight.detach().abs().numpy() for m in linears(network((8, 12, 9, 5)))]
     n = sum(m.size for m in magnitudes)
-    critical, weakest = scoring.synflow_critical_sparsity(magnitudes)
+    critical, weakest = synflow_critical_sparsity(lambda: ChainFlow(magnitudes))
     k = round(critical * n)
-    assert scoring.synflow_rounds(magnitudes, k)[0][weakest] == 0
-    assert scoring.synflow_rounds(magnitudes, k - 1)[0].min() > 0
+    assert synflow_rounds(ChainFlow(magnitudes), k).left()[weakest] == 0
+    assert min(synflow_rounds(ChainFlow(magnitudes), k - 1).left()) > 0
 
 
 def test_erk_and_uniform_scores_give_their_densities():
     model = network((30, 50, 40, 10))
     for criterion in ("uniform", "erk"):
         scores = scoring.layer_scores(model, criterion, None, seed=3)
-        (threshold,) = scoring.ranking.thresholds(scores, [3300])
+        (threshold,) = ranking.thresholds(scores, [3300])
         kept = threshold.kept / [1500, 2000, 400]
         raw = np.ones(3) if criterion == "uniform" else np.array([80 / 1500, 90 / 2000, 50 / 400])
         scale = kept[0] / raw[0]
@@ -157,15 +165,15 @@ def test_float32_is_left_where_it_underflows_or_cancels(monkeypatch):
     model[-1].weight.data *= 1e-6
     model[-1].bias.data *= 0
     expected = scoring.layer_scores(model, "snip", data, dtype="float64")
-    monkeypatch.setattr(scoring, "_FLOAT64_LIMIT", 0)
+    monkeypatch.setattr(gradient_scores, "FLOAT64_LIMIT", 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = scoring.layer_scores(model, "snip", data, dtype="auto")
-        assert found[0].dtype == np.float64
+        assert found[0].dtype == torch.float64
         for a, b in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(a, b)
+            assert torch.equal(a, b)
     healthy = network((7, 20, 20, 4), gain=1.3, dtype=torch.float32)
-    assert scoring.layer_scores(healthy, "snip", data, dtype="auto")[0].dtype == np.float32
+    assert scoring.layer_scores(healthy, "snip", data, dtype="auto")[0].dtype == torch.float32
     with pytest.warns(RuntimeWarning, match="cancels"):
         scoring.layer_scores(model, "snip", data, dtype="float32")
 
@@ -174,16 +182,3 @@ def test_an_overflowing_signal_is_an_error():
     model = network((7,) + (20,) * 400 + (4,), activation=nn.ReLU, gain=20.0)
     with pytest.raises(ModelError, match="overflow"):
         scoring.layer_scores(model, "snip", batch())
-
-
-def test_synflow_needs_a_chain():
-    class Skip(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
-
-        def forward(self, x):
-            return x + self.linear(x)
-
-    with pytest.raises(ModelError, match="Sequential"):
-        scoring.layer_scores(Skip(), "synflow-oneshot", None)
