@@ -33,6 +33,7 @@ from eoc_theory.layers import (
     WeightLayer,
 )
 from eoc_theory.layers.drawing import Draw
+from eoc_theory.layers.tabulating import evaluate
 from eoc_theory.propagation import loss_gradient
 from eoc_theory.sampled_graph import Scaled, run_backwards, run_forwards, sample_networks, score_statistics
 
@@ -482,6 +483,21 @@ def test_weights_have_their_law(law, fan_out, fan_in, groups):
         for block in np.split(w, groups):
             gram = block @ block.T if len(block) <= fan_in else block.T @ block
             assert gram == pytest.approx(gram[0, 0] * np.eye(len(gram)), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu", "swish", "softplus", "sin", "elu"])
+@pytest.mark.parametrize("order", [0, 1])
+def test_activations_in_single_precision(name, order):
+    """By a table near the origin, themselves far out and in double precision."""
+    act = activation(name)
+    function = act.derivative(order)
+    for size in (0.3, 3.0, 100.0):
+        x = (size * np.random.default_rng(0).standard_normal((50, 2000))).astype(np.float32)
+        assert largest_error(evaluate(act, x, order), function(x)) < 1e-6
+    assert np.array_equal(evaluate(act, x.astype(float), order), function(x))
+    special = evaluate(act, np.array([np.nan, 1e30, -1e30, 0.5], np.float32), 1)
+    assert np.isnan(special[0])
+    assert special[3] == pytest.approx(act.derivative(1)(0.5), abs=1e-6)
 
 
 def test_both_precisions_are_one_network():
