@@ -18,7 +18,7 @@ from .torch_weights import fill_
 if TYPE_CHECKING:
     import torch
 
-    from .architecture import Architecture, WeightLaw, WeightLayer
+    from .architecture import Architecture, WeightLayer
 
 
 @dataclass(frozen=True)
@@ -196,68 +196,20 @@ def activations_between(model: Any) -> list[tuple[str, Any, Any]]:
 
 
 def read_architecture(model: Any, example_input: Any = None) -> Architecture:
-    """The architecture of a chain of Linear layers, read from the model itself.
+    """The architecture of a torch model, read from the model itself; see `eoc_theory.tracing.trace`.
 
-    Scales are those of the weights at hand: σ_w = √(fan_in · mean W²), σ_b = √(mean b²); the law is "uniform"
-    where no weight lies outside ±√3 standard deviations (up to sampling error) and the kurtosis says so too.
-    Masked weights count as 0, so that a pruned model shows its effective scale.
+    Scales are those of the weights at hand: σ_w = √(fan_in · mean W²), σ_b = √(mean b²); the law is the one
+    that is most likely for these weights. Masked weights count as 0, so that a pruned model shows its
+    effective scale.
 
     Args:
-        model: nested ``torch.nn.Sequential`` of Linear layers and elementwise activations.
-        example_input: a batch of inputs, to check that it fits; may be None.
+        model: ``torch.nn.Module`` that returns logits.
+        example_input: a batch of inputs or its shape; may be None where the first layer is Linear.
 
     Raises:
-        ModelError: anything else. ActivationError: an unknown activation module.
+        ModelError: the model holds something that cannot be described. ActivationError: an unknown activation.
     """
-    from .activations import activation
-    from .architecture import Architecture, WeightLayer
+    from .architecture import Architecture
+    from .tracing import trace
 
-    torch = require_torch()
-    layers = []
-    modules = activations_between(model)
-    for index, (name, module, follower) in enumerate(modules):
-        _check_readable(name, module)
-        last = index == len(modules) - 1
-        if last and follower is not None:
-            raise ModelError(
-                f"model must end with a Linear layer of logits, got {type(follower).__name__} after it"
-            )
-        weight = module.weight.detach().double()
-        bias = None if module.bias is None else module.bias.detach().double()
-        sigma_w = math.sqrt(float(weight.square().mean()) * module.in_features)
-        if not 0 < sigma_w < math.inf:
-            raise ModelError(
-                f"the weights of layer {name!r} must be finite and not all 0, got scale {sigma_w}"
-            )
-        layers.append(
-            WeightLayer(
-                name=name or "weight",
-                fan_in=module.in_features,
-                fan_out=module.out_features,
-                sigma_w=sigma_w,
-                sigma_b=0.0 if bias is None else math.sqrt(float(bias.square().mean())),
-                activation=None if last else activation("identity" if follower is None else follower),
-                law=_weight_law(weight),
-            )
-        )
-    if example_input is not None:
-        size = torch.as_tensor(example_input)[:1].numel()
-        if size != layers[0].fan_in:
-            raise ModelError(f"example_input has {size} features, the first layer takes {layers[0].fan_in}")
-    return Architecture(tuple(layers))
-
-
-def _check_readable(name: str, module: Any) -> None:
-    torch = require_torch()
-    if not isinstance(module, torch.nn.Linear):
-        raise ModelError(f"layer {name!r} must be Linear, got {type(module).__name__}")
-
-
-def _weight_law(weight: Any) -> WeightLaw:
-    """ "uniform" or "normal", told by the largest weight and the kurtosis (1.8 and 3)."""
-    n = weight.numel()
-    square = weight.square()
-    variance = float(square.mean())
-    kurtosis = float(square.square().mean()) / variance**2
-    bounded = float(weight.abs().max()) <= math.sqrt(3 * variance) * (1 + 3 / math.sqrt(n))
-    return "uniform" if bounded and kurtosis < 2.4 else "normal"
+    return Architecture.from_graph(trace(model, example_input))

@@ -1,0 +1,43 @@
+"""Reading a torch model into a graph of layers.
+
+The model's own ``forward`` is run once by a `torch.fx.Tracer` on values that carry shapes and no numbers, so
+that nothing in the model is executed, drawn or changed. torch is imported when `trace` is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+__all__ = ["trace"]
+
+
+def trace(model: Any, example_input: Any = None) -> Graph:
+    """The graph of a torch model: its layers, how they hang together, and the laws of its weights.
+
+    Understood are Linear, Conv1d/2d, BatchNorm, LayerNorm, GroupNorm, InstanceNorm, pooling, dropout,
+    elementwise activations (modules, functions, or written out as in ``x * torch.sigmoid(x)``), flattening,
+    sums, concatenations and multiplications by numbers, as modules, functions, tensor methods and operators.
+    Subclasses of torch's layers count as these unless they compute something else.
+
+    Normalisation and dropout are read in the mode (training or evaluation) that each module is in. The model
+    is left as it was.
+
+    Args:
+        model: ``torch.nn.Module`` with one input and one output, the logits.
+        example_input: a tensor or array with a batch dimension, (B, features), (B, C, length) or
+            (B, C, height, width), of which only the shape counts, or such a shape as a tuple of whole
+            numbers. None: vectors of the first layer's features, if that is Linear.
+
+    Raises:
+        ModelError: the model holds something that the theory does not describe; the message names the module
+            or function, its type and where in the model it is. MissingDependencyError: torch is not installed.
+    """
+    from ..torch_models import require_torch
+
+    require_torch()
+    from .tracer import trace_model
+
+    return trace_model(model, example_input)

@@ -1,0 +1,386 @@
+"""Runs a model's forward pass once on values that carry shapes, by torch.fx."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import Proxy, Tracer
+from torch.nn.utils.prune import BasePruningMethod
+from torch.overrides import TorchFunctionMode
+
+from ..errors import ActivationError, EOCError, ModelError
+from ..graph import Graph
+from ..layers import Shape
+from ..torch_models import prunable_weights
+from . import functions, modules
+from .finishing import finish
+from .recorder import Recorder, describe
+from .signals import Signal, Zeros
+
+
+def trace_model(model: Any, example_input: Any = None) -> Graph:
+    """The graph of a model; see `eoc_theory.tracing.trace`."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    _check_whole(model)
+    sizes, note = _input_sizes(model, example_input)
+    # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
+    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), note)
+    tracer = _ModelTracer(recorder, model)
+    with _unchanged(model), _no_draws(recorder), _Guard(model, recorder):
+        output = tracer.run()
+    if not isinstance(output, Signal):
+        raise ModelError(f"model must return one tensor of logits, got {_kind_of_output(output)}")
+    recorder.stack, recorder.operation = [], "output"
+    if len(output.sizes) > 1 or output.padding is not None:
+        raise ModelError(
+            f"model must return logits as vectors, (B, classes), got a tensor of shape {recorder.text(output)}"
+            " (flatten it)"
+        )
+    return finish(
+        recorder, recorder.position(output), [weight.name or "weight" for weight in tracer.prunable]
+    )
+
+
+def _kind_of_output(output: Any) -> str:
+    if isinstance(output, (tuple, list, dict)):
+        return f"a {type(output).__name__} of {len(output)}"
+    return describe(output)
+
+
+def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
+    """Shape of a batch, and a note for errors where it was assumed."""
+    if example is None:
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear):
+                note = f"no example_input was given, so vectors of {module.in_features} features were assumed"
+                return (2, module.in_features), note
+            if isinstance(module, nn.modules.conv._ConvNd):
+                raise ModelError(
+                    f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which does "
+                    "not tell the extent of its inputs"
+                )
+        raise ModelError("model has no Linear or convolution layer")
+    if isinstance(example, tuple) and example and all(isinstance(n, (int, np.integer)) for n in example):
+        sizes = tuple(int(n) for n in example)
+    elif isinstance(example, (torch.Tensor, np.ndarray)):
+        sizes = tuple(example.shape)
+    else:
+        try:
+            sizes = np.shape(example)
+        except ValueError:
+            sizes = ()
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ModelError(
+            "example_input must be a batch of inputs, (B, features), (B, C, length) or (B, C, height, width), "
+            f"got {'shape ' + str(sizes) if sizes else describe(example)}"
+        )
+    return sizes, ""
+
+
+def _check_whole(model: nn.Module) -> None:
+    """Refuse what tracing would pass over: hooks, compiled and scripted modules, weights that are shared."""
+    for name, module in model.named_modules():
+        where = f"module {name!r} ({type(module).__name__})"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{where}: give the model before torch.jit")
+        if hasattr(module, "_orig_mod"):
+            raise ModelError(f"{where}: give the model before torch.compile")
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        for hook in hooks:
+            if not isinstance(hook, BasePruningMethod):
+                kind = getattr(hook, "__name__", type(hook).__name__)
+                raise ModelError(
+                    f"{where} has a forward hook, {kind}, which may change its values: remove it"
+                )
+    seen: dict[int, str] = {}
+    for weight in prunable_weights(model):
+        pointer = weight.tensor.data_ptr() if weight.tensor.device.type != "meta" else 0
+        if pointer and pointer in seen:
+            raise ModelError(
+                f"layers {seen[pointer]!r} and {weight.name!r} share their weights, which cannot be read"
+            )
+        seen[pointer] = weight.name
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Give every module the attributes back that it had; a forward pass may store values on itself."""
+    saved = []
+    for module in model.modules():
+        own = dict(module.__dict__)
+        tables = {key: dict(own[key]) for key in ("_parameters", "_buffers", "_modules")}
+        saved.append((module, own, tables))
+    try:
+        yield
+    finally:
+        for module, own, tables in saved:
+            module.__dict__.clear()
+            module.__dict__.update(own)
+            for key, table in tables.items():
+                own[key].clear()
+                own[key].update(table)
+
+
+@contextlib.contextmanager
+def _no_draws(recorder: Recorder) -> Iterator[None]:
+    """Refuse models that draw random numbers outside of dropout modules, and give the states back."""
+    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        yield
+        now = np.random.get_state()
+        if (
+            not torch.equal(torch.random.get_rng_state(), states[0])
+            or random.getstate() != states[1]
+            or now[2] != states[2][2]
+            or not np.array_equal(now[1], states[2][1])
+        ):
+            raise ModelError("model draws random numbers in its forward pass, which cannot be read")
+    finally:
+        torch.random.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+
+
+class _Guard(TorchFunctionMode):
+    """Refuses operations that would change the model's own tensors."""
+
+    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        tensors = [*model.parameters(), *model.buffers()]
+        self.memory = {t.untyped_storage().data_ptr() for t in tensors if t.device.type != "meta"}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        inner = name.strip("_")
+        changes = (name.endswith("_") and not name.endswith("__")) or inner in _CHANGING
+        if changes and args and isinstance(args[0], torch.Tensor) and not isinstance(args[0], Proxy):
+            if args[0].device.type != "meta" and args[0].untyped_storage().data_ptr() in self.memory:
+                self.recorder.operation = inner
+                raise self.recorder.refuse("changes a tensor of the model, which cannot be read")
+        return func(*args, **(kwargs or {}))
+
+
+_CHANGING = {"setitem", "iadd", "isub", "imul", "itruediv", "ipow", "idiv", "iand", "ior", "set_data"}
+
+
+class _Traced(Proxy):
+    """A tensor of the traced model: torch.fx records what is done with it, its shape is known."""
+
+    __array_ufunc__ = None  # np.float64(2) * x then calls x.__rmul__
+
+    def __init__(self, node: Any, tracer: Any, value: Any) -> None:
+        super().__init__(node, tracer)
+        self.value = value
+
+    def _sizes(self) -> torch.Size:
+        recorder = self.tracer.recorder  # type: ignore[attr-defined]
+        return torch.Size((recorder.batch, *self.value.sizes))
+
+    def size(self, dim: int | None = None) -> Any:
+        return self._sizes() if dim is None else self._sizes()[dim]
+
+    def dim(self) -> int:
+        return len(self._sizes())
+
+    def numel(self) -> int:
+        return self._sizes().numel()
+
+    def __len__(self) -> int:
+        return self._sizes()[0]
+
+    def is_floating_point(self) -> bool:
+        return True
+
+    def is_contiguous(self, *args: Any, **kwargs: Any) -> bool:
+        return True
+
+    ndimension, nelement = dim, numel
+    shape = property(_sizes)
+    ndim = property(dim)
+    dtype = property(lambda self: self.tracer.dtype)
+    device = property(lambda self: self.tracer.device)
+    is_cuda = property(lambda self: self.tracer.device.type == "cuda")
+    requires_grad = property(lambda self: True)
+
+    # Without these x += y would be x = x + y, and other names of the same tensor keep the old value.
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_method", "__iadd__", (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_method", "__isub__", (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_method", "__imul__", (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_method", "__itruediv__", (self, other), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_method", "__setitem__", (self, index, value), {})
+
+
+class _Holder(nn.Module):
+    """The model as a part of another, so that a model that is a single layer is called as a module too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+        self.returned: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.returned.append(self.model(x))
+
+
+class _ModelTracer(Tracer):
+    """Calls readers for leaf modules and functions instead of noting them down for later."""
+
+    def __init__(self, recorder: Recorder, model: nn.Module) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.model = model
+        self.prunable = prunable_weights(model)
+        first = self.prunable[0].tensor
+        self.dtype, self.device = first.dtype, first.device
+
+    def run(self) -> Any:
+        """What the model returns, tensors as signals."""
+        holder = _Holder(self.model)
+        try:
+            self.trace(holder)
+        except EOCError:
+            raise
+        except Exception as error:  # whatever the model's own code raises
+            raise self._failure(error) from error
+        return _values(holder.returned[-1])
+
+    def _failure(self, error: Exception) -> ModelError:
+        problem = " ".join(str(error).split())[:160] or "no message"
+        return ModelError(
+            f"{self.recorder.place}: forward cannot be traced: {type(error).__name__}: {problem}"
+        )
+
+    # --- what torch.fx calls ---
+
+    def proxy(self, node: Any) -> Any:
+        return _Traced(node, self, node.meta["value"])
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        return attr_val
+
+    def to_bool(self, obj: Any) -> bool:
+        raise ModelError(
+            f"{self.recorder.place}: the forward pass depends on computed values (dynamic control flow), which "
+            "cannot be read"
+        )
+
+    def iter(self, obj: Any) -> Any:
+        raise ModelError(f"{self.recorder.place}: a loop over a tensor's entries cannot be read")
+
+    def create_arg(self, a: Any) -> Any:
+        return None  # the graph of torch.fx is not used
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None,
+        proxy_factory_fn: Any = None,
+    ) -> Any:  # fmt: skip
+        if kind == "placeholder":
+            value: Any = Signal(0, self.recorder.shapes[0], 0)
+        else:
+            value = functions.call(self.recorder, target, _values(args), _values(kwargs))
+        return self._wrap(value)
+
+    def _wrap(self, value: Any) -> Any:
+        if not isinstance(value, (Signal, Zeros)):
+            return value
+        node = self.graph.create_node("call_function", _wrapped_value)
+        node.meta["value"] = value
+        return self.proxy(node)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        paths = self.submodule_paths or {}
+        recorder = self.recorder
+        if m not in paths or not _holds_signal((args, kwargs)):
+            return forward(*args, **kwargs)
+        name = paths[m].partition(".")[2]
+        recorder.stack.append((name, type(m).__name__))
+        try:
+            recorder.in_leaf = True
+            kind = modules.kind_of(recorder, m)
+            if kind is None:
+                recorder.in_leaf = False
+                return self._call_inside(m, forward, args, kwargs)
+            values = _values((*args, *kwargs.values()))
+            if len(values) != 1:
+                raise recorder.refuse(f"takes one tensor, got {len(values)} arguments")
+            return self._wrap(kind.read(recorder, m, recorder.check(values[0])))
+        except EOCError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+        finally:
+            recorder.in_leaf = False
+            recorder.stack.pop()
+
+    def _call_inside(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if next(m.children(), None) is not None or len(args) != 1 or kwargs or m is self.model:
+            return forward(*args, **kwargs)
+        # An activation of the user's own may do what cannot be traced (its own autograd function, say).
+        try:
+            return forward(*args, **kwargs)
+        except Exception as error:
+            self.recorder.in_leaf = True
+            signal = _values(args[0])
+            if not isinstance(signal, Signal) or not _acts_entry_by_entry(m, signal.sizes):
+                self.recorder.in_leaf = False
+                raise error
+            return self._wrap(self.recorder.nonlinearity(signal, m))
+
+
+def _wrapped_value() -> None:
+    """The target of all nodes in the graph of torch.fx, which only carries values along."""
+
+
+def _values(thing: Any) -> Any:
+    if isinstance(thing, _Traced):
+        return thing.value
+    if isinstance(thing, (tuple, list)):
+        values = [_values(item) for item in thing]
+        return values if isinstance(thing, list) else tuple(values)
+    if isinstance(thing, dict):
+        return {key: _values(item) for key, item in thing.items()}
+    return thing
+
+
+def _holds_signal(thing: Any) -> bool:
+    if isinstance(thing, (tuple, list)):
+        return any(map(_holds_signal, thing))
+    if isinstance(thing, dict):
+        return any(map(_holds_signal, thing.values()))
+    return isinstance(thing, _Traced)
+
+
+def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
+    """Whether a module is one function of every entry, tried on numbers of the shape that it gets."""
+    import copy
+
+    from ..activations import activation
+
+    try:
+        act = activation(module)
+        frozen = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
+        generator = torch.Generator().manual_seed(0)
+        x = 2.0 * torch.randn(3, *sizes, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            y = frozen(x.clone())
+        return tuple(y.shape) == tuple(x.shape) and bool(np.allclose(y.numpy(), act(x.numpy()), atol=1e-9))
+    except (ActivationError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        return False
