@@ -16,6 +16,7 @@ import numpy as np
 from ..activations import Activation
 
 Array = np.ndarray
+Function = Callable[[Any], Any]
 
 #: Extent of the table on either side in length scales, and its cells there.
 _REACH = 12.0
@@ -26,7 +27,7 @@ _BLOCK = 1 << 15
 
 def evaluate(act: Activation, x: Array, order: int = 0) -> Array:
     """φ(x), or its derivative of `order` 1, in the precision of x."""
-    function: Callable[[Any], Any] = act.derivative(order)
+    function: Function = act.derivative(order)
     table = None if x.dtype != np.float32 or act.kinks else _table(act, order)
     flat = np.ascontiguousarray(x).reshape(-1)
     result = np.empty_like(flat)
@@ -40,11 +41,12 @@ def evaluate(act: Activation, x: Array, order: int = 0) -> Array:
 def _table(act: Activation, order: int) -> tuple[float, Array, Array]:
     """1/h, and for every cell the value at its left end and the rise to its right."""
     step = _REACH * act.length_scale / _HALF
-    values = np.asarray(act.derivative(order)(np.arange(-_HALF, _HALF + 1) * step), dtype=float)
+    function: Function = act.derivative(order)
+    values = function(np.arange(-_HALF, _HALF + 1) * step)
     return 1.0 / step, values[:-1].astype(np.float32), np.diff(values).astype(np.float32)
 
 
-def _look_up(function: Callable[[Any], Any], table: tuple[float, Array, Array], x: Array) -> Array:
+def _look_up(function: Function, table: tuple[float, Array, Array], x: Array) -> Array:
     inverse, left, rise = table
     place = x * np.float32(inverse)
     outside = not (place.max() < _HALF and place.min() >= -_HALF)
