@@ -44,7 +44,7 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
         raise ArgumentError(f"width must be given for --kind {args.kind}: --width N")
     if args.sigma_b is not None and args.init != "eoc":
         raise ArgumentError("sigma_b goes with --init eoc only; other scales are --init SIGMA_W,SIGMA_B")
-    data = _load(args)
+    data = load_data(args)
     classes = args.out_features
     if classes is None:
         classes = 10 if data is None else _classes(data[1])
@@ -119,7 +119,7 @@ def _normalisation(args: argparse.Namespace) -> str:
     return "no normalisation" if kind == "none" else f"{kind} normalisation"
 
 
-def _load(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray] | None:
+def load_data(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray] | None:
     """(inputs, targets) of ``digits`` or of a .npz file; None for ``none``."""
     name, batch = args.data, args.batch
     if name == "none":
