@@ -13,7 +13,7 @@ from . import checks
 from .architecture import Architecture
 from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
-from .measuring import PruningMeasurement, measure_pruning
+from .measuring import PruningMeasurement, measure_pruning, shown_input
 from .prediction import PruningPrediction, check_sparsities, predict_pruning
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def compare(
     *,
     criterion: str = "snip",
     data: Any = None,
+    example_input: Any = None,
     seeds: int | Iterable[int] = 10,
     device: Any = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -140,6 +141,9 @@ def compare(
         criterion: as in `measure_pruning`.
         data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
             prediction and measurement see the same batch.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. Needed for a function
+            that returns networks whose first layer is not Linear, where `data` does not show an input's
+            shape.
         seeds: how many (0, 1, …), or which.
         device: where to measure.
         progress: called with (seeds done, seeds in all).
@@ -154,7 +158,7 @@ def compare(
         raise ArgumentError(
             f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
         )
-    batch = factory.summarise(data) if isinstance(factory, Architecture) else data
+    batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []
 
@@ -167,15 +171,22 @@ def compare(
     try:
         for seed in chosen:
             if isinstance(factory, Architecture):
-                model = factory.to_torch(seed)
+                model, net = factory.to_torch(seed), factory
             else:
                 model = factory(seed)
-                read.append(Architecture.from_torch(model))
-                if batch is None:
-                    batch = read[0].summarise(None)
+                net = Architecture.from_torch(model, shown_input(model, data, example_input))
+                read.append(net)
+                batch = net.summarise(data) if batch is None else batch
             measured.append(
                 measure_pruning(
-                    model, sparsity, criterion=criterion, data=batch, device=device, seed=seed, masks=False
+                    model,
+                    sparsity,
+                    criterion=criterion,
+                    data=batch,
+                    example_input=None if net.graph is None else _example(net),
+                    device=device,
+                    seed=seed,
+                    masks=False,
                 )
             )
             if progress is not None:
@@ -209,18 +220,37 @@ def _seeds(seeds: int | Iterable[int]) -> list[int]:
     return list(range(checks.integer("seeds", seeds, 1)))
 
 
+def _example(net: Architecture) -> np.ndarray:
+    """One input of the network's shape."""
+    shape = net.input_shape
+    return np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
+
+
 def _average(nets: list[Architecture]) -> Architecture:
-    """The network whose variances σ_w², σ_b² are the mean of the given ones, layer by layer."""
+    """The network whose variances σ_w², σ_b² are the mean of the given ones, layer by layer.
+
+    Laws and all that has no weights are those of the first.
+    """
     first = nets[0]
-    if any(net.weight_layers != first.weight_layers or any(net.weights != first.weights) for net in nets):
+    if any(_structure(net) != _structure(first) for net in nets):
         raise ModelError("factory must return the same layers for every seed")
 
     def mean_scale(index: int, name: str) -> float:
         return float(np.sqrt(np.mean([getattr(net.layers[index], name) ** 2 for net in nets])))
 
-    return Architecture(
-        tuple(
-            replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
-            for i, layer in enumerate(first.layers)
-        )
+    layers = tuple(
+        replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
+        for i, layer in enumerate(first.layers)
+    )
+    if first.graph is None:
+        return Architecture(layers)
+    return Architecture.from_graph(first.graph.with_weights({layer.name: layer for layer in layers}))
+
+
+def _structure(net: Architecture) -> tuple[Any, ...]:
+    """What must be the same for every seed: the layers, their shapes and how they hang together."""
+    nodes = () if net.graph is None else net.graph.nodes
+    return (
+        tuple((layer.name, layer.weight_shape) for layer in net.layers),
+        tuple((type(node.layer), node.inputs) for node in nodes),
     )

@@ -14,8 +14,8 @@ from .torch_models import PrunableWeight, require_torch
 if TYPE_CHECKING:
     import torch
 
-# Up to this many weights float64 costs no time that anybody notices.
-FLOAT64_LIMIT = 4_000_000
+# Up to this many weights of Linear layers float64 costs no time that anybody notices.
+_FLOAT64_LIMIT = 4_000_000
 # A float32 layer whose largest score is below this has lost digits of its smaller scores to denormal numbers.
 _FLOAT32_FLOOR = 1e-28
 _FLOAT32_CEILING = 1e37
@@ -27,6 +27,13 @@ _FLOAT64_CANCELLATION = 1e-12
 _CHUNK_BYTES = 2**29
 # A second backward pass keeps the first one's intermediate values too.
 _GRASP_FACTOR = 4
+
+
+def double_is_cheap(weights: Sequence[PrunableWeight]) -> bool:
+    """Whether float64 can be used without a thought: a small network of Linear layers."""
+    linear = require_torch().nn.Linear
+    size = sum(w.tensor.numel() for w in weights)
+    return size <= _FLOAT64_LIMIT and all(isinstance(w.module, linear) for w in weights)
 
 
 class PrecisionLostError(ArithmeticError):
@@ -53,8 +60,9 @@ def gradient_scores(
         model: run in the mode it is in; neither its parameters nor its buffers are written.
         criterion: "snip" or "grasp".
         data: (inputs, targets) as tensors.
-        dtype: "float32", "float64" or "auto": float32 for large networks, float64 for small ones and where
-            float32 would over- or underflow or lose the batch's sum to cancellation.
+        dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
+            small ones and where float32 would over- or underflow or lose the batch's sum to cancellation (in
+            a Linear layer).
         seed: for modules that draw random numbers.
 
     Raises:
@@ -62,7 +70,6 @@ def gradient_scores(
     """
     torch = require_torch()
     compute = _snip if criterion == "snip" else _grasp
-    size = sum(w.tensor.numel() for w in weights)
 
     def attempt(precision: Any, strict: bool) -> list[torch.Tensor]:
         with _Loss(model, weights, data, device, precision, seed, strict) as loss:
@@ -72,8 +79,8 @@ def gradient_scores(
 
     if dtype != "auto":
         return attempt(getattr(torch, dtype), strict=False)
-    if size > FLOAT64_LIMIT:
-        # Twice as fast; whether float32 was enough is known only afterwards.
+    if not double_is_cheap(weights):
+        # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
             return attempt(torch.float32, strict=True)
     return attempt(torch.float64, strict=False)

@@ -112,9 +112,9 @@ def measure_pruning(
             "uniform", "erk".
         data: (inputs, targets), arrays or tensors, a `DataSummary`, or None: 100 standard normal inputs with
             balanced labels from `seed`. Only snip and grasp look at its values.
-        example_input: a batch of inputs, of which only the shape counts. Needed where the first layer is not
-            Linear and `data` does not show the shape of an input: data None or a `DataSummary`, or synflow
-            without data.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. Needed where the
+            first layer is not Linear and `data` does not show the shape of an input: data None or a
+            `DataSummary`, or synflow without data.
         device: where to compute; "auto": the model's own accelerator, else CUDA if there is one, else the
             CPU.
         seed: for random criteria, for `data` None and for modules that draw random numbers.
@@ -137,7 +137,7 @@ def measure_pruning(
     removed = [round(float(s) * int(weights.sum())) for s in sparsities]
 
     if criterion == "synflow":
-        shown = _shown(data, example_input, found)
+        shown = shown_input(model, data, example_input)
         whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
         pruned = [synflow_rounds(whole.copy(), k) for k in removed]
         counts = [flow.left() for flow in pruned]
@@ -152,7 +152,7 @@ def measure_pruning(
             model,
             criterion,
             _data(model, data, example_input, found, seed) if criterion in GRADIENT_CRITERIA else None,
-            example_input=_shown(data, example_input, found),
+            example_input=shown_input(model, data, example_input),
             device=where,
             dtype=dtype,
             seed=seed,
@@ -231,8 +231,11 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     return where
 
 
-def _shown(data: Any, example_input: Any, weights: Sequence[PrunableWeight]) -> Any:
-    """Inputs that show the shape of one, or None where nothing does."""
+def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
+    """Inputs that show the shape of one: `example_input` or those of `data`; None where nothing does.
+
+    None too for a network whose first and last layers are Linear: it takes vectors.
+    """
     if example_input is not None or data is None or isinstance(data, DataSummary):
         return example_input
     try:
@@ -240,7 +243,7 @@ def _shown(data: Any, example_input: Any, weights: Sequence[PrunableWeight]) -> 
     except (TypeError, ValueError):
         return None
     # Images given to a network of Linear layers alone are flattened.
-    return None if _linear_ends(weights) else inputs
+    return None if _linear_ends(prunable_weights(model)) else inputs
 
 
 def _linear_ends(weights: Sequence[PrunableWeight]) -> bool:
@@ -256,7 +259,7 @@ def _data(
     torch = require_torch()
     first, last = weights[0].module, weights[-1].module
     if example_input is not None:
-        shape = tuple(np.shape(example_input))[1:]
+        shape = tuple(getattr(example_input, "shape", example_input))[1:]
     elif _linear_ends(weights):
         shape = (first.in_features,)
     elif data is None or isinstance(data, DataSummary):

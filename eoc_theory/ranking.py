@@ -77,11 +77,11 @@ def masks(scores: Sequence[torch.Tensor], threshold: Threshold) -> list[torch.Te
     torch = require_torch()
     result = []
     counted, total, left = 0, int(threshold.tied.sum()), threshold.ties_kept
-    nothing_removed = threshold.value == -np.inf and not total
-    for score, tied in zip(scores, threshold.tied, strict=True):
+    for score, tied, above in zip(scores, threshold.tied, threshold.above, strict=True):
         flat = _flat(score)
-        # What scores -inf stays too where nothing is removed.
-        mask = torch.as_tensor(flat >= threshold.value if nothing_removed else flat > threshold.value)
+        # Where nothing is removed, what scores -inf stays too.
+        whole = above == len(flat)
+        mask = torch.as_tensor(flat >= threshold.value if whole else flat > threshold.value)
         if left and tied:
             at = torch.nonzero(torch.as_tensor(flat == threshold.value)).reshape(-1)
             rank = torch.arange(counted, counted + int(tied), dtype=torch.int64, device=at.device)

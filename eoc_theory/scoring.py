@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from .errors import DataError, ModelError
-from .gradient_scores import FLOAT64_LIMIT, gradient_scores
+from .gradient_scores import double_is_cheap, gradient_scores
 from .prediction import GRADIENT_CRITERIA
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
 from .torch_models import PrunableWeight, chain, prunable_weights, require_torch
@@ -62,8 +62,8 @@ def layer_scores(
         data: (inputs, targets) as tensors, used by snip and grasp alone.
         example_input: a batch of inputs, for synflow-oneshot on anything but a chain of Linear layers.
         device: where to compute; None: where the model is.
-        dtype: "float32", "float64" or "auto": float32 for large networks, and float64 for small ones or where
-            float32 would over- or underflow or lose the batch's sum to cancellation.
+        dtype: "float32", "float64" or "auto": float64 for small networks of Linear layers and where float32
+            would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
 
     Raises:
@@ -155,8 +155,8 @@ def synflow_start(
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
     graph = _graph(model, weights, example_input)
     if dtype == "auto":
-        large = sum(w.tensor.numel() for w in weights) > FLOAT64_LIMIT
-        dtype = "float32" if large else "float64"
+        # Nothing but positive sums of numbers near 1: float32 loses no digits either.
+        dtype = "float64" if double_is_cheap(weights) else "float32"
     by_name = {w.name or "weight": _magnitude(w, device, getattr(torch, dtype)) for w in weights}
     return GraphFlow(graph, by_name)
 

@@ -165,7 +165,7 @@ def test_float32_is_left_where_it_underflows_or_cancels(monkeypatch):
     model[-1].weight.data *= 1e-6
     model[-1].bias.data *= 0
     expected = scoring.layer_scores(model, "snip", data, dtype="float64")
-    monkeypatch.setattr(gradient_scores, "FLOAT64_LIMIT", 0)
+    monkeypatch.setattr(gradient_scores, "_FLOAT64_LIMIT", 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = scoring.layer_scores(model, "snip", data, dtype="auto")
