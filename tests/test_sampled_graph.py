@@ -247,7 +247,10 @@ def check_layer(layer, inputs, dtype):
         assert back.dtype == dtype
         assert largest_error(batch_first(back), x.grad.numpy()) < tolerance
     if weights:
-        back, scores = layer.backward_scores(memory, gradient)
+        signs = np.where(np.arange(gradient.shape[-1]) % 2, -1.0, 1.0).astype(dtype)
+        back, scores, contrast = layer.backward_scores(memory, gradient, signs)
+        _, signed, _ = layer.backward_scores(memory, gradient * signs, signs)
+        assert largest_error(contrast, signed) < tolerance
         assert np.array_equal(back, found[0])
         product = (weights[0] * weights[0].grad).detach().numpy()
         assert largest_error(scores.reshape(product.shape), product) < tolerance
@@ -338,7 +341,8 @@ def torch_scores(graph: Graph, batch, draw):
 def numpy_scores(graph, batch, draw):
     logits, memories = run_forwards(graph, as_images(graph, batch), draw)
     sent = loss_gradient(logits.T.astype(float), batch.targets).T
-    return logits.T, dict(run_backwards(graph, memories, sent, draw.dtype))
+    found = run_backwards(graph, memories, sent, draw.dtype, np.ones(batch.size))
+    return logits.T, {number: scores for number, scores, _ in found}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -451,7 +455,7 @@ def test_deep_networks_keep_their_scale(sigma_w, act, tolerance):
     assert np.mean(single - wanted) == pytest.approx(0.0, abs=0.5)
     draw = Draw(np.random.default_rng([0, 0x67726170, 0]), np.float64)
     logits, memories = run_forwards(graph, as_images(graph, batch), draw)
-    for number, scores in run_backwards(graph, memories, np.sign(logits), np.float64):
+    for number, scores, _ in run_backwards(graph, memories, np.sign(logits), np.float64, np.ones(batch.size)):
         assert score_statistics(scores)[0] == pytest.approx(wanted[number], abs=1e-3)
 
 
