@@ -11,7 +11,17 @@ from ..activations import Activation, activation
 from ..errors import ModelError
 from ..graph import Graph, Node
 from ..layers import (
-    Convolution, Dense, Dropout, Flatten, Identity, Input, MaxPool, Nonlinearity, PadChannels, Subsample, Sum,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    Identity,
+    Input,
+    MaxPool,
+    Nonlinearity,
+    PadChannels,
+    Subsample,
+    Sum,
 )  # fmt: skip
 from .recorder import Recorder
 from .weights import laws

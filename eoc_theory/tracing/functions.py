@@ -13,18 +13,26 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from ..errors import ModelError
 from ..layers import (
-    AdaptiveAveragePool, AveragePool, Concatenate, Dropout, Flatten, MaxPool, PadChannels, Shape, Subsample,
+    AdaptiveAveragePool,
+    AveragePool,
+    Concatenate,
+    Dropout,
+    Flatten,
+    MaxPool,
+    PadChannels,
+    Shape,
+    Subsample,
 )  # fmt: skip
 from .recorder import Recorder, describe, number
 from .signals import Signal, Zeros
 
 Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
-_PLACES = (torch, F, torch._C._nn, torch.special, operator, torch.Tensor)
+_PLACES = (torch, functional, torch._C._nn, torch.special, operator, torch.Tensor)
 
 #: What to do instead, for functions that are common and cannot be read.
 HINTS = {

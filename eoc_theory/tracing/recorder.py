@@ -179,6 +179,8 @@ class Recorder:
             ModelError: they are functions of several nodes' values.
         """
         signals = [self.check(a) for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
+        if not signals:
+            raise self.refuse("takes tensors computed from the input")
         first = signals[0]
         for signal in signals[1:]:
             if signal.root != first.root or signal.hidden != first.hidden:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.fx import Proxy, Tracer
+from torch.fx.proxy import Attribute
 from torch.nn.utils.prune import BasePruningMethod
 from torch.overrides import TorchFunctionMode
 
+from ..activations import activation
 from ..errors import ActivationError, EOCError, ModelError
 from ..graph import Graph
 from ..layers import Shape
@@ -99,14 +103,20 @@ def _check_whole(model: nn.Module) -> None:
                 raise ModelError(
                     f"{where} has a forward hook, {kind}, which may change its values: remove it"
                 )
+    prunable_weights(model)  # refuses parametrisations
     seen: dict[int, str] = {}
-    for weight in prunable_weights(model):
-        pointer = weight.tensor.data_ptr() if weight.tensor.device.type != "meta" else 0
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            continue
+        weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
+        if weight is None or isinstance(weight, nn.parameter.UninitializedTensorMixin):
+            continue
+        pointer = 0 if weight.device.type == "meta" else weight.data_ptr()
         if pointer and pointer in seen:
             raise ModelError(
-                f"layers {seen[pointer]!r} and {weight.name!r} share their weights, which cannot be read"
+                f"layers {seen[pointer]!r} and {name!r} share their weights, which cannot be read"
             )
-        seen[pointer] = weight.name
+        seen[pointer] = name
 
 
 @contextlib.contextmanager
@@ -295,6 +305,7 @@ class _ModelTracer(Tracer):
         if kind == "placeholder":
             value: Any = Signal(0, self.recorder.shapes[0], 0)
         else:
+            _refuse_own_gradients()
             value = functions.call(self.recorder, target, _values(args), _values(kwargs))
         return self._wrap(value)
 
@@ -333,16 +344,27 @@ class _ModelTracer(Tracer):
     def _call_inside(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if next(m.children(), None) is not None or len(args) != 1 or kwargs or m is self.model:
             return forward(*args, **kwargs)
-        # An activation of the user's own may do what cannot be traced (its own autograd function, say).
+        # An activation of the user's own may be beyond tracing, with its own autograd function, say.
         try:
             return forward(*args, **kwargs)
-        except Exception as error:
+        except EOCError:
+            raise
+        except Exception:
             self.recorder.in_leaf = True
             signal = _values(args[0])
             if not isinstance(signal, Signal) or not _acts_entry_by_entry(m, signal.sizes):
                 self.recorder.in_leaf = False
-                raise error
+                raise
             return self._wrap(self.recorder.nonlinearity(signal, m))
+
+
+def _refuse_own_gradients() -> None:
+    """An error inside of a user's autograd.Function, whose gradient need not be its forward pass's."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code is not _ModelTracer.run.__code__:
+        if frame.f_code.co_name == "apply" and frame.f_code.co_filename == torch.autograd.function.__file__:
+            raise TypeError("an autograd.Function has a gradient of its own")
+        frame = frame.f_back
 
 
 def _wrapped_value() -> None:
@@ -352,6 +374,9 @@ def _wrapped_value() -> None:
 def _values(thing: Any) -> Any:
     if isinstance(thing, _Traced):
         return thing.value
+    if isinstance(thing, Attribute):
+        place = thing.tracer.recorder.place  # type: ignore[attr-defined]
+        raise ModelError(f"tensor attribute {thing.attr!r} in {place} cannot be read")
     if isinstance(thing, (tuple, list)):
         values = [_values(item) for item in thing]
         return values if isinstance(thing, list) else tuple(values)
@@ -369,18 +394,23 @@ def _holds_signal(thing: Any) -> bool:
 
 
 def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
-    """Whether a module is one function of every entry, tried on numbers of the shape that it gets."""
-    import copy
+    """Whether a module is one function of every entry, tried on numbers of the shape that it gets.
 
-    from ..activations import activation
-
+    Its gradient must be that function's derivative: a straight-through estimator's is not.
+    """
     try:
         act = activation(module)
         frozen = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
         generator = torch.Generator().manual_seed(0)
         x = 2.0 * torch.randn(3, *sizes, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            y = frozen(x.clone())
-        return tuple(y.shape) == tuple(x.shape) and bool(np.allclose(y.numpy(), act(x.numpy()), atol=1e-9))
+        x.requires_grad_()
+        y = frozen(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        points = x.detach().numpy()
+        return (
+            y.shape == x.shape
+            and bool(np.allclose(y.detach().numpy(), act(points), rtol=1e-9, atol=1e-9))
+            and bool(np.allclose(slope.numpy(), act.derivative(1)(points), rtol=1e-5, atol=1e-6))
+        )
     except (ActivationError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return False

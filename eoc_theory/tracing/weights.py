@@ -76,8 +76,8 @@ def read_weights(name: str, module: Any) -> Weights:
 def laws(weights: list[Weights]) -> list[WeightLaw]:
     """The law of each layer.
 
-    "orthogonal" where the rows or columns say so, else the most likely of "normal", "uniform" and "truncated".
-    A layer with too few weights to tell is given the law that is most likely for all layers together.
+    "orthogonal" where the rows or columns say so, else the most likely of "normal", "uniform" and
+    "truncated". A layer with too few weights to tell is given the law most likely for all layers together.
     """
     names: tuple[WeightLaw, ...] = ("normal", "uniform", "truncated")
     together = {law: sum(w.log_likelihood[law] for w in weights) for law in names}
@@ -132,7 +132,7 @@ class _Moments:
     def log_likelihood(self) -> dict[WeightLaw, float]:
         n, rms = self.kept, math.sqrt(self.kept_square)
         inside = math.erf(math.sqrt(2.0))  # P(|Z| < 2)
-        # Uncut at scale s the density is normal(s)/inside on ±2s: likelier the smaller s, down to max/2 or rms.
+        # Cut at ±2s the density is normal(s)/inside, most likely at s = rms or as near as the largest allows.
         s = max(rms, self.largest / 2.0)
         half_log = 0.5 * math.log(2 * math.pi)
         return {
@@ -190,8 +190,8 @@ def _check_random(
     if n > 1 and variance <= 1e-12 * moments.square:
         raise ModelError(f"the weights of layer {name!r} are constant, {mean:.4g} {needs}")
     # A mean m of the weights adds up to fan_in · m² against the variance, where all inputs are equal; six
-    # sampling errors lie beyond chance.
-    if n > 1 and mean**2 * fan_in > 0.05 * variance and mean**2 * n > 36.0 * variance:
+    # sampling errors of a mean of 0 lie beyond chance, and beyond reach of fewer than 36 weights.
+    if mean**2 * fan_in > 0.05 * variance and mean**2 * n > 36.0 * moments.square:
         raise ModelError(
             f"the weights of layer {name!r} have mean {mean:.4g} and standard deviation "
             f"{math.sqrt(variance):.4g} {needs}"
@@ -200,11 +200,11 @@ def _check_random(
         dead = (weight == 0).reshape(*weight.shape[:2], -1).all(0).all(0)
         if bool(dead.any()):
             raise ModelError(
-                f"the weights of layer {name!r} are 0 at {int(dead.sum())} of {dead.numel()} taps of the kernel: "
-                "delta-orthogonal and Dirac convolutions cannot be read"
+                f"the weights of layer {name!r} are 0 at {int(dead.sum())} of {dead.numel()} taps of the "
+                "kernel: delta-orthogonal and Dirac convolutions cannot be read"
             )
     # No law that can be told has a kurtosis under 1.8; its sampling error is at most 1.6/√n there.
-    if moments.kept > 1 and moments.kurtosis < 1.7 - 6.0 / math.sqrt(moments.kept):
+    if mask is None and n > 1 and moments.kurtosis < 1.7 - 6.0 / math.sqrt(n):
         raise ModelError(
             f"the weights of layer {name!r} have kurtosis {moments.kurtosis:.3g}: known are the normal (3), "
             "truncated normal (2.37) and uniform (1.8) laws and orthogonal matrices"

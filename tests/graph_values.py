@@ -1,0 +1,111 @@
+"""A graph's values computed with the weights of the model that it was read from.
+
+Written from the layers' descriptions with NumPy-like torch operations, not with the model's own modules:
+where both agree the graph says what the model does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from eoc_theory import layers as kinds
+
+
+def graph_output(graph, model, x):
+    """Logits of `model` on the batch `x` as the graph describes them, in float64 evaluation of each node."""
+    modules = dict(model.named_modules())
+    values = []
+    for node in graph.nodes:
+        inputs = [values[source] for source in node.inputs]
+        value = _value(node.layer, inputs, modules, x)
+        values.append(value)
+    for value, shape in zip(values, graph.shapes, strict=True):
+        assert tuple(value.shape[1:]) == (shape.channels, *shape.space)
+    return values[-1]
+
+
+def _value(layer, inputs, modules, x):
+    if isinstance(layer, kinds.Input):
+        return x.reshape(len(x), layer.shape.channels, *layer.shape.space)
+    if isinstance(layer, kinds.Sum):
+        return sum(c * h for c, h in zip(layer.coefficients, inputs, strict=True))
+    if isinstance(layer, kinds.Concatenate):
+        return torch.cat(inputs, 1)
+    (h,) = inputs
+    axes = range(2, h.dim())
+    if isinstance(layer, kinds.Dense):
+        module = modules["" if layer.weight.name == "weight" else layer.weight.name]
+        return h @ module.weight.T + (0 if module.bias is None else module.bias)
+    if isinstance(layer, kinds.Convolution):
+        return _convolution(layer, modules[layer.weight.name], h)
+    if isinstance(layer, kinds.Nonlinearity):
+        return torch.from_numpy(layer.activation(h.detach().numpy()))
+    if isinstance(layer, kinds.BatchNorm):
+        module = modules[layer.name.partition("#")[0]]
+        shape = [1, -1] + [1] * (h.dim() - 2)
+        mean, variance = module.running_mean, module.running_var
+        if layer.training:
+            over = [0, *axes]
+            mean, variance = h.mean(over), h.var(over, unbiased=False)
+        h = (h - mean.view(shape)) / torch.sqrt(variance.view(shape) + layer.eps)
+        return h * module.weight.view(shape) + module.bias.view(shape)
+    if isinstance(layer, (kinds.LayerNorm, kinds.GroupNorm)):
+        groups = layer.groups if isinstance(layer, kinds.GroupNorm) else 1
+        parts = h.reshape(len(h), groups, -1)
+        parts = parts - parts.mean(-1, keepdim=True)
+        parts = parts / torch.sqrt(parts.square().mean(-1, keepdim=True) + layer.eps)
+        return parts.reshape(h.shape)  # gains are 1 and shifts 0 at initialisation
+    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool)):
+        for axis, matrix in zip(axes, layer.matrices(tuple(h.shape[2:])), strict=True):
+            h = torch.movedim(torch.movedim(h, axis, -1) @ torch.from_numpy(matrix).T, -1, axis)
+        return h
+    if isinstance(layer, kinds.MaxPool):
+        return _max(layer, h)
+    if isinstance(layer, kinds.Flatten):
+        return h.reshape(len(h), -1)
+    if isinstance(layer, kinds.Subsample):
+        return h[(slice(None), slice(None), *(slice(None, None, s) for s in layer.stride))]
+    if isinstance(layer, kinds.PadChannels):
+        return F.pad(h, (0, 0) * len(axes) + (layer.before, layer.after))
+    if isinstance(layer, kinds.Identity):
+        return h
+    raise AssertionError(layer)
+
+
+def _convolution(layer, module, h):
+    space, kernel = tuple(h.shape[2:]), layer.weight.kernel
+    taps = [layer.taps(axis, extent) for axis, extent in enumerate(space)]
+    weight = module.weight.reshape(layer.groups, -1, layer.weight.channels_in, *kernel)
+    parts = h.reshape(len(h), layer.groups, -1, *space)
+    out = 0.0
+    for tap in itertools.product(*(range(k) for k in kernel)):
+        seen = _gather(parts, [t[:, k] for t, k in zip(taps, tap, strict=True)], 0.0)
+        out = out + torch.einsum("goc,bgc...->bgo...", weight[(..., *tap)], seen)
+    out = out.reshape(len(h), -1, *out.shape[3:])
+    bias = 0.0 if module.bias is None else module.bias.view(1, -1, *[1] * len(space))
+    return out + bias
+
+
+def _max(layer, h):
+    taps = [layer.taps(axis, extent) for axis, extent in enumerate(h.shape[2:])]
+    found = [
+        _gather(h, [t[:, k] for t, k in zip(taps, tap, strict=True)], -math.inf)
+        for tap in itertools.product(*(range(k) for k in layer.kernel))
+    ]
+    return torch.stack(found).amax(0)
+
+
+def _gather(h, at, outside):
+    """Entries at the positions `at` along the last axes, `outside` where a position is −1."""
+    first = h.dim() - len(at)
+    for axis, where in enumerate(at, first):
+        where = torch.from_numpy(np.asarray(where))
+        h = h.index_select(axis, where.clamp(min=0))
+        shape = [-1] + [1] * (h.dim() - axis - 1)
+        h = torch.where((where < 0).view(shape), torch.tensor(outside, dtype=h.dtype), h)
+    return h

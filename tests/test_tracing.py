@@ -1,0 +1,766 @@
+"""Torch models read into graphs: they compute what the model does, or it is refused by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from graph_values import graph_output  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from models import (  # noqa: E402
+    MLP,
+    VGG,
+    ZOO,
+    DepthwiseSeparable,
+    LeNet,
+    PlainCNN,
+    ResNet,
+    StableResNet,
+    WithSubclasses,
+)  # fmt: skip
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+from eoc_theory.architecture import Architecture  # noqa: E402
+from eoc_theory.errors import ModelError  # noqa: E402
+from eoc_theory.layers import (  # noqa: E402
+    AdaptiveAveragePool,
+    BatchNorm,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    Identity,
+    Input,
+    MaxPool,
+    Nonlinearity,
+    PadChannels,
+    Shape,
+    Subsample,
+    Sum,
+)  # fmt: skip
+from eoc_theory.torch_models import prunable_weights  # noqa: E402
+from eoc_theory.tracing import trace  # noqa: E402
+
+
+class Model(nn.Module):
+    """Parts by name and a forward pass given as a function of the module and its input."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = forward
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def kinds(graph):
+    return [type(node.layer) for node in graph.nodes]
+
+
+def without_dropout(model):
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return model
+
+
+def assert_reads(model, shape, seed=0):
+    """The graph computes what the model does, on inputs that no padding or order leaves alike."""
+    generator = torch.Generator().manual_seed(seed)
+    model = model.double()
+    x = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    graph = trace(model, x)
+    with torch.no_grad():
+        expected = copy.deepcopy(model)(x.clone())
+        found = graph_output(graph, model, x)
+    assert float(expected.std()) > 1e-6
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    return graph
+
+
+# --- networks as others write them ---
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_the_graph_computes_what_the_model_does(name, training):
+    factory, shape = ZOO[name]
+    torch.manual_seed(1)
+    model = without_dropout(factory().train(training))
+    if name == "LeNet" and training:
+        pytest.skip("F.dropout draws")
+    graph = assert_reads(model, shape)
+    assert graph.input_shape == Shape(shape[0], shape[1:])
+    assert sorted(w.name for w in graph.weight_layers) == sorted(w.name for w in prunable_weights(model))
+    assert {node.layer.training for node in graph.nodes if isinstance(node.layer, BatchNorm)} <= {training}
+    names = [node.layer.name for node in graph.nodes]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_the_model_is_left_as_it_was(name):
+    factory, shape = ZOO[name]
+    model = factory().train()
+    before = copy.deepcopy(model.state_dict())
+    attributes = [sorted(module.__dict__) for module in model.modules()]
+    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    trace(model, torch.zeros(1, *shape))
+    assert torch.equal(torch.random.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert np.array_equal(np.random.get_state()[1], states[2])
+    assert all(torch.equal(a, before[key]) for key, a in model.state_dict().items())
+    assert [sorted(module.__dict__) for module in model.modules()] == attributes
+    assert all(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_basic_block_node_by_node():
+    graph = trace(ResNet(blocks=(1, 1), width=4, shortcut="pad"), (1, 3, 8, 8))
+    found = [(type(node.layer).__name__, node.layer.name, node.inputs) for node in graph.nodes]
+    assert found == [
+        ("Input", "input", ()),
+        ("Convolution", "conv1", (0,)),
+        ("BatchNorm", "bn1", (1,)),
+        ("Nonlinearity", "relu", (2,)),
+        ("Convolution", "stages.0.0.conv1", (3,)),
+        ("BatchNorm", "stages.0.0.bn1", (4,)),
+        ("Nonlinearity", "stages.0.0.relu", (5,)),
+        ("Convolution", "stages.0.0.conv2", (6,)),
+        ("BatchNorm", "stages.0.0.bn2", (7,)),
+        ("Sum", "stages.0.0.add", (8, 3)),
+        ("Nonlinearity", "stages.0.0.relu#2", (9,)),
+        ("Convolution", "stages.1.0.conv1", (10,)),
+        ("BatchNorm", "stages.1.0.bn1", (11,)),
+        ("Nonlinearity", "stages.1.0.relu", (12,)),
+        ("Convolution", "stages.1.0.conv2", (13,)),
+        ("BatchNorm", "stages.1.0.bn2", (14,)),
+        ("Subsample", "stages.1.0.shortcut.getitem", (10,)),
+        ("PadChannels", "stages.1.0.shortcut.pad", (16,)),
+        ("Sum", "stages.1.0.add", (15, 17)),
+        ("Nonlinearity", "stages.1.0.relu#2", (18,)),
+        ("AveragePool", "avg_pool2d", (19,)),
+        ("Flatten", "view", (20,)),
+        ("Dense", "linear", (21,)),
+    ]
+    assert graph.shapes[10] == Shape(4, (8, 8)) and graph.shapes[18] == Shape(8, (4, 4))
+    assert [w.fan_in for w in graph.weight_layers] == [27, 36, 36, 36, 72, 8]
+    assert {w.activation.name for w in graph.weight_layers[:-1]} == {"relu"}
+    assert graph.weight_layers[-1].activation is None
+
+
+def test_scales_of_residual_branches_become_coefficients():
+    graph = trace(StableResNet(blocks=4), (1, 3, 8, 8))
+    sums = [node.layer.coefficients for node in graph.nodes if isinstance(node.layer, Sum)]
+    assert sums == [(1.0, 0.5)] * 4
+    names = [node.layer.name for node in graph.nodes if isinstance(node.layer, Nonlinearity)]
+    assert names == ["relu", "relu#2", "relu#3", "relu#4", "relu#5"]
+
+
+def test_activations_written_out_are_recognised():
+    graph = trace(WithSubclasses(), (1, 3, 8, 8))
+    assert [layer.activation.name for layer in graph.weight_layers[:-1]] == ["silu", "hardswish", "silu"]
+    assert kinds(graph)[-3:] == [AdaptiveAveragePool, Flatten, Dense]
+
+
+def test_max_pooling_stands_after_a_rising_activation():
+    graph = trace(LeNet().eval(), (1, 1, 32, 32))
+    order = [k for k in kinds(graph) if k in (Convolution, Nonlinearity, MaxPool)]
+    assert order == [Convolution, Nonlinearity, MaxPool] * 2 + [Nonlinearity] * 2
+    model = Model(
+        lambda m, x: m.b(F.gelu(F.max_pool2d(m.a(x), 2)).flatten(1)), a=nn.Conv2d(1, 3, 3), b=nn.Linear(12, 2)
+    )
+    assert kinds(assert_reads(model, (1, 6, 6)))[2:4] == [MaxPool, Nonlinearity]
+
+
+def test_plain_chains_have_no_graph():
+    net = Architecture.from_torch(MLP(), (1, 1, 8, 8))
+    assert net.graph is None and net.weight_layers == ("hidden.0", "hidden.1", "out")
+    assert Architecture.from_torch(MLP().eval()).in_features == 64
+    assert Architecture.from_torch(PlainCNN(), (1, 3, 8, 8)).graph is not None
+
+
+def test_modes_are_those_of_each_module():
+    def make():
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3), nn.Conv2d(4, 4, 3),
+            nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten(), nn.Dropout(0.0), nn.Linear(16, 2),
+        )  # fmt: skip
+
+    model = make()
+    model[1].eval()
+    with torch.no_grad():
+        model[1].weight.fill_(2.0)
+        model[1].bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+        model[1].running_var.copy_(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    graph = trace(model, (1, 3, 6, 6))
+    first, second = (node.layer for node in graph.nodes if isinstance(node.layer, BatchNorm))
+    assert (first.training, first.gain, first.shift, first.variance) == (False, 2.0, 0.5, 3.0)
+    assert (second.training, second.gain, second.variance) == (True, 1.0, 1.0)
+    (dropout,) = (node.layer for node in graph.nodes if isinstance(node.layer, Dropout))
+    assert (dropout.p, dropout.training, dropout.channelwise) == (0.3, True, True)
+    graph = trace(make().eval(), (1, 3, 6, 6))
+    assert [node.layer.training for node in graph.nodes if isinstance(node.layer, BatchNorm)] == [False, True]
+    assert Dropout not in kinds(graph) and kinds(graph).count(Identity) == 2
+
+
+@pytest.mark.parametrize(
+    ("forward", "changed"),
+    [
+        (lambda m, x: m.b((y := m.a(x)) + torch.relu_(y)), "twice relu"),
+        (lambda m, x: m.b((y := m.a(x)) + F.relu(y, inplace=True)), "twice relu"),
+        (lambda m, x: m.b((y := m.a(x)) + F.relu(y)), "y + relu"),
+        (lambda m, x: m.b((y := m.a(x)) + y.mul_(0.5)), "halved, twice"),
+        (lambda m, x: m.b(torch.tanh(y := m.a(x)) + y), "y + tanh y"),
+        (lambda m, x: m.b(-torch.tanh((1 - m.a(x)) / 3)), "tanh of 1 - y"),
+        (lambda m, x: m.b(torch.where((y := m.a(x)) > 0.1, y, 0.3 * y)), "a jump"),
+        (lambda m, x: m.b(F.relu(m.a(x)) ** 2), "squared relu"),
+        (lambda m, x: m.b(torch.clamp(m.a(x), -0.2, 0.3)), "clamp"),
+        (lambda m, x: m.b(np.float64(2.0) * m.a(x).tanh() - m.a2(x) * np.sqrt(2)), "NumPy's numbers"),
+        (lambda m, x: m.b(m.scale * torch.tanh(m.a(x))), "a parameter"),
+        (lambda m, x: m.b(torch.sigmoid(m.scale) * torch.tanh(m.a(x))), "a parameter's function"),
+        (lambda m, x: m.b(torch.tanh(m.a(x)).clone().mul_(2.0) + m.a2(x)), "a copy"),
+        (lambda m, x: m.b(torch.sub(torch.tanh(m.a(x)), m.a2(x), alpha=0.25)), "alpha"),
+        (lambda m, x: m.b(sum([torch.tanh(m.a(x)), m.a2(x)])), "sum from 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("scale", [0.7])
+def test_memory_and_arithmetic_are_followed(forward, changed, scale):
+    torch.manual_seed(2)
+    parts = {"a": nn.Linear(6, 40), "b": nn.Linear(40, 4)}
+    if "a2" in forward.__code__.co_names:
+        parts["a2"] = nn.Linear(6, 40)
+    model = Model(forward, **parts)
+    model.scale = nn.Parameter(torch.tensor(scale))
+    assert_reads(model, (6,))
+
+
+def test_a_tensor_changed_through_a_view_is_refused():
+    def forward(m, x):
+        y = m.a(x)
+        flat = y.flatten(1)
+        flat.tanh_()
+        return m.b(torch.relu(y).flatten(1))
+
+    model = Model(forward, a=nn.Conv2d(1, 2, 3), b=nn.Linear(8, 2))
+    with pytest.raises(ModelError, match="'relu' in the model .*changed in place through another view"):
+        trace(model, (1, 1, 4, 4))
+
+
+extents = st.integers(5, 9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_convolution_and_pooling_is_read_as_torch_computes_it(data):
+    """Strides, dilations, groups, every kind of padding, odd extents, both poolings."""
+    axes = data.draw(st.integers(1, 2))
+    space = tuple(data.draw(extents) for _ in range(axes))
+    each = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    groups = data.draw(st.sampled_from([1, 2, 4]))
+    same = data.draw(st.booleans())
+    conv = (nn.Conv1d, nn.Conv2d)[axes - 1](
+        4, 4 * data.draw(st.integers(1, 2)), each(1, 4), stride=1 if same else each(1, 3),
+        padding="same" if same else each(0, 2), dilation=1 if same else each(1, 2), groups=groups,
+        padding_mode=data.draw(st.sampled_from(["zeros", "circular", "reflect"])), bias=data.draw(st.booleans()),
+    )  # fmt: skip
+    pool = data.draw(st.sampled_from(["avg", "max", "adaptive", "none"]))
+    kernel, stride, ceil = (
+        data.draw(st.integers(1, 3)),
+        data.draw(st.integers(1, 3)),
+        data.draw(st.booleans()),
+    )
+    padding = data.draw(st.integers(0, kernel // 2))
+    modules = {
+        "avg": (nn.AvgPool1d, nn.AvgPool2d)[axes - 1](
+            kernel, stride, padding, ceil_mode=ceil, count_include_pad=data.draw(st.booleans())
+        ),
+        "max": (nn.MaxPool1d, nn.MaxPool2d)[axes - 1](kernel, stride, padding, ceil_mode=ceil),
+        "adaptive": (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)[axes - 1](data.draw(st.integers(1, 3))),
+        "none": nn.Identity(),
+    }
+    body = nn.Sequential(conv, nn.Tanh(), modules[pool], nn.Flatten())
+    try:
+        features = body(torch.zeros(1, 4, *space)).shape[1]
+    except RuntimeError:
+        return  # an image smaller than the kernel or its padding
+    model = nn.Sequential(body, nn.Linear(features, 3)).double()
+    x = torch.randn(2, 4, *space, dtype=torch.float64)
+    graph = trace(model, x)
+    with torch.no_grad():
+        torch.testing.assert_close(graph_output(graph, model, x), model(x), rtol=1e-9, atol=1e-11)
+
+
+def test_shapes_may_be_tensors_arrays_and_tuples():
+    model = PlainCNN(depth=2)
+    graphs = [trace(model, x) for x in (torch.zeros(1, 3, 8, 8), np.zeros((5, 3, 8, 8)), (2, 3, 8, 8))]
+    assert graphs[0] == graphs[1] == graphs[2]
+    assert pickle.loads(pickle.dumps(graphs[0])).shapes == graphs[0].shapes
+
+
+def test_flat_inputs_can_be_made_images():
+    layers = dict(conv=nn.Conv2d(1, 4, 3), fc=nn.Linear(4 * 36, 3))
+    model = Model(lambda m, x: m.fc(torch.tanh(m.conv(x.view(-1, 1, 8, 8))).flatten(1)), **layers)
+    assert assert_reads(model, (64,)).input_shape == Shape(1, (8, 8))
+    model = Model(lambda m, x: m.fc(torch.tanh(m.conv(x.unsqueeze(1))).flatten(1)), **layers)
+    assert assert_reads(model, (8, 8)).input_shape == Shape(1, (8, 8))
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3)
+    )
+    assert assert_reads(model, (64,)).input_shape == Shape(1, (8, 8))
+
+
+def test_shortcuts_of_zeros_in_every_spelling():
+    def cat_zeros(m, x):
+        y = torch.tanh(m.a(x))
+        return m.b((m.c(y) + torch.cat((y, torch.zeros_like(y)), 1)).mean((2, 3)))
+
+    def cat_times_zero(m, x):
+        y = torch.tanh(m.a(x))
+        return m.b((m.c(y) + torch.cat((y, y.mul(0)), 1)).mean((2, 3)))
+
+    def cat_tensor(m, x):
+        y = torch.tanh(m.a(x))
+        zeros = torch.zeros(y.size(0), m.c.out_channels - y.shape[1], y.size(2), y.size(3), dtype=y.dtype)
+        return m.b((m.c(y) + torch.cat([y, zeros], dim=1)).mean((2, 3)))
+
+    for forward in (cat_zeros, cat_times_zero, cat_tensor):
+        model = Model(forward, a=nn.Conv2d(1, 3, 3), c=nn.Conv2d(3, 6, 1), b=nn.Linear(6, 2))
+        graph = trace(model, (1, 1, 6, 6))
+        (pad,) = (node.layer for node in graph.nodes if isinstance(node.layer, PadChannels))
+        assert (pad.before, pad.after) == (0, 3)
+    model = Model(
+        lambda m, x: m.b(m.a(x)[..., ::2, ::3].flatten(1)), a=nn.Conv2d(1, 3, 3), b=nn.Linear(3 * 3 * 2, 2)
+    )
+    (layer,) = (n.layer for n in assert_reads(model, (1, 8, 8)).nodes if isinstance(n.layer, Subsample))
+    assert layer.stride == (2, 3)
+
+
+def test_a_model_that_stores_values_is_given_back_clean():
+    def forward(m, x):
+        m.features = torch.tanh(m.a(x))
+        m.calls = m.calls + 1
+        return m.b(m.features)
+
+    model = Model(forward, a=nn.Linear(3, 4), b=nn.Linear(4, 2), calls=0)
+    trace(model, (1, 3))
+    assert not hasattr(model, "features") and model.calls == 0
+
+
+def test_shape_dependent_control_flow_is_followed():
+    def forward(m, x):
+        while x.shape[-1] > 4:
+            x = F.avg_pool2d(x, 2)
+        if x.dim() == 4 and len(x) > 0:
+            x = torch.tanh(m.a(x))
+        return m.b(x.view(x.size(0), -1))
+
+    model = Model(forward, a=nn.Conv2d(1, 2, 3), b=nn.Linear(8, 2))
+    assert_reads(model, (1, 16, 16))
+
+
+def test_own_activations_that_cannot_be_traced_are_sampled():
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.tanh(x) + 0.1 * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return grad * (1.1 - torch.tanh(x) ** 2)
+
+    class Own(nn.Module):
+        def forward(self, x):
+            return Function.apply(x)
+
+    graph = assert_reads(nn.Sequential(nn.Linear(5, 7), Own(), nn.Linear(7, 2)), (5,))
+    assert graph.weight_layers[0].activation(np.array([1.0])) == pytest.approx(math.tanh(1.0) + 0.1)
+
+
+def test_straight_through_gradients_are_refused():
+    class Sign(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return torch.tanh(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    class Own(nn.Module):
+        def forward(self, x):
+            return Sign.apply(x)
+
+    with pytest.raises(ModelError, match="module '1' .Own.: forward cannot be traced"):
+        trace(nn.Sequential(nn.Linear(5, 7), Own(), nn.Linear(7, 2)), (1, 5))
+
+
+def test_prelu_and_learned_slopes():
+    graph = trace(nn.Sequential(nn.Linear(5, 7), nn.PReLU(init=0.4), nn.Linear(7, 2)), (1, 5))
+    assert graph.weight_layers[0].activation.slopes == pytest.approx((0.4, 1.0))
+    with pytest.raises(ModelError, match="module '1' .PReLU.*one slope"):
+        trace(nn.Sequential(nn.Linear(5, 7), nn.PReLU(7), nn.Linear(7, 2)), (1, 5))
+
+
+# --- what is refused, and how ---
+
+
+class WeightStandardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class OtherConvForward(nn.Conv2d):
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(input, 2.0 * weight, bias)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2.0 * super().forward(x)
+
+
+class Block(nn.Module):
+    """A module in the middle of a model, for the place in messages."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = forward
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def inside(forward, **parts):
+    """A network whose third module is a block with this forward pass, on 4×4 images of four channels."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), Block(forward, **parts), nn.Flatten(), nn.Linear(64, 2)
+    )
+
+
+REFUSED_INSIDE = {
+    "transposed": (lambda m, x: m.up(x), dict(up=nn.ConvTranspose2d(4, 4, 1)), "module '2.up' .ConvTranspose2d."),
+    "lstm": (lambda m, x: m.rnn(x)[0], dict(rnn=nn.LSTM(4, 4)), "module '2.rnn' .LSTM."),
+    "upsample": (lambda m, x: m.up(x), dict(up=nn.Upsample(scale_factor=1)), "module '2.up' .Upsample."),
+    "einsum": (lambda m, x: torch.einsum("bchw,cd->bdhw", x, torch.ones(4, 4)), {}, "'einsum' in module '2' .Block."),
+    "softmax": (lambda m, x: torch.softmax(x, 1), {}, "'softmax' in module '2'.*logits"),
+    "gate": (lambda m, x: x * torch.sigmoid(m.gate(x)), dict(gate=nn.Conv2d(4, 4, 1)), "'mul' in module '2'"),
+    "attention": (lambda m, x: x @ x, {}, "'matmul' in module '2'"),
+    "interpolate": (lambda m, x: F.interpolate(x, scale_factor=1), {}, "'interpolate' in module '2'"),
+    "permute": (lambda m, x: x.permute(0, 2, 3, 1), {}, "'permute' in module '2'"),
+    "own weights": (
+        lambda m, x: F.conv2d(x, m.w), dict(w=nn.Parameter(torch.randn(4, 4, 1, 1))), "'conv2d' in module '2'"
+    ),
+    "cat positions": (lambda m, x: torch.cat([x, x], 2), {}, "'cat' in module '2'.*dimension 2"),
+    "mean channels": (lambda m, x: x.mean(1, keepdim=True), {}, "'mean' in module '2'.*dimension 1"),
+    "flatten batch": (lambda m, x: x.flatten(), {}, "'flatten' in module '2'.*batch"),
+    "view": (lambda m, x: x.view(x.size(0), 8, 2, 4), {}, "'view' in module '2'"),
+    "slice": (lambda m, x: x[:, :2], {}, "'getitem' in module '2'"),
+    "setitem": (lambda m, x: [x.__setitem__((0, 0), 1.0), x][1], {}, "'setitem' in module '2'"),
+    "pad with ones": (lambda m, x: F.pad(x, (1, 1), value=1.0), {}, "'pad' in module '2'.*zeros only"),
+    "values": (lambda m, x: x if x.sum() > 0 else -x, {}, "'sum' in module '2'"),
+    "flow": (lambda m, x: x if x.mean((2, 3)) > 0 else -x, {}, "module '2' .Block.*control flow"),
+    "loop": (lambda m, x: [y for y in x][0], {}, "module '2' .Block."),
+    "item": (lambda m, x: x * float(x.mean((2, 3))), {}, "module '2' .Block."),
+    "detach": (lambda m, x: x.detach(), {}, "'detach' in module '2'"),
+    "data": (lambda m, x: x.data + 0, {}, "'data' in module '2'|attribute 'data'"),
+    "alpha dropout": (lambda m, x: m.d(x), dict(d=nn.AlphaDropout()), "module '2.d' .AlphaDropout.*training"),
+    "rrelu": (lambda m, x: m.r(x), dict(r=nn.RReLU()), "module '2.r' .RReLU.*random"),
+    "own error": (lambda m, x: x + undefined_name, {}, "module '2' .Block.: forward cannot be traced: NameError"),  # noqa: F821
+    "draws": (lambda m, x: x * float(torch.rand(())), {}, "random numbers"),
+    "python draws": (lambda m, x: x if random.random() < 2 else -x, {}, "random numbers"),
+    "numpy draws": (lambda m, x: x * np.random.rand(), {}, "random numbers"),
+    "noise": (lambda m, x: x + torch.randn_like(x), {}, "'randn_like' in module '2'"),
+    "bias tensor": (lambda m, x: x + m.p, dict(p=nn.Parameter(torch.ones(4, 1, 1))), "'add' in module '2'"),
+    "replicate": (
+        lambda m, x: m.c(x), dict(c=nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate")), "module '2.c'.*replicate"
+    ),
+    "pad alone": (lambda m, x: F.relu(F.pad(x, (1, 1, 1, 1))), {}, "'relu' in module '2'|padded positions"),
+    "layer norm": (lambda m, x: m.n(x), dict(n=nn.LayerNorm(4)), "module '2.n' .LayerNorm."),
+    "indices": (
+        lambda m, x: m.p(x)[0], dict(p=nn.MaxPool2d(1, return_indices=True)), "module '2.p' .MaxPool2d.*return_indices"
+    ),
+    "standardised": (lambda m, x: m.c(x), dict(c=WeightStandardised(4, 4, 1)), "'2.c' .WeightStandardised.*overrides forward"),
+    "conv forward": (lambda m, x: m.c(x), dict(c=OtherConvForward(4, 4, 1)), "'2.c' .OtherConvForward.*overrides _conv_forward"),
+    "weight norm": (
+        lambda m, x: m.c(x), dict(c=nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))), "'2.c'"
+    ),
+    "spectral norm": (
+        lambda m, x: m.c(x), dict(c=nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))), "'2.c'"
+    ),
+    "twice": (lambda m, x: m.c(m.c(x).relu()), dict(c=nn.Conv2d(4, 4, 1)), "'2.c' .Conv2d.*twice"),
+    "unused": (lambda m, x: x, dict(c=nn.Conv2d(4, 4, 1)), "does not depend on the weights of layer '2.c'"),
+    "second": (lambda m, x: torch.tanh(x), {}, "'2.tanh' .tanh. is a second activation after '1'"),
+    "counter": (lambda m, x: [m.n.add_(1), x][1], dict(n=nn.Parameter(torch.zeros(1))), "'add' in module '2'.*changes"),
+    "lazy": (lambda m, x: m.c(x), dict(c=nn.LazyConv2d(4, 1)), "2.c"),
+    "instance norm": (
+        lambda m, x: m.n(x), dict(n=nn.InstanceNorm2d(4, track_running_stats=True).eval()), "'2.n' .InstanceNorm2d."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_INSIDE)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_what_cannot_be_read_is_named_with_its_place(name):
+    forward, parts, message = REFUSED_INSIDE[name]
+    model = inside(forward, **parts)
+    state = torch.random.get_rng_state()
+    with pytest.raises(ModelError, match=message) as caught:
+        Architecture.from_torch(model, torch.zeros(2, 1, 4, 4))
+    assert "\n" not in str(caught.value)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_parameters_are_not_changed_by_a_model_that_would():
+    model = inside(lambda m, x: [m.n.data.add_(1), x][1], n=nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ModelError, match="changes a tensor of the model"):
+        trace(model, (1, 1, 4, 4))
+    assert float(model[2].n.detach()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.LogSoftmax(1)), "'3' .LogSoftmax.*without it"),
+        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.Sigmoid()), "end with a layer of logits.*'3'"),
+        (Doubled(5, 2), "the model .Doubled.*overrides forward"),
+        (Model(lambda m, x: (m.a(x), m.a(x)), a=nn.Linear(5, 2)), "'a' .Linear.*twice"),
+        (Model(lambda m, x: (m.a(x), m.b(x)), a=nn.Linear(5, 2), b=nn.Linear(5, 2)), "one tensor.*tuple of 2"),
+        (Model(lambda m, x: {"logits": m.a(x)}, a=nn.Linear(5, 2)), "one tensor.*dict of 1"),
+        (Model(lambda m, x: 3.0, a=nn.Linear(5, 2)), "one tensor of logits, got 3.0"),
+        (Model(lambda m, x: m.a(x) + x, a=nn.Linear(5, 5)), "the input between the last weights"),
+        (nn.Bilinear(2, 2, 2), "no Linear or convolution"),
+        (nn.Embedding(3, 2), "no Linear or convolution"),
+    ],
+)  # fmt: skip
+def test_unusable_models(model, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        trace(model, (2, 5))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_inputs_are_refused():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(5, 2)
+
+        def forward(self, x, y):
+            return self.a(x) + y
+
+    with pytest.raises(ModelError, match="the model .Two.*'y'"):
+        trace(Two(), (2, 5))
+
+
+def test_spatial_outputs_must_be_flattened():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(ModelError, match=r"got a tensor of shape \(B, 3, 1, 1\) .*flatten"):
+        trace(model, (1, 1, 6, 6))
+    assert trace(nn.Sequential(model, nn.Flatten()), (1, 1, 6, 6)).output_shape == Shape(3)
+
+
+def test_shared_weights_and_hooks_are_refused():
+    model = MLP(depth=4, width=12, inputs=12)
+    model.hidden[1].weight = model.hidden[0].weight
+    with pytest.raises(ModelError, match="hidden.1"):
+        trace(model, (1, 12))
+    model = MLP()
+    handle = model.act.register_forward_hook(lambda module, args, out: 2 * out)
+    with pytest.raises(ModelError, match="module 'act' .Tanh. has a forward hook"):
+        trace(model, (1, 64))
+    handle.remove()
+    trace(model, (1, 64))
+    with pytest.raises(ModelError, match="module '0' .Linear.*WeightNorm"):
+        trace(nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3))), (1, 4))
+
+
+def test_an_example_input_is_asked_for_where_it_is_needed():
+    with pytest.raises(ModelError, match="example_input is needed: the first layer 'features.0' is Conv2d"):
+        trace(PlainCNN())
+    with pytest.raises(ModelError, match="example_input must be a batch"):
+        trace(PlainCNN(), np.zeros(5))
+    with pytest.raises(
+        ModelError, match="example_input has shape .B, 1, 8, 8., the first layer 'features.0' takes 3"
+    ):
+        trace(PlainCNN(), np.zeros((1, 1, 8, 8)))
+    with pytest.raises(ModelError, match="vectors of 24 features were assumed"):
+        trace(Model(lambda m, x: m.fc(m.conv(x).flatten(1)), fc=nn.Linear(24, 2), conv=nn.Conv2d(1, 2, 3)))
+    with pytest.raises(ModelError, match="images of at least its kernel"):
+        trace(PlainCNN(), (1, 3, 8, 0 + 1)) and trace(
+            nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten()), (1, 1, 2, 2)
+        )
+
+
+# --- the law of the weights ---
+
+
+def law_of(module, shape=None):
+    layers = Architecture.from_torch(module, shape).layers
+    return layers[0].law
+
+
+def deep(layer):
+    return nn.Sequential(layer, nn.Tanh(), nn.Linear(layer.out_features, 10))
+
+
+@pytest.mark.parametrize(
+    ("initialise", "law"),
+    [
+        (lambda w: nn.init.normal_(w, std=0.02), "normal"),
+        (lambda w: nn.init.kaiming_uniform_(w, a=5**0.5), "uniform"),
+        (lambda w: nn.init.trunc_normal_(w, std=0.02, a=-0.04, b=0.04), "truncated"),
+        (lambda w: nn.init.trunc_normal_(w, std=0.02), "normal"),
+        (lambda w: nn.init.orthogonal_(w, gain=1.4), "orthogonal"),
+    ],
+)
+@pytest.mark.parametrize("size", [(30, 40), (300, 200)])
+def test_laws_are_told_apart(initialise, law, size):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        layer = nn.Linear(*size)
+        initialise(layer.weight)
+        assert law_of(deep(layer)) == law
+        assert law_of(deep(layer).double()) == law
+
+
+def test_convolutions_with_orthogonal_weights():
+    conv = nn.Conv2d(8, 16, 3)
+    nn.init.orthogonal_(conv.weight, gain=2.0)
+    layer = Architecture.from_torch(
+        nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)), (1, 8, 6, 6)
+    ).layers[0]
+    assert layer.law == "orthogonal"
+    assert layer.sigma_w == pytest.approx(2.0, rel=1e-6)
+    assert law_of(deep(nn.Linear(64, 64)).half()) == "uniform"
+
+
+def test_small_layers_have_the_law_of_the_whole_model():
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = DepthwiseSeparable(4)
+        assert {layer.law for layer in Architecture.from_torch(model, (1, 3, 8, 8))} == {"uniform"}
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.kaiming_normal_(module.weight)
+        assert {layer.law for layer in Architecture.from_torch(model, (1, 3, 8, 8))} == {"normal"}
+
+
+def test_a_single_small_layer_is_normal_where_nothing_says_otherwise():
+    torch.manual_seed(0)
+    for _ in range(100):
+        layer = nn.Linear(3, 2, bias=False)
+        nn.init.normal_(layer.weight)
+        assert Architecture.from_torch(layer).layers[0].law == "normal"
+
+
+def test_no_ordinary_initialisation_is_refused():
+    """Six sampling errors: small layers, single rows and single columns pass, always."""
+    for seed in range(60):
+        torch.manual_seed(seed)
+        for layer in (nn.Linear(3, 1), nn.Linear(1, 4), nn.Linear(2, 2), nn.Linear(50, 50)):
+            for initialise in (nn.init.normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
+                initialise(layer.weight)
+                trace(layer, (1, layer.in_features))
+
+
+def test_scales_are_those_of_the_weights_and_masks_count_as_zero():
+    torch.manual_seed(0)
+    model = PlainCNN(depth=2, width=20)
+    conv = model.features[2]
+    layer = trace(model, (1, 3, 6, 6)).weight_layers[1]
+    assert layer.sigma_w == pytest.approx(
+        math.sqrt(180 * float(conv.weight.detach().double().square().mean())), rel=1e-12
+    )
+    assert layer.sigma_b == pytest.approx(
+        float(conv.bias.detach().double().square().mean()) ** 0.5, rel=1e-12
+    )
+    nn.utils.prune.l1_unstructured(conv, "weight", amount=0.5)
+    pruned = trace(model, (1, 3, 6, 6)).weight_layers[1]
+    kept = (conv.weight_orig * conv.weight_mask).detach().double()
+    assert pruned.sigma_w == pytest.approx(math.sqrt(180 * float(kept.square().mean())), rel=1e-12)
+    # The mask counts from the moment it is set, not from the next forward pass.
+    conv.weight_mask.zero_()
+    conv.weight_mask[:, :, 1, 1] = 1.0
+    assert trace(model, (1, 3, 6, 6)).weight_layers[1].sigma_w < pruned.sigma_w
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.zero_(), "'1.conv' must be finite and not all 0.*mean zero"),
+        (lambda w: w.fill_(0.1), "'1.conv' are constant, 0.1 .*mean zero"),
+        (lambda w: w.add_(0.1), "'1.conv' have mean 0.09.* mean zero"),
+        (lambda w: w.fill_(math.nan), "'1.conv' must be finite"),
+        (lambda w: w[0, 0, 0].fill_(math.inf), "'1.conv' must be finite"),
+        (lambda w: w.copy_(0.1 * torch.sign(w)), "'1.conv' have kurtosis 1:"),
+        (nn.init.dirac_, "'1.conv' are 0 at 8 of 9 taps"),
+    ],
+)
+def test_weights_that_the_theory_cannot_describe_are_refused(change, message):
+    torch.manual_seed(0)
+    block = Block(lambda m, x: m.conv(x), conv=nn.Conv2d(8, 8, 3))
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), block, nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
+    with torch.no_grad():
+        change(block.conv.weight)
+    with pytest.raises(ModelError, match=message):
+        trace(model, (1, 1, 8, 8))
+
+
+def test_tiny_and_huge_weights_keep_their_scale():
+    for scale in (1e-30, 1e-12, 1e12, 1e18):
+        layer = nn.Linear(100, 100)
+        nn.init.normal_(layer.weight)
+        with torch.no_grad():
+            layer.weight.mul_(scale)
+        found = trace(layer, (1, 100)).weight_layers[0]
+        assert found.sigma_w == pytest.approx(10 * scale, rel=0.05) and found.law == "normal"
+
+
+def test_groups_count_in_fan_in():
+    torch.manual_seed(0)
+    depthwise, pointwise = trace(DepthwiseSeparable(40), (1, 3, 8, 8)).weight_layers[1:3]
+    assert (depthwise.fan_in, depthwise.fan_out, depthwise.kernel) == (9, 40, (3, 3))
+    assert (pointwise.fan_in, pointwise.fan_out) == (40, 80)
+    assert depthwise.sigma_w == pytest.approx(3**-0.5, rel=0.15)
+
+
+def test_built_models_are_read_back():
+    import eoc_theory as eoc
+    from eoc_theory.builders import resnet
+
+    net = resnet(20, width=4, scaling="stable")
+    found = Architecture.from_torch(
+        net.to_torch(seed=0), (1, *[net.input_shape.channels, *net.input_shape.space])
+    )
+    assert found.weight_layers == net.weight_layers
+    assert found.graph is not None and net.graph is not None
+    assert [n.layer.coefficients for n in found.graph.nodes if isinstance(n.layer, Sum)] == [
+        pytest.approx(n.layer.coefficients) for n in net.graph.nodes if isinstance(n.layer, Sum)
+    ]
+    assert eoc.mlp(3, 10).to_torch()
+
+
+def test_vgg_layers_and_activations():
+    graph = trace(VGG(16).eval(), (1, 3, 32, 32))
+    assert len(graph.weight_layers) == 15
+    assert [w.name for w in graph.weight_layers][-2:] == ["classifier.1", "classifier.3"]
+    assert all(w.activation is not None and w.activation.name == "relu" for w in graph.weight_layers[:-1])
+    assert isinstance(graph.nodes[0].layer, Input) and isinstance(graph.nodes[-1].layer, Dense)
+    assert GroupNorm not in kinds(graph)
