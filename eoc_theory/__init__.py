@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .collapse import CollapsePrediction, predict_collapse
     from .comparing import Comparison, compare
     from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
-    from .data import DataSummary, digits
+    from .data import DataSummary, digits, digits_images
+    from .diagnosing import Diagnosis, diagnose
     from .errors import EOCError
     from .initialising import initialize_
     from .masking import prune_
@@ -41,7 +42,8 @@ _MODULES = {
     "collapse": ("CollapsePrediction", "predict_collapse"),
     "comparing": ("Comparison", "compare"),
     "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
-    "data": ("DataSummary", "digits"),
+    "data": ("DataSummary", "digits", "digits_images"),
+    "diagnosing": ("Diagnosis", "diagnose"),
     "errors": ("EOCError",),
     "initialising": ("initialize_",),
     "masking": ("prune_",),
@@ -63,6 +65,7 @@ __all__ = [
     "CriticalCurve",
     "CriticalPoint",
     "DataSummary",
+    "Diagnosis",
     "EOCError",
     "MeanField",
     "PhaseDiagram",
@@ -76,7 +79,9 @@ __all__ = [
     "cnn",
     "compare",
     "critical_curve",
+    "diagnose",
     "digits",
+    "digits_images",
     "edge_of_chaos",
     "initialize_",
     "magnitude_bound",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..presenting import probability, shown_layers, sparsity
-from .output import print_facts, print_json, print_table, thinned
+from .output import line_width, print_facts, print_json, print_prose, print_table, thinned
 from .progress import bar, working
 
 if TYPE_CHECKING:
     from ..comparing import Comparison
     from ..convergence import Convergence
     from ..criticality import CriticalPoint
+    from ..diagnosing import Diagnosis
     from ..phase import PhaseDiagram
     from ..prediction import PruningPrediction
 
@@ -322,6 +323,56 @@ def _print_headlines(found: Comparison) -> None:
             ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
             ("weakest layer, predicted", f"{law.weakest_layer}, the first to be emptied in {weakest:.0%}"),
         ]
+    )
+
+
+def diagnose(args: argparse.Namespace) -> int:
+    """``eoc diagnose``: what is wrong with a torch model's initialisation."""
+    from .. import checks
+    from ..diagnosing import diagnose as run
+    from .loading import load_model
+    from .networks import load_data
+
+    seed = checks.integer("seed", args.seed, minimum=0)
+    shape = None if args.input_shape is None else tuple(args.input_shape)
+    # Images are digits enlarged; vectors are digits as they are.
+    kind = "mlp" if shape is None or len(shape) == 1 else "cnn"
+    data = load_data(argparse.Namespace(data=args.data, batch=args.batch, kind=kind, image=shape))
+    with working("diagnosing"):
+        found = run(
+            load_model(args.model, seed),
+            None if shape is None else (2, *shape),
+            sparsity=args.sparsity,
+            criterion=args.criterion,
+            data=data,
+            seed=seed,
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        _print_diagnosis(found, args)
+    if args.html is not None:
+        found.to_html(args.html, title=args.model)
+        if not args.json:
+            print(f"\npage: {args.html}")
+    return _picture(found, args)
+
+
+def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
+    from ..diagnosing.table import columns, fitting
+
+    width = line_width()
+    print(f"{args.model}: {len(found.layers)} weight layers, {int(found.weights.sum())} weights\n")
+    for heading, text in found.paragraphs:
+        print_prose(heading, text, min(width, 100))
+    positions = shown_layers(len(found.layers), args.all_layers)
+    made = fitting(columns(found, positions), width)
+    left = next((i for i, column in enumerate(made) if not column.left), len(made))
+    print_table(
+        [column.heading for column in made],
+        list(zip(*(column.cells for column in made), strict=True)),
+        left=left,
+        note=thinned(len(found.layers), args.all_layers),
     )
 
 

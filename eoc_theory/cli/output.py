@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +39,23 @@ def print_table(
     console.print(table)
     if note:
         print(note)
+
+
+def line_width() -> int:
+    """Characters in a line: of the terminal, or 200 where nobody's window is written to."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+
+
+def print_prose(heading: str, text: str, width: int) -> None:
+    """A paragraph under its heading."""
+    print(heading)
+    print(
+        textwrap.fill(
+            text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )  # fmt: skip
+    print()
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

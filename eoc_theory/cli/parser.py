@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _predict(commands)
     _collapse(commands)
     _compare(commands)
+    _diagnose(commands)
     return parser
 
 
@@ -151,6 +152,51 @@ def _compare(commands: Any) -> None:
     _plot(made)
 
 
+def _diagnose(commands: Any) -> None:
+    examples = [
+        "eoc diagnose mynets:make_resnet --input-shape 3,32,32 --sparsity 0.98",
+        "eoc diagnose src/nets.py:Classifier --input-shape 784 --data mnist.npz --html report.html",
+    ]
+    made = _command(
+        commands, "diagnose", "what is wrong with a torch model's initialisation, and what to set instead",
+        examples, "diagnose",
+    )  # fmt: skip
+    made.add_argument(
+        "model",
+        metavar="MODULE:FACTORY",
+        help="a function or class that makes the model when called without arguments, or the model itself; "
+        "MODULE is looked for in this folder first, and may be a file such as src/nets.py. It is imported, "
+        "which runs its code",
+    )
+    made.add_argument(
+        "--input-shape",
+        type=counts,
+        metavar="C,H,W",
+        help="shape of one input: features, or channels and extents (default: the data's; without: the "
+        "first Linear layer's features)",
+    )
+    made.add_argument(
+        "--sparsity",
+        type=number,
+        default=0.9,
+        metavar="S",
+        help="fraction of the weights to remove (default: 0.9)",
+    )
+    _pruning(made, "--input-shape")
+    made.add_argument(
+        "--seed",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="of torch when it makes the model, and of the samples (default: 0)",
+    )
+    _layers(made)
+    _plot(made)
+    made.add_argument(
+        "--html", type=html_page, metavar="FILE", help="write one self-contained page; the suffix is .html"
+    )
+
+
 # --- groups of options --------------------------------------------------------------------------------------
 
 
@@ -212,6 +258,11 @@ def _network(made: argparse.ArgumentParser) -> None:
     net.add_argument(
         "--out-features", type=whole, metavar="N", help="classes (default: the data's; without: 10)"
     )
+    _pruning(made, "--image")
+
+
+def _pruning(made: argparse.ArgumentParser, image: str) -> None:
+    """What is pruned by, and on which data; `image` is the option that says how large images are."""
     pruning = made.add_argument_group("pruning")
     pruning.add_argument(
         "--criterion",
@@ -222,7 +273,7 @@ def _network(made: argparse.ArgumentParser) -> None:
         "--data",
         default="none",
         metavar="DATA",
-        help="digits (for images enlarged to --image); FILE.npz with arrays inputs and targets; none: "
+        help=f"digits (for images enlarged to {image}); FILE.npz with arrays inputs and targets; none: "
         "uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
@@ -306,14 +357,19 @@ def _read_init(text: str) -> Init:
     return float(sigma_w), float(sigma_b)
 
 
-def picture(text: str) -> Any:
-    """A file name for a picture, checked before any work is done."""
+def picture(text: str, *suffixes: str) -> Any:
+    """A file name for a picture, or a file with one of the `suffixes`, checked before any work is done."""
     from ..plotting import check_path
 
     try:
-        return check_path(text)
+        return check_path(text, suffixes) if suffixes else check_path(text)
     except EOCError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def html_page(text: str) -> Any:
+    """A file name for a page."""
+    return picture(text, ".html", ".htm")
 
 
 number = _reader("a number", float)

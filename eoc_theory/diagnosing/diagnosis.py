@@ -129,11 +129,16 @@ class Diagnosis:
         return phase(self.before, self.off)
 
     @cached_property
+    def paragraphs(self) -> tuple[tuple[str, str], ...]:
+        """The verdict in parts, each a heading and its sentences."""
+        from .verdict import paragraphs
+
+        return tuple(paragraphs(self))
+
+    @property
     def verdict(self) -> str:
         """A few sentences in plain words, made from the numbers."""
-        from .verdict import sentences
-
-        return " ".join(sentences(self))
+        return " ".join(text for _, text in self.paragraphs)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, with the prediction after the cure beside the first where there is one."""
@@ -205,15 +210,17 @@ class Diagnosis:
 
         return plot_diagnosis(self, path)
 
-    def to_html(self, path: Any) -> None:
+    def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
         """Write one self-contained page with verdict, pictures and table.
+
+        It asks nothing of a network, and reads on a phone as on a desktop, by day and by night.
 
         Raises:
             ArgumentError: `path` does not end in .html or cannot be written.
         """
         from .page import write_page
 
-        write_page(self, path)
+        write_page(self, path, title)
 
 
 def diagnose(

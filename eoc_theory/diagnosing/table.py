@@ -15,8 +15,8 @@ from ..presenting import probability, shown_layers
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
 
-#: What is between two columns, and the widest a line of text may be.
-GAP = 2
+#: What is between two columns of plain text and of a terminal's table, and the widest a line may be.
+GAP, TERMINAL_GAP = 2, 3
 TEXT_WIDTH = 100
 
 
@@ -71,14 +71,14 @@ def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Colum
     if found.after is not None:
         made.append(column("cured: kept", [f"{x:.4f}" for x in found.after.kept], rank=2))
         empty = [probability(float(x)) for x in found.after.empty_probability]
-        made.append(column("P(empty)", empty, rank=2))
+        made.append(column("cured: P(empty)", empty, rank=2))
     return made
 
 
 def fitting(made: list[Column], width: int) -> list[Column]:
     """As many of the columns as `width` characters hold, the least important left out."""
     shown = list(made)
-    while sum(column.width + GAP for column in shown) - GAP > width:
+    while sum(column.width + TERMINAL_GAP for column in shown) - TERMINAL_GAP > width:
         last = max(column.rank for column in shown)
         if not last:
             break

@@ -30,10 +30,19 @@ _PHRASES = {
 }
 
 
-def sentences(found: Diagnosis) -> list[str]:
-    """The verdict on the initialisation, its effect on pruning, the cure, and what the numbers hold for."""
-    parts = [_opening(found), *_state(found), _moments(found), *_pruning(found), *_cure(found)]
-    return [part for part in (*parts, *_conditions(found)) if part]
+def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]:
+    """Heading and text: the initialisation, what pruning does to it, the cure, what the numbers hold for.
+
+    Without `named` the cure's steps are not told, for where they stand by themselves.
+    """
+    parts = [
+        ("The initialisation", [_opening(found), *_state(found), _moments(found)]),
+        ("What pruning does to it", _pruning(found)),
+        ("The cure", _cure(found, named)),
+        ("What this holds for", _conditions(found)),
+    ]
+    joined = [(heading, " ".join(part for part in said if part)) for heading, said in parts]
+    return [(heading, text) for heading, text in joined if text]
 
 
 def _opening(found: Diagnosis) -> str:
@@ -86,7 +95,7 @@ def _scales(found: Diagnosis) -> str:
             f"{_initialisation(found, off)} with {acts}: {_chi(found, scaled)}. No scale is critical: "
             f"{acts} has no edge of chaos at these biases."
         )
-    if count > max(1, total // 2):
+    if 2 * count > total:
         side = found.phase
         verb = "is off the edge of chaos" if found.reading.joins else f"is {side}"
         rest = "" if count == total else f", in {count} of {total} layers"
@@ -211,7 +220,7 @@ def _limits(seen: Outlook) -> str:
 
 def _p(seen: Outlook) -> str:
     chance = probability(seen.collapse_probability)
-    return f"P(collapse) {chance}" if chance.startswith("<") else f"P(collapse) = {chance}"
+    return f"P(collapse) < {chance[1:]}" if chance.startswith("<") else f"P(collapse) = {chance}"
 
 
 def _kept(seen: Outlook) -> str:
@@ -241,7 +250,7 @@ def _which(layers: tuple[str, ...], positions: Array) -> str:
 # --- the cure -----------------------------------------------------------------------------------------------
 
 
-def _cure(found: Diagnosis) -> list[str]:
+def _cure(found: Diagnosis, named: bool) -> list[str]:
     cure, after = found.cure, found.after
     if cure is None or after is None:
         return [] if found.before.is_fine else [_no_cure(found)]
@@ -250,7 +259,7 @@ def _cure(found: Diagnosis) -> list[str]:
     if after.collapse_probability < SAFE:
         lost = "no layer emptied"
     said = [
-        f"Cure: {' and '.join(cure.steps)}, which {cure.does}.",
+        f"Cure: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
         f"Predicted then: kept {_kept(after)}, {lost} ({_p(after)}), score moments within {_decades(after)} "
         f"decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
         f"{sparsity(found.before.critical_sparsity)}.",
@@ -282,7 +291,7 @@ def _conditions(found: Diagnosis) -> list[str]:
             "BatchNorm is taken in evaluation mode, as the model is: before training it changes nothing."
         )
     if found.synthetic:
-        said.append("Uncorrelated inputs stand in for data; give data=(inputs, targets) for your own.")
+        said.append("Uncorrelated inputs stand in for data; your own data give other numbers.")
     return said
 
 

@@ -1,11 +1,13 @@
-"""Writing a picture so that the file is either whole or not there."""
+"""Writing a picture, or a page of them, so that the file is either whole or not there."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import ArgumentError
 
@@ -20,15 +22,16 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
-    """`path` as a Path that a picture can be written to.
+def check_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
+    """`path` as a Path that a picture, or what else has one of the `suffixes`, can be written to.
 
     Raises:
-        ArgumentError: the suffix is not .png, .pdf or .svg, or the folder does not exist or is not writable.
+        ArgumentError: another suffix, or the folder does not exist or is not writable.
     """
     target = Path(path)
-    accepted = "a file name that ends in .png, .pdf or .svg"
-    if target.suffix.lower() not in FORMATS:
+    listed = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
+    accepted = f"a file name that ends in {listed}"
+    if target.suffix.lower() not in suffixes:
         raise ArgumentError(f"path must be {accepted}, got {str(path)!r}")
     if target.is_dir():
         raise ArgumentError(f"path must be {accepted}, got the folder {str(path)!r}")
@@ -49,15 +52,26 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     target = check_path(path)
     suffix = target.suffix.lower()
+    # A fixed salt and TrueType fonts: the same picture gives the same file, and its text can be searched.
+    fixed: Any = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
+    with replacing(target) as stream, matplotlib.rc_context(fixed):
+        figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes the file `target` when all of it was written.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=suffix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
     except OSError as error:
-        raise ArgumentError(f"path {str(path)!r} cannot be written: {error.strerror}") from None
+        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
     try:
-        # A fixed salt and TrueType fonts: the same picture gives the same file, and its text can be searched.
-        fixed: Any = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
-        with os.fdopen(handle, "wb") as stream, matplotlib.rc_context(fixed):
-            figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
         # mkstemp's files are for their owner alone; a picture gets what any new file would.
         umask = os.umask(0)
         os.umask(umask)
@@ -65,7 +79,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         os.replace(name, target)
     except OSError as error:
         os.unlink(name)
-        raise ArgumentError(f"path {str(path)!r} cannot be written: {error.strerror}") from None
+        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
     except BaseException:
         os.unlink(name)
         raise
