@@ -5,59 +5,138 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from . import checks
-from .activations import activation
+from .activations import Activation
 from .errors import ModelError
-from .torch_models import activations_between, require_torch
-from .torch_weights import fill_
+from .graph import Graph
+from .layers import Convolution, Dense, Nonlinearity
+from .torch_models import prunable_weights, require_torch
+from .torch_structure import normalisations, structure
+from .torch_weights import LAWS, check_delta, fill_
 
 Model = TypeVar("Model")
 
 
-def initialize_(model: Model, *, sigma_b: float = 0.0, law: str = "normal", seed: int | None = None) -> Model:
-    """Draw all weights and biases of a chain of layers anew, on the edge of chaos of its activations.
+def initialize_(
+    model: Model,
+    *,
+    sigma_b: float = 0.0,
+    law: str = "normal",
+    seed: int | None = None,
+    example_input: Any = None,
+) -> Model:
+    """Draw all weights and biases of a model anew, on the edge of chaos of its activations.
 
-    Layer by layer W ~ law(0, σ_w²/fan_in), b ~ N(0, σ_b²), with σ_w from :func:`edge_of_chaos` of the
-    activation that follows the layer; the last layer, and any other without an activation, takes the one
-    before.
+    Layer by layer W has variance σ_w²/fan_in (fan_in = channels/groups × kernel size of a convolution),
+    b ~ N(0, σ_b²), with σ_w from :func:`edge_of_chaos` of the activation that follows, whatever normalisation
+    or sum stands between. The logits' layer takes the nearest activation before it. A layer that goes
+    into other weights without an activation between is linear: σ_w = 1 and no biases.
+
+    Normalisation layers get γ = 1, β = 0 and fresh running statistics. A branch of a residual block is
+    initialised as the same layers in a row would be, and factors in the model, such as a stable ResNet's
+    1/√L, stay as they are: every block then multiplies the variance by 1 + factor² (Hayou et al. 2021,
+    section 5), which without such factors or normalisation grows exponentially with depth.
 
     Args:
-        model: nested ``torch.nn.Sequential`` of Linear or convolution layers and activations.
+        model: any model that `Architecture.from_torch` can read; what its weights are now does not matter.
         sigma_b: standard deviation of the biases; positively homogeneous activations (ReLU) are critical at 0
             only.
-        law: "normal" or "uniform", with the same variance.
+        law: with the same variance "normal", "uniform", "truncated" (normal, cut at two standard deviations,
+            variance corrected), "orthogonal" or "delta-orthogonal" (Xiao et al. 2018: kernels that are 0 but
+            for an orthogonal matrix at their centre; the norm of the signal is kept exactly where positions
+            are, up to the activations); see `eoc_theory.torch_weights.fill_`.
         seed: of a generator of its own; None draws from torch's global random state, as torch's own
             initialisers do.
+        example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
+            for images if the model takes some usual extent (32, 224, 28, …).
 
     Returns:
         the same model.
 
     Raises:
-        ModelError: not a chain, no activation in it, or weights under a mask. NoCriticalPointError: an
+        ModelError: a model that cannot be read, without activation, with weights under a mask, or for
+        "delta-orthogonal" with a convolution of fewer output than input channels. NoCriticalPointError: an
         activation that has no edge of chaos at `sigma_b`. The model is then left as it was.
+    """
+    torch = require_torch()
+    sigma_b = checks.non_negative("sigma_b", sigma_b)
+    checks.one_of("law", law, LAWS)
+    if seed is not None:
+        seed = checks.integer("seed", seed, 0)
+    for weight in prunable_weights(model):
+        if weight.parameter != "weight":
+            raise ModelError(f"layer {weight.name!r} is pruned already; initialise before pruning")
+    graph, weights = structure(model, example_input, fresh=True)
+    scales = critical_scales(graph, sigma_b)
+    if law == "delta-orthogonal":
+        for name in scales:
+            check_delta(weights[name].tensor, getattr(weights[name].module, "groups", 1), name)
+    generators: dict[Any, Any] = {}
+    for name, (sigma_w, spread) in scales.items():
+        module, weight = weights[name].module, weights[name].tensor
+        if seed is not None and weight.device not in generators:
+            generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
+        generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
+        fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
+    for module in normalisations(model):
+        _reset(module)
+    return model
+
+
+def critical_scales(graph: Graph, sigma_b: float) -> dict[str, tuple[float, float]]:
+    """(σ_w, σ_b) of each weight layer on the edge of chaos of its activation, by name.
+
+    Raises:
+        ModelError: no activation at all. NoCriticalPointError: none has an edge of chaos at `sigma_b`.
     """
     from .criticality import edge_of_chaos
 
+    points: dict[Activation, tuple[float, float]] = {}
+    found = {}
+    for position in graph.weighted:
+        layer = graph.nodes[position].layer
+        assert isinstance(layer, (Dense, Convolution))
+        act = layer.weight.activation
+        if (act is None or act.name == "identity") and _feeds_weights(graph, position):
+            found[layer.name] = (1.0, 0.0)
+            continue
+        act = act or _activation_before(graph, position)
+        if act not in points:
+            points[act] = (float(edge_of_chaos(act, sigma_b=sigma_b).sigma_w), sigma_b)
+        found[layer.name] = points[act]
+    return found
+
+
+def _feeds_weights(graph: Graph, position: int) -> bool:
+    """Whether weights come after a node."""
+    open_ = list(graph.consumers[position])
+    while open_:
+        here = open_.pop()
+        if here in graph.weighted:
+            return True
+        open_.extend(graph.consumers[here])
+    return False
+
+
+def _activation_before(graph: Graph, position: int) -> Activation:
+    """The nearest activation on the way from the input to a node; identities are none."""
+    here = set(graph.nodes[position].inputs)
+    while here:
+        last = max(here)
+        here.discard(last)
+        layer = graph.nodes[last].layer
+        if isinstance(layer, Nonlinearity) and layer.activation.name != "identity":
+            return layer.activation
+        here.update(graph.nodes[last].inputs)
+    raise ModelError("model has no activation between its layers, so no edge of chaos")
+
+
+def _reset(module: Any) -> None:
+    """A normalisation layer as new."""
     torch = require_torch()
-    sigma_b = checks.non_negative("sigma_b", sigma_b)
-    checks.one_of("law", law, ("normal", "uniform"))
-    modules = activations_between(model)
-    scales: dict[Any, float] = {}
-    before = next((follower for _, _, follower in modules if follower is not None), None)
-    if before is None:
-        raise ModelError("model has no activation between its layers, so no edge of chaos")
-    drawn = []
-    for name, module, follower in modules:
-        if "weight" not in dict(module.named_parameters(recurse=False)):
-            raise ModelError(f"layer {name!r} is pruned already; initialise before pruning")
-        before = before if follower is None else follower
-        act = activation(before)
-        if act not in scales:
-            scales[act] = float(edge_of_chaos(act, sigma_b=sigma_b).sigma_w)
-        drawn.append((module, scales[act]))
-    generators = {}
-    for module, sigma_w in drawn:
-        device = module.weight.device
-        if seed is not None and device not in generators:
-            generators[device] = torch.Generator(device).manual_seed(checks.integer("seed", seed, 0))
-        fill_(module.weight, module.bias, sigma_w, sigma_b, law, generators.get(device))
-    return model
+    with torch.no_grad():
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            parameter = module._parameters.get(name)
+            if parameter is not None:
+                parameter.fill_(value)
+    if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+        module.reset_running_stats()

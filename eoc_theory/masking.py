@@ -14,10 +14,10 @@ Model = TypeVar("Model")
 def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     """Remove weights in place: each named layer's `weight` becomes `weight_orig` times `weight_mask`.
 
-    The masks are put there by :func:`torch.nn.utils.prune.custom_from_mask`: state dicts hold them, deep
-    copies keep them, training leaves what is removed at 0, ``torch.nn.utils.prune.remove`` makes them
-    permanent, and a second call removes more. (After a forward pass that records gradients torch refuses to
-    deep-copy a masked module; a forward pass under ``torch.no_grad()``, or a state dict, gets round that.)
+    The masks are a method of ``torch.nn.utils.prune``: state dicts hold them, deep copies keep them, training
+    leaves what is removed at 0, ``torch.nn.utils.prune.remove`` makes them permanent, and a second call
+    removes more. Unlike a model that was masked by torch alone, it can be deep-copied after a forward pass
+    that recorded gradients, too.
 
     Args:
         model: a torch module.
@@ -32,7 +32,7 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             then left as it was.
     """
     torch = require_torch()
-    from torch.nn.utils import prune
+    from .torch_masks import Mask
 
     layers = {w.name or "weight": w for w in prunable_weights(model)}
     ready = []
@@ -50,7 +50,5 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
         ready.append((layers[name].module, tensor.to(device=weight.device, dtype=weight.dtype)))
     for module, tensor in ready:
-        prune.custom_from_mask(module, "weight", tensor)
-        # The product is made anew by every forward pass; without its graph the model can be deep-copied.
-        module.weight = module.weight.detach()
+        Mask.put(module, tensor)
     return model

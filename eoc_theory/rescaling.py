@@ -9,9 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .activations import activation
 from .errors import ModelError
-from .torch_models import activations_between, require_torch
+from .graph import Graph
+from .layers import (
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Dense,
+    Dropout,
+    GroupNorm,
+    Input,
+    LayerNorm,
+    Nonlinearity,
+    PadChannels,
+    Sum,
+)
+from .torch_models import PrunableWeight, require_torch
+from .torch_structure import structure
 from .torch_weights import fan_in
 
 if TYPE_CHECKING:
@@ -26,8 +40,14 @@ class Rescaling:
         layers: names of the weight layers.
         factors: ρ^l, by which the kept weights were multiplied, (L,).
         sigma_w_before, sigma_w_after: effective σ_w = √(fan_in · mean(W² mask)), (L,).
-        chi_before, chi_after: χ^l = (σ_w^l)² E[φ'(√q^{l−1} Z)²] with q propagated from `q_input` through the
-            effective scales; NaN for the first layer, which no activation precedes, (L,).
+        chi_before, chi_after: χ^l = (σ_w^l)² E[φ'(√q Z)²], by which the layer and the activation φ before it
+            multiply the mean squared gradient, times the square of a factor, or a running normalisation,
+            between them; (L,). q goes from `q_input` through the effective scales, one mean square a node:
+            pooling and padding are taken to leave it as it is, as where neighbouring positions are alike. NaN
+            where `normalised`, and where the input, a sum or a normalisation by the data comes before any
+            activation.
+        normalised: whether the layer's output is normalised (batch normalisation in training mode, layer and
+            group normalisation) before anything else: its scale then has no effect, (L,).
     """
 
     layers: tuple[str, ...]
@@ -36,93 +56,174 @@ class Rescaling:
     sigma_w_after: np.ndarray
     chi_before: np.ndarray
     chi_after: np.ndarray
+    normalised: np.ndarray
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer."""
         import pandas as pd
 
-        columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after")
+        columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
         return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
 
 
-def rescale_(model: Any, *, sigma_w: float | None = None, q_input: float = 1.0) -> Rescaling:
+def rescale_(
+    model: Any, *, sigma_w: float | None = None, q_input: float = 1.0, example_input: Any = None
+) -> Rescaling:
     """Multiply the kept weights of each layer in place so that its effective σ_w is what it was before
     pruning.
 
-    ρ^l = σ_w / √(fan_in · mean_ij(W²_ij mask_ij)), biases untouched. A network that was on the edge of chaos
-    before pruning is on it again. Removed weights become 0 under their mask, so that a second call changes
-    nothing.
+    ρ^l = σ_w / √(fan_in · mean(W² mask)), biases untouched. A network that was on the edge of chaos before
+    pruning is on it again. Removed weights become 0 under their mask, so that a second call changes nothing.
 
     Args:
-        model: a chain of Linear layers with masks from :func:`prune_` or ``torch.nn.utils.prune``.
+        model: any model that `Architecture.from_torch` can read, with masks from :func:`prune_` or
+            ``torch.nn.utils.prune``.
         sigma_w: the scale to restore, for all layers; None: each layer's own √(fan_in · mean W²) before the
             mask.
         q_input: mean squared input, for the χ that are reported.
+        example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
+            for images if the model takes some usual extent (32, 224, 28, …).
 
     Raises:
-        ModelError: no mask and no `sigma_w`, a layer without a kept weight, or not a chain of Linear layers.
-        The model is then left as it was.
+        ModelError: no mask and no `sigma_w`, a layer without a kept weight or with weights that are not
+            finite, or a model that cannot be read. The model is then left as it was.
     """
     torch = require_torch()
     if sigma_w is not None:
         sigma_w = checks.positive("sigma_w", sigma_w)
     q_input = checks.positive("q_input", q_input)
-    modules = activations_between(model)
-    masked = [hasattr(module, "weight_orig") for _, module, _ in modules]
-    if sigma_w is None and not any(masked):
+    graph, weights = structure(model, example_input)
+    names = [layer.name for layer in graph.weight_layers]
+    chosen = [weights[name] for name in names]
+    if sigma_w is None and all(weight.mask is None for weight in chosen):
         raise ModelError("model has no pruned layer; prune it first (prune_), or give sigma_w")
-    acts = [None if follower is None else activation(follower) for _, _, follower in modules[:-1]]
     before, after, biases = [], [], []
-    for name, module, _ in modules:
-        if not isinstance(module, torch.nn.Linear):
-            raise ModelError(f"layer {name!r} must be Linear, got {type(module).__name__}")
-        full, kept = _mean_squares(module)
+    for name, weight in zip(names, chosen, strict=True):
+        full, kept = _mean_squares(weight)
         if kept == 0:
             raise ModelError(f"layer {name!r} has no weight left: no rescaling brings back an emptied layer")
-        n = fan_in(module.weight)
+        if not math.isfinite(full):
+            raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
+        n = fan_in(weight.tensor)
         before.append(math.sqrt(n * kept))
         after.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
-        biases.append(0.0 if module.bias is None else float(module.bias.detach().double().square().mean()))
+        bias = weight.module.bias
+        biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
     factors = np.array(after) / np.array(before)
-    with torch.no_grad():
-        for (_, module, _), factor in zip(modules, factors, strict=True):
-            if hasattr(module, "weight_orig"):
-                module.weight_orig.mul_(module.weight_mask).mul_(float(factor))
-                # The product that the next forward pass would make anyway, for who reads `weight` before it.
-                module.weight = module.weight_orig * module.weight_mask
-            else:
-                module.weight.mul_(float(factor))
-    return Rescaling(
-        layers=tuple(name or "weight" for name, _, _ in modules),
+    found = Rescaling(
+        layers=tuple(names),
         factors=factors,
         sigma_w_before=np.array(before),
         sigma_w_after=np.array(after),
-        chi_before=_chi(before, biases, acts, q_input),
-        chi_after=_chi(after, biases, acts, q_input),
+        chi_before=_chi(graph, before, biases, q_input),
+        chi_after=_chi(graph, after, biases, q_input),
+        normalised=np.array(
+            [_is_normalised(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
+        ),
+    )
+    with torch.no_grad():
+        for weight, factor in zip(chosen, factors, strict=True):
+            if weight.mask is None:
+                weight.tensor.mul_(float(factor))
+                continue
+            weight.tensor.mul_(weight.mask).mul_(float(factor))
+            # The product that the next forward pass would make anyway, for who reads `weight` before it.
+            weight.module.weight = weight.tensor * weight.mask
+    return found
+
+
+def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
+    """Mean W² of a layer without and with its mask."""
+    square = weight.tensor.detach().double().square()
+    full = float(square.mean())
+    return full, full if weight.mask is None else float((square * weight.mask).mean())
+
+
+def _chi(graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:
+    """χ of each weight layer under these scales."""
+    squares = _mean_square_signals(graph, sigma_w, bias_squares, q_input)
+    return np.array(
+        [
+            math.nan if _is_normalised(graph, position, bias) else scale**2 * _slope(graph, position, squares)
+            for position, scale, bias in zip(graph.weighted, sigma_w, bias_squares, strict=True)
+        ]
     )
 
 
-def _mean_squares(module: Any) -> tuple[float, float]:
-    """Mean W² of a layer without and with its mask."""
-    if not hasattr(module, "weight_orig"):
-        value = float(module.weight.detach().double().square().mean())
-        return value, value
-    square = module.weight_orig.detach().double().square()
-    return float(square.mean()), float((square * module.weight_mask).mean())
-
-
-def _chi(sigma_w: list[float], bias_variances: list[float], acts: list[Any], q: float) -> np.ndarray:
-    """χ^l of each layer under its own σ_w, and the mean squared bias; q^0 is the mean squared input."""
+def _slope(graph: Graph, position: int, squares: list[float]) -> float:
+    """Mean square derivative of what stands between a layer and the weights, sum or input before it."""
     from .gaussian import moments
 
-    chi = np.full(len(sigma_w), np.nan)
-    signal = q
-    for layer, (scale, bias) in enumerate(zip(sigma_w, bias_variances, strict=True)):
-        if layer > 0 and acts[layer - 1] is not None:
-            expected = moments(acts[layer - 1], q)
-            signal = float(expected.phi2.value)
-            chi[layer] = scale**2 * float(expected.dphi2.value)
-        elif layer > 0:
-            signal, chi[layer] = q, scale**2
-        q = bias + scale**2 * signal
-    return chi
+    factor, here = 1.0, graph.nodes[position].inputs[0]
+    while True:
+        node = graph.nodes[here]
+        match node.layer:
+            case Nonlinearity(activation=act):
+                return factor * float(moments(act, squares[node.inputs[0]]).dphi2.value)
+            case Dense() | Convolution():
+                return factor
+            case BatchNorm(training=False) as norm:
+                factor *= norm.gain**2 / (norm.variance + norm.eps)
+            case Sum(coefficients=(coefficient,)):
+                factor *= coefficient**2
+            case Input() | Sum() | Concatenate() | BatchNorm() | LayerNorm() | GroupNorm():
+                return math.nan
+        (here,) = node.inputs
+
+
+def _mean_square_signals(
+    graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float
+) -> list[float]:
+    """Mean square of every node's value, terms of sums taken as uncorrelated."""
+    from .gaussian import moments
+
+    scales = iter(zip(sigma_w, bias_squares, strict=True))
+    squares: list[float] = []
+    for node in graph.nodes:
+        inputs = [squares[i] for i in node.inputs]
+        channels = [graph.shapes[i].channels for i in node.inputs]
+        match node.layer:
+            case Input():
+                q = q_input
+            case Dense() | Convolution():
+                scale, bias = next(scales)
+                q = bias + scale**2 * inputs[0]
+            case Nonlinearity(activation=act):
+                q = float(moments(act, inputs[0]).phi2.value)
+            case Dropout(training=True, p=p):
+                q = inputs[0] / (1 - p) if p < 1 else 0.0
+            case BatchNorm(training=False) as norm:
+                q = inputs[0] * norm.gain**2 / (norm.variance + norm.eps) + norm.shift**2
+            case BatchNorm() | LayerNorm() | GroupNorm() as norm:
+                q = norm.gain**2 + norm.shift**2
+            case Sum(coefficients=coefficients):
+                q = sum(c**2 * value for c, value in zip(coefficients, inputs, strict=True))
+            case Concatenate():
+                q = float(np.average(inputs, weights=channels))
+            case PadChannels(before=first, after=last):
+                q = inputs[0] * channels[0] / (channels[0] + first + last)
+            case _:
+                q = inputs[0]
+        squares.append(q)
+    return squares
+
+
+def _is_normalised(graph: Graph, position: int, bias_square: float) -> bool:
+    """Whether the scale of a layer's weights is divided out before anything else is done with its output."""
+    open_ = list(graph.consumers[position])
+    joined = False
+    while open_:
+        here = open_.pop()
+        layer = graph.nodes[here].layer
+        if isinstance(layer, BatchNorm) and layer.training:
+            continue
+        if isinstance(layer, (LayerNorm, GroupNorm)) and not joined and bias_square == 0:
+            continue
+        joined |= isinstance(layer, Concatenate)
+        keeps = not isinstance(
+            layer, (Dense, Convolution, Nonlinearity, BatchNorm, LayerNorm, GroupNorm)
+        ) and not (isinstance(layer, Sum) and len(layer.coefficients) > 1)
+        if not keeps or not graph.consumers[here]:
+            return False
+        open_.extend(graph.consumers[here])
+    return bool(graph.consumers[position])

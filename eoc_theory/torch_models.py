@@ -5,7 +5,6 @@ Nothing here imports torch when the module is imported; a missing torch is a :cl
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -160,41 +159,6 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
     return walk("", model)
 
 
-def activations_between(model: Any) -> list[tuple[str, Any, Any]]:
-    """The weighted modules of a chain in order: (name, module, the activation module that follows, or None).
-
-    Flatten, Identity, pooling, normalisation and dropout are no activations and are passed over.
-
-    Raises:
-        ModelError: the model is not a chain, or two activations follow one another.
-    """
-    torch = require_torch()
-    nn = torch.nn
-    passed = (
-        nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase,
-        nn.modules.pooling._AvgPoolNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
-    )  # fmt: skip
-    found: list[list[Any]] = []
-    for name, module in chain(model):
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            found.append([name, module, None])
-        elif isinstance(module, passed):
-            continue
-        elif not found:
-            raise ModelError(
-                f"module {name!r} ({type(module).__name__}) stands before the first weight layer"
-            )
-        elif found[-1][2] is not None:
-            raise ModelError(
-                f"module {name!r} ({type(module).__name__}) is a second activation after {found[-1][0]!r}"
-            )
-        else:
-            found[-1][2] = module
-    if not found:
-        raise ModelError("model has no Linear or convolution layer")
-    return [(name, module, follower) for name, module, follower in found]
-
-
 def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     """The architecture of a torch model, read from the model itself; see `eoc_theory.tracing.trace`.
 
@@ -207,7 +171,7 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
         example_input: a batch of inputs or its shape; may be None where the first layer is Linear.
 
     Raises:
-        ModelError: the model holds something that cannot be described. ActivationError: an unknown activation.
+        ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
     """
     from .architecture import Architecture
     from .tracing import trace

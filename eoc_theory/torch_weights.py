@@ -60,7 +60,10 @@ def fill_(
             weight.uniform_(-math.sqrt(3.0) * scale, math.sqrt(3.0) * scale, generator=generator)
         elif law == "truncated":
             std = scale / CUT_STD
-            torch.nn.init.trunc_normal_(weight, 0.0, std, -CUT * std, CUT * std, generator=generator)
+            # Half precision has no inverse error function.
+            drawn = torch.empty(weight.shape, dtype=_working(weight.dtype), device=weight.device)
+            torch.nn.init.trunc_normal_(drawn, 0.0, std, -CUT * std, CUT * std, generator=generator)
+            weight.copy_(drawn)
         elif law == "orthogonal" or weight.ndim == 2:
             _blockwise_orthogonal_(weight.view(len(weight), -1), groups, scale, generator)
         else:

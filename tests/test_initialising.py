@@ -1,0 +1,312 @@
+"""Any model set to the edge of chaos: scales, laws, what is left alone; χ = 1 in sampled wide networks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+import eoc_theory as eoc  # noqa: E402
+from eoc_theory.errors import ArgumentError, EOCError, ModelError, NoCriticalPointError  # noqa: E402
+from eoc_theory.initialising import initialize_  # noqa: E402
+from eoc_theory.torch_weights import CUT_STD, fan_in, fill_  # noqa: E402
+
+LAWS = ("normal", "uniform", "truncated", "orthogonal")
+TANH = 1.3041458400565116  # σ_w of tanh at σ_b = 0.2
+
+
+class Residual(nn.Module):
+    """Residual blocks with functional activations, a grouped and a depthwise convolution."""
+
+    def __init__(self, scale=0.5):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.norm = nn.BatchNorm2d(32)
+        self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.grouped = nn.Conv2d(32, 32, 3, padding=1, groups=4, bias=False)
+        self.project = nn.Conv2d(32, 64, 1, stride=2)
+        self.shortcut = nn.Conv2d(32, 64, 1, stride=2)
+        self.fc1 = nn.Linear(64, 48)
+        self.fc2 = nn.Linear(48, 5)
+        self.scale = scale
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.stem(x)))
+        y = torch.tanh(self.grouped(F.relu(self.depthwise(x))))
+        x = F.relu(self.shortcut(x) + self.scale * self.project(y))
+        return self.fc2(torch.tanh(self.fc1(x.mean(dim=(2, 3)))))
+
+
+def scale_of(weight):
+    return math.sqrt(float(weight.detach().double().square().mean()) * fan_in(weight))
+
+
+def test_each_layer_takes_the_activation_that_follows():
+    model = Residual()
+    assert initialize_(model, seed=0) is model
+    relu, tanh = math.sqrt(2), 1.0
+    expected = {
+        "stem": relu,
+        "depthwise": relu,
+        "grouped": tanh,
+        "project": relu,
+        "shortcut": relu,
+        "fc1": tanh,
+        "fc2": tanh,
+    }
+    for name, sigma_w in expected.items():
+        weight = model.get_submodule(name).weight
+        assert scale_of(weight) == pytest.approx(sigma_w, rel=5 / math.sqrt(2 * weight.numel())), name
+
+
+def test_biases_and_normalisation():
+    model = nn.Sequential(
+        nn.Conv2d(3, 200, 3),
+        nn.BatchNorm2d(200),
+        nn.Tanh(),
+        nn.Conv2d(200, 300, 3),
+        nn.GroupNorm(4, 300),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.LazyLinear(10),
+    )
+    model(torch.randn(4, 3, 8, 8) * 3 + 1)
+    for module in (model[1], model[4]):
+        nn.init.normal_(module.weight)
+        nn.init.normal_(module.bias)
+    initialize_(model, sigma_b=0.2, seed=2, example_input=(4, 3, 8, 8))
+    for i in (0, 3):
+        assert scale_of(model[i].weight) == pytest.approx(TANH, rel=0.05)
+        assert float(model[i].bias.detach().std()) == pytest.approx(0.2, rel=0.2)
+    for module in (model[1], model[4]):
+        assert bool((module.weight == 1).all()) and bool((module.bias == 0).all())
+    assert bool((model[1].running_mean == 0).all()) and bool((model[1].running_var == 1).all())
+    assert int(model[1].num_batches_tracked) == 0
+
+
+def test_linear_layers_between_weights_keep_variances():
+    """A bottleneck without activation has χ = σ_w², so that its critical scale is 1."""
+    model = nn.Sequential(
+        nn.Linear(60, 300), nn.ReLU(), nn.Linear(300, 200), nn.Linear(200, 300), nn.ReLU(), nn.Linear(300, 60)
+    )
+    initialize_(model, seed=1)
+    found = [scale_of(model[i].weight) for i in (0, 2, 3, 5)]
+    np.testing.assert_allclose(found, [math.sqrt(2), 1.0, math.sqrt(2), math.sqrt(2)], rtol=0.03)
+
+
+def test_residual_scaling_stays_and_branches_have_the_critical_scale():
+    stable, plain = (eoc.resnet(8, width=8, scaling=s).to_torch(0) for s in ("stable", "none"))
+    for model in (stable, plain):
+        initialize_(model, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(stable.parameters(), plain.parameters(), strict=True))
+    images = torch.randn(4, 3, 32, 32)
+    assert not torch.allclose(stable(images), plain(images))
+    assert scale_of(stable.get_submodule("stages.2.0.conv2").weight) == pytest.approx(2**0.5, rel=0.02)
+
+
+def test_what_the_weights_were_does_not_matter():
+    model = Residual()
+    twin = Residual()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.fc1.weight.fill_(math.nan)
+        model.norm.running_var.fill_(math.inf)
+    for each in (model, twin):
+        initialize_(each, sigma_b=0.0, law="uniform", seed=4)
+    for a, b in zip(model.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_seeds_and_torchs_global_state():
+    model = Residual()
+    state = torch.get_rng_state()
+    initialize_(model, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    first = [p.clone() for p in model.parameters()]
+    torch.manual_seed(0)
+    initialize_(model)
+    second = [p.clone() for p in model.parameters()]
+    assert not torch.equal(first[0], second[0])
+    torch.manual_seed(0)
+    initialize_(model)
+    assert all(torch.equal(a, b) for a, b in zip(second, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("shape", [(300, 40), (40, 300), (64, 32, 3, 3), (16, 48, 5)])
+def test_every_law_has_the_same_variance(law, shape):
+    weight = torch.empty(shape)
+    fill_(weight, None, 1.5, 0.0, law, torch.Generator().manual_seed(0))
+    # Orthogonal matrices have it exactly; the others up to sampling.
+    tolerance = 1e-5 if law == "orthogonal" else 4 / math.sqrt(2 * weight.numel())
+    assert scale_of(weight) == pytest.approx(1.5, rel=tolerance)
+    assert abs(float(weight.mean())) < 5 * 1.5 / math.sqrt(fan_in(weight) * weight.numel())
+
+
+def test_the_truncated_law_is_corrected_exactly():
+    # E[Z² | |Z| < 2] by quadrature.
+    z = np.linspace(-2, 2, 200_001)
+    density = np.exp(-(z**2) / 2)
+    assert pytest.approx(math.sqrt(np.sum(z**2 * density) / np.sum(density)), rel=1e-4) == CUT_STD
+    weight = torch.empty(2000, 1000)
+    fill_(weight, None, 1.0, 0.0, "truncated", torch.Generator().manual_seed(0))
+    assert scale_of(weight) == pytest.approx(1.0, rel=3e-3)
+    assert float(weight.abs().max()) * math.sqrt(1000) == pytest.approx(2 / CUT_STD, rel=1e-3)
+
+
+def test_orthogonal_groups():
+    weight = torch.empty(24, 6, 3, 3)
+    fill_(weight, None, 2.0, 0.0, "orthogonal", torch.Generator().manual_seed(0), groups=4)
+    for block in weight.flatten(1).chunk(4):
+        torch.testing.assert_close(block @ block.T, 4.0 * torch.eye(6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("law", [*LAWS, "delta-orthogonal"])
+def test_other_precisions(dtype, law):
+    model = nn.Sequential(
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 36, 4),
+    ).to(dtype)
+    initialize_(model, law=law, seed=0, example_input=(1, 8, 8, 8))
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert scale_of(model[2].weight) == pytest.approx(2**0.5, rel=0.04)
+
+
+# --- the edge of chaos, in sampled networks -----------------------------------------------------------------
+
+
+def circular(depth, channels, activation):
+    layers = [nn.Conv2d(3, channels, 3, padding=1, padding_mode="circular"), activation]
+    for _ in range(depth - 2):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, padding_mode="circular"), activation]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+def gradient_norms(model, images, cotangent):
+    """Mean squared gradient of <cotangent, values> at each activation's output."""
+    values = []
+    x = images
+    for module in model:
+        x = module(x)
+        if isinstance(module, (nn.Tanh, nn.ReLU)):
+            values.append(x)
+    found = torch.autograd.grad((values[-1] * cotangent).sum(), values[:-1])
+    return np.array([float(g.square().mean()) for g in found] + [float(cotangent.square().mean())])
+
+
+@pytest.mark.parametrize("law", [*LAWS, "delta-orthogonal"])
+def test_chi_is_one_in_sampled_tanh_networks(law):
+    depth, channels = 14, 96
+    torch.manual_seed(0)
+    model = circular(depth, channels, nn.Tanh())
+    initialize_(model, sigma_b=0.2, law=law, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    # A random cotangent: its norm alone counts, and the variance starts from the fixed point's.
+    images = torch.randn(2, 3, 5, 5, generator=generator) * 0.6
+    values = model[:-3](images).detach()
+    cotangent = torch.randn(values.shape, generator=generator)
+    norms = gradient_norms(model, images, cotangent)[2:]
+    # Going back, each layer multiplies by χ, and wanders by a few per cent.
+    assert math.exp(-np.polyfit(np.arange(len(norms)), np.log(norms), 1)[0]) == pytest.approx(1.0, abs=0.03)
+    # PyTorch's default is far in the ordered phase: χ = σ_w² = 1/3.
+    default = circular(depth, channels, nn.Tanh())
+    norms = gradient_norms(default, images, torch.randn(values.shape, generator=generator))[2:]
+    assert math.exp(-np.polyfit(np.arange(len(norms)), np.log(norms), 1)[0]) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_delta_orthogonal_keeps_norms_exactly():
+    model = nn.Sequential(
+        *[
+            nn.Conv2d(24, 24, 3, padding=1, padding_mode=mode, bias=False)
+            for mode in ("circular", "zeros", "reflect") * 10
+        ]
+    )
+    for module in model:
+        fill_(module.weight, None, 1.0, 0.0, "delta-orthogonal", torch.Generator().manual_seed(1))
+    model.double()
+    images = torch.randn(3, 24, 7, 7, dtype=torch.float64, requires_grad=True)
+    values = model(images)
+    torch.testing.assert_close(values.square().sum(dim=1), images.square().sum(dim=1), rtol=1e-4, atol=0)
+    cotangent = torch.randn_like(values)
+    (gradient,) = torch.autograd.grad((values * cotangent).sum(), images)
+    torch.testing.assert_close(gradient.square().sum(dim=1), cotangent.square().sum(dim=1), rtol=1e-4, atol=0)
+    centre = model[0].weight[:, :, 1, 1]
+    assert int((model[0].weight != 0).sum()) == int((centre != 0).sum()) == 24 * 24
+
+
+def test_delta_orthogonal_keeps_the_mean_square_where_channels_grow():
+    weight = torch.empty(96, 32, 3, 3)
+    fill_(weight, None, 1.0, 0.0, "delta-orthogonal", torch.Generator().manual_seed(0))
+    x = torch.randn(2, 32, 9, 9)
+    y = F.conv2d(x, weight, padding=1)
+    torch.testing.assert_close(y.square().mean(1), x.square().mean(1), rtol=1e-4, atol=1e-5)
+    depthwise = torch.empty(32, 1, 3, 3)
+    fill_(depthwise, None, 1.0, 0.0, "delta-orthogonal", torch.Generator().manual_seed(0), groups=32)
+    y = F.conv2d(x, depthwise, padding=1, groups=32)
+    torch.testing.assert_close(y.abs(), x.abs())
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x) if float(x.sum()) > 0 else self.fc(-x)
+
+
+def pruned_model():
+    model = Residual()
+    eoc.prune_(model, {"fc1": np.ones((48, 64), dtype=bool)})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (Residual, {"law": "cauchy"}, ArgumentError, "law must be one of 'normal', .*'delta-orthogonal'"),
+        (Residual, {"sigma_b": -1}, ArgumentError, "sigma_b"),
+        (Residual, {"seed": -1}, ArgumentError, "seed"),
+        (Residual, {"sigma_b": 0.2}, NoCriticalPointError, "relu"),
+        (Residual, {"law": "delta-orthogonal", "example_input": (1, 4, 8, 8)}, ModelError, "stem"),
+        (Branching, {}, ModelError, "Branching"),
+        (pruned_model, {}, ModelError, "'fc1' is pruned already"),
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), {}, ModelError, "no activation"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 2)),
+            {"law": "delta-orthogonal"},
+            ModelError,
+            "8 -> 4 in layer '0'",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(77, 2)),
+            {},
+            ModelError,
+            r"example_input is needed; with inputs of shape \(2, 3, 32, 32\)",
+        ),
+    ],
+)
+def test_errors_leave_the_model_as_it_was(model, options, error, message):
+    model = model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    pointers = {k: v.data_ptr() for k, v in model.state_dict().items()}
+    with pytest.raises(error, match=message) as caught:
+        initialize_(model, **options)
+    assert isinstance(caught.value, EOCError) and "\n" not in str(caught.value)
+    after = model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert pointers == {k: v.data_ptr() for k, v in after.items()}
