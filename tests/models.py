@@ -184,7 +184,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The CIFAR network of He et al. 2016: a 3×3 convolution and stages of blocks of 16, 32, 64 … channels."""
+    """The CIFAR network of He et al. 2016: stages of blocks of 16, 32, 64 … channels."""
 
     def __init__(self, block=BasicBlock, blocks=(1, 1, 1), width=16, classes=10, shortcut="projection"):
         super().__init__()

@@ -195,7 +195,8 @@ def test_modes_are_those_of_each_module():
     def make():
         return nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3), nn.Conv2d(4, 4, 3),
-            nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten(), nn.Dropout(0.0), nn.Linear(16, 2),
+            nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten(), nn.Dropout(0.0),
+            nn.Linear(16, 2),
         )  # fmt: skip
 
     model = make()
@@ -255,7 +256,7 @@ def test_a_tensor_changed_through_a_view_is_refused():
         return m.b(torch.relu(y).flatten(1))
 
     model = Model(forward, a=nn.Conv2d(1, 2, 3), b=nn.Linear(8, 2))
-    with pytest.raises(ModelError, match="'relu' in the model .*changed in place through another view"):
+    with pytest.raises(ModelError, match=r"'relu' in the model .*changed in place through another view"):
         trace(model, (1, 1, 4, 4))
 
 
@@ -274,7 +275,8 @@ def test_any_convolution_and_pooling_is_read_as_torch_computes_it(data):
     conv = (nn.Conv1d, nn.Conv2d)[axes - 1](
         4, 4 * data.draw(st.integers(1, 2)), each(1, 4), stride=1 if same else each(1, 3),
         padding="same" if same else each(0, 2), dilation=1 if same else each(1, 2), groups=groups,
-        padding_mode=data.draw(st.sampled_from(["zeros", "circular", "reflect"])), bias=data.draw(st.booleans()),
+        padding_mode=data.draw(st.sampled_from(["zeros", "circular", "reflect"])),
+        bias=data.draw(st.booleans()),
     )  # fmt: skip
     pool = data.draw(st.sampled_from(["avg", "max", "adaptive", "none"]))
     kernel, stride, ceil = (
@@ -405,14 +407,14 @@ def test_straight_through_gradients_are_refused():
         def forward(self, x):
             return Sign.apply(x)
 
-    with pytest.raises(ModelError, match="module '1' .Own.: forward cannot be traced"):
+    with pytest.raises(ModelError, match=r"module '1' .Own.: forward cannot be traced"):
         trace(nn.Sequential(nn.Linear(5, 7), Own(), nn.Linear(7, 2)), (1, 5))
 
 
 def test_prelu_and_learned_slopes():
     graph = trace(nn.Sequential(nn.Linear(5, 7), nn.PReLU(init=0.4), nn.Linear(7, 2)), (1, 5))
     assert graph.weight_layers[0].activation.slopes == pytest.approx((0.4, 1.0))
-    with pytest.raises(ModelError, match="module '1' .PReLU.*one slope"):
+    with pytest.raises(ModelError, match=r"module '1' .PReLU.*one slope"):
         trace(nn.Sequential(nn.Linear(5, 7), nn.PReLU(7), nn.Linear(7, 2)), (1, 5))
 
 
@@ -456,17 +458,21 @@ def inside(forward, **parts):
 
 
 REFUSED_INSIDE = {
-    "transposed": (lambda m, x: m.up(x), dict(up=nn.ConvTranspose2d(4, 4, 1)), "module '2.up' .ConvTranspose2d."),
+    "transposed": (lambda m, x: m.up(x), dict(up=nn.ConvTranspose2d(4, 4, 1)),
+        "module '2.up' .ConvTranspose2d."),
     "lstm": (lambda m, x: m.rnn(x)[0], dict(rnn=nn.LSTM(4, 4)), "module '2.rnn' .LSTM."),
     "upsample": (lambda m, x: m.up(x), dict(up=nn.Upsample(scale_factor=1)), "module '2.up' .Upsample."),
-    "einsum": (lambda m, x: torch.einsum("bchw,cd->bdhw", x, torch.ones(4, 4)), {}, "'einsum' in module '2' .Block."),
+    "einsum": (lambda m, x: torch.einsum("bchw,cd->bdhw", x, torch.ones(4, 4)), {},
+        "'einsum' in module '2' .Block."),
     "softmax": (lambda m, x: torch.softmax(x, 1), {}, "'softmax' in module '2'.*logits"),
-    "gate": (lambda m, x: x * torch.sigmoid(m.gate(x)), dict(gate=nn.Conv2d(4, 4, 1)), "'mul' in module '2'"),
+    "gate": (lambda m, x: x * torch.sigmoid(m.gate(x)), dict(gate=nn.Conv2d(4, 4, 1)),
+        "'mul' in module '2'"),
     "attention": (lambda m, x: x @ x, {}, "'matmul' in module '2'"),
     "interpolate": (lambda m, x: F.interpolate(x, scale_factor=1), {}, "'interpolate' in module '2'"),
     "permute": (lambda m, x: x.permute(0, 2, 3, 1), {}, "'permute' in module '2'"),
     "own weights": (
-        lambda m, x: F.conv2d(x, m.w), dict(w=nn.Parameter(torch.randn(4, 4, 1, 1))), "'conv2d' in module '2'"
+        lambda m, x: F.conv2d(x, m.w), dict(w=nn.Parameter(torch.randn(4, 4, 1, 1))),
+        "'conv2d' in module '2'"
     ),
     "cat positions": (lambda m, x: torch.cat([x, x], 2), {}, "'cat' in module '2'.*dimension 2"),
     "mean channels": (lambda m, x: x.mean(1, keepdim=True), {}, "'mean' in module '2'.*dimension 1"),
@@ -477,28 +483,34 @@ REFUSED_INSIDE = {
     "pad with ones": (lambda m, x: F.pad(x, (1, 1), value=1.0), {}, "'pad' in module '2'.*zeros only"),
     "values": (lambda m, x: x if x.sum() > 0 else -x, {}, "'sum' in module '2'"),
     "flow": (lambda m, x: x if x.mean((2, 3)) > 0 else -x, {}, "module '2' .Block.*control flow"),
-    "loop": (lambda m, x: [y for y in x][0], {}, "module '2' .Block."),
+    "loop": (lambda m, x: next(y for y in x), {}, "module '2' .Block."),
     "item": (lambda m, x: x * float(x.mean((2, 3))), {}, "module '2' .Block."),
     "detach": (lambda m, x: x.detach(), {}, "'detach' in module '2'"),
     "data": (lambda m, x: x.data + 0, {}, "'data' in module '2'|attribute 'data'"),
-    "alpha dropout": (lambda m, x: m.d(x), dict(d=nn.AlphaDropout()), "module '2.d' .AlphaDropout.*training"),
+    "alpha dropout": (lambda m, x: m.d(x), dict(d=nn.AlphaDropout()),
+        "module '2.d' .AlphaDropout.*training"),
     "rrelu": (lambda m, x: m.r(x), dict(r=nn.RReLU()), "module '2.r' .RReLU.*random"),
-    "own error": (lambda m, x: x + undefined_name, {}, "module '2' .Block.: forward cannot be traced: NameError"),  # noqa: F821
+    "own error": (lambda m, x: x + undefined_name, {},  # noqa: F821
+        "module '2' .Block.: forward cannot be traced: NameError"),
     "draws": (lambda m, x: x * float(torch.rand(())), {}, "random numbers"),
     "python draws": (lambda m, x: x if random.random() < 2 else -x, {}, "random numbers"),
     "numpy draws": (lambda m, x: x * np.random.rand(), {}, "random numbers"),
     "noise": (lambda m, x: x + torch.randn_like(x), {}, "'randn_like' in module '2'"),
     "bias tensor": (lambda m, x: x + m.p, dict(p=nn.Parameter(torch.ones(4, 1, 1))), "'add' in module '2'"),
     "replicate": (
-        lambda m, x: m.c(x), dict(c=nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate")), "module '2.c'.*replicate"
+        lambda m, x: m.c(x), dict(c=nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate")),
+        "module '2.c'.*replicate"
     ),
     "pad alone": (lambda m, x: F.relu(F.pad(x, (1, 1, 1, 1))), {}, "'relu' in module '2'|padded positions"),
     "layer norm": (lambda m, x: m.n(x), dict(n=nn.LayerNorm(4)), "module '2.n' .LayerNorm."),
     "indices": (
-        lambda m, x: m.p(x)[0], dict(p=nn.MaxPool2d(1, return_indices=True)), "module '2.p' .MaxPool2d.*return_indices"
+        lambda m, x: m.p(x)[0], dict(p=nn.MaxPool2d(1, return_indices=True)),
+        "module '2.p' .MaxPool2d.*return_indices"
     ),
-    "standardised": (lambda m, x: m.c(x), dict(c=WeightStandardised(4, 4, 1)), "'2.c' .WeightStandardised.*overrides forward"),
-    "conv forward": (lambda m, x: m.c(x), dict(c=OtherConvForward(4, 4, 1)), "'2.c' .OtherConvForward.*overrides _conv_forward"),
+    "standardised": (lambda m, x: m.c(x), dict(c=WeightStandardised(4, 4, 1)),
+        "'2.c' .WeightStandardised.*overrides forward"),
+    "conv forward": (lambda m, x: m.c(x), dict(c=OtherConvForward(4, 4, 1)),
+        "'2.c' .OtherConvForward.*overrides _conv_forward"),
     "weight norm": (
         lambda m, x: m.c(x), dict(c=nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))), "'2.c'"
     ),
@@ -508,10 +520,12 @@ REFUSED_INSIDE = {
     "twice": (lambda m, x: m.c(m.c(x).relu()), dict(c=nn.Conv2d(4, 4, 1)), "'2.c' .Conv2d.*twice"),
     "unused": (lambda m, x: x, dict(c=nn.Conv2d(4, 4, 1)), "does not depend on the weights of layer '2.c'"),
     "second": (lambda m, x: torch.tanh(x), {}, "'2.tanh' .tanh. is a second activation after '1'"),
-    "counter": (lambda m, x: [m.n.add_(1), x][1], dict(n=nn.Parameter(torch.zeros(1))), "'add' in module '2'.*changes"),
+    "counter": (lambda m, x: [m.n.add_(1), x][1], dict(n=nn.Parameter(torch.zeros(1))),
+        "'add' in module '2'.*changes"),
     "lazy": (lambda m, x: m.c(x), dict(c=nn.LazyConv2d(4, 1)), "2.c"),
     "instance norm": (
-        lambda m, x: m.n(x), dict(n=nn.InstanceNorm2d(4, track_running_stats=True).eval()), "'2.n' .InstanceNorm2d."
+        lambda m, x: m.n(x), dict(n=nn.InstanceNorm2d(4, track_running_stats=True).eval()),
+        "'2.n' .InstanceNorm2d."
     ),
 }  # fmt: skip
 
@@ -538,11 +552,14 @@ def test_parameters_are_not_changed_by_a_model_that_would():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.LogSoftmax(1)), "'3' .LogSoftmax.*without it"),
-        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.Sigmoid()), "end with a layer of logits.*'3'"),
+        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.LogSoftmax(1)),
+         "'3' .LogSoftmax.*without it"),
+        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2), nn.Sigmoid()),
+         "end with a layer of logits.*'3'"),
         (Doubled(5, 2), "the model .Doubled.*overrides forward"),
         (Model(lambda m, x: (m.a(x), m.a(x)), a=nn.Linear(5, 2)), "'a' .Linear.*twice"),
-        (Model(lambda m, x: (m.a(x), m.b(x)), a=nn.Linear(5, 2), b=nn.Linear(5, 2)), "one tensor.*tuple of 2"),
+        (Model(lambda m, x: (m.a(x), m.b(x)), a=nn.Linear(5, 2), b=nn.Linear(5, 2)),
+         "one tensor.*tuple of 2"),
         (Model(lambda m, x: {"logits": m.a(x)}, a=nn.Linear(5, 2)), "one tensor.*dict of 1"),
         (Model(lambda m, x: 3.0, a=nn.Linear(5, 2)), "one tensor of logits, got 3.0"),
         (Model(lambda m, x: m.a(x) + x, a=nn.Linear(5, 5)), "the input between the last weights"),
@@ -565,7 +582,7 @@ def test_two_inputs_are_refused():
         def forward(self, x, y):
             return self.a(x) + y
 
-    with pytest.raises(ModelError, match="the model .Two.*'y'"):
+    with pytest.raises(ModelError, match=r"the model .Two.*'y'"):
         trace(Two(), (2, 5))
 
 
@@ -579,25 +596,25 @@ def test_spatial_outputs_must_be_flattened():
 def test_shared_weights_and_hooks_are_refused():
     model = MLP(depth=4, width=12, inputs=12)
     model.hidden[1].weight = model.hidden[0].weight
-    with pytest.raises(ModelError, match="hidden.1"):
+    with pytest.raises(ModelError, match=r"hidden.1"):
         trace(model, (1, 12))
     model = MLP()
     handle = model.act.register_forward_hook(lambda module, args, out: 2 * out)
-    with pytest.raises(ModelError, match="module 'act' .Tanh. has a forward hook"):
+    with pytest.raises(ModelError, match=r"module 'act' .Tanh. has a forward hook"):
         trace(model, (1, 64))
     handle.remove()
     trace(model, (1, 64))
-    with pytest.raises(ModelError, match="module '0' .Linear.*WeightNorm"):
+    with pytest.raises(ModelError, match=r"module '0' .Linear.*WeightNorm"):
         trace(nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3))), (1, 4))
 
 
 def test_an_example_input_is_asked_for_where_it_is_needed():
-    with pytest.raises(ModelError, match="example_input is needed: the first layer 'features.0' is Conv2d"):
+    with pytest.raises(ModelError, match=r"example_input is needed: the first layer 'features.0' is Conv2d"):
         trace(PlainCNN())
     with pytest.raises(ModelError, match="example_input must be a batch"):
         trace(PlainCNN(), np.zeros(5))
     with pytest.raises(
-        ModelError, match="example_input has shape .B, 1, 8, 8., the first layer 'features.0' takes 3"
+        ModelError, match=r"example_input has shape .B, 1, 8, 8., the first layer 'features.0' takes 3"
     ):
         trace(PlainCNN(), np.zeros((1, 1, 8, 8)))
     with pytest.raises(ModelError, match="vectors of 24 features were assumed"):

@@ -33,7 +33,8 @@ def trace(model: Any, example_input: Any = None) -> Graph:
 
     Raises:
         ModelError: the model holds something that the theory does not describe; the message names the module
-            or function, its type and where in the model it is. MissingDependencyError: torch is not installed.
+            or function, its type and where in the model it is.
+        MissingDependencyError: torch is not installed.
     """
     from ..torch_models import require_torch
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from ..errors import ModelError
-from ..layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, WeightLayer
-from . import functions
+from ..layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, PaddingMode, WeightLayer
+from . import entrywise, functions, reshaping, windows
 from .recorder import Recorder
 from .signals import Signal
 from .weights import read_weights
@@ -52,8 +53,8 @@ def kind_of(recorder: Recorder, module: nn.Module) -> Kind | None:
                 return kind
             if kind.strict:
                 raise recorder.refuse(
-                    f"{type(module).__name__} overrides {changed} of torch.nn.{kind.base.__name__}, so it may "
-                    "compute something else"
+                    f"{type(module).__name__} overrides {changed} of torch.nn.{kind.base.__name__}, so it "
+                    "may compute something else"
                 )
             return None
     own = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
@@ -136,9 +137,7 @@ def _convolution(recorder: Recorder, module: Any, input: Signal) -> Signal:
     mode = module.padding_mode
     if around is not None:
         if any(map(any, padding)) and not mode == around[0] == "zeros":
-            raise recorder.refuse(
-                f"pads with mode {mode!r} what was padded with mode {around[0]!r} before, which cannot be read"
-            )
+            raise recorder.refuse(f"pads with mode {mode!r} what was padded with mode {around[0]!r} before")
         mode = around[0]
         padding = tuple((a + c, b + d) for (a, b), (c, d) in zip(padding, around[1], strict=True))
     for extent, pads in zip(shape.space, padding, strict=True):
@@ -151,7 +150,7 @@ def _convolution(recorder: Recorder, module: Any, input: Signal) -> Signal:
         padding,
         tuple(module.dilation),
         module.groups,
-        mode,
+        cast(PaddingMode, mode),
     )
     return recorder.add(layer, position)
 
@@ -189,8 +188,8 @@ def _layer_norm(recorder: Recorder, module: Any, input: Signal) -> Signal:
     sizes = recorder.check(input).sizes
     if tuple(module.normalized_shape) != sizes:
         raise recorder.refuse(
-            f"LayerNorm over {tuple(module.normalized_shape)} of a tensor of shape {recorder.text(input)} cannot "
-            "be read; over all but the batch it can"
+            f"LayerNorm over {tuple(module.normalized_shape)} of a tensor of shape {recorder.text(input)} "
+            "cannot be read; over all but the batch it can"
         )
     gain, shift = _rms(module, "weight", 1.0), _rms(module, "bias", 0.0)
     return recorder.add(LayerNorm(recorder.label(), gain, shift, module.eps), position)
@@ -232,25 +231,25 @@ def _axes(module: Any) -> int:
 
 
 def _average_pool(recorder: Recorder, module: Any, input: Signal) -> Signal:
-    return functions.average_pool(
+    return windows.average_pool(
         recorder, input, _axes(module), module.kernel_size, module.stride, module.padding, module.ceil_mode,
         module.count_include_pad, getattr(module, "divisor_override", None),
     )  # fmt: skip
 
 
 def _max_pool(recorder: Recorder, module: Any, input: Signal) -> Signal:
-    return functions.max_pool(
+    return windows.max_pool(
         recorder, input, _axes(module), module.kernel_size, module.stride, module.padding, module.dilation,
         module.ceil_mode, module.return_indices,
     )  # fmt: skip
 
 
 def _adaptive_average_pool(recorder: Recorder, module: Any, input: Signal) -> Signal:
-    return functions.adaptive_average_pool(recorder, input, _axes(module), module.output_size)
+    return windows.adaptive_average_pool(recorder, input, _axes(module), module.output_size)
 
 
 def _adaptive_max_pool(recorder: Recorder, module: Any, input: Signal) -> Signal:
-    return functions.adaptive_max_pool(
+    return windows.adaptive_max_pool(
         recorder, input, _axes(module), module.output_size, module.return_indices
     )
 
@@ -258,7 +257,7 @@ def _adaptive_max_pool(recorder: Recorder, module: Any, input: Signal) -> Signal
 def _dropout(recorder: Recorder, module: Any, input: Signal) -> Signal:
     channelwise = not isinstance(module, nn.Dropout)
     return _maybe_in_place(
-        recorder, module, input, functions.dropout(recorder, input, module.p, module.training, channelwise)
+        recorder, module, input, entrywise.dropout(recorder, input, module.p, module.training, channelwise)
     )
 
 
@@ -276,7 +275,7 @@ def _unflatten(recorder: Recorder, module: Any, input: Signal) -> Signal:
     if module.dim != 1 or isinstance(module.unflattened_size[0], (tuple, list)):
         raise recorder.refuse("Unflatten is read for dimension 1 and sizes given as numbers")
     sizes = (recorder.batch, *module.unflattened_size, *recorder.check(input).sizes[1:])
-    return functions.reshaped(recorder, recorder.check(input), sizes)
+    return reshaping.reshaped(recorder, recorder.check(input), sizes)
 
 
 def _identity(recorder: Recorder, module: Any, input: Signal) -> Signal:
@@ -308,7 +307,7 @@ def _rrelu(recorder: Recorder, module: Any, input: Signal) -> Signal:
 
 
 def _maybe_in_place(recorder: Recorder, module: Any, input: Signal, result: Signal) -> Signal:
-    return functions.overwrite(recorder, input, result) if getattr(module, "inplace", False) else result
+    return functions.overwrite(input, result) if getattr(module, "inplace", False) else result
 
 
 _CONVOLUTION = ("forward", "_conv_forward")
@@ -357,5 +356,5 @@ REFUSED: tuple[tuple[Any, str], ...] = (
     (nn.Bilinear, "products of two inputs are not described"),
     (torch.jit.ScriptModule, "give the model before torch.jit"),
     ((nn.DataParallel, nn.parallel.DistributedDataParallel), "give the model inside, .module"),
-    ((nn.modules.lazy.LazyModuleMixin,), "its shape is not known: call the model once before"),
+    (LazyModuleMixin, "its shape is not known: call the model once before"),
 )  # fmt: skip

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.fx import Proxy, Tracer
-from torch.fx.proxy import Attribute
-from torch.nn.utils.prune import BasePruningMethod
-from torch.overrides import TorchFunctionMode
+from torch.fx import Tracer
 
 from ..activations import activation
 from ..errors import ActivationError, EOCError, ModelError
 from ..graph import Graph
 from ..layers import Shape
 from ..torch_models import prunable_weights
-from . import functions, modules
+
+# Imported for the readers that they register, too.
+from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
 from .finishing import finish
+from .guards import Guard, check_whole, no_draws, unchanged
+from .proxies import Traced, holds_signal, values
 from .recorder import Recorder, describe
 from .signals import Signal, Zeros
 
@@ -32,20 +31,20 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     """The graph of a model; see `eoc_theory.tracing.trace`."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    _check_whole(model)
+    check_whole(model)
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), note)
     tracer = _ModelTracer(recorder, model)
-    with _unchanged(model), _no_draws(recorder), _Guard(model, recorder):
+    with unchanged(model), no_draws(), Guard(model, recorder):
         output = tracer.run()
     if not isinstance(output, Signal):
         raise ModelError(f"model must return one tensor of logits, got {_kind_of_output(output)}")
     recorder.stack, recorder.operation = [], "output"
     if len(output.sizes) > 1 or output.padding is not None:
         raise ModelError(
-            f"model must return logits as vectors, (B, classes), got a tensor of shape {recorder.text(output)}"
-            " (flatten it)"
+            f"model must return logits as vectors, (B, classes), got a tensor of shape "
+            f"{recorder.text(output)} (flatten it)"
         )
     return finish(
         recorder, recorder.position(output), [weight.name or "weight" for weight in tracer.prunable]
@@ -67,14 +66,15 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
                 return (2, module.in_features), note
             if isinstance(module, nn.modules.conv._ConvNd):
                 raise ModelError(
-                    f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which does "
-                    "not tell the extent of its inputs"
+                    f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which "
+                    "does not tell the extent of its inputs"
                 )
         raise ModelError("model has no Linear or convolution layer")
+    sizes: tuple[int, ...]
     if isinstance(example, tuple) and example and all(isinstance(n, (int, np.integer)) for n in example):
         sizes = tuple(int(n) for n in example)
     elif isinstance(example, (torch.Tensor, np.ndarray)):
-        sizes = tuple(example.shape)
+        sizes = tuple(int(n) for n in example.shape)
     else:
         try:
             sizes = np.shape(example)
@@ -82,159 +82,10 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
             sizes = ()
     if len(sizes) < 2 or min(sizes) < 1:
         raise ModelError(
-            "example_input must be a batch of inputs, (B, features), (B, C, length) or (B, C, height, width), "
-            f"got {'shape ' + str(sizes) if sizes else describe(example)}"
+            "example_input must be a batch of inputs, (B, features), (B, C, length) or (B, C, height, width),"
+            f" got {'shape ' + str(sizes) if sizes else describe(example)}"
         )
     return sizes, ""
-
-
-def _check_whole(model: nn.Module) -> None:
-    """Refuse what tracing would pass over: hooks, compiled and scripted modules, weights that are shared."""
-    for name, module in model.named_modules():
-        where = f"module {name!r} ({type(module).__name__})"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(f"{where}: give the model before torch.jit")
-        if hasattr(module, "_orig_mod"):
-            raise ModelError(f"{where}: give the model before torch.compile")
-        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        for hook in hooks:
-            if not isinstance(hook, BasePruningMethod):
-                kind = getattr(hook, "__name__", type(hook).__name__)
-                raise ModelError(
-                    f"{where} has a forward hook, {kind}, which may change its values: remove it"
-                )
-    prunable_weights(model)  # refuses parametrisations
-    seen: dict[int, str] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            continue
-        weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
-        if weight is None or isinstance(weight, nn.parameter.UninitializedTensorMixin):
-            continue
-        pointer = 0 if weight.device.type == "meta" else weight.data_ptr()
-        if pointer and pointer in seen:
-            raise ModelError(
-                f"layers {seen[pointer]!r} and {name!r} share their weights, which cannot be read"
-            )
-        seen[pointer] = name
-
-
-@contextlib.contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Give every module the attributes back that it had; a forward pass may store values on itself."""
-    saved = []
-    for module in model.modules():
-        own = dict(module.__dict__)
-        tables = {key: dict(own[key]) for key in ("_parameters", "_buffers", "_modules")}
-        saved.append((module, own, tables))
-    try:
-        yield
-    finally:
-        for module, own, tables in saved:
-            module.__dict__.clear()
-            module.__dict__.update(own)
-            for key, table in tables.items():
-                own[key].clear()
-                own[key].update(table)
-
-
-@contextlib.contextmanager
-def _no_draws(recorder: Recorder) -> Iterator[None]:
-    """Refuse models that draw random numbers outside of dropout modules, and give the states back."""
-    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
-    try:
-        yield
-        now = np.random.get_state()
-        if (
-            not torch.equal(torch.random.get_rng_state(), states[0])
-            or random.getstate() != states[1]
-            or now[2] != states[2][2]
-            or not np.array_equal(now[1], states[2][1])
-        ):
-            raise ModelError("model draws random numbers in its forward pass, which cannot be read")
-    finally:
-        torch.random.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])
-
-
-class _Guard(TorchFunctionMode):
-    """Refuses operations that would change the model's own tensors."""
-
-    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-        tensors = [*model.parameters(), *model.buffers()]
-        self.memory = {t.untyped_storage().data_ptr() for t in tensors if t.device.type != "meta"}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        inner = name.strip("_")
-        changes = (name.endswith("_") and not name.endswith("__")) or inner in _CHANGING
-        if changes and args and isinstance(args[0], torch.Tensor) and not isinstance(args[0], Proxy):
-            if args[0].device.type != "meta" and args[0].untyped_storage().data_ptr() in self.memory:
-                self.recorder.operation = inner
-                raise self.recorder.refuse("changes a tensor of the model, which cannot be read")
-        return func(*args, **(kwargs or {}))
-
-
-_CHANGING = {"setitem", "iadd", "isub", "imul", "itruediv", "ipow", "idiv", "iand", "ior", "set_data"}
-
-
-class _Traced(Proxy):
-    """A tensor of the traced model: torch.fx records what is done with it, its shape is known."""
-
-    __array_ufunc__ = None  # np.float64(2) * x then calls x.__rmul__
-
-    def __init__(self, node: Any, tracer: Any, value: Any) -> None:
-        super().__init__(node, tracer)
-        self.value = value
-
-    def _sizes(self) -> torch.Size:
-        recorder = self.tracer.recorder  # type: ignore[attr-defined]
-        return torch.Size((recorder.batch, *self.value.sizes))
-
-    def size(self, dim: int | None = None) -> Any:
-        return self._sizes() if dim is None else self._sizes()[dim]
-
-    def dim(self) -> int:
-        return len(self._sizes())
-
-    def numel(self) -> int:
-        return self._sizes().numel()
-
-    def __len__(self) -> int:
-        return self._sizes()[0]
-
-    def is_floating_point(self) -> bool:
-        return True
-
-    def is_contiguous(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
-    ndimension, nelement = dim, numel
-    shape = property(_sizes)
-    ndim = property(dim)
-    dtype = property(lambda self: self.tracer.dtype)
-    device = property(lambda self: self.tracer.device)
-    is_cuda = property(lambda self: self.tracer.device.type == "cuda")
-    requires_grad = property(lambda self: True)
-
-    # Without these x += y would be x = x + y, and other names of the same tensor keep the old value.
-    def __iadd__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_method", "__iadd__", (self, other), {})
-
-    def __isub__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_method", "__isub__", (self, other), {})
-
-    def __imul__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_method", "__imul__", (self, other), {})
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_method", "__itruediv__", (self, other), {})
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_method", "__setitem__", (self, index, value), {})
 
 
 class _Holder(nn.Module):
@@ -270,7 +121,7 @@ class _ModelTracer(Tracer):
             raise
         except Exception as error:  # whatever the model's own code raises
             raise self._failure(error) from error
-        return _values(holder.returned[-1])
+        return values(holder.returned[-1])
 
     def _failure(self, error: Exception) -> ModelError:
         problem = " ".join(str(error).split())[:160] or "no message"
@@ -281,15 +132,15 @@ class _ModelTracer(Tracer):
     # --- what torch.fx calls ---
 
     def proxy(self, node: Any) -> Any:
-        return _Traced(node, self, node.meta["value"])
+        return Traced(node, self, node.meta["value"])
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         return attr_val
 
     def to_bool(self, obj: Any) -> bool:
         raise ModelError(
-            f"{self.recorder.place}: the forward pass depends on computed values (dynamic control flow), which "
-            "cannot be read"
+            f"{self.recorder.place}: the forward pass depends on computed values (dynamic control flow), "
+            "which cannot be read"
         )
 
     def iter(self, obj: Any) -> Any:
@@ -306,7 +157,7 @@ class _ModelTracer(Tracer):
             value: Any = Signal(0, self.recorder.shapes[0], 0)
         else:
             _refuse_own_gradients()
-            value = functions.call(self.recorder, target, _values(args), _values(kwargs))
+            value = functions.call(self.recorder, target, values(args), values(kwargs))
         return self._wrap(value)
 
     def _wrap(self, value: Any) -> Any:
@@ -319,7 +170,7 @@ class _ModelTracer(Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         paths = self.submodule_paths or {}
         recorder = self.recorder
-        if m not in paths or not _holds_signal((args, kwargs)):
+        if m not in paths or not holds_signal((args, kwargs)):
             return forward(*args, **kwargs)
         name = paths[m].partition(".")[2]
         recorder.stack.append((name, type(m).__name__))
@@ -329,10 +180,10 @@ class _ModelTracer(Tracer):
             if kind is None:
                 recorder.in_leaf = False
                 return self._call_inside(m, forward, args, kwargs)
-            values = _values((*args, *kwargs.values()))
-            if len(values) != 1:
-                raise recorder.refuse(f"takes one tensor, got {len(values)} arguments")
-            return self._wrap(kind.read(recorder, m, recorder.check(values[0])))
+            given = values((*args, *kwargs.values()))
+            if len(given) != 1:
+                raise recorder.refuse(f"takes one tensor, got {len(given)} arguments")
+            return self._wrap(kind.read(recorder, m, recorder.check(given[0])))
         except EOCError:
             raise
         except Exception as error:
@@ -351,7 +202,7 @@ class _ModelTracer(Tracer):
             raise
         except Exception:
             self.recorder.in_leaf = True
-            signal = _values(args[0])
+            signal = values(args[0])
             if not isinstance(signal, Signal) or not _acts_entry_by_entry(m, signal.sizes):
                 self.recorder.in_leaf = False
                 raise
@@ -369,28 +220,6 @@ def _refuse_own_gradients() -> None:
 
 def _wrapped_value() -> None:
     """The target of all nodes in the graph of torch.fx, which only carries values along."""
-
-
-def _values(thing: Any) -> Any:
-    if isinstance(thing, _Traced):
-        return thing.value
-    if isinstance(thing, Attribute):
-        place = thing.tracer.recorder.place  # type: ignore[attr-defined]
-        raise ModelError(f"tensor attribute {thing.attr!r} in {place} cannot be read")
-    if isinstance(thing, (tuple, list)):
-        values = [_values(item) for item in thing]
-        return values if isinstance(thing, list) else tuple(values)
-    if isinstance(thing, dict):
-        return {key: _values(item) for key, item in thing.items()}
-    return thing
-
-
-def _holds_signal(thing: Any) -> bool:
-    if isinstance(thing, (tuple, list)):
-        return any(map(_holds_signal, thing))
-    if isinstance(thing, dict):
-        return any(map(_holds_signal, thing.values()))
-    return isinstance(thing, _Traced)
 
 
 def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..layers import WeightLaw
@@ -80,7 +81,7 @@ def laws(weights: list[Weights]) -> list[WeightLaw]:
     "truncated". A layer with too few weights to tell is given the law most likely for all layers together.
     """
     names: tuple[WeightLaw, ...] = ("normal", "uniform", "truncated")
-    together = {law: sum(w.log_likelihood[law] for w in weights) for law in names}
+    together: dict[WeightLaw, float] = {law: sum(w.log_likelihood[law] for w in weights) for law in names}
 
     def most_likely(scores: dict[WeightLaw, float]) -> WeightLaw | None:
         first, second = sorted(names, key=lambda law: -scores[law])[:2]
@@ -174,7 +175,7 @@ def _parameter(name: str, module: Any, kind: str) -> tuple[torch.Tensor | None, 
             f"layer {name!r} ({type(module).__name__}) has no parameter {kind!r}: only plain ones and those "
             "under a mask of torch.nn.utils.prune can be read"
         )
-    if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+    if value is not None and is_lazy(value):
         raise ModelError(f"layer {name!r} is not initialised: call the model once before")
     if value is not None and value.device.type == "meta":
         raise ModelError(f"layer {name!r} has its {kind} on the meta device: without values")

@@ -1,0 +1,113 @@
+"""What keeps a model as it was while it is traced, and refuses what tracing would not see."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import Proxy
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.prune import BasePruningMethod
+from torch.overrides import TorchFunctionMode
+
+from ..errors import ModelError
+from ..torch_models import prunable_weights
+from .recorder import Recorder
+
+
+def check_whole(model: nn.Module) -> None:
+    """Refuse what tracing would pass over: hooks, compiled and scripted modules, weights that are shared."""
+    for name, module in model.named_modules():
+        where = f"module {name!r} ({type(module).__name__})"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{where}: give the model before torch.jit")
+        if hasattr(module, "_orig_mod"):
+            raise ModelError(f"{where}: give the model before torch.compile")
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        for hook in hooks:
+            if not isinstance(hook, BasePruningMethod):
+                kind = getattr(hook, "__name__", type(hook).__name__)
+                raise ModelError(
+                    f"{where} has a forward hook, {kind}, which may change its values: remove it"
+                )
+    prunable_weights(model)  # refuses parametrisations
+    seen: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            continue
+        weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
+        if weight is None or is_lazy(weight):
+            continue
+        pointer = 0 if weight.device.type == "meta" else weight.data_ptr()
+        if pointer and pointer in seen:
+            raise ModelError(
+                f"layers {seen[pointer]!r} and {name!r} share their weights, which cannot be read"
+            )
+        seen[pointer] = name
+
+
+@contextlib.contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Give every module the attributes back that it had; a forward pass may store values on itself."""
+    saved = []
+    for module in model.modules():
+        own = dict(module.__dict__)
+        tables = {key: dict(own[key]) for key in ("_parameters", "_buffers", "_modules")}
+        saved.append((module, own, tables))
+    try:
+        yield
+    finally:
+        for module, own, tables in saved:
+            module.__dict__.clear()
+            module.__dict__.update(own)
+            for key, table in tables.items():
+                own[key].clear()
+                own[key].update(table)
+
+
+@contextlib.contextmanager
+def no_draws() -> Iterator[None]:
+    """Refuse models that draw random numbers outside of dropout modules, and give the states back."""
+    states: tuple[Any, ...] = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        yield
+        now: Any = np.random.get_state()
+        if (
+            not torch.equal(torch.random.get_rng_state(), states[0])
+            or random.getstate() != states[1]
+            or now[2] != states[2][2]
+            or not np.array_equal(now[1], states[2][1])
+        ):
+            raise ModelError("model draws random numbers in its forward pass, which cannot be read")
+    finally:
+        torch.random.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+
+
+class Guard(TorchFunctionMode):
+    """Refuses operations that would change the model's own tensors."""
+
+    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        tensors = [*model.parameters(), *model.buffers()]
+        self.memory = {t.untyped_storage().data_ptr() for t in tensors if t.device.type != "meta"}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        inner = name.strip("_")
+        changes = (name.endswith("_") and not name.endswith("__")) or inner in _CHANGING
+        if changes and args and isinstance(args[0], torch.Tensor) and not isinstance(args[0], Proxy):
+            if args[0].device.type != "meta" and args[0].untyped_storage().data_ptr() in self.memory:
+                self.recorder.operation = inner
+                raise self.recorder.refuse("changes a tensor of the model, which cannot be read")
+        return func(*args, **(kwargs or {}))
+
+
+_CHANGING = {"setitem", "iadd", "isub", "imul", "itruediv", "ipow", "idiv", "iand", "ior", "set_data"}
