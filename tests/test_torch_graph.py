@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -299,3 +300,40 @@ def test_activations_without_a_torch_form_of_their_own(kind):
     x = torch.randn(2, 64) if kind == "mlp" else torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(model(x), twin(x), rtol=1e-5, atol=1e-6)
     assert np.isfinite(model(x).detach().numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(build for build, _ in PAIRS.values()),
+        lambda: eoc.cnn(5, 8, strides=(1,), pool=(2,), head="flatten", activation="gelu", init="pytorch"),
+        lambda: eoc.resnet(8, width=8, normalisation="group", scaling="decreasing", activation="tanh"),
+        lambda: eoc.resnet(8, width=8, normalisation="layer", training=False),
+        lambda: eoc.resnet(50, form="imagenet", width=4, input_shape=(3, 64, 64), training=False),
+        lambda: eoc.vgg(13, width=4, normalisation=None, law="orthogonal"),
+    ],
+)
+def test_models_are_read_back_layer_by_layer(build):
+    """Every layer, its inputs and its activation; scales and laws are read from few weights, names of sums
+    are the functions'."""
+    net = build()
+    model = net.to_torch(0)
+    read = Architecture.from_torch(model, (2, net.input_shape.channels, *net.input_shape.space))
+    assert read.weight_layers == net.weight_layers
+    assert len(read.graph.nodes) == len(net.graph.nodes)
+    for ours, theirs in zip(net.graph.nodes, read.graph.nodes, strict=True):
+        assert ours.inputs == theirs.inputs
+        layer, found = ours.layer, theirs.layer
+        if isinstance(layer, (Convolution, Dense)):
+            relative = 6 / math.sqrt(2 * layer.weight.n_weights)
+            assert found.weight.sigma_w == pytest.approx(layer.weight.sigma_w, rel=relative)
+            assert (found.weight.sigma_b > 0) == (layer.weight.sigma_b > 0)
+            scales = {"sigma_w": 1.0, "sigma_b": 0.0, "law": "normal"}
+            layer, found = (replace(one, weight=replace(one.weight, **scales)) for one in (layer, found))
+        assert replace(found, name=layer.name) == layer
+
+
+def test_a_chain_with_images_is_read_back_as_a_chain():
+    net = eoc.mlp(4, 30, in_features=3 * 4 * 4)
+    model = nn.Sequential(nn.Flatten(), net.to_torch(0))
+    assert Architecture.from_torch(model, (2, 3, 4, 4)).graph is None
