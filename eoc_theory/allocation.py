@@ -71,7 +71,7 @@ class NetworkLaws:
 
 def mean_network(laws: ScoreLaws, weights: Array) -> NetworkLaws:
     """The infinitely wide network alone, as a set of one."""
-    u = _quantiles_of(laws.tail)
+    u = quantiles_of(laws.tail)
     return NetworkLaws(
         laws.tail, laws.max_cdf, u, (laws.log_rms[:, None] + u)[None], laws.nonzero[None], np.asarray(weights)
     )
@@ -84,7 +84,7 @@ def sampled_networks(
 
     `base` and `sampled` belong to the chain's subset of the batch, `laws` to the whole batch.
     """
-    u = _quantiles_of(laws.tail)
+    u = quantiles_of(laws.tail)
     t = laws.log_rms[:, None] + u + (sampled.quantiles - base.quantiles)
     t = np.maximum.accumulate(t, axis=-1) + 1e-9 * np.arange(t.shape[-1])
     # A subset of the inputs leaves more units dead than the whole batch does: only the ratio carries over.
@@ -92,7 +92,7 @@ def sampled_networks(
     return NetworkLaws(laws.tail, laws.max_cdf, u, t, 1.0 - np.clip(dead, 0.0, 1.0), np.asarray(weights))
 
 
-def _quantiles_of(tail: Array) -> Array:
+def quantiles_of(tail: Array) -> Array:
     """u on the grid where each layer's tail passes LEVELS, shape (L, K)."""
     falling = np.minimum.accumulate(tail, axis=1) - 1e-13 * np.arange(tail.shape[1])
     return np.stack([np.interp(-LEVELS, -row, GRID) for row in falling])

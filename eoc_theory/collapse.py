@@ -13,8 +13,10 @@ from .allocation import NetworkLaws
 from .architecture import Architecture
 from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError
+from .graph_laws import graph_laws
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
+from .resolution import within_reach
 from .scores import COLLAPSE_SCORES, GRID
 
 Array = np.ndarray
@@ -90,7 +92,7 @@ def predict_collapse(
     *,
     criterion: str = "snip",
     data: Any = None,
-    samples: int = 4 * DEFAULT_SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
 ) -> CollapsePrediction:
     """Law of the critical sparsity of `net` under `criterion`.
@@ -100,12 +102,19 @@ def predict_collapse(
     product of P(|W| ≤ t/|g_ij|) over its weights, exact given the rows δ_i and columns h_j.
     """
     checks.one_of("criterion", criterion, CRITERIA)
-    samples = checks.integer("samples", samples, minimum=2)
+    if samples is not None:
+        samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
     if criterion in DATA_FREE_CRITERIA:
         free = collapse_data_free(net, criterion, seed=seed)
         drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
+    elif net.graph is not None:
+        small, batch, _ = within_reach(net, data, seed=seed)
+        laws = graph_laws(small, criterion, batch, samples=samples, seed=seed)[0]
+        drawn, weakest = draw_critical_sparsity(laws, signed=False, seed=seed)
+        drawn = np.sort(drawn)
     else:
+        samples = 4 * DEFAULT_SAMPLES if samples is None else samples
         laws, _ = network_laws(
             net, criterion, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
         )
@@ -151,6 +160,8 @@ def paper_bound(net: Architecture, criterion: str) -> float | None:
     """
     from .bounds import bound_for
 
+    if net.graph is not None:
+        return None
     chi = None
     if criterion == "snip":
         hidden = {(layer.activation, layer.sigma_w, layer.sigma_b) for layer in net.layers[:-1]}

@@ -15,7 +15,10 @@ from .architecture import Architecture
 from .datafree import DATA_FREE_CRITERIA, predict_data_free
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
+from .graph_laws import graph_laws
+from .layers import BatchNorm
 from .propagation import propagate, restrict
+from .resolution import within_reach
 from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class PruningPrediction:
         empty_probability: probability that the layer loses every weight, like `kept`.
         collapse_probability: probability that some layer does, a float or shape (n_s,).
         samples: networks sampled for the spread (0 where it comes in closed form).
+        notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution.
     """
 
     criterion: str
@@ -58,6 +62,7 @@ class PruningPrediction:
     empty_probability: Array
     collapse_probability: float | Array
     samples: int
+    notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
@@ -152,7 +157,7 @@ def predict_pruning(
     *,
     criterion: str = "snip",
     data: Any = None,
-    samples: int = DEFAULT_SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
 ) -> PruningPrediction:
     """Fraction of the weights that pruning at initialisation keeps in each layer, with its spread over seeds.
@@ -166,7 +171,8 @@ def predict_pruning(
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
             "uniform" or "erk".
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
-        samples: networks sampled for "snip" and "grasp".
+        samples: networks sampled for "snip" and "grasp"; by default 16 for a chain of fully connected layers,
+            and for any other network as many, 2 to 16, as `eoc_theory.graph_laws.BUDGET` holds.
         seed: of those samples; the same seed gives the same bits.
 
     Raises:
@@ -174,8 +180,14 @@ def predict_pruning(
     """
     checks.one_of("criterion", criterion, CRITERIA)
     values = check_sparsities(sparsity)
-    samples = checks.integer("samples", samples, minimum=2)
+    if samples is not None:
+        samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
+    if criterion in GRADIENT_CRITERIA and net.graph is not None:
+        # Large images are taken at lower resolution.
+        net, data, notes = within_reach(net, data, seed=seed)
+    else:
+        notes = ()
     if criterion in DATA_FREE_CRITERIA:
         free = predict_data_free(net, values, criterion, seed=seed)
         kept, std, empty, collapse = (
@@ -185,7 +197,12 @@ def predict_pruning(
             free.collapse_probability,
         )
         samples = 0
+    elif net.graph is not None:
+        laws = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        kept, std, empty, collapse = allocate_graph(laws, values)
+        samples = len(laws[0].t)
     else:
+        samples = DEFAULT_SAMPLES if samples is None else samples
         laws, wide = network_laws(net, criterion, data, samples=samples, seed=seed)
         kept, std, empty, collapse = allocate(laws, wide, values, signed=criterion == "grasp")
     scalar = np.ndim(sparsity) == 0
@@ -199,6 +216,59 @@ def predict_pruning(
         empty_probability=empty[0] if scalar else empty,
         collapse_probability=float(collapse[0]) if scalar else collapse,
         samples=samples,
+        notes=notes + network_notes(net),
+    )
+
+
+def network_notes(net: Architecture) -> tuple[str, ...]:
+    """What a prediction for this network takes for granted."""
+    if net.graph is None:
+        return ()
+    modes = {node.layer.training for node in net.graph.nodes if isinstance(node.layer, BatchNorm)}
+    words = {
+        True: "training mode (the batch's own statistics)",
+        False: "evaluation mode (running statistics)",
+    }
+    if not modes:
+        return ()
+    return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
+
+
+def allocate_graph(laws: list[NetworkLaws], sparsity: Array) -> tuple[Array, Array, Array, Array]:
+    """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores.
+
+    Where no positive score is removed yet, what is removed are the largest of the negative ones.
+    """
+    positive = laws[0]
+    log_t = threshold(positive, sparsity)
+    kept = kept_fractions(positive, sparsity, log_t)
+    if len(laws) == 2:
+        share = float((positive.nonzero @ positive.weights).mean() / positive.weights.sum())
+        few = sparsity < 1.0 - share
+        removed = kept_fractions(laws[1], 1.0 - sparsity, threshold(laws[1], 1.0 - sparsity))
+        kept = np.where(few[:, None], 1.0 - removed, kept)
+        log_t = np.where(few, -np.inf, log_t)
+    return summarise_networks(positive, kept, kept.mean(axis=0), log_t)
+
+
+def summarise_networks(
+    laws: NetworkLaws, kept: Array, mean: Array, log_t: Array, *, half: bool = False
+) -> tuple[Array, Array, Array, Array]:
+    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L).
+
+    With `half` only half of the scores, the positive ones, can keep a layer from being empty.
+    """
+    # Which of a layer's weights pass is itself random: independent given the rows and columns.
+    std = np.sqrt(kept.var(axis=0, ddof=1) + mean * (1.0 - mean) / laws.weights)
+    empty, weights = empty_layers(laws, log_t)
+    if half:
+        empty = np.sqrt(empty)
+    collapse = 1.0 - np.prod(1.0 - empty, axis=-1)
+    return (
+        mean,
+        std,
+        np.tensordot(weights, empty.mean(axis=1), axes=1),
+        np.clip(np.tensordot(weights, collapse.mean(axis=1), axes=1), 0.0, 1.0),
     )
 
 
@@ -217,19 +287,7 @@ def allocate(
     noise = variance.sum(axis=-1) / len(kept)
     trust = np.clip(1.0 - noise / np.maximum((difference**2).sum(axis=-1), 1e-300), 0.0, 1.0)
     mean = np.clip(limit + trust[:, None] * difference, 0.0, 1.0)
-    # Which of a layer's weights pass is itself random: independent given the rows and columns.
-    std = np.sqrt(variance + mean * (1.0 - mean) / laws.weights)
-    empty, weights = empty_layers(laws, log_t)
-    if signed:
-        # A layer is empty when its positive scores are: half as many candidates, so the root of the law.
-        empty = np.sqrt(empty)
-    collapse = 1.0 - np.prod(1.0 - empty, axis=-1)
-    return (
-        mean,
-        std,
-        np.tensordot(weights, empty.mean(axis=1), axes=1),
-        np.clip(np.tensordot(weights, collapse.mean(axis=1), axes=1), 0.0, 1.0),
-    )
+    return summarise_networks(laws, kept, mean, log_t, half=signed)
 
 
 def allocate_each(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array]:

@@ -1,22 +1,24 @@
 """Scores of a few really sampled networks of a graph's own widths, on a small batch, in NumPy alone.
 
-An infinite-width kernel knows nothing of a network's width. What a width changes, and how much it changes
-from one initialisation to the next, is estimated here on networks that are drawn, run forwards and backwards
-with exact gradients, and scored. It serves for *differences*: a small batch has other scores than a large
-one, but the effect of the width on both is nearly the same.
+Networks are drawn, run forwards and backwards with exact gradients, and the scores of all their weights
+counted in logarithmic bins.
 
 Values are float32. Where a deep network leaves its range on the way forwards, the same network is run in
 float64. On the way back every node's gradient carries a power of two of its own, so that hundreds of ordered
 or chaotic layers neither vanish nor overflow.
+
+**GraSP.** Hess·g is the difference of the gradients at W + εg and at W, over ε, in double precision: the whole
+Hessian and not its Gauss–Newton part, with signs. Gates of homogeneous activations and choices of maxima stay
+as they are, as in automatic differentiation: almost everywhere their jumps have no second derivative.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,11 @@ import numpy as np
 from . import checks
 from .data import DataSummary
 from .errors import DataError, ModelError
-from .finite_width import LEVELS, ScaleStatistics
 from .graph import Graph
-from .layers import Convolution, Dense
+from .layers import Convolution, Dense, WeightLayer
 from .layers.drawing import Draw
+from .propagation import loss_gradient
+from .scores import GRID
 
 Array = np.ndarray
 
@@ -35,6 +38,8 @@ Array = np.ndarray
 _RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 #: Sizes within which a gradient is left as it is.
 _GRADIENT_RANGE = (1e-10, 1e10)
+#: Length of the step for Hess·g, relative to the weights.
+_STEP_SIZE = 1e-5
 #: Scores counted at a time: with their copies they fit a second-level cache.
 _BLOCK = 1 << 15
 #: Bits of a float32 below those that number its bin, 1/32 of an octave wide. The last bins are inf and nan.
@@ -43,7 +48,7 @@ _EDGES = (np.arange(255 << 5, dtype=np.int32) << _BIN_BITS).view(np.float32).ast
 _LOG_EDGES = np.log(np.append(np.maximum(_EDGES, 2.0**-149), np.full(33, 2.0**128)))
 
 
-class _OutOfRangeError(Exception):
+class OutOfRangeError(Exception):
     """Values beyond what the precision holds."""
 
 
@@ -63,7 +68,7 @@ class Scaled:
             return self
         peak = float(np.abs(flat).max(initial=0.0))
         if not math.isfinite(peak):
-            raise _OutOfRangeError
+            raise OutOfRangeError
         if peak == 0.0:
             return self
         power = math.frexp(peak)[1]
@@ -79,27 +84,39 @@ class Scaled:
         return Scaled(self.values + small, self.exponent)
 
 
-def sample_networks(
-    graph: Graph,
-    batch: DataSummary,
-    top: Callable[[Array], Array],
-    samples: int,
-    seed: int,
-    *,
-    workers: int = 2,
-) -> ScaleStatistics:
-    """`ScaleStatistics` of every weight layer in `samples` independent networks: (samples, L), (…, K).
+@dataclass(frozen=True)
+class LayerSample:
+    """The scores of one layer in one network: all in size, or those of one sign.
 
-    The scores W g are those of all weights, g = ∂/∂W of what `top` sends back. A layer whose scores all
-    vanish has log_rms and quantiles −∞.
+    Attributes:
+        log_rms: ½ log of the mean square of all scores of the layer, of either sign; −∞ if all are 0.
+        share: fraction of the layer's scores that are counted.
+        tail: P(log-score − log_rms > u | counted) on `scores.GRID`, shape (U,).
+        row_maxima: log of the largest counted score of each row, less log_rms; shape (fan_out,).
+    """
+
+    log_rms: float
+    share: float
+    tail: Array
+    row_maxima: Array
+
+
+#: What one network shows: for each sign that is told apart, a sample of each layer.
+NetworkSample = tuple[list[LayerSample], ...]
+
+
+def sample_networks(
+    graph: Graph, batch: DataSummary, samples: int, seed: int, *, criterion: str = "snip", workers: int = 2
+) -> list[NetworkSample]:
+    """Scores of `samples` networks: of all weights in size or, for "grasp", positive and negative.
 
     Args:
         graph: the network.
-        batch: used whole: pass a subset.
-        top: logits (B, classes) to what is sent backwards from them, same shape (`Cotangent.of`).
+        batch: used whole: pass a part of it.
         samples: number of networks, at least 1.
         seed: each network has a stream of random numbers of its own: results do not depend on `workers`, and
             the first n networks are the same for every number of samples.
+        criterion: "snip", W g, or "grasp", W ∘ Hess·g.
         workers: networks run at a time. Each keeps its weights and, for the way back, about 9 bytes for each
             entry of its values (convolution, normalisation and ReLU).
 
@@ -111,39 +128,96 @@ def sample_networks(
     if batch.inputs.shape[1] != shape.size:
         raise DataError(f"inputs have {batch.inputs.shape[1]} features, the network takes {shape.size}")
     images = batch.inputs.T.reshape(shape.channels, *shape.space, batch.size)
-    with _single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        parts = list(pool.map(lambda index: _network(graph, images, top, seed, index), range(samples)))
-    return ScaleStatistics(*(np.stack(rows) for rows in zip(*parts, strict=True)))
+    sample = _curvature_sample if criterion == "grasp" else _gradient_sample
+
+    def network(index: int) -> NetworkSample:
+        return sample(graph, images, batch.targets, [seed, 0x67726170, index])
+
+    with single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        return list(pool.map(network, range(samples)))
 
 
-def _network(
-    graph: Graph, images: Array, top: Callable[[Array], Array], seed: int, index: int
-) -> tuple[Array, Array, Array]:
-    """log_rms (L,), quantiles (L, K) and dead (L,) of one network."""
+def _gradient_sample(graph: Graph, images: Array, targets: Array, stream: list[int]) -> NetworkSample:
+    """Sizes of W g in one network."""
     for dtype in (np.float32, np.float64):
-        rng = np.random.default_rng([seed, 0x67726170, index])
-        found = (
-            np.full(len(graph.weighted), -np.inf),
-            np.full((len(graph.weighted), len(LEVELS)), -np.inf),
-            np.ones(len(graph.weighted)),
-        )
+        draw = Draw(np.random.default_rng(stream), dtype)
         try:
-            logits, memories = run_forwards(graph, images, Draw(rng, dtype))
-            signs = np.ones(images.shape[-1])
-            sent = top(logits.T.astype(float)).T
-            for number, scores, _ in run_backwards(graph, memories, sent, dtype, signs):
-                for array, value in zip(found, score_statistics(scores), strict=True):
-                    array[number] = value
-        except _OutOfRangeError:
+            logits, memories = run_forwards(graph, images, draw)
+            sent = loss_gradient(logits.T.astype(float), targets).T
+            found = {n: layer_samples(s)[0] for n, s in run_backwards(graph, memories, sent, dtype)}
+        except OutOfRangeError:
             continue
-        return found
+        return ([found[number] for number in range(len(graph.weighted))],)
     raise ModelError("values of a sampled network leave the range of floats: use a smaller sigma_w or depth")
 
 
-def run_forwards(graph: Graph, images: Array, draw: Draw) -> tuple[Array, list[Any]]:
+def _curvature_sample(graph: Graph, images: Array, targets: Array, stream: list[int]) -> NetworkSample:
+    """Positive and negative W ∘ Hess·g in one network."""
+    try:
+        scores = curvature_scores(graph, images, targets, stream)
+        both = [layer_samples(layer, signed=True) for layer in scores]
+    except OutOfRangeError:
+        raise ModelError(
+            "values of a sampled network leave the range of floats: use a smaller sigma_w or depth"
+        ) from None
+    return [positive for positive, _ in both], [negative for _, negative in both]
+
+
+@dataclass(frozen=True)
+class _Displaced(Draw):
+    """The random numbers of another draw again, with something added to each layer's weights.
+
+    Attributes:
+        added: by the layers' names; nothing for those that are not there.
+        given: the weights that were given out.
+    """
+
+    added: dict[str, Array] = field(default_factory=dict)
+    given: dict[str, Array] = field(default_factory=dict)
+
+    def weights(self, layer: WeightLayer, groups: int = 1) -> Array:
+        weights = super().weights(layer, groups)
+        if layer.name in self.added:
+            weights = weights + self.added[layer.name]
+        self.given[layer.name] = weights
+        return weights
+
+
+def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[int]) -> list[Scaled]:
+    """W ∘ (Hess·g) of every weight layer, of the network drawn from `stream`."""
+    names = [layer.name for layer in graph.weight_layers]
+
+    def gradients(draw: _Displaced, frozen: list[Any] | None) -> tuple[dict[str, Scaled], list[Any]]:
+        logits, memories = run_forwards(graph, images, draw, frozen=frozen)
+        sent = loss_gradient(logits.T, targets).T
+        scores = run_backwards(graph, list(memories), sent, np.float64)
+        return {names[n]: Scaled(s.values / draw.given[names[n]], s.exponent) for n, s in scores}, memories
+
+    draw = _Displaced(np.random.default_rng(stream), np.float64)
+    here, memories = gradients(draw, None)
+    # One power of two for all layers, so that one step serves them.
+    power = max(g.normalised().exponent for g in here.values())
+    slope = {name: np.ldexp(g.values, g.exponent - power) for name, g in here.items()}
+    weights, length = (math.sqrt(sum(float(np.vdot(x, x)) for x in d.values())) for d in (draw.given, slope))
+    step = _STEP_SIZE * weights / max(length, np.finfo(float).tiny)
+    moved = _Displaced(
+        np.random.default_rng(stream), np.float64, {name: g * step for name, g in slope.items()}
+    )
+    there, _ = gradients(moved, memories)
+    result = []
+    for name in names:
+        change = np.ldexp(there[name].values, there[name].exponent - power) - slope[name]
+        result.append(Scaled(draw.given[name] * (change / step)))
+    return result
+
+
+def run_forwards(
+    graph: Graph, images: Array, draw: Draw, *, frozen: list[Any] | None = None
+) -> tuple[Array, list[Any]]:
     """Logits (classes, B), and what each node keeps for the way back, of one network with weights of `draw`.
 
-    `images` has shape (channels, *space, B), as all values have (`Layer.forward_values`).
+    `images` has shape (channels, *space, B), as all values have (`Layer.forward_values`). `frozen` is what
+    the nodes of a run with slightly different weights kept: gates and choices of maxima are then its own.
     """
     low, high = _RANGE[draw.dtype]
     waiting = [len(takers) for takers in graph.consumers]
@@ -154,13 +228,16 @@ def run_forwards(graph: Graph, images: Array, draw: Draw) -> tuple[Array, list[A
             inputs = [values[source] for source in node.inputs] or [
                 np.ascontiguousarray(images, dtype=draw.dtype)
             ]
-            value, memories[position] = node.layer.forward_values(inputs, draw)
+            if frozen is None:
+                value, memories[position] = node.layer.forward_values(inputs, draw)
+            else:
+                value, memories[position] = node.layer.repeat_values(inputs, draw, frozen[position])
             flat = value.reshape(-1)
             if position:
                 mean_square = float(np.dot(flat, flat)) / flat.size
                 # Nothing but zeros is a dead network and no matter of precision.
                 if not low**2 < mean_square < high**2 and (mean_square != 0.0 or flat.any()):
-                    raise _OutOfRangeError
+                    raise OutOfRangeError
             values[position] = value
             for source in node.inputs:
                 waiting[source] -= 1
@@ -170,14 +247,12 @@ def run_forwards(graph: Graph, images: Array, draw: Draw) -> tuple[Array, list[A
 
 
 def run_backwards(
-    graph: Graph, memories: list[Any], gradient: Array, dtype: Any, signs: Array
-) -> Iterator[tuple[int, Scaled, Scaled]]:
-    """The number of each weight layer, last to first, and its scores W g, shape (fan_out, fan_in), twice.
+    graph: Graph, memories: list[Any], gradient: Array, dtype: Any
+) -> Iterator[tuple[int, Scaled]]:
+    """The number of each weight layer, last to first, and its scores W g, shape (fan_out, fan_in).
 
-    The second has the parts of the batch's inputs with `signs` ±1, shape (B,). `gradient` is what is sent
-    back from the logits, (classes, B). `memories` are given up on the way.
+    `gradient` is what is sent back from the logits, (classes, B). `memories` are given up on the way.
     """
-    signs = signs.astype(dtype)
     numbers = {position: number for number, position in enumerate(graph.weighted)}
     gradients: list[Scaled | None] = [None] * len(graph.nodes)
     first = Scaled(np.asarray(gradient, dtype=float)).normalised()
@@ -190,8 +265,8 @@ def run_backwards(
         arrived = arrived.normalised()
         node = graph.nodes[position]
         if isinstance(node.layer, (Dense, Convolution)):
-            back, scores, contrast = node.layer.backward_scores(memory, arrived.values, signs)
-            yield numbers[position], Scaled(scores, arrived.exponent), Scaled(contrast, arrived.exponent)
+            back, scores = node.layer.backward_scores(memory, arrived.values)
+            yield numbers[position], Scaled(scores, arrived.exponent)
             sent = [back]
         else:
             sent = node.layer.backward_values(memory, arrived.values)
@@ -200,37 +275,54 @@ def run_backwards(
             gradients[source] = new if before is None else before + new
 
 
-def score_statistics(scores: Scaled) -> tuple[float, Array, float]:
-    """½ log of the mean square, log-scores exceeded with the probabilities `LEVELS`, fraction of zeros.
+def layer_samples(scores: Scaled, *, signed: bool = False) -> tuple[LayerSample, ...]:
+    """Sizes of all scores (fan_out, fan_in) of a layer; with `signed` the positive, and the negative ones.
 
-    Quantiles are exact to a small part of their bins, which are 3 % wide.
+    The tail is exact to a small part of its bins, which are 3 % wide.
     """
-    flat, exponent = scores.values.reshape(-1), scores.exponent
-    if flat.dtype != np.float32:
-        power = math.frexp(float(np.abs(flat).max()))[1]
-        flat, exponent = np.ldexp(flat, -power).astype(np.float32), exponent + power
-    counts = np.zeros(len(_LOG_EDGES) - 1, np.int64)
-    squares, alive = 0.0, 0
+    values, exponent = scores.values, scores.exponent
+    if values.dtype != np.float32:
+        power = math.frexp(float(np.abs(values).max()))[1]
+        values, exponent = np.ldexp(values, -power).astype(np.float32), exponent + power
+    flat = values.reshape(-1)
+    squares = 0.0
+    counts = np.zeros((2, len(_LOG_EDGES) - 1), np.int64)
+    alive = np.zeros(2, np.int64)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
         double = block.astype(float)
         squares += float(np.dot(double, double))
-        alive += int(np.count_nonzero(block))
+        alive += np.count_nonzero(block > 0), np.count_nonzero(block < 0)
         # The leading bits of a float number logarithmic bins: a count of them costs a tenth of sorting.
-        counts += np.bincount((block.view(np.int32) & 0x7FFFFFFF) >> _BIN_BITS, minlength=len(counts))
+        bits = (block.view(np.int32) & 0x7FFFFFFF) >> _BIN_BITS
+        if signed:
+            counts[0] += np.bincount(bits[block > 0], minlength=counts.shape[1])
+            counts[1] += np.bincount(bits[block < 0], minlength=counts.shape[1])
+        else:
+            counts[0] += np.bincount(bits, minlength=counts.shape[1])
     if not math.isfinite(squares):
-        raise _OutOfRangeError
-    if not alive:
-        return -np.inf, np.full(len(LEVELS), -np.inf), 1.0
-    counts[0] -= flat.size - alive
-    below = np.concatenate([[0.0], np.cumsum(counts) / alive])
-    shift = exponent * math.log(2.0)
-    quantiles = np.interp(1.0 - LEVELS, below, _LOG_EDGES) + shift
-    return 0.5 * math.log(squares / flat.size) + shift, quantiles, 1.0 - alive / flat.size
+        raise OutOfRangeError
+    if not signed:
+        alive = np.array([alive.sum(), 0])
+        counts[0, 0] -= flat.size - alive[0]
+    if squares == 0.0:
+        nothing = LayerSample(-math.inf, 0.0, np.zeros(len(GRID)), np.full(len(values), -math.inf))
+        return (nothing,) * (1 + signed)
+    log_rms = 0.5 * math.log(squares / flat.size)
+    extremes = (values.max(axis=1), -values.min(axis=1))
+    largest = extremes if signed else (np.maximum(*extremes),)
+    found = []
+    for count, living, rows in zip(counts, alive, largest, strict=False):
+        above = np.append(np.cumsum(count[::-1])[::-1], 0) / max(int(living), 1)
+        tail = np.interp(GRID, _LOG_EDGES - log_rms, above)
+        with np.errstate(divide="ignore"):
+            maxima = np.log(np.maximum(rows, 0.0).astype(float)) - log_rms
+        found.append(LayerSample(log_rms + exponent * math.log(2.0), living / flat.size, tail, maxima))
+    return tuple(found)
 
 
 @contextmanager
-def _single_threaded_products() -> Iterator[None]:
+def single_threaded_products() -> Iterator[None]:
     """One thread a matrix product where that can be asked for: the networks themselves run in parallel."""
     try:
         from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingImports]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..activations import Activation
-from .base import Layer, Shape
+from .base import Array, Layer, Shape
+from .drawing import Draw
+from .fields import Field, Gradient, Latent, Pairs, Signal
+from .tabulating import evaluate
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,48 @@ class Nonlinearity(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
+
+    def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
+        from ..duals.positions import field_maps
+
+        fields, slopes = [], []
+        for field in signals[0]:
+            mean, moment, slope = field_maps(self.activation, field.mean, field.covariance)
+            latent = Latent(field, self.activation)
+            fields.append(Field(field.channels, moment, mean, field.space, latent))
+            slopes.append(slope)
+        return tuple(fields), tuple(slopes)
+
+    def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
+        groups = [g * slope for g, slope in zip(gradient.groups, memory, strict=True)]
+        if gradient.latent is not None:
+            groups = [g + u for g, u in zip(groups, gradient.latent, strict=True)]
+        return [Gradient(tuple(groups), None, gradient.log_scale)]
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        x = inputs[0]
+        slopes = self.activation.slopes
+        if slopes is None:
+            return evaluate(self.activation, x), x
+        positive = x > 0
+        if slopes == (0.0, 1.0):
+            return np.maximum(x, 0), positive
+        return x * np.where(positive, x.dtype.type(slopes[1]), x.dtype.type(slopes[0])), positive
+
+    def repeat_values(self, inputs: list[Array], draw: Draw, memory: Any) -> tuple[Array, Any]:
+        if self.activation.slopes is None:
+            return self.forward_values(inputs, draw)
+        # A homogeneous activation is its slope times its argument.
+        return self.backward_values(memory, inputs[0])[0], memory
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        slopes = self.activation.slopes
+        if slopes is None:
+            return [gradient * evaluate(self.activation, memory, 1)]
+        if slopes == (0.0, 1.0):
+            return [gradient * memory]
+        dtype = gradient.dtype.type
+        return [gradient * np.where(memory, dtype(slopes[1]), dtype(slopes[0]))]
 
 
 @dataclass(frozen=True)
@@ -34,3 +83,32 @@ class Dropout(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
+
+    def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
+        if not self.training or self.p == 0:
+            return signals[0], None
+        return tuple(f.having(self._masked(f.moment), f.mean) for f in signals[0]), None
+
+    def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
+        if not self.training or self.p == 0:
+            return [gradient]
+        return [Gradient(tuple(map(self._masked, gradient.groups)), None, gradient.log_scale)]
+
+    def _masked(self, kernel: Array) -> Array:
+        """E[m m'] times the kernel: 1/(1 − p) where two entries share their mask, else 1."""
+        result = kernel.copy()
+        shared = result[0] if self.channelwise else np.einsum("pp->p", result[0])
+        shared *= result.dtype.type(1.0 / (1.0 - self.p))
+        return result
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        x = inputs[0]
+        if not self.training or self.p == 0.0:
+            return x, None
+        shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channelwise else x.shape
+        scale = 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
+        mask = (draw.uniform(shape) >= self.p) * x.dtype.type(scale)
+        return x * mask, mask
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [gradient if memory is None else gradient * memory]

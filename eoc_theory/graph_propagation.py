@@ -1,0 +1,264 @@
+"""Kernels over positions forwards and backwards through a graph of layers, at infinite width.
+
+Every node's value is known by E[x_a(p) x_b(p')] for each kind of pair of inputs (`layers.fields.Pairs`) and
+all pairs of positions (Xiao et al. 2018; Yang et al. 2019 for batch normalisation); the layers themselves say
+what they do to it. Zero padding is exact, since positions are kept apart. Time and memory go with the square
+of the number of positions: 32×32 costs about 50 ms and 40 MB a layer. Larger images are taken at lower
+resolution, see `eoc_theory.resolution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .architecture import Architecture
+from .data import DataSummary
+from .errors import ModelError
+from .graph import Graph
+from .layers import BatchNorm, Convolution, Dense, Nonlinearity, Sum, WeightLayer
+from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
+from .layers.weighted import WeightedMemory
+from .propagation import Cotangent
+
+Array = np.ndarray
+
+#: Up to this many positions kernels are held in double precision.
+DOUBLE_POSITIONS = 100
+#: Variances must stay in this range in single precision.
+SINGLE_RANGE = (1e-15, 1e15)
+LARGEST_VARIANCE = 1e150
+
+
+@dataclass(frozen=True)
+class GraphPropagation:
+    """What a batch becomes in every weight layer, at infinite width.
+
+    Attributes:
+        layers: names of the weight layers, L of them.
+        q: variance of the layer's outputs, mean over positions, shape (L,).
+        c: correlation of two different inputs' outputs at one position, mean over positions, shape (L,).
+        chi: σ_w² E[φ'²] of the activation that follows, with the factor of a normalisation in between; nan
+            where none follows. Shape (L,).
+        log_moment: log E[(W g)²], shape (L,).
+        top: what is sent backwards from the logits.
+        pairs: kinds of pairs of inputs.
+    """
+
+    layers: tuple[str, ...]
+    q: Array
+    c: Array
+    chi: Array
+    log_moment: Array
+    top: Cotangent
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """Laws of all nodes' values, and what the layers keep for the way back."""
+
+    signals: tuple[Signal | None, ...]
+    memories: tuple[Any, ...]
+    logits: Field
+
+
+def propagate_graph(
+    net: Architecture, batch: DataSummary, *, seed: int = 0, criterion: str = "snip"
+) -> GraphPropagation:
+    """Kernels, gradient kernels and score moments of a network with a graph.
+
+    Args:
+        batch: its inputs are reshaped to the network's input.
+        seed: of the draws of the logits.
+        criterion: "snip" sends back the loss's gradient, "grasp" the Gauss–Newton part of (Hessian)·g.
+
+    Raises:
+        ModelError: two values that are added depend on each other, or the variance leaves the range of
+            floats.
+    """
+    assert net.graph is not None
+    graph = net.graph
+    refuse_dependent_sums(graph)
+    pairs = Pairs.of(batch, graph.input_shape)
+    forward = _forward(graph, batch, pairs)
+    logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
+    tangent = _tangent(graph, forward, pairs) if criterion == "grasp" else None
+    top = Cotangent(logits, batch.targets, net.out_features, tangent)
+    moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
+    q, c, chi = _outputs(graph, forward)
+    return GraphPropagation(net.weight_layers, q, c, chi, moments, top, pairs)
+
+
+def refuse_dependent_sums(graph: Graph) -> None:
+    """Raises ModelError where a sum's inputs share values that no weights have mixed."""
+    origins: list[frozenset[int]] = []
+    for position, node in enumerate(graph.nodes):
+        sources = [origins[i] for i in node.inputs]
+        if isinstance(node.layer, Sum) and sum(map(len, sources)) > len(frozenset().union(*sources)):
+            raise ModelError(
+                f"layer {node.layer.name!r} (Sum) adds values that depend on each other: weights must stand "
+                "between them"
+            )
+        fresh = isinstance(node.layer, (Dense, Convolution)) or not sources
+        origins.append(frozenset((position,)) if fresh else frozenset().union(*sources))
+
+
+def _forward(graph: Graph, batch: DataSummary, pairs: Pairs) -> ForwardPass:
+    """In single precision where kernels are large, unless the signal leaves its range."""
+    if max(shape.positions for shape in graph.shapes) <= DOUBLE_POSITIONS:
+        return forward_in(graph, batch, pairs, np.float64)
+    try:
+        return forward_in(graph, batch, pairs, np.float32)
+    except _OutOfRangeError:
+        return forward_in(graph, batch, pairs, np.float64)
+
+
+class _OutOfRangeError(ArithmeticError):
+    """Single precision does not hold the signal."""
+
+
+def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> ForwardPass:
+    """All nodes forwards in one precision; values are forgotten once nothing needs them any more."""
+    signals: list[Signal | None] = [input_signal(batch, graph.input_shape, pairs, dtype)]
+    memories: list[Any] = [None]
+    waiting = [len(users) for users in graph.consumers]
+    for position, node in enumerate(graph.nodes[1:], start=1):
+        inputs = [_held(signals[i]) for i in node.inputs]
+        value, memory = node.layer.forward_kernel(inputs, pairs)
+        _check_range(node.layer.name, value, dtype)
+        signals.append(value)
+        memories.append(memory)
+        for i in node.inputs:
+            waiting[i] -= 1
+            if waiting[i] == 0:
+                signals[i] = _diagonal(_held(signals[i]))
+        del position
+    last = signals[-1]
+    assert last is not None
+    return ForwardPass(tuple(signals), tuple(memories), last[0])
+
+
+def _held(signal: Signal | None) -> Signal:
+    assert signal is not None
+    return signal
+
+
+def _diagonal(signal: Signal) -> Signal:
+    """What reports need of a value that nothing else does: its moments at equal positions."""
+    kept = []
+    for field in signal:
+        at = np.arange(field.positions)
+        kept.append(
+            Field(field.channels, field.moment[:, at, at][:, None, :].copy(), field.mean, field.space)
+        )
+    return tuple(kept)
+
+
+def _check_range(name: str, signal: Signal, dtype: Any) -> None:
+    largest = max(float(np.diagonal(field.moment[0]).max()) for field in signal)
+    if dtype is np.float32 and (not largest < SINGLE_RANGE[1] or 0 < largest < SINGLE_RANGE[0]):
+        raise _OutOfRangeError
+    if not largest < LARGEST_VARIANCE:
+        raise ModelError(
+            f"variance at layer {name} exceeds {LARGEST_VARIANCE:g}: use a smaller sigma_w or depth"
+        )
+
+
+def backward(graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array) -> Array:
+    """log E[(W g)²] of every weight layer, shape (L,), for the gradient (T,) of the logits."""
+    return np.array([moment for moment, _ in backward_gradients(graph, forward, pairs, top)])
+
+
+def backward_gradients(
+    graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array
+) -> list[tuple[float, Gradient]]:
+    """log moment and gradient at the output of every weight layer, in their order."""
+    dtype = forward.logits.moment.dtype
+    scale = float(np.abs(top).max()) or 1.0
+    arriving: list[Gradient | None] = [None] * len(graph.nodes)
+    arriving[-1] = Gradient(((top / scale).astype(dtype)[:, None, None],), None, float(np.log(scale)))
+    found: dict[int, tuple[float, Gradient]] = {}
+    for position in range(len(graph.nodes) - 1, 0, -1):
+        node, gradient = graph.nodes[position], arriving[position]
+        arriving[position] = None
+        if gradient is None:
+            continue
+        gradient = gradient.normalised()
+        layer, memory = node.layer, forward.memories[position]
+        if isinstance(layer, (Dense, Convolution)):
+            assert isinstance(memory, WeightedMemory)
+            found[position] = memory.log_moment(layer.weight, gradient, pairs), gradient
+        # Nothing is asked of the gradient of the data.
+        if set(node.inputs) == {0}:
+            continue
+        for source, sent in zip(node.inputs, layer.backward_kernel(memory, gradient, pairs), strict=True):
+            before = arriving[source]
+            arriving[source] = sent if before is None else before.plus(sent)
+    missing = [graph.nodes[p].layer.name for p in graph.weighted if p not in found]
+    if missing:
+        raise ModelError(f"layer {missing[0]!r} does not lead to the output")
+    return [found[position] for position in graph.weighted]
+
+
+def _tangent(graph: Graph, forward: ForwardPass, pairs: Pairs) -> Array:
+    """Neural tangent kernel of the weights, shape (B, B), up to a factor.
+
+    Θ_ab = Σ_l Σ_pp' (∂f_a/∂y^l(p)) (∂f_b/∂y^l(p')) H^{l-1}_ab(p, p'), from the way back of a gradient that is
+    1 for every pair of inputs. Batch normalisation's coupling of other inputs is left out of it.
+    """
+    found = backward_gradients(graph, forward, pairs, np.ones(len(pairs.counts)))
+    largest = max(gradient.log_scale for _, gradient in found)
+    total = np.zeros(len(pairs.counts))
+    for position, (_, gradient) in zip(graph.weighted, found, strict=True):
+        memory, layer = forward.memories[position], graph.nodes[position].layer
+        assert isinstance(memory, WeightedMemory) and isinstance(layer, (Dense, Convolution))
+        for kernel, gathered in zip(gradient.groups, memory.sums, strict=True):
+            products = np.einsum("tpq,tpq->t", kernel, gathered, dtype=np.float64)
+            width = layer.weight.fan_out * layer.weight.channels_in / len(memory.sums)
+            total += width * products * np.exp(gradient.log_scale - largest)
+    return pairs.expand(total)
+
+
+def _outputs(graph: Graph, forward: ForwardPass) -> tuple[Array, Array, Array]:
+    """q, c and χ of every weight layer."""
+    rows = []
+    for position in graph.weighted:
+        (q, c), layer = _moments(_held(forward.signals[position])), graph.nodes[position].layer
+        assert isinstance(layer, (Dense, Convolution))
+        rows.append((q, c, _chi(graph, forward, position, layer.weight)))
+    q, c, chi = np.array(rows, dtype=float).T
+    return q, c, chi
+
+
+def _moments(signal: Sequence[Field]) -> tuple[float, float]:
+    """Variance, and correlation of different inputs, means over channels and positions."""
+    total = sum(field.channels for field in signal)
+    q, c = 0.0, 0.0
+    for field in signal:
+        kept = field if field.moment.shape[1] == 1 else _diagonal((field,))[0]
+        own, other = kept.moment[0, 0].astype(float), kept.moment[-1, 0].astype(float)
+        q += field.channels / total * float(own.mean())
+        c += field.channels / total * float(np.mean(other / np.maximum(own, 1e-300)))
+    return q, c if len(signal[0].moment) > 1 else np.nan
+
+
+def _chi(graph: Graph, forward: ForwardPass, position: int, weight: WeightLayer) -> float:
+    """σ_w² E[φ'²] through what follows a layer up to the first activation."""
+    factor = weight.sigma_w**2
+    while True:
+        users = graph.consumers[position]
+        if not users:
+            return np.nan
+        position = users[0]
+        layer, memory = graph.nodes[position].layer, forward.memories[position]
+        if isinstance(layer, Nonlinearity):
+            slopes = [float(np.einsum("pp->", s[0])) / s.shape[1] for s in memory]
+            return factor * float(np.mean(slopes))
+        if isinstance(layer, (Dense, Convolution)):
+            return np.nan
+        if isinstance(layer, BatchNorm):
+            factor *= float(np.mean([scale**2 for scale, _ in memory]))

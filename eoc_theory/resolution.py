@@ -1,0 +1,57 @@
+"""Large images at a lower resolution: what a prediction costs grows with the number of positions.
+
+Images of more than `LARGEST` positions along an axis are averaged over squares until they fit, and the
+network is taken with the smaller input. The statistics of natural images are nearly the same at every scale, and each
+layer's gradient is a sum over its positions, all of which shrink alike; what changes is how far the layers'
+own correlations, a kernel wide, reach across the image, and the share of the padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .architecture import Architecture
+from .data import DataSummary
+from .errors import ModelError
+from .graph import Graph, Node
+from .layers import Input, Shape
+
+#: Positions along an axis that are kept.
+LARGEST = 64
+
+
+def within_reach(
+    net: Architecture, data: Any, *, seed: int = 0, largest: int = LARGEST
+) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
+    """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
+
+    A network that needs its full resolution (a dense layer on flattened positions) is left as it is.
+    """
+    graph = net.graph
+    assert graph is not None
+    batch = net.summarise(data, seed=seed)
+    shape = graph.input_shape
+    factor = max((-(-n // largest) for n in shape.space), default=1)
+    if factor == 1:
+        return net, batch, ()
+    space = tuple(-(-n // factor) for n in shape.space)
+    try:
+        smaller = Graph(
+            (Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:])
+        )
+    except ModelError:
+        return net, batch, ()
+    images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
+    for axis, n in enumerate(shape.space, start=2):
+        images = np.add.reduceat(images, np.arange(0, n, factor), axis=axis) / factor
+    flat = images.reshape(batch.size, -1)
+    # As far from 0 as before: averages of uncorrelated pixels shrink.
+    flat = flat * np.sqrt(np.mean(batch.inputs**2) / max(float(np.mean(flat**2)), np.finfo(float).tiny))
+    note = f"images of {shape} taken at {smaller.input_shape}"
+    return (
+        Architecture.from_graph(smaller),
+        DataSummary(flat, batch.targets, batch.classes, batch.synthetic),
+        (note,),
+    )
