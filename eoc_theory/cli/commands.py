@@ -338,9 +338,10 @@ def diagnose(args: argparse.Namespace) -> int:
     # Images are digits enlarged; vectors are digits as they are.
     kind = "mlp" if shape is None or len(shape) == 1 else "cnn"
     data = load_data(argparse.Namespace(data=args.data, batch=args.batch, kind=kind, image=shape))
+    model = load_model(args.model, seed)
     with working("diagnosing"):
         found = run(
-            load_model(args.model, seed),
+            model,
             None if shape is None else (2, *shape),
             sparsity=args.sparsity,
             criterion=args.criterion,
