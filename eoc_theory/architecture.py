@@ -17,6 +17,7 @@ from .layers import Shape, WeightLaw, WeightLayer
 
 if TYPE_CHECKING:
     from .data import DataSummary
+    from .graph_propagation import GraphPropagation
     from .propagation import Propagation
 
 Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
@@ -102,11 +103,20 @@ class Architecture:
         """Number of logits."""
         return self.layers[-1].fan_out if self.graph is None else self.graph.output_shape.channels
 
-    def propagate(self, data: Any = None, *, seed: int = 0) -> Propagation:
-        """Per-layer q, c and gradient moments at infinite width; see `eoc_theory.propagation.propagate`."""
-        from .propagation import propagate
+    def propagate(self, data: Any = None, *, seed: int = 0) -> Propagation | GraphPropagation:
+        """Per-layer q, c, χ and score moments at infinite width.
 
-        return propagate(self, data, seed=seed)
+        For a chain of fully connected layers over all pairs of the batch's inputs
+        (`eoc_theory.propagation.propagate`), else over pairs of positions and kinds of pairs of inputs
+        (`eoc_theory.graph_propagation.propagate_graph`).
+        """
+        if self.graph is None:
+            from .propagation import propagate
+
+            return propagate(self, data, seed=seed)
+        from .graph_propagation import propagate_graph
+
+        return propagate_graph(self, data, seed=seed)
 
     def summarise(self, data: Any = None, *, seed: int = 0) -> DataSummary:
         """The batch this network is scored on: `data` checked against the first and the last layer."""

@@ -23,6 +23,7 @@ from .layers import BatchNorm, Convolution, Dense, Nonlinearity, Sum, WeightLaye
 from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
 from .layers.weighted import WeightedMemory
 from .propagation import Cotangent
+from .resolution import within_reach
 
 Array = np.ndarray
 
@@ -46,6 +47,7 @@ class GraphPropagation:
         log_moment: log E[(W g)²], shape (L,).
         top: what is sent backwards from the logits.
         pairs: kinds of pairs of inputs.
+        notes: where images were taken at lower resolution.
     """
 
     layers: tuple[str, ...]
@@ -55,6 +57,7 @@ class GraphPropagation:
     log_moment: Array
     top: Cotangent
     pairs: Pairs
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,13 @@ class ForwardPass:
 
 
 def propagate_graph(
-    net: Architecture, batch: DataSummary, *, seed: int = 0, criterion: str = "snip"
+    net: Architecture, data: Any = None, *, seed: int = 0, criterion: str = "snip"
 ) -> GraphPropagation:
     """Kernels, gradient kernels and score moments of a network with a graph.
 
     Args:
-        batch: its inputs are reshaped to the network's input.
+        data: None, ``(inputs, targets)`` or a `DataSummary`, reshaped to the network's input. Images of more
+            than 64 positions along an axis are taken at lower resolution (`resolution.within_reach`).
         seed: of the draws of the logits.
         criterion: "snip" sends back the loss's gradient, "grasp" the Gauss–Newton part of (Hessian)·g.
 
@@ -80,17 +84,18 @@ def propagate_graph(
         ModelError: two values that are added depend on each other, or the variance leaves the range of
             floats.
     """
+    net, batch, notes = within_reach(net, data, seed=seed)
     assert net.graph is not None
     graph = net.graph
     refuse_dependent_sums(graph)
-    pairs = Pairs.of(batch, graph.input_shape)
+    pairs = Pairs.of(batch)
     forward = _forward(graph, batch, pairs)
     logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
     tangent = _tangent(graph, forward, pairs) if criterion == "grasp" else None
     top = Cotangent(logits, batch.targets, net.out_features, tangent)
     moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
     q, c, chi = _outputs(graph, forward)
-    return GraphPropagation(net.weight_layers, q, c, chi, moments, top, pairs)
+    return GraphPropagation(net.weight_layers, q, c, chi, moments, top, pairs, notes)
 
 
 def refuse_dependent_sums(graph: Graph) -> None:

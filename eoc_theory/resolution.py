@@ -1,9 +1,9 @@
 """Large images at a lower resolution: what a prediction costs grows with the number of positions.
 
 Images of more than `LARGEST` positions along an axis are averaged over squares until they fit, and the
-network is taken with the smaller input. The statistics of natural images are nearly the same at every scale, and each
-layer's gradient is a sum over its positions, all of which shrink alike; what changes is how far the layers'
-own correlations, a kernel wide, reach across the image, and the share of the padding.
+network is taken with the smaller input. The statistics of natural images are nearly the same at every scale,
+and each layer's gradient is a sum over its positions, all of which shrink alike; what changes is how far the
+layers' own correlations, a kernel wide, reach across the image, and the share of the padding.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ Values are float32. Where a deep network leaves its range on the way forwards, t
 float64. On the way back every node's gradient carries a power of two of its own, so that hundreds of ordered
 or chaotic layers neither vanish nor overflow.
 
-**GraSP.** Hess·g is the difference of the gradients at W + εg and at W, over ε, in double precision: the whole
-Hessian and not its Gauss–Newton part, with signs. Gates of homogeneous activations and choices of maxima stay
-as they are, as in automatic differentiation: almost everywhere their jumps have no second derivative.
+**GraSP.** Hess·g is the difference of the gradients at W + εg and at W, over ε, in double precision: the
+whole Hessian and not its Gauss–Newton part, with signs. Gates of homogeneous activations and choices of
+maxima stay as they are, as in automatic differentiation: almost everywhere their jumps have no second
+derivative.
 """
 
 from __future__ import annotations

@@ -45,19 +45,10 @@ class Pairs:
         return self.counts / self.counts.sum()
 
     @classmethod
-    def of(cls, batch: DataSummary, shape: Shape, *, bins: tuple[int, int] = (2, 4)) -> Pairs:
-        """Kinds of the batch's pairs, told apart by class and by how alike the inputs are."""
-        alike = likeness(batch, shape)
-        kind = np.zeros((batch.size, batch.size), dtype=np.int64)
-        same = batch.targets[:, None] == batch.targets
-        different = ~np.eye(batch.size, dtype=bool)
-        found = 1
-        for chosen, count in zip((same & different, ~same), bins, strict=True):
-            if not chosen.any():
-                continue
-            edges = np.quantile(alike[chosen], np.arange(1, count) / count)
-            kind[chosen] = found + np.searchsorted(edges, alike[chosen])
-            found += count
+    def of(cls, batch: DataSummary) -> Pairs:
+        """Kinds of the batch's pairs."""
+        kind = np.where(batch.targets[:, None] == batch.targets, 1, 2)
+        np.fill_diagonal(kind, 0)
         used, kind = np.unique(kind, return_inverse=True)
         kind = kind.reshape(batch.size, batch.size)
         return cls(kind, np.bincount(kind.ravel(), minlength=len(used)).astype(float))
@@ -196,16 +187,6 @@ def input_signal(batch: DataSummary, shape: Shape, pairs: Pairs, dtype: Any) -> 
         moments.append(product / dtype(count * shape.channels))
     moment = np.stack(moments)
     return (Field(shape.channels, moment, images.mean(axis=(0, 1)), shape.space),)
-
-
-def likeness(batch: DataSummary, shape: Shape) -> Array:
-    """Products of the inputs, smoothed over space as the network's first layers do; shape (B, B)."""
-    images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
-    for axis in range(2, images.ndim):
-        for _ in range(2):
-            images = (np.roll(images, 1, axis) + images + np.roll(images, -1, axis)) / 3.0
-    flat = images.reshape(batch.size, -1)
-    return flat @ flat.T / flat.shape[1]
 
 
 def _channelwise(x: Array, y: Array) -> Array:
