@@ -17,13 +17,14 @@ Array = np.ndarray
 
 
 def wants(net: Architecture, criterion: str) -> Array:
-    """q_l (L,): n_l for uniform; n_l times its density (fan_in + fan_out)/(fan_in · fan_out) for erk.
+    """q_l (L,): n_l for uniform; for erk n_l times its density, (the sum of its weight's extents)/n_l.
 
-    Erdős–Rényi-kernel densities: Evci et al. 2020, section 3.
+    Erdős–Rényi-kernel densities, (n_in + n_out)/(n_in n_out) for a fully connected layer and
+    (n_in + n_out + k_h + k_w)/(n_in n_out k_h k_w) for a convolution: Evci et al. 2020, section 3.
     """
     if criterion == "uniform":
         return net.weights.astype(float)
-    return np.array([float(layer.fan_in + layer.fan_out) for layer in net.layers])
+    return np.array([float(sum(layer.weight_shape)) for layer in net.layers])
 
 
 def kept_counts(weights: Array, q: Array, kept: int) -> Array:

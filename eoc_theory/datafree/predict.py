@@ -9,7 +9,7 @@ import numpy as np
 from .. import checks
 from ..architecture import Architecture
 from ..errors import ArgumentError
-from . import densities, laws, ranked, synflow
+from . import densities, graph_synflow, laws, ranked, synflow
 from .results import CollapseSamples, DataFreeAllocation
 
 Array = np.ndarray
@@ -19,9 +19,9 @@ DATA_FREE_CRITERIA = ("magnitude", "synflow", "synflow-oneshot", "random", "unif
 SYNFLOW_ROUNDS = 100
 
 _LAWS: dict[str, Callable[[Architecture], laws.ScoreLaw]] = {
-    "magnitude": laws.magnitude_law,
-    "random": laws.random_law,
-    "synflow-oneshot": laws.synflow_law,
+    "magnitude": laws.magnitude_scores,
+    "random": laws.random_scores,
+    "synflow-oneshot": laws.synflow_scores,
 }
 
 
@@ -36,11 +36,11 @@ def predict_data_free(
     """What each layer keeps when exactly round(s·n) of the network's n weights are removed.
 
     Args:
-        net: a chain of fully connected layers.
+        net: any architecture.
         sparsities: fractions removed, each in [0, 1); a number counts as one.
         criterion: one of DATA_FREE_CRITERIA. magnitude, random and synflow-oneshot follow from the law of the
             scores (`laws`, `ranked`); uniform and erk hold no chance at all (`densities`); synflow is sampled
-            (`synflow`).
+            (`synflow`, and `graph_synflow` on a graph of layers).
         seed: for synflow.
         rounds: rounds of synflow; the density falls by the same factor in each (Tanaka et al. 2020).
 
@@ -57,7 +57,9 @@ def predict_data_free(
     if law in _LAWS:
         kept, std, empty, collapse = ranked.allocate(_LAWS[law](net), kept_weights)
     elif criterion == "synflow":
-        kept, std, empty, collapse = synflow.allocate(net, kept_weights, rounds, np.random.default_rng(seed))
+        simulated = synflow if net.graph is None else graph_synflow
+        rng = np.random.default_rng(seed)
+        kept, std, empty, collapse = simulated.allocate(net, kept_weights, rounds, rng)
     else:
         wanted = densities.wants(net, criterion)
         counts = np.stack([densities.kept_counts(net.weights, wanted, int(k)) for k in kept_weights])
@@ -73,13 +75,12 @@ def collapse_data_free(
     """The critical sparsity as a random variable over initialisations.
 
     s_cr is the smallest sparsity at which some layer has lost all its weights. For ranked scores it is
-    # {scores ≤ t*}/n with t* the smallest of the layers' largest scores; for uniform and erk it is no random
-    # variable;
-    for synflow (100 rounds, a schedule of its own for each sparsity) `synflow.CORE_RUNS` cores are simulated
-    and resampled.
+    #{scores ≤ t*}/n with t* the smallest of the layers' largest scores; for uniform and erk it is no random
+    variable; for synflow (100 rounds, a schedule of its own for each sparsity) some networks are simulated to
+    the end, `synflow.CORE_RUNS` in a chain and `graph_synflow.COLLAPSE_RUNS` on a graph, and resampled.
 
     Args:
-        net: a chain of fully connected layers.
+        net: any architecture.
         criterion: one of DATA_FREE_CRITERIA.
         samples: number of draws.
         seed: of the draws.
@@ -95,9 +96,10 @@ def collapse_data_free(
         shares = np.bincount(weakest, minlength=len(net)) / samples
     elif criterion == "synflow":
         runs = min(samples, synflow.CORE_RUNS)
-        critical, gone = synflow.critical_samples(net, SYNFLOW_ROUNDS, runs, rng)
+        simulated = synflow if net.graph is None else graph_synflow
+        critical, gone = simulated.critical_samples(net, SYNFLOW_ROUNDS, runs, rng)
         shares = (gone / gone.sum(axis=1, keepdims=True)).mean(axis=0)
-        if samples > runs:
+        if samples > len(critical):
             critical = rng.choice(critical, size=samples)
     else:
         value, first = densities.critical_sparsity(net.weights, densities.wants(net, criterion))

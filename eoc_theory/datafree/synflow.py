@@ -24,11 +24,13 @@ weight on a core of 10 neurons a level with the network's own pace (the fraction
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..architecture import Architecture
+from .magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
 
@@ -57,7 +59,7 @@ class _Sample:
     """A network's sampled counterpart, the arguments of `synflow_chain`, and the way back to its L layers.
 
     Attributes:
-        bounded: layers with a uniform law.
+        laws: of the layers' |W|.
         damping: spread of a layer's kept fraction over that of its sampled counterpart.
         groups: (sampled layers, layers of the network that they stand for).
     """
@@ -66,7 +68,7 @@ class _Sample:
     copies: Array
     copies_in: Array
     copies_out: Array
-    bounded: Array
+    laws: tuple[MagnitudeLaw, ...]
     count: Array
     share: Array
     damping: Array
@@ -112,9 +114,9 @@ def _sampled(net: Architecture, kept: Array, rounds: int, rng: np.random.Generat
     targets = np.log(kept[order] / net.n_weights)
     # Few rounds: the schedule itself, for each sparsity. Many: one path through all of them.
     plans = (
-        [(order[k : k + 1], *_schedule(targets[k : k + 1], rounds)) for k in range(len(order))]
+        [(order[k : k + 1], *schedule(targets[k : k + 1], rounds)) for k in range(len(order))]
         if rounds <= ENOUGH_ROUNDS
-        else [(order, *_schedule(targets, ENOUGH_ROUNDS))]
+        else [(order, *schedule(targets, ENOUGH_ROUNDS))]
     )
     sample = _sample(net, int(kept.min()))
     number = int(np.clip(BUDGET // sample.weights, RUNS // 2, RUNS))
@@ -132,7 +134,7 @@ def _sampled(net: Architecture, kept: Array, rounds: int, rng: np.random.Generat
 def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array) -> Array:
     from ._synflow_kernel import synflow_chain
 
-    value = _magnitudes(rng, sample.sizes, sample.bounded, np.float32)
+    value = _magnitudes(rng, sample.sizes, sample.laws, np.float32)
     return synflow_chain(
         value,
         sample.neurons,
@@ -146,20 +148,16 @@ def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array
     )
 
 
-def _magnitudes(rng: np.random.Generator, sizes: Array, bounded: Array, dtype: type) -> Array:
+def _magnitudes(rng: np.random.Generator, sizes: Array, laws: Sequence[MagnitudeLaw], dtype: type) -> Array:
     """|W| of all layers in one array, each layer in a scale of its own: SynFlow does not see it."""
-    parts = [
-        rng.random(size, dtype=dtype) if flat else np.abs(rng.standard_normal(size, dtype=dtype))
-        for size, flat in zip(sizes, bounded, strict=True)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate([law.draw(rng, int(size), dtype) for law, size in zip(laws, sizes, strict=True)])
 
 
-def _bounded(net: Architecture) -> Array:
-    return np.array([layer.law == "uniform" for layer in net.layers])
+def _laws(net: Architecture) -> tuple[MagnitudeLaw, ...]:
+    return tuple(magnitude_law(layer) for layer in net.layers)
 
 
-def _schedule(targets: Array, rounds: int) -> tuple[Array, Array]:
+def schedule(targets: Array, rounds: int) -> tuple[Array, Array]:
     """Log densities after each round of a path through falling `targets`, and the rounds that reach them.
 
     A target is approached in steps as small as those of `rounds` rounds of its own.
@@ -177,6 +175,7 @@ def _schedule(targets: Array, rounds: int) -> tuple[Array, Array]:
 
 def _sample(net: Architecture, kept: int) -> _Sample:
     sizes = [net.in_features] + [layer.fan_out for layer in net.layers]
+    laws = _laws(net)
     # A level's copies: neurons that one sampled neuron stands for; inputs and outputs are all there.
     wanted = SURVIVORS * len(net) / kept
     copies = [1, *(max(1, round(size / max(NEURONS, wanted * size))) for size in sizes[1:-1]), 1]
@@ -199,10 +198,10 @@ def _sample(net: Architecture, kept: int) -> _Sample:
         copies=between,
         copies_in=inward,
         copies_out=outward,
-        bounded=_bounded(net)[chosen],
+        laws=tuple(laws[k] for k in chosen),
         count=share * multiplicity,
         share=share,
-        damping=np.sqrt(sampled / weights) * _threshold_correction(net.weights, weights, multiplicity),
+        damping=np.sqrt(sampled / weights) * threshold_correction(net.weights, weights, multiplicity),
         groups=groups,
     )
 
@@ -233,7 +232,7 @@ def _represent(net: Architecture) -> tuple[list[int], Array, tuple[tuple[Array, 
     return chosen, np.array(multiplicity), tuple(groups)
 
 
-def _threshold_correction(weights: Array, sampled_weights: Array, multiplicity: Array) -> Array:
+def threshold_correction(weights: Array, sampled_weights: Array, multiplicity: Array) -> Array:
     """Spread of a layer in the network over the sampled one's, whose few layers move the threshold more.
 
     The threshold follows the layers' fluctuations so that the number kept is fixed: of a layer's own variance
@@ -294,4 +293,4 @@ def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -
     remaining = np.minimum(
         np.rint(kept * np.exp(pace * np.arange(rounds - 1, -1, -1))).astype(np.int64), size
     )
-    return synflow_exact(_magnitudes(rng, sizes_of_layers, _bounded(net), np.float64), neurons, remaining)
+    return synflow_exact(_magnitudes(rng, sizes_of_layers, _laws(net), np.float64), neurons, remaining)

@@ -100,6 +100,13 @@ class AveragePool(Layer):
     def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
         return [signal.separably([matrix.T for matrix in memory])]
 
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        matrices = self.matrices(inputs[0].profile.shape)
+        return inputs[0].separably(matrices), matrices
+
+    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
+        return [signal.separably([matrix.T for matrix in memory])]
+
 
 @dataclass(frozen=True)
 class AdaptiveAveragePool(Layer):
@@ -138,6 +145,13 @@ class AdaptiveAveragePool(Layer):
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         return [_along_axes(tuple(matrix.T for matrix in memory), gradient)]
+
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        matrices = self.matrices(inputs[0].profile.shape)
+        return inputs[0].separably(matrices), matrices
+
+    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
+        return [signal.separably([matrix.T for matrix in memory])]
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         matrices = self.matrices(inputs[0].profile.shape)
@@ -275,6 +289,22 @@ class MaxPool(Layer):
                     for i, m, s, d in zip(tap, space, self.stride, self.dilation, strict=True)
                 ),
             )
+
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        # Over many channels the positions of a window differ as their means do.
+        x, space = inputs[0], inputs[0].profile.shape
+        windows = window_indices([self.taps(axis, n) for axis, n in enumerate(space)], space)
+        seen = look(x.profile, windows, outside=-np.inf)
+        largest = seen.argmax(axis=0)[None]
+        shape = self.output_shape(Shape(1, space)).space
+        pooled = np.take_along_axis(seen, largest, axis=0).reshape(shape)
+        chosen = np.take_along_axis(windows, largest, axis=0)
+        return Means.of(x.amplitude, pooled, x.log_scale, x.variance), (chosen, space)
+
+    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
+        chosen, space = memory
+        profile = spread(signal.profile.reshape(1, -1), chosen, space)
+        return [Means.of(signal.amplitude, profile, signal.log_scale, signal.variance)]
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         # Over many channels the positions of a window differ as their means do.
