@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 import eoc_theory as eoc
+from eoc_theory.cli import main
 from eoc_theory.cli.networks import describe, network
 from eoc_theory.cli.parser import build_parser
 from eoc_theory.errors import EOCError
@@ -121,3 +124,25 @@ def test_digits_are_enlarged_as_torch_does_it():
 def test_image_shapes_that_are_none(shape):
     with pytest.raises(EOCError, match="shape"):
         eoc.digits_images(10, shape)
+
+
+def test_predict_and_collapse_of_a_residual_network(capsys):
+    small = ["--kind", "resnet", *RELU, "8", "--width", "4", "--image", "3,8,8", "--criterion", "magnitude"]
+    assert main(["predict", *small, "--sparsity", "0.9", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))
+    same = eoc.predict_pruning(net, 0.9, criterion="magnitude")
+    assert tuple(found["layers"]) == net.weight_layers
+    np.testing.assert_array_equal(found["kept"], same.kept)
+    assert main(["collapse", *small]) == 0
+    assert "batch normalisation in training mode" in capsys.readouterr().out
+
+
+def test_compare_of_a_convolutional_network(capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    options = ["--kind", "cnn", *RELU, "3", "--width", "16", "--image", "1,8,8", "--sparsity", "0.8"]
+    assert main(["compare", *options, "--data", "digits", "--batch", "20", "--seeds", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["layers"] == ["convs.0", "convs.1", "fc"]
+    np.testing.assert_allclose(found["prediction"]["kept"], found["measured_kept"], atol=0.2)
