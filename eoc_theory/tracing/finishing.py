@@ -11,6 +11,8 @@ from ..activations import Activation, activation
 from ..errors import ModelError
 from ..graph import Graph, Node
 from ..layers import (
+    AdaptiveAveragePool,
+    AveragePool,
     Convolution,
     Dense,
     Dropout,
@@ -27,8 +29,10 @@ from .recorder import Recorder
 from .weights import laws
 
 _WEIGHTED = (Dense, Convolution)
-#: Layers that leave the law of a value's entries as it is, but for a factor.
-_KEEPING = (Identity, Flatten, Dropout, Subsample, PadChannels)
+#: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
+_KEEPING = (
+    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool,
+)  # fmt: skip
 
 
 def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:

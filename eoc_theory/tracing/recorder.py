@@ -27,16 +27,19 @@ class Recorder:
         nodes, shapes: of the graph, each with its value's shape.
         weights: by the layers' names.
         batch: size of the batch dimension of every tensor.
+        kind: the model's class.
+        note: what was assumed of the input, for errors.
         stack: names and types of the modules that are being called, outermost first.
         operation: the function, or the leaf module's name, that is being read.
     """
 
-    def __init__(self, shape: Shape, batch: int, note: str = "") -> None:
+    def __init__(self, shape: Shape, batch: int, kind: str, note: str = "") -> None:
         self.nodes: list[Node] = [Node(Input("input", shape))]
         self.shapes: list[Shape] = [shape]
         self.weights: dict[str, Weights] = {}
         self.batch = batch
         self.note = note
+        self.kind = kind
         self.stack: list[tuple[str, str]] = []
         self.operation = ""
         self.in_leaf = False
@@ -47,7 +50,7 @@ class Recorder:
     @property
     def place(self) -> str:
         """The module that is being called, for error messages."""
-        name, kind = self.stack[-1] if self.stack else ("", "model")
+        name, kind = self.stack[-1] if self.stack else ("", self.kind)
         return f"module {name!r} ({kind})" if name else f"the model ({kind})"
 
     def refuse(self, problem: str) -> ModelError:
@@ -105,7 +108,7 @@ class Recorder:
         signal = self.check(signal)
         if signal.padding is not None:
             raise self.refuse("padded positions are read only where a convolution takes them next")
-        if signal.hidden:
+        if signal.hidden or signal.merged:
             raise self.refuse(f"takes tensors with all their axes, got one of shape {self.text(signal)}")
         return self._materialise(signal)
 
@@ -154,7 +157,7 @@ class Recorder:
             return self._deferred(signal, expression)
         made = self.add(Nonlinearity(self.label(), self.activation_of(module)), self.pooled(signal))
         made.root, made.expression, made.slope = signal.root, expression, None
-        made.hidden = signal.hidden
+        made.hidden, made.merged = signal.hidden, signal.merged
         return made
 
     def scaled(self, signal: Any, factor: float) -> Signal:
@@ -166,7 +169,8 @@ class Recorder:
         if signal.position is None:
             return self._deferred(signal, expression)
         made = self.add(Sum(self.label(), (factor,)), self.pooled(signal))
-        made.root, made.expression, made.hidden = signal.root, expression, signal.hidden
+        made.root, made.expression = signal.root, expression
+        made.hidden, made.merged = signal.hidden, signal.merged
         made.slope = None if signal.slope is None else factor * signal.slope
         return made
 
@@ -183,7 +187,7 @@ class Recorder:
             raise self.refuse("takes tensors computed from the input")
         first = signals[0]
         for signal in signals[1:]:
-            if signal.root != first.root or signal.hidden != first.hidden:
+            if signal.root != first.root or signal.sizes != first.sizes:
                 raise self.refuse(
                     f"tensors of shapes {self.text(first)} and {self.text(signal)} that come from different "
                     "layers may be added, subtracted and concatenated, nothing else"
@@ -210,7 +214,7 @@ class Recorder:
 
     def _deferred(self, signal: Signal, expression: Expression) -> Signal:
         return Signal(
-            None, signal.shape, signal.root, expression, None, hidden=signal.hidden, name=self.label()
+            None, signal.shape, signal.root, expression, None, signal.hidden, signal.merged, name=self.label()
         )
 
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:

@@ -23,7 +23,7 @@ def _over_positions(recorder: Recorder, signal: Signal, dim: Any) -> list[int]:
             f"is read over positions only, not over {'everything' if not dims else f'dimension {min(dims)}'} "
             f"of a tensor of shape {recorder.text(signal)}"
         )
-    return [signal.axes[d - 2] for d in dims]
+    return signal.axes if signal.merged else [signal.axes[d - 2] for d in dims]
 
 
 def _reduce(recorder: Recorder, signal: Signal, axes: list[int], keepdim: bool) -> Signal:
@@ -35,7 +35,8 @@ def _reduce(recorder: Recorder, signal: Signal, axes: list[int], keepdim: bool) 
     else:
         made = recorder.view(signal, Signal(position, recorder.shapes[position], position))
     made.hidden = signal.hidden
-    return made if keepdim else hide(recorder, made, axes)
+    # Of one axis made of several, one is left.
+    return hide(recorder, made, (axes[1:] if signal.merged else []) if keepdim else axes)
 
 
 @reads("mean")
@@ -58,9 +59,10 @@ def _sum(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False,
 def _amax(recorder: Recorder, input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     signal = recorder.check(input)
     axes = _over_positions(recorder, signal, dim)
-    position = recorder.position(signal)
+    position = recorder.pooled(signal)
     space = recorder.shapes[position].space
     kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(space))
     layer = MaxPool(recorder.label(), kernel, kernel, (0,) * len(space), (1,) * len(space))
     made = recorder.add(layer, position)
-    return made if keepdim else hide(recorder, made, axes)
+    made.hidden = signal.hidden
+    return hide(recorder, made, (axes[1:] if signal.merged else []) if keepdim else axes)

@@ -30,6 +30,8 @@ def dimensions(recorder: Recorder, signal: Signal, dim: Any) -> list[int]:
 def hide(recorder: Recorder, signal: Signal, axes: Iterable[int]) -> Signal:
     """Without axes of extent 1; a tensor that has none left is a vector."""
     hidden = signal.hidden | frozenset(axes)
+    if hidden == signal.hidden:
+        return signal
     if signal.shape.space and len(hidden) == len(signal.shape.space):
         made = recorder.add(Flatten(recorder.label()), recorder.pooled(signal))
         return recorder.view(signal, made)
@@ -46,12 +48,28 @@ def _flatten(recorder: Recorder, input: Any, start_dim: int = 0, end_dim: int = 
         return signal
     if start == 0:
         raise recorder.refuse(f"start_dim = {start_dim} mixes the inputs of a batch: use 1")
+    if (start, end) == (2, ndim - 1):
+        return merged(recorder, signal)
     if (start, end) != (1, ndim - 1):
         raise recorder.refuse(
             f"dimensions {start} to {end} of a tensor of shape {recorder.text(signal)} cannot be made one; "
-            "all but the batch can"
+            "all but the batch can, and all positions"
         )
     return flattened(recorder, signal)
+
+
+def merged(recorder: Recorder, signal: Signal) -> Signal:
+    """All axes of positions as one; means and maxima over it can be read, and flattening."""
+    made = Signal(
+        recorder.pooled(signal),
+        signal.shape,
+        signal.root,
+        signal.expression,
+        signal.slope,
+        signal.hidden,
+        True,
+    )
+    return recorder.view(signal, made)
 
 
 def flattened(recorder: Recorder, signal: Signal) -> Signal:
@@ -104,6 +122,8 @@ def reshaped(recorder: Recorder, signal: Signal, wanted: Iterable[Any]) -> Signa
         image = recorder.reshape_input(Shape(sizes[1], tuple(sizes[2:])))
         if image is not None:
             return recorder.view(signal, image)
+    if len(sizes) == 3 and sizes[1] == signal.shape.channels and signal.axes and len(signal.sizes) > 2:
+        return merged(recorder, signal)
     raise recorder.refuse(
         f"a tensor of shape {recorder.text(signal)} cannot be given the shape (B, "
         f"{', '.join(map(str, sizes[1:]))}); only the input can be, and all can be vectors"
@@ -119,6 +139,8 @@ def _squeeze(recorder: Recorder, input: Any, dim: Any = None) -> Any:
             raise recorder.refuse(f"takes away the channels of a tensor of shape {recorder.text(signal)}")
     else:
         dims = [d for d in dimensions(recorder, signal, dim) if d > 0 and signal.sizes[d - 1] == 1]
+    if signal.merged and dims:
+        return hide(recorder, signal, signal.axes)
     if not dims:
         return signal
     if min(dims) < 2:
@@ -151,7 +173,7 @@ def _getitem(recorder: Recorder, input: Any, index: Any) -> Any:
         f"of {describe(tuple(index))} from a tensor of shape {recorder.text(signal)} cannot be read; steps "
         "over positions can (x[:, :, ::2, ::2])"
     )
-    if len(index) != ndim:
+    if len(index) != ndim or signal.merged:
         raise refused
     steps, gone = [1] * len(signal.shape.space), []
     for d, (part, n) in enumerate(zip(index, (recorder.batch, *signal.sizes), strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Signal:
         expression: that function.
         slope: the factor, where the function is a multiplication by a number.
         hidden: axes of positions, each of extent 1, that the tensor no longer has.
+        merged: whether its axes of positions are one.
         padding: mode and (before, after) along each axis of positions, put around the node's value and not
             yet taken up by a convolution.
         storage, version: the memory, and its version when this tensor was made.
@@ -66,6 +68,7 @@ class Signal:
     expression: Expression = Expression()
     slope: float | None = 1.0
     hidden: frozenset[int] = frozenset()
+    merged: bool = False
     padding: tuple[str, tuple[tuple[int, int], ...]] | None = None
     storage: Storage = field(default_factory=Storage)
     version: int = 0
@@ -86,11 +89,23 @@ class Signal:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The tensor's shape without its batch dimension."""
+        if self.merged:
+            return (self.shape.channels, math.prod(self.space))
         return (self.shape.channels, *(self.space[axis] for axis in self.axes))
 
     def take(self, other: Signal) -> None:
         """Become `other`, in the same memory: what an operation in place does."""
-        for key in ("position", "shape", "root", "expression", "slope", "hidden", "padding", "name"):
+        for key in (
+            "position",
+            "shape",
+            "root",
+            "expression",
+            "slope",
+            "hidden",
+            "merged",
+            "padding",
+            "name",
+        ):
             setattr(self, key, getattr(other, key))
         self.storage.version += 1
         self.version = self.storage.version

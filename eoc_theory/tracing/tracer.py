@@ -34,9 +34,9 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     check_whole(model)
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
-    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), note)
+    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__, note)
     tracer = _ModelTracer(recorder, model)
-    with unchanged(model), no_draws(), Guard(model, recorder):
+    with unchanged(model), no_draws(), torch.enable_grad(), Guard(model, recorder):
         output = tracer.run()
     if not isinstance(output, Signal):
         raise ModelError(f"model must return one tensor of logits, got {_kind_of_output(output)}")
@@ -129,6 +129,10 @@ class _ModelTracer(Tracer):
             f"{self.recorder.place}: forward cannot be traced: {type(error).__name__}: {problem}"
         )
 
+    def _refuse_cut_gradients(self) -> None:
+        if not torch.is_grad_enabled():
+            raise ModelError(f"{self.recorder.place}: runs without gradients (torch.no_grad)")
+
     # --- what torch.fx calls ---
 
     def proxy(self, node: Any) -> Any:
@@ -157,6 +161,7 @@ class _ModelTracer(Tracer):
             value: Any = Signal(0, self.recorder.shapes[0], 0)
         else:
             _refuse_own_gradients()
+            self._refuse_cut_gradients()
             value = functions.call(self.recorder, target, values(args), values(kwargs))
         return self._wrap(value)
 
@@ -176,6 +181,7 @@ class _ModelTracer(Tracer):
         recorder.stack.append((name, type(m).__name__))
         try:
             recorder.in_leaf = True
+            self._refuse_cut_gradients()
             kind = modules.kind_of(recorder, m)
             if kind is None:
                 recorder.in_leaf = False
