@@ -63,7 +63,7 @@ def initialize_(
     if seed is not None:
         seed = checks.integer("seed", seed, 0)
     for weight in prunable_weights(model):
-        if weight.parameter != "weight":
+        if weight.parameter != "weight" or "bias_orig" in weight.module._parameters:
             raise ModelError(f"layer {weight.name!r} is pruned already; initialise before pruning")
     graph, weights = structure(model, example_input, fresh=True)
     scales = critical_scales(graph, sigma_b)

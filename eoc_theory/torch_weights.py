@@ -65,15 +65,14 @@ def fill_(
             torch.nn.init.trunc_normal_(drawn, 0.0, std, -CUT * std, CUT * std, generator=generator)
             weight.copy_(drawn)
         elif law == "orthogonal" or weight.ndim == 2:
-            _blockwise_orthogonal_(weight.view(len(weight), -1), groups, scale, generator)
+            weight.copy_(_orthogonal(weight, fan_in(weight), groups, scale, generator).view(weight.shape))
         else:
             check_delta(weight, groups, name)
-            centre = torch.empty_like(weight[(..., *(0,) * (weight.ndim - 2))])
             # One entry of each kernel holds the mean square of all.
             spread = scale * math.sqrt(weight[0, 0].numel())
-            _blockwise_orthogonal_(centre, groups, spread, generator)
+            centre = _orthogonal(weight, weight.shape[1], groups, spread, generator)
             weight.zero_()
-            weight[(..., *((k - 1) // 2 for k in weight.shape[2:]))] = centre
+            weight[(..., *((k - 1) // 2 for k in weight.shape[2:]))] = centre.to(weight.dtype)
         if bias is not None and sigma_b > 0:
             bias.normal_(0.0, sigma_b, generator=generator)
         elif bias is not None:
@@ -94,15 +93,17 @@ def check_delta(weight: Any, groups: int, name: str) -> None:
         )
 
 
-def _blockwise_orthogonal_(matrix: Any, groups: int, scale: float, generator: Any) -> None:
-    """Each of `groups` blocks of rows orthogonal, entries of mean square scale²."""
+def _orthogonal(weight: Any, columns: int, groups: int, scale: float, generator: Any) -> Any:
+    """A matrix of the weight's rows and so many columns, each of `groups` blocks of rows orthogonal, with
+    entries of mean square scale²."""
     import torch
 
-    for block in matrix.chunk(groups):
-        # torch's has entries of mean square 1/max(rows, columns); half precision has no QR decomposition.
-        drawn = torch.empty(block.shape, dtype=_working(block.dtype), device=block.device)
-        torch.nn.init.orthogonal_(drawn, gain=scale * math.sqrt(max(block.shape)), generator=generator)
-        block.copy_(drawn)
+    # Half precision has no QR decomposition.
+    drawn = torch.empty((len(weight), columns), dtype=_working(weight.dtype), device=weight.device)
+    for block in drawn.chunk(groups):
+        # torch's has entries of mean square 1/max(rows, columns).
+        torch.nn.init.orthogonal_(block, gain=scale * math.sqrt(max(block.shape)), generator=generator)
+    return drawn
 
 
 def _working(dtype: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
+from torch.nn.utils import prune  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import ArgumentError, EOCError, ModelError, NoCriticalPointError  # noqa: E402
@@ -257,6 +258,17 @@ def test_delta_orthogonal_keeps_the_mean_square_where_channels_grow():
     torch.testing.assert_close(y.abs(), x.abs())
 
 
+@pytest.mark.parametrize("law", [*LAWS, "delta-orthogonal"])
+def test_other_memory_formats(law):
+    models = [nn.Sequential(nn.Conv2d(4, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(54, 2)) for _ in range(2)]
+    models[1].to(memory_format=torch.channels_last)
+    for model in models:
+        initialize_(model, law=law, seed=0, example_input=(1, 4, 5, 5))
+    if law in ("orthogonal", "delta-orthogonal", "truncated"):
+        assert torch.equal(models[0][0].weight, models[1][0].weight)
+    assert scale_of(models[1][0].weight) == pytest.approx(1.0, rel=0.3)
+
+
 # --- errors -------------------------------------------------------------------------------------------------
 
 
@@ -269,10 +281,22 @@ class Branching(nn.Module):
         return self.fc(x) if float(x.sum()) > 0 else self.fc(-x)
 
 
+def bias_pruned_model():
+    model = Residual()
+    prune.random_unstructured(model.fc1, "bias", amount=0.5)
+    return model
+
+
 def pruned_model():
     model = Residual()
     eoc.prune_(model, {"fc1": np.ones((48, 64), dtype=bool)})
     return model
+
+
+def test_lazy_layers_are_named():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.LazyLinear(2))
+    with pytest.raises(ModelError, match="layer '2' is not initialised: call the model once before"):
+        initialize_(model)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +309,7 @@ def pruned_model():
         (Residual, {"law": "delta-orthogonal", "example_input": (1, 4, 8, 8)}, ModelError, "stem"),
         (Branching, {}, ModelError, "Branching"),
         (pruned_model, {}, ModelError, "'fc1' is pruned already"),
+        (bias_pruned_model, {}, ModelError, "'fc1' is pruned already"),
         (lambda: nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), {}, ModelError, "no activation"),
         (
             lambda: nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 2)),
