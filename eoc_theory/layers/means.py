@@ -90,8 +90,9 @@ class Means:
         share, top = Means.shares(signals)
         amplitude = np.concatenate([w * x.amplitude for w, x in zip(share, signals, strict=True)])
         weight = share * [x.amplitude.sum() for x in signals]
+        weight = weight / max(float(weight.sum()), 1e-300)
         profile = np.tensordot(weight, np.array([x.profile for x in signals]), 1)
-        variance = float(weight @ [x.variance for x in signals]) / max(float(weight.sum()), 1e-300)
+        variance = float(weight @ [x.variance for x in signals])
         return Means.of(amplitude, profile, top, variance)
 
     def separably(self, matrices: Sequence[Array]) -> Means:
