@@ -71,7 +71,7 @@ def cnn(
 
     The form of Hayou et al. 2021, section 2: equally many channels everywhere, one kernel, periodic boundary.
     The paper leaves open what turns the last channels into logits; here it is the mean over all positions and
-    a dense layer, as in Xiao et al. 2018, section 3. Layers are named "convs.0", "convs.1", …, "fc".
+    a dense layer, as in Xiao et al. 2018. Layers are named "convs.0", "convs.1", …, "fc".
 
     Args:
         depth: number L of weight layers, at least 2.
@@ -206,7 +206,7 @@ def resnet(
         width: channels of the first stage, 16 (imagenet: 64) by default; Hayou et al. 2021 take 32.
         normalisation: after each convolution: "batch", "group" (16 channels a group), "layer" or None.
         scaling: the branch's factor c: "none", 1; "stable", 1/√(number of blocks); "decreasing",
-            1/(√l·log(l + 1)) in block l = 1, 2, … (Hayou et al. 2021, section 5 and the authors' code).
+            1/(√l·log(l + 1)) in block l = 1, 2, … (Hayou et al. 2021 and the authors' code).
         shortcut: where the shape changes: "conv", a 1×1 convolution with its normalisation, or "pad", every
             second position and channels of zeros (He et al.'s option A).
         training: whether batch normalisation goes by the batch's own statistics.

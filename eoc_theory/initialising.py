@@ -33,8 +33,8 @@ def initialize_(
 
     Normalisation layers get γ = 1, β = 0 and fresh running statistics. A branch of a residual block is
     initialised as the same layers in a row would be, and factors in the model, such as a stable ResNet's
-    1/√L, stay as they are: every block then multiplies the variance by 1 + factor² (Hayou et al. 2021,
-    section 5), which without such factors or normalisation grows exponentially with depth.
+    1/√L, stay as they are. With ReLU every block then multiplies the variance by 1 + factor² (Hayou et al.
+    2021), which without such factors or normalisation grows exponentially with depth.
 
     Args:
         model: any model that `Architecture.from_torch` can read; what its weights are now does not matter.

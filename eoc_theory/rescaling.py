@@ -1,4 +1,4 @@
-"""Bringing a pruned network back to its scale: the rescaling trick (Hayou et al. 2021, section 4)."""
+"""Bringing a pruned network back to its scale: the rescaling trick (Hayou et al. 2021)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def fill_(
     - "orthogonal": the weights as a matrix of fan_out rows and fan_in columns, of orthogonal rows, or columns
       where there are more rows (Saxe et al. 2014); of a grouped convolution each group's;
     - "delta-orthogonal": a convolution's kernel is 0 but for its centre, which is an orthogonal matrix with
-      orthogonal columns (Xiao et al. 2018, section 2.4); a fully connected layer's as "orthogonal".
+      orthogonal columns (Xiao et al. 2018); a fully connected layer's as "orthogonal".
 
     Raises:
         ModelError: "delta-orthogonal" for a convolution of fewer output than input channels, named `name`.

@@ -110,6 +110,31 @@ def test_residual_scaling_stays_and_branches_have_the_critical_scale():
     assert scale_of(stable.get_submodule("stages.2.0.conv2").weight) == pytest.approx(2**0.5, rel=0.02)
 
 
+class Branch(nn.Module):
+    """A residual block without normalisation, activations first."""
+
+    def __init__(self, width, factor):
+        super().__init__()
+        self.factor = factor
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.factor * self.second(F.relu(self.first(F.relu(x))))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_branches_multiply_the_variance_by_one_plus_the_factor_squared(factor):
+    width, blocks = 400, 8
+    model = nn.Sequential(
+        nn.Linear(50, width), *(Branch(width, factor) for _ in range(blocks)), nn.ReLU(), nn.Linear(width, 2)
+    )
+    initialize_(model, seed=0)
+    x = model[0](torch.randn(40, 50, generator=torch.Generator().manual_seed(0)))
+    start = float(x.detach().square().mean())
+    end = float(model[1:-2](x).detach().square().mean())
+    assert (end / start) ** (1 / blocks) == pytest.approx(1 + factor**2, rel=0.04)
+
+
 def test_what_the_weights_were_does_not_matter():
     model = Residual()
     twin = Residual()
