@@ -13,7 +13,7 @@ from .allocation import NetworkLaws
 from .architecture import Architecture
 from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError
-from .graph_laws import graph_laws
+from .graph_laws import COLLAPSE, graph_laws
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
 from .resolution import within_reach
@@ -110,7 +110,8 @@ def predict_collapse(
         drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
     elif net.graph is not None:
         small, batch, _ = within_reach(net, data, seed=seed)
-        laws = graph_laws(small, criterion, batch, samples=samples, seed=seed)[0]
+        found = graph_laws(small, criterion, batch, samples=samples, seed=seed, effort=COLLAPSE)
+        laws = found.laws[0]
         drawn, weakest = draw_critical_sparsity(laws, signed=False, seed=seed)
         drawn = np.sort(drawn)
     else:

@@ -7,44 +7,84 @@ by factors there. The law of the scores therefore comes from a few sampled netwo
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .allocation import NetworkLaws, quantiles_of
 from .architecture import Architecture
+from .errors import ModelError
 from .graph import Graph
 from .layers import BatchNorm, GroupNorm, LayerNorm
+from .narrowing import LEAST_NORMALISED, LEAST_PLAIN, narrowed
 from .sampled_graph import LayerSample, sample_networks
 from .scores import GRID, STEP, max_law
 
 Array = np.ndarray
 
-#: Multiply-adds in forward passes that one prediction may cost, as far as inputs and networks are free.
-BUDGET = 5.5e9
-#: Fewest passes of one input through one network.
-LEAST_PASSES = 40
-#: Fewest and most networks where no number is asked for.
-NETWORKS = (2, 16)
-#: Inputs that the networks see, classes in turn: of a network without normalisation, and the most of one with
-#: it. With normalisation networks differ less from each other than batches do.
-INPUTS, MOST_INPUTS = 20, 50
 #: log-score of a layer whose scores are all 0.
 NOTHING = -1e4
 
 
-def plan(net: Architecture, batch: int, samples: int | None, passes: int = 1) -> tuple[int, int]:
-    """How many inputs the networks see, and how many networks there are."""
+@dataclass(frozen=True)
+class Effort:
+    """What a prediction may cost, as far as inputs and networks are free.
+
+    Attributes:
+        budget: multiply-adds in forward passes.
+        passes: fewest and most passes of one input through one network.
+        networks: fewest and most networks.
+        inputs: inputs that the networks see, classes in turn: without normalisation, and at most with it. With
+            normalisation networks differ less from each other than batches do.
+        most: multiply-adds above which a network is narrowed (`narrowing`).
+    """
+
+    budget: float
+    passes: tuple[int, int]
+    networks: tuple[int, int]
+    inputs: tuple[int, int]
+    most: float = 4e10
+
+
+#: For the mean law of the scores, and for the critical sparsity, which varies more from network to network.
+KEPT = Effort(5.5e9, (40, 800), (2, 16), (20, 50))
+COLLAPSE = Effort(9e10, (160, 480), (8, 24), (20, 30), most=1.2e11)
+
+
+def plan(
+    net: Architecture, batch: int, samples: int | None, effort: Effort = KEPT, passes: int = 1
+) -> tuple[int, int]:
+    """Inputs that the networks see, and number of networks; one of them takes `passes` passes."""
     graph = net.graph
     assert graph is not None
-    affordable = BUDGET / (forward_cost(graph) * passes)
-    total = float(np.clip(affordable, LEAST_PASSES, NETWORKS[1] * MOST_INPUTS))
-    normalised = any(isinstance(node.layer, (BatchNorm, GroupNorm, LayerNorm)) for node in graph.nodes)
-    inputs = int(np.clip(total / NETWORKS[0], INPUTS, MOST_INPUTS)) if normalised else INPUTS
+    total = float(np.clip(effort.budget / (forward_cost(graph) * passes), *effort.passes))
+    few, many = effort.inputs
+    inputs = int(np.clip(total / effort.networks[0], few, many)) if is_normalised(graph) else few
     inputs = min(inputs, batch)
     if samples is None:
-        samples = int(np.clip(total / inputs, *NETWORKS))
+        samples = int(np.clip(total / inputs, *effort.networks))
     return inputs, samples
+
+
+def is_normalised(graph: Graph) -> bool:
+    """Whether the signal's scale is set anew along the way."""
+    return any(isinstance(node.layer, (BatchNorm, GroupNorm, LayerNorm)) for node in graph.nodes)
+
+
+def affordable(graph: Graph, passes: int, most: float) -> tuple[Graph, tuple[str, ...]]:
+    """The graph, narrowed where so many passes of it cost more multiply-adds than `most`, and a note then."""
+    cost = forward_cost(graph) * passes
+    hidden = [graph.shapes[at].channels for at in graph.weighted[:-1]]
+    least = LEAST_NORMALISED if is_normalised(graph) else LEAST_PLAIN
+    factor = max(math.sqrt(most / cost), least / min(hidden, default=least))
+    if factor >= 0.75:
+        return graph, ()
+    try:
+        return narrowed(graph, factor), (f"sampled at {factor:.2g} of its width",)
+    except ModelError:
+        return graph, ()
 
 
 def forward_cost(graph: Graph) -> float:
@@ -53,10 +93,35 @@ def forward_cost(graph: Graph) -> float:
     return float(sum(p * w.n_weights for p, w in zip(positions, graph.weight_layers, strict=True)))
 
 
+@dataclass(frozen=True)
+class GraphLaws:
+    """Laws of a graph's scores.
+
+    Attributes:
+        laws: of all scores' sizes or, for "grasp", of the positive and of the negative ones.
+        notes: where a narrower network stands for this one.
+    """
+
+    laws: tuple[NetworkLaws, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """Number of networks."""
+        return len(self.laws[0].t)
+
+
 def graph_laws(
-    net: Architecture, criterion: str, data: Any = None, *, samples: int | None, seed: int, workers: int = 2
-) -> list[NetworkLaws]:
-    """Laws of the scores' sizes in `samples` networks or, for "grasp", of the positive and of the negative.
+    net: Architecture,
+    criterion: str,
+    data: Any = None,
+    *,
+    samples: int | None,
+    seed: int,
+    effort: Effort = KEPT,
+    workers: int = 2,
+) -> GraphLaws:
+    """Laws of the scores in `samples` networks.
 
     Args:
         net: an architecture with a graph.
@@ -64,19 +129,23 @@ def graph_laws(
         data: as in `Architecture.summarise`.
         samples: number of networks; None: as `plan` has it.
         seed: each network has its own stream of random numbers.
+        effort: how many inputs and networks there are.
         workers: networks run at a time; the result does not depend on it.
 
     Raises:
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
-    graph = net.graph
-    assert graph is not None
+    assert net.graph is not None
     batch = net.summarise(data, seed=seed)
     # Hess·g takes two gradients, in double precision.
-    inputs, samples = plan(net, batch.size, samples, 4 if criterion == "grasp" else 1)
+    passes = 4 if criterion == "grasp" else 1
+    inputs, samples = plan(net, batch.size, samples, effort, passes)
+    graph, notes = affordable(net.graph, inputs * samples * passes, effort.most)
     part = batch.take(batch.spread_indices(inputs))
     networks = sample_networks(graph, part, samples, seed, criterion=criterion, workers=workers)
-    return [joined_laws([found[sign] for found in networks], net.weights) for sign in range(len(networks[0]))]
+    signs = range(len(networks[0]))
+    laws = tuple(joined_laws([found[sign] for found in networks], net.weights) for sign in signs)
+    return GraphLaws(laws, notes)
 
 
 def joined_laws(networks: list[list[LayerSample]], weights: Array) -> NetworkLaws:

@@ -172,7 +172,7 @@ def predict_pruning(
             "uniform" or "erk".
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
         samples: networks sampled for "snip" and "grasp"; by default 16 for a chain of fully connected layers,
-            and for any other network as many, 2 to 16, as `eoc_theory.graph_laws.BUDGET` holds.
+            and for any other network as many, 2 to 16, as `eoc_theory.graph_laws.KEPT` holds.
         seed: of those samples; the same seed gives the same bits.
 
     Raises:
@@ -198,9 +198,9 @@ def predict_pruning(
         )
         samples = 0
     elif net.graph is not None:
-        laws = graph_laws(net, criterion, data, samples=samples, seed=seed)
-        kept, std, empty, collapse = allocate_graph(laws, values)
-        samples = len(laws[0].t)
+        found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        kept, std, empty, collapse = allocate_graph(found.laws, values)
+        samples, notes = found.samples, notes + found.notes
     else:
         samples = DEFAULT_SAMPLES if samples is None else samples
         laws, wide = network_laws(net, criterion, data, samples=samples, seed=seed)
@@ -234,7 +234,7 @@ def network_notes(net: Architecture) -> tuple[str, ...]:
     return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
 
 
-def allocate_graph(laws: list[NetworkLaws], sparsity: Array) -> tuple[Array, Array, Array, Array]:
+def allocate_graph(laws: tuple[NetworkLaws, ...], sparsity: Array) -> tuple[Array, Array, Array, Array]:
     """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores.
 
     Where no positive score is removed yet, what is removed are the largest of the negative ones.
