@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -283,6 +284,15 @@ def number(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.size == 1:
         return float(value.item())
     return value
+
+
+def whole_numbers(recorder: Recorder, values: Iterable[Any]) -> list[int]:
+    """Python's integers for whatever counts as one, NumPy's among them."""
+    values = list(values)
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise recorder.refuse(f"takes whole numbers, got {describe(tuple(values))}") from None
 
 
 def describe(value: Any) -> str:

@@ -12,7 +12,7 @@ from ..layers import (
     Subsample,
 )  # fmt: skip
 from .functions import reads
-from .recorder import Recorder, describe
+from .recorder import Recorder, describe, whole_numbers
 from .signals import Signal
 
 
@@ -101,10 +101,10 @@ def reshaped(recorder: Recorder, signal: Signal, wanted: Iterable[Any]) -> Signa
     Raises:
         ModelError: any other shape.
     """
-    sizes = list(wanted)
+    sizes = whole_numbers(recorder, wanted)
     total = recorder.batch * math.prod(signal.sizes)
-    if not all(isinstance(n, int) for n in sizes) or sizes.count(-1) > 1:
-        raise recorder.refuse(f"takes whole numbers, got {describe(tuple(sizes))}")
+    if sizes.count(-1) > 1:
+        raise recorder.refuse(f"takes one size of -1 at most, got {tuple(sizes)}")
     rest = math.prod(n for n in sizes if n != -1)
     sizes = [total // rest if n == -1 and rest else n for n in sizes]
     shown = f"({', '.join(map(str, sizes))})"

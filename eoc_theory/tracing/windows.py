@@ -11,16 +11,16 @@ from ..layers import (
     MaxPool,
 )  # fmt: skip
 from .functions import reads
-from .recorder import Recorder, describe
+from .recorder import Recorder, describe, whole_numbers
 from .signals import Signal
 
 
 def per_axis(recorder: Recorder, name: str, value: Any, axes: int) -> tuple[int, ...]:
     """A setting along each axis from one for all of them or one for each."""
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
+    values = tuple(whole_numbers(recorder, value if isinstance(value, Iterable) else (value,) * axes))
     if len(values) == 1:
         values *= axes
-    if len(values) != axes or not all(isinstance(v, int) for v in values):
+    if len(values) != axes:
         raise recorder.refuse(f"{name} must be {axes} whole numbers, got {describe(value)}")
     return values
 
