@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-NAMES = ("cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting")
+NAMES = ("cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting", "ranking")
 
 
 def main() -> None:

@@ -188,17 +188,17 @@ def _survey(
     """Per layer: the largest score, log(mean score²), and the fraction of exact zeros."""
     tops, log_moments, zeros = [], [], []
     for name, score in zip(names, scores, strict=True):
-        flat = score.reshape(-1)
-        low, high = (float(v) for v in flat.aminmax())
+        flat = ranking.entries(score)
+        low, high = float(flat.min()), float(flat.max())
         if np.isnan(low) or high == np.inf:
             raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
         tops.append(high)
         log_moments.append(_log_mean_square(flat, max(high, -low)))
-        zeros.append(1 - int(flat.count_nonzero()) / flat.numel())
+        zeros.append(1 - int(ranking.count(flat)) / len(flat))
     return tops, np.array(log_moments), np.array(zeros)
 
 
-def _log_mean_square(flat: torch.Tensor, top: float) -> float:
+def _log_mean_square(flat: Any, top: float) -> float:
     """log(mean score²), also where the squares leave the range of the scores' own precision.
 
     `top` is the largest absolute value. Scores far below it may vanish when squared; they do not count.
@@ -206,10 +206,12 @@ def _log_mean_square(flat: torch.Tensor, top: float) -> float:
     if not 0 < top < np.inf:
         return -np.inf if top == 0 else np.nan
     exponent = int(np.frexp(top)[1])
-    # A power of two loses no digit.
-    scaled = flat if abs(exponent) < 16 else flat * 2.0**-exponent
-    shift = 0 if abs(exponent) < 16 else exponent
-    return float(np.log(float(scaled @ scaled)) - np.log(flat.numel()) + 2 * shift * np.log(2))
+    if abs(exponent) < 16:
+        exponent = 0
+    # A power of two loses no digit; in two steps, since it may be out of range where the product is not.
+    half = exponent // 2
+    scaled = (flat * 2.0**-half) * 2.0 ** (half - exponent) if exponent else flat
+    return float(np.log(float(scaled @ scaled)) - np.log(len(flat)) + 2 * exponent * np.log(2))
 
 
 def _device(device: Any, weights: list[PrunableWeight]) -> Any:

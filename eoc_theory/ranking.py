@@ -78,7 +78,7 @@ def masks(scores: Sequence[torch.Tensor], threshold: Threshold) -> list[torch.Te
     result = []
     counted, total, left = 0, int(threshold.tied.sum()), threshold.ties_kept
     for score, tied, above in zip(scores, threshold.tied, threshold.above, strict=True):
-        flat = _flat(score)
+        flat = entries(score)
         # Where nothing is removed, what scores -inf stays too.
         whole = above == len(flat)
         mask = torch.as_tensor(flat >= threshold.value if whole else flat > threshold.value)
@@ -102,12 +102,12 @@ def critical_sparsity(
         tops: the largest score of each layer, where they are known.
     """
     if tops is None:
-        tops = _fetch([_flat(s).max() for s in scores])
+        tops = _fetch([entries(s).max() for s in scores])
     weakest = int(np.argmin(tops))
     limit = float(tops[weakest])
     lost, n = [], 0
     for score in scores:
-        lost.append(_count(_flat(score) <= limit))
+        lost.append(count(entries(score) <= limit))
         n += score.numel()
     return sum(_fetch(lost)) / n, weakest
 
@@ -115,13 +115,20 @@ def critical_sparsity(
 # --- One code for both kinds of array: on the CPU NumPy compares and counts several times faster than torch.
 
 
-def _flat(score: torch.Tensor) -> Any:
+def sizes_of(scores: Sequence[torch.Tensor]) -> list[int]:
+    """Number of scores in each layer; of scores that are computed when indexed, without computing them."""
+    known = getattr(scores, "sizes", None)
+    return [s.numel() for s in scores] if known is None else list(known)
+
+
+def entries(score: torch.Tensor) -> Any:
     """All entries in order: a NumPy view on the CPU, a tensor on any other device."""
     flat = score.detach().reshape(-1)
     return flat.numpy() if flat.device.type == "cpu" else flat
 
 
-def _count(mask: Any) -> Any:
+def count(mask: Any) -> Any:
+    """Number of entries that are not 0: a number, or a scalar on the device."""
     return np.count_nonzero(mask) if isinstance(mask, np.ndarray) else mask.count_nonzero()
 
 
@@ -148,12 +155,14 @@ def _fetch(values: list[Any]) -> list[Any]:
 def _sample(scores: Sequence[torch.Tensor]) -> tuple[torch.Tensor, np.ndarray]:
     """Sorted scores, every so-many-th of each layer; and the layers' sizes, int64 (layers,)."""
     torch = require_torch()
-    sizes = np.array([s.numel() for s in scores], dtype=np.int64)
+    sizes = np.array(sizes_of(scores), dtype=np.int64)
     # Rows and columns share factors; a stride prime to most widths does not stay in a few columns.
     n = int(sizes.sum())
     wanted = n // max(_SORTED, round(n ** (2 / 3)))
     stride = wanted // 30 * 30 + max(r for r in (1, 7, 11, 13, 17, 19, 23, 29) if r <= max(wanted % 30, 1))
-    return torch.cat([s.detach().reshape(-1)[::stride] for s in scores]).sort().values, sizes
+    # Copied at once, so that no layer's scores are held by what was picked from them.
+    parts = [torch.as_tensor(entries(score)[::stride]).clone() for score in scores]
+    return torch.cat(parts).sort().values, sizes
 
 
 def _bracketed(
@@ -172,10 +181,10 @@ def _bracketed(
     counts: list[Any] = []
     inside: list[list[Any]] = [[] for _ in wanted]
     for score in scores:
-        flat = _flat(score)
+        flat = entries(score)
         for low, high, found in zip(lows, highs, inside, strict=True):
             above = flat > low
-            counts += [_count(above), _count(flat == low)]
+            counts += [count(above), count(flat == low)]
             if low < high:
                 above &= flat <= high
                 found.append(_pick(flat, above))
@@ -190,10 +199,10 @@ def _bracketed(
             result[k] = Threshold(lows[i], above, at_low if excess else 0 * at_low, -excess)
         elif 0 < excess <= sum(len(part) for part in inside[i]):
             value = _smallest(inside[i], excess)
-            left = above - np.array(_fetch([_count(part <= value) for part in inside[i]]), dtype=np.int64)
+            left = above - np.array(_fetch([count(part <= value) for part in inside[i]]), dtype=np.int64)
             ties_kept = n - k - int(left.sum())
             tied = np.zeros_like(left)
             if ties_kept:
-                tied += np.array(_fetch([_count(part == value) for part in inside[i]]), dtype=np.int64)
+                tied += np.array(_fetch([count(part == value) for part in inside[i]]), dtype=np.int64)
             result[k] = Threshold(value, left, tied, ties_kept)
     return result

@@ -101,6 +101,11 @@ class Magnitudes(Sequence["torch.Tensor"]):
         kinds = {w.tensor.dtype for w in weights}
         self._dtype = torch.float64 if torch.float64 in kinds else torch.float32
 
+    @property
+    def sizes(self) -> list[int]:
+        """Number of weights in each layer."""
+        return [w.tensor.numel() for w in self._weights]
+
     def __len__(self) -> int:
         return len(self._weights)
 
@@ -109,10 +114,13 @@ class Magnitudes(Sequence["torch.Tensor"]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[torch.Tensor]: ...
     def __getitem__(self, index: Any) -> Any:
+        torch = require_torch()
         if isinstance(index, slice):
             return Magnitudes(self._weights[index], self._device)
         weight = self._weights[index]
-        score = weight.tensor.detach().to(device=self._device, dtype=self._dtype).abs()
+        value = weight.tensor.detach().to(device=self._device, dtype=self._dtype)
+        # NumPy's threads never wait for one another: it has one.
+        score = torch.from_numpy(np.abs(value.numpy())) if value.device.type == "cpu" else value.abs()
         if weight.mask is not None:
             score[weight.mask.to(score.device) == 0] = -math.inf
         return score
