@@ -101,7 +101,7 @@ def test_a_scale_that_homogeneity_divides_out_does_no_harm():
     found = [eoc.diagnose(with_scale(position, 0.5), sparsity=0.8) for position in (1, 3)]
     assert found[1].off.tolist() == [False, False, False, True, False, False]
     assert found[1].problems == () and "without harm" in found[1].verdict
-    assert "layer layers.3 (σ_w = 0.5, on the edge 1.414)" in found[1].verdict
+    assert "layers.3 (σ_w = 0.5, on the edge 1.414)" in found[1].verdict
     np.testing.assert_allclose(found[1].kept, found[0].kept, atol=0.01)
 
 
@@ -228,6 +228,32 @@ def test_other_weights_on_a_graph():
         net.graph.with_weights({"convs.0": changed})
 
 
+def test_batch_norm_has_no_scale_and_a_mode():
+    net = eoc.resnet(8, width=6, input_shape=(3, 8, 8))
+    found = eoc.diagnose(net, sparsity=0.5)
+    assert found.before.is_fine and found.problems == () and found.cure is None
+    assert "no scale to set" in found.verdict and "training mode" in found.verdict
+    assert "3 residual blocks" in found.verdict
+    assert np.isnan(found.chi).all() and {column.cells[0] for column in columns(found)} >= {"any", "Conv 3x3"}
+    # What stands for the scale indeed does nothing.
+    scaled = {layer.name: replace(layer, sigma_w=3.0) for layer in net.layers[:-1]}
+    other = eoc.diagnose(eoc.Architecture.from_graph(net.graph.with_weights(scaled)), sparsity=0.5)
+    np.testing.assert_allclose(other.kept, found.kept, atol=0.01)
+
+
+def test_unscaled_branches_explode_and_the_stable_network_does_not():
+    net = eoc.resnet(32, width=6, input_shape=(3, 8, 8), normalisation=None)
+    found = eoc.diagnose(net, sparsity=0.5, criterion="random")
+    assert (
+        found.problems == ("exploding",) and "15 residual blocks make the variance explode" in found.verdict
+    )
+    # Each block doubles the variance of a ReLU network at σ_w² = 2.
+    assert found.before.q.max() / found.before.q[0] > 2**12
+    (step,) = found.cure.steps
+    assert step.startswith("multiply each residual branch by 1/√15")
+    assert found.after.q.max() / found.after.q[0] < 10
+
+
 def test_explosion_needs_residual_sums(sick):
     grown = replace(sick.before, q=np.geomspace(1.0, 1e4, DEPTH))
     assert not is_exploding(sick.reading, grown)
@@ -314,6 +340,24 @@ def test_a_pruned_model_is_rescaled_not_drawn_anew():
             torch.nn.utils.prune.random_unstructured(module, "weight", 0.8)
     found = eoc.diagnose(model, sparsity=0.95)
     assert found.problems[0] == "ordered" and found.cure.steps == ("eoc.rescale_(model)",)
+
+
+def test_convolutions_need_an_example():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10),
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="example_input"):
+        eoc.diagnose(model, sparsity=0.5)
+    found = eoc.diagnose(model, torch.zeros(1, 1, 8, 8), sparsity=0.5)
+    assert found.kinds == ("Conv 3x3", "Conv 3x3", "Linear")
+    # Data of that shape are an example themselves.
+    inputs, targets = eoc.digits(20)
+    given = eoc.diagnose(model, data=(inputs.reshape(-1, 1, 8, 8), targets), sparsity=0.5)
+    assert given.kinds == found.kinds and not given.synthetic
 
 
 def test_what_cannot_be_diagnosed():

@@ -32,7 +32,9 @@ def load_model(spec: str, seed: int = 0) -> Any:
         raise ArgumentError(
             f"MODULE:FACTORY must name a module and what is in it, such as nets:make, got {spec!r}"
         )
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]):
+        # Once for models that are made while the module is imported, once for what a call makes.
+        torch.manual_seed(seed)
         found = _guarded(f"importing {module_name}", lambda: _module(module_name))
         for part in path.split("."):
             if not hasattr(found, part):
@@ -41,10 +43,8 @@ def load_model(spec: str, seed: int = 0) -> Any:
         if not isinstance(found, torch.nn.Module):
             if not callable(found):
                 raise ModelError(f"{spec} must be a torch.nn.Module or make one, got {type(found).__name__}")
-            factory = found
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                found = _guarded(f"{spec}()", factory)
+            torch.manual_seed(seed)
+            found = _guarded(f"{spec}()", found)
     if not isinstance(found, torch.nn.Module):
         raise ModelError(f"{spec}() must return a torch.nn.Module, got {type(found).__name__}")
     return found

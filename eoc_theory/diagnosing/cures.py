@@ -57,12 +57,11 @@ def cures(
         count = len(reading.joins)
         step = f"multiply each residual branch by 1/√{count}: y = x + {1 / math.sqrt(count):.3g} · F(x)"
         does = f"makes its {count} blocks a stable ResNet"
-        stable = [Cure((step,), does, with_stable_branches(net, reading))]
-        stable += [
+        both = [
             Cure((*cure.steps, step), f"{cure.does} and {does}", with_stable_branches(cure.net, reading))
             for cure in found
         ]
-        found = stable + found
+        found = [*both, Cure((step,), does, with_stable_branches(net, reading)), *found]
     return found
 
 

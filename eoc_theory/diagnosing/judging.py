@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -63,22 +63,25 @@ def problems(reading: Reading, seen: Outlook, off: Array, *, helped: bool) -> tu
     if is_exploding(reading, seen):
         causes.append("exploding")
     # Residual networks are well conditioned at every scale (Hayou et al. 2021, on residual networks).
-    side = phase(seen, off)
+    # Where most layers are normalised, the scale of the few others is not what matters.
+    side = phase(seen, off) if 2 * reading.scaled.sum() > reading.hidden.sum() else "critical"
     if side != "critical" and not reading.joins and (effects or helped):
         causes.append(side)
     return (*causes, *effects)
 
 
 def best(
-    before: Outlook, reading: Reading, candidates: Iterable[Cure], predict: Callable[[Architecture], Outlook]
+    before: Outlook, reading: Reading, candidates: Sequence[Cure], predict: Callable[[Architecture], Outlook]
 ) -> tuple[Cure | None, Outlook | None]:
     """The first change after which nothing is wrong, else the one that helps most; None where none helps."""
     chosen: tuple[Cure | None, Outlook | None] = (None, None)
     least = before
-    for cure in candidates:
+    harmless = before.is_fine and not is_exploding(reading, before)
+    # Where nothing needs a cure, the most natural change alone is worth the time of a prediction.
+    for cure in candidates[: 1 if harmless else None]:
         after = predict(cure.net)
         calmed = is_exploding(reading, before) and not is_exploding(reading, after)
-        if _is_better(after, least) or (calmed and not _is_better(least, after)):
+        if _is_better(after, least) or (calmed and (after.is_fine or not _is_better(least, after))):
             chosen, least = (cure, after), after
         if after is least and after.is_fine and not is_exploding(reading, after):
             break

@@ -96,13 +96,7 @@ def _scales(found: Diagnosis) -> str:
             f"{acts} has no edge of chaos at these biases."
         )
     if 2 * count > total:
-        side = found.phase
-        verb = "is off the edge of chaos" if found.reading.joins else f"is {side}"
-        rest = "" if count == total else f", in {count} of {total} layers"
-        return (
-            f"{_initialisation(found, off)} {verb} for {acts}{rest}: {_chi(found, off)}, "
-            "where the edge of chaos has χ = 1."
-        )
+        return f"{_initialisation(found, off)} {_side(found, acts)} {_chi(found, off)}."
     named = [
         f"layer {found.layers[i]} (σ_w = {found.sigma_w[i]:.3g}, on the edge {found.sigma_w_edge[i]:.4g})"
         for i in np.flatnonzero(off)[:NAMED]
@@ -110,6 +104,24 @@ def _scales(found: Diagnosis) -> str:
     more = f" and {count - NAMED} more" if count > NAMED else ""
     verb = "is" if count == 1 else "are"
     return f"{count} of {total} layers {verb} off the edge of chaos: {', '.join(named)}{more}."
+
+
+def _side(found: Diagnosis, acts: str) -> str:
+    """ "is ordered for relu", where, and what that is measured by."""
+    off, normalised = found.off, found.reading.normalised
+    count, total = int(off.sum()), int(found.reading.scaled.sum())
+    if normalised.any():
+        few = ", ".join(found.layers[i] for i in np.flatnonzero(off)[:NAMED])
+        layers = f"layer {few}" if count == 1 else f"{count} layers ({few}{', …' if count > NAMED else ''})"
+        where = f" in {layers}, which no normalisation follows"
+    else:
+        where = "" if count == total else f" in {count} of {total} layers"
+    if found.reading.joins:
+        return (
+            f"is off the edge of chaos of {acts}{where}, which residual sums bear better than a plain "
+            "network would; there χ is 1, here"
+        )
+    return f"is {found.phase} for {acts}{where}; the edge of chaos has χ = 1, here"
 
 
 def _on_the_edge(found: Diagnosis, acts: str) -> str:
@@ -167,12 +179,22 @@ def _blocks(found: Diagnosis) -> str:
     rise = growth(found.before)
     if is_exploding(found.reading, found.before):
         return (
-            f"The {count} residual blocks make the variance explode: it grows by a factor of {rise:.2g} "
+            f"The {count} residual blocks make the variance explode: it grows by a factor of {_times(rise)} "
             "from the first layer to the largest, and gradients as much on the way back."
         )
     how = "" if min(scales) >= 1.0 else f", with branches scaled by {_range(min(scales), max(scales))},"
     blocks = "The residual block" if count == 1 else f"The {count} residual blocks"
-    return f"{blocks}{how} {'keeps' if count == 1 else 'keep'} the variance in bounds (growth {rise:.2g})."
+    grown = f"it grows {_times(rise)}-fold" if rise >= 1.5 else "it hardly grows"
+    return f"{blocks}{how} {'keeps' if count == 1 else 'keep'} the variance in bounds: {grown}."
+
+
+def _times(value: float) -> str:
+    """A factor in two digits."""
+    return (
+        f"{float(f'{value:.2g}'):,.10g}"
+        if value < 1e5
+        else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    )
 
 
 def _moments(found: Diagnosis) -> str:
@@ -181,10 +203,20 @@ def _moments(found: Diagnosis) -> str:
     if not found.problems or before.span < 1.0:
         return ""
     least, most = (found.layers[int(at(before.log10_moment))] for at in (np.argmin, np.argmax))
-    return (
+    said = (
         f"The scores' second moment spans {_decades(before)} decades from layer to layer, least in layer "
         f"{least} and largest in layer {most}."
     )
+    normalised = before.log10_moment[found.reading.normalised]
+    if found.reading.batch_norms[0] and not found.reading.joins and len(normalised) > 2:
+        rise = float(normalised[0] - normalised[-1])
+        if rise > 1.0:
+            # Yang et al. 2019: whatever the weights' scale, and for every activation.
+            said += (
+                f" Over the normalised layers they grow by {rise:.1f} decades towards the input, and no "
+                "scale changes that: batch normalisation makes gradients explode."
+            )
+    return said
 
 
 def _decades(seen: Outlook) -> str:
@@ -243,6 +275,8 @@ def _which(layers: tuple[str, ...], positions: Array) -> str:
         return f"the first {count} of {total} layers"
     if positions[0] == total - count:
         return f"the last {count} of {total} layers"
+    if np.all(np.diff(positions) == 1):
+        return f"{count} of {total} layers ({layers[positions[0]]} to {layers[positions[-1]]})"
     names = ", ".join(layers[i] for i in positions[:NAMED])
     return f"{count} of {total} layers ({names}{', …' if count > NAMED else ''})"
 
@@ -258,8 +292,11 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     lost = f"{_which(found.layers, emptied)} emptied" if len(emptied) else "no layer likely emptied"
     if after.collapse_probability < SAFE:
         lost = "no layer emptied"
+    called = "Cure" if after.collapse_probability < 0.5 else "What helps most"
+    if not found.problems:
+        called = "Better still"
     said = [
-        f"Cure: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
+        f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
         f"Predicted then: kept {_kept(after)}, {lost} ({_p(after)}), score moments within {_decades(after)} "
         f"decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
         f"{sparsity(found.before.critical_sparsity)}.",
