@@ -223,6 +223,7 @@ def test_modes_are_those_of_each_module():
         (lambda m, x: m.b((y := m.a(x)) + F.relu(y, inplace=True)), "twice relu"),
         (lambda m, x: m.b((y := m.a(x)) + F.relu(y)), "y + relu"),
         (lambda m, x: m.b((y := m.a(x)) + y.mul_(0.5)), "halved, twice"),
+        (lambda m, x: m.b(torch.tanh(y := m.a(x)) + m.act(y)), "relu inside of a sum, in place"),
         (lambda m, x: m.b(torch.tanh(y := m.a(x)) + y), "y + tanh y"),
         (lambda m, x: m.b(-torch.tanh((1 - m.a(x)) / 3)), "tanh of 1 - y"),
         (lambda m, x: m.b(torch.where((y := m.a(x)) > 0.1, y, 0.3 * y)), "a jump"),
@@ -244,6 +245,7 @@ def test_memory_and_arithmetic_are_followed(forward, changed, scale):
     if "a2" in forward.__code__.co_names:
         parts["a2"] = nn.Linear(6, 40)
     model = Model(forward, **parts)
+    model.act = nn.ReLU(inplace=True)
     model.scale = nn.Parameter(torch.tensor(scale))
     assert_reads(model, (6,))
 
@@ -311,6 +313,9 @@ STEPS = (
 )  # fmt: skip
 
 
+IN_PLACE = ("relu inplace", "iadd", "add_", "mul_")
+
+
 class Program(nn.Module):
     """A random program on a few variables, some of which share memory; its logits depend on all of them."""
 
@@ -319,7 +324,8 @@ class Program(nn.Module):
         self.steps = steps
         self.layers = nn.ModuleList(nn.Linear(width, width) for step, *_ in steps if step == "linear")
         self.mixed = nn.ModuleList(nn.Linear(2 * width, width) for step, *_ in steps if step == "cat")
-        self.first, self.last = nn.Linear(width, width), nn.Linear(width, 3)
+        values = 1 + sum(step not in IN_PLACE for step, *_ in steps)
+        self.first, self.last = nn.Linear(width, width), nn.Linear(values * width, 3)
         self.act, self.same, self.drop = nn.ReLU(inplace=True), nn.Identity(), nn.Dropout().eval()
         self.norm = nn.LayerNorm(width)
 
@@ -364,7 +370,7 @@ class Program(nn.Module):
                 v.append(self.norm(a))
             elif step == "cat":
                 v.append(next(mixed)(torch.cat([a, b], -1)))
-        return self.last(sum(v[1:], v[0]))
+        return self.last(torch.cat(v, 1))
 
 
 @settings(max_examples=60, deadline=None)
@@ -691,6 +697,25 @@ def test_unusable_models(model, message):
     assert "\n" not in str(caught.value)
 
 
+class WithProperty(nn.Linear):
+    """Weights that are computed each time they are asked for."""
+
+    @property
+    def weight(self):
+        return 2.0 * self._parameters["weight"]
+
+    @weight.setter
+    def weight(self, value):
+        self.register_parameter("weight", value)
+
+
+def test_weights_behind_a_property_are_refused():
+    layer = nn.Linear(4, 2)
+    layer.__class__ = WithProperty
+    with pytest.raises(ModelError, match=r"'1' .WithProperty.*overrides weight"):
+        trace(nn.Sequential(nn.Flatten(), layer), (1, 4))
+
+
 def test_two_inputs_are_refused():
     class Two(nn.Module):
         def __init__(self):
@@ -723,6 +748,10 @@ def test_shared_weights_and_hooks_are_refused():
         trace(model, (1, 64))
     handle.remove()
     trace(model, (1, 64))
+    handle = model.out.weight.register_hook(lambda gradient: 0.0 * gradient)
+    with pytest.raises(ModelError, match=r"module 'out' .Linear. has a backward hook"):
+        trace(model, (1, 64))
+    handle.remove()
     with pytest.raises(ModelError, match=r"module '0' .Linear.*WeightNorm"):
         trace(nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3))), (1, 4))
 

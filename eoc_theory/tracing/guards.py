@@ -35,6 +35,9 @@ def check_whole(model: nn.Module) -> None:
                 raise ModelError(
                     f"{where} has a forward hook, {kind}, which may change its values: remove it"
                 )
+        tensors = [p for p in module._parameters.values() if p is not None]
+        if module._backward_hooks or module._backward_pre_hooks or any(p._backward_hooks for p in tensors):
+            raise ModelError(f"{where} has a backward hook, which may change its gradients: remove it")
     prunable_weights(model)  # refuses parametrisations
     seen: dict[int, str] = {}
     for name, module in model.named_modules():

@@ -71,10 +71,11 @@ def _torch_name(module: nn.Module) -> str:
 
 
 def _changed(module: nn.Module, kind: Kind) -> str | None:
-    """The first method that is not the base class's own."""
+    """The first method that is not the base class's own, or a parameter that a property stands for."""
+    if hasattr(type(module), "weight"):
+        return "weight"
     for method in (*kind.methods, "__call__"):
         if method in module.__dict__ or getattr(type(module), method) is not getattr(kind.base, method):
-            # Subclasses within torch override nothing that matters here.
             return method
     return None
 

@@ -259,7 +259,7 @@ class _Frozen:
         self.__name__ = type(module).__name__.lower()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x)
+        return self.module(x.clone())  # a module that works in place would change x for other terms
 
     def _key(self) -> tuple[Any, ...]:
         settings = {k: v for k, v in self.module.__dict__.items() if isinstance(v, (int, float, str))}
