@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-NAMES = ("cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting", "ranking")
+NAMES = (
+    "cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting", "ranking",
+)  # fmt: skip
 
 
 def main() -> None:
