@@ -192,7 +192,12 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
         logits, memories = run_forwards(graph, images, draw, frozen=frozen)
         sent = loss_gradient(logits.T, targets).T
         scores = run_backwards(graph, list(memories), sent, np.float64)
-        return {names[n]: Scaled(s.values / draw.given[names[n]], s.exponent) for n, s in scores}, memories
+        found = {}
+        for number, score in scores:
+            weights = draw.given[names[number]]
+            # Single precision draws a weight of exactly 0 once in a while; its score is 0 in any case.
+            found[names[number]] = Scaled(score.values / np.where(weights == 0, np.inf, weights), score.exponent)
+        return found, memories
 
     draw = _Displaced(np.random.default_rng(stream), np.float64)
     here, memories = gradients(draw, None)
