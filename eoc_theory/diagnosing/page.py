@@ -14,7 +14,7 @@ from .. import __version__
 from ..presenting import probability, sparsity
 from .outlook import SAFE
 from .table import LEGEND, columns
-from .verdict import paragraphs
+from .verdict import CURE, HELP, paragraphs
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
@@ -195,7 +195,7 @@ def _verdict(found: Diagnosis) -> list[str]:
     made = []
     for heading, text in paragraphs(found, named=False):
         made.append(f"<h3>{escape(heading)}</h3>")
-        if heading == "The cure" and found.cure is not None:
+        if heading in (CURE, HELP) and found.cure is not None:
             for step in found.cure.steps:
                 shown = f"<code>{escape(step)}</code>" if step.startswith("eoc.") else _prose(step)
                 made.append(f'<div class="step">{shown}</div>')

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+#: Headings of what to set instead: where it mends what is wrong, and where it only does something.
+CURE, HELP = "The cure", "What helps"
 #: Layers that a sentence names one by one.
 NAMED = 3
 
@@ -38,7 +40,7 @@ def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]
     parts = [
         ("The initialisation", [_opening(found), *_state(found), _moments(found)]),
         ("What pruning does to it", _pruning(found)),
-        ("The cure", _cure(found, named)),
+        (CURE if _is_cured(found) else HELP, _cure(found, named)),
         ("What this holds for", _conditions(found)),
     ]
     joined = [(heading, " ".join(part for part in said if part)) for heading, said in parts]
@@ -284,6 +286,10 @@ def _which(layers: tuple[str, ...], positions: Array) -> str:
 # --- the cure -----------------------------------------------------------------------------------------------
 
 
+def _is_cured(found: Diagnosis) -> bool:
+    return bool(found.problems) and found.after is not None and found.after.collapse_probability < 0.5
+
+
 def _cure(found: Diagnosis, named: bool) -> list[str]:
     cure, after = found.cure, found.after
     if cure is None or after is None:
@@ -292,9 +298,7 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     lost = f"{_which(found.layers, emptied)} emptied" if len(emptied) else "no layer likely emptied"
     if after.collapse_probability < SAFE:
         lost = "no layer emptied"
-    called = "Cure" if after.collapse_probability < 0.5 else "What helps most"
-    if not found.problems:
-        called = "Better still"
+    called = "Cure" if _is_cured(found) else "What helps most" if found.problems else "Better still"
     said = [
         f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
         f"Predicted then: kept {_kept(after)}, {lost} ({_p(after)}), score moments within {_decades(after)} "

@@ -82,7 +82,7 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
             size = float(np.clip(120.0 / len(x), 3.0, 6.0))
             at = np.full(len(outlook.emptied), bottom)
             ax.plot(
-                x[outlook.emptied], at, "x", color=colour, markersize=size, clip_on=False, zorder=4,
+                x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size, clip_on=False, zorder=4,
                 label="likely empty" if colour == FOUND else None,
             )  # fmt: skip
     ax.axhline(
@@ -123,7 +123,7 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
     if free.any():
         ax.plot(
             x[free], diagnosis.sigma_w[free], "o", color=FOUND, markersize=size, markerfacecolor="none",
-            markeredgewidth=0.7, label="as found, of no effect (normalised)",
+            markeredgewidth=0.7, label="no effect (normalised)",
         )  # fmt: skip
     edge = np.where(free, np.nan, diagnosis.sigma_w_edge)
     if np.isfinite(edge).any():
