@@ -22,8 +22,9 @@ def trace(model: Any, example_input: Any = None) -> Graph:
     sums, concatenations and multiplications by numbers, as modules, functions, tensor methods and operators.
     Subclasses of torch's layers count as these unless they compute something else.
 
-    Normalisation and dropout are read in the mode (training or evaluation) that each module is in. The model
-    is left as it was.
+    Normalisation and dropout are read in the mode (training or evaluation) that each module is in. Scales and
+    laws are those of the weights at hand, which must look random and of mean 0. Max-pooling before an
+    activation that never falls is read as standing after it, which is the same. The model is left as it was.
 
     Args:
         model: ``torch.nn.Module`` with one input and one output, the logits.
