@@ -235,10 +235,11 @@ def test_batch_norm_has_no_scale_and_a_mode():
     assert "no scale to set" in found.verdict and "training mode" in found.verdict
     assert "3 residual blocks" in found.verdict
     assert np.isnan(found.chi).all() and {column.cells[0] for column in columns(found)} >= {"any", "Conv 3x3"}
-    # What stands for the scale indeed does nothing.
+    # The scales indeed do nothing.
     scaled = {layer.name: replace(layer, sigma_w=3.0) for layer in net.layers[:-1]}
-    other = eoc.diagnose(eoc.Architecture.from_graph(net.graph.with_weights(scaled)), sparsity=0.5)
-    np.testing.assert_allclose(other.kept, found.kept, atol=0.01)
+    other = eoc.Architecture.from_graph(net.graph.with_weights(scaled))
+    moments = [given.propagate().log_moment for given in (net, other)]
+    np.testing.assert_allclose(moments[0], moments[1], atol=0.01)
 
 
 def test_unscaled_branches_explode_and_the_stable_network_does_not():
@@ -247,8 +248,8 @@ def test_unscaled_branches_explode_and_the_stable_network_does_not():
     assert (
         found.problems == ("exploding",) and "15 residual blocks make the variance explode" in found.verdict
     )
-    # Each block doubles the variance of a ReLU network at σ_w² = 2.
-    assert found.before.q.max() / found.before.q[0] > 2**12
+    # Each block doubles the variance of a ReLU network at σ_w² = 2, but for what zero padding takes away.
+    assert 2**9 < found.before.q.max() / found.before.q[0] < 2**16
     (step,) = found.cure.steps
     assert step.startswith("multiply each residual branch by 1/√15")
     assert found.after.q.max() / found.after.q[0] < 10

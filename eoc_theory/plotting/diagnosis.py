@@ -82,8 +82,8 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
             size = float(np.clip(120.0 / len(x), 3.0, 6.0))
             at = np.full(len(outlook.emptied), bottom)
             ax.plot(
-                x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size, clip_on=False, zorder=4,
-                label="likely empty" if colour == FOUND else None,
+                x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size,
+                clip_on=False, zorder=4, label="likely empty" if colour == FOUND else None,
             )  # fmt: skip
     ax.axhline(
         1.0 - diagnosis.sparsity, color=GREY, linestyle="--", linewidth=0.8, label="the same in each layer"
