@@ -40,7 +40,7 @@ _RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 #: Sizes within which a gradient is left as it is.
 _GRADIENT_RANGE = (1e-10, 1e10)
 #: Length of the step for Hess·g, relative to the weights.
-_STEP_SIZE = 1e-5
+_STEP_SIZE = 1e-7
 #: Scores counted at a time: with their copies they fit a second-level cache.
 _BLOCK = 1 << 15
 #: Bits of a float32 below those that number its bin, 1/32 of an octave wide. The last bins are inf and nan.
@@ -196,7 +196,9 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
         for number, score in scores:
             weights = draw.given[names[number]]
             # Single precision draws a weight of exactly 0 once in a while; its score is 0 in any case.
-            found[names[number]] = Scaled(score.values / np.where(weights == 0, np.inf, weights), score.exponent)
+            found[names[number]] = Scaled(
+                score.values / np.where(weights == 0, np.inf, weights), score.exponent
+            )
         return found, memories
 
     draw = _Displaced(np.random.default_rng(stream), np.float64)

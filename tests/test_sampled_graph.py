@@ -10,7 +10,6 @@ import pytest
 from eoc_theory import activation
 from eoc_theory.data import DataSummary
 from eoc_theory.errors import ArgumentError, DataError, ModelError
-from eoc_theory.finite_width import LEVELS
 from eoc_theory.graph import Graph, GraphBuilder
 from eoc_theory.layers import (
     AdaptiveAveragePool,
@@ -35,7 +34,16 @@ from eoc_theory.layers import (
 from eoc_theory.layers.drawing import Draw
 from eoc_theory.layers.tabulating import evaluate
 from eoc_theory.propagation import loss_gradient
-from eoc_theory.sampled_graph import Scaled, run_backwards, run_forwards, sample_networks, score_statistics
+from eoc_theory.sampled_graph import (
+    OutOfRangeError,
+    Scaled,
+    curvature_scores,
+    layer_samples,
+    run_backwards,
+    run_forwards,
+    sample_networks,
+)
+from eoc_theory.scores import GRID
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -363,55 +371,88 @@ def test_statistics_are_those_of_the_scores():
     graph = vgg()
     batch = data(graph)
     batch = DataSummary(batch.inputs * (np.arange(192) > 63), batch.targets, 5)  # no first channel
-    result = sample_networks(graph, batch, lambda y: loss_gradient(y, batch.targets), 2, seed=7)
-    assert result.log_rms.shape == result.dead.shape == (2, 4)
-    assert result.quantiles.shape == (2, 4, len(LEVELS))
-    for index in range(2):
+    networks = sample_networks(graph, batch, 2, seed=7)
+    assert len(networks) == 2 and all(len(network) == 1 and len(network[0]) == 4 for network in networks)
+    for index, (samples,) in enumerate(networks):
         draw = Draw(np.random.default_rng([7, 0x67726170, index]), np.float64)
         _, scores = torch_scores(graph, batch, draw)
         for number, own in enumerate(scores):
             sizes = np.abs(own).ravel()
-            assert result.log_rms[index, number] == pytest.approx(0.5 * np.log(np.mean(sizes**2)), abs=1e-4)
-            assert result.dead[index, number] == pytest.approx(np.mean(sizes == 0), abs=1e-12)
-            alive = np.log(sizes[sizes > 0])
-            exceeded = [(alive > q).mean() for q in result.quantiles[index, number]]
-            assert exceeded == pytest.approx(LEVELS, abs=0.004 + 2.0 / len(alive))
-    assert (result.dead[:, 0] >= 1 / 3 - 1e-12).all()
+            sample = samples[number]
+            assert sample.log_rms == pytest.approx(0.5 * np.log(np.mean(sizes**2)), abs=1e-4)
+            assert sample.share == pytest.approx(np.mean(sizes > 0), abs=1e-12)
+            alive = np.sort(np.log(sizes[sizes > 0])) - sample.log_rms
+            exceeded = 1.0 - np.searchsorted(alive, GRID, side="right") / len(alive)
+            assert sample.tail == pytest.approx(exceeded, abs=0.01 + 2.0 / len(alive))
+            largest = np.log(np.abs(own).reshape(len(own), -1).max(axis=1)) - sample.log_rms
+            assert sample.row_maxima == pytest.approx(largest, abs=1e-4)
+        assert samples[0].share <= 2 / 3 + 1e-12
 
 
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_quantiles_of_scores_of_many_sizes(dtype):
-    """With strong rows and columns, as gradients have, and with a third of zeros."""
+def test_tails_of_scores_of_many_sizes(dtype, signed):
+    """With strong rows and columns, as gradients have, and with a third of zeros; more negative ones."""
     rng = np.random.default_rng(0)
     rows, columns = np.exp(2 * rng.standard_normal((300, 1))), np.exp(2 * rng.standard_normal(600))
     columns[::3] = 0.0
-    scores = (1e-7 * rows * columns * rng.standard_normal((300, 600))).astype(dtype)
-    log_rms, quantiles, dead = score_statistics(Scaled(scores, 40))
-    assert dead == pytest.approx(1 / 3)
-    alive = np.abs(scores[scores != 0].astype(float))
-    assert log_rms == pytest.approx(0.5 * np.log(np.mean(scores.astype(float) ** 2)) + 40 * np.log(2))
-    wanted = np.quantile(np.log(alive), 1 - LEVELS) + 40 * np.log(2)
-    # The largest are few in a bin.
-    assert quantiles[:-2] == pytest.approx(wanted[:-2], abs=0.005)
-    assert quantiles[-2:] == pytest.approx(wanted[-2:], abs=0.04)
+    scores = (1e-7 * rows * columns * (rng.standard_normal((300, 600)) - 0.5)).astype(dtype)
+    samples = layer_samples(Scaled(scores, 40), signed=signed)
+    log_rms = 0.5 * np.log(np.mean(scores.astype(float) ** 2))
+    for sample, counted in zip(samples, (scores, -scores) if signed else (np.abs(scores),), strict=True):
+        assert sample.log_rms == pytest.approx(log_rms + 40 * np.log(2))
+        assert sample.share == pytest.approx(np.mean(counted > 0))
+        alive = np.sort(np.log(counted[counted > 0].astype(float))) - log_rms
+        exceeded = 1.0 - np.searchsorted(alive, GRID, side="right") / len(alive)
+        assert sample.tail == pytest.approx(exceeded, abs=0.003)
+        assert sample.row_maxima == pytest.approx(
+            np.log(counted.max(axis=1).astype(float)) - log_rms, abs=1e-5
+        )
 
 
 def test_layer_without_scores():
-    log_rms, quantiles, dead = score_statistics(Scaled(np.zeros((3, 4), np.float32)))
-    assert log_rms == -np.inf and (quantiles == -np.inf).all() and dead == 1.0
+    (sample,) = layer_samples(Scaled(np.zeros((3, 4), np.float32)))
+    assert sample.log_rms == -np.inf and sample.share == 0.0 and not sample.tail.any()
+    assert (sample.row_maxima == -np.inf).all()
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet", "densenet", "tanh"])
+def test_curvature_scores_are_those_of_double_backpropagation(name):
+    """W ∘ Hess·g, gates and maxima fixed, against torch's second derivative."""
+    graph = {"vgg": vgg, "resnet": resnet, "densenet": densenet, "tanh": lambda: resnet(act=TANH)}[name]()
+    batch = data(graph)
+    stream = [5, 1]
+    found = curvature_scores(graph, as_images(graph, batch), batch.targets, stream)
+    draw = Draw(np.random.default_rng(stream), np.float64)
+    values, weights = [torch.tensor(batch_first(as_images(graph, batch)).astype(float))], []
+    for node in graph.nodes[1:]:
+        values.append(torch_layer(node.layer, [values[source] for source in node.inputs], draw, weights))
+    loss = F.cross_entropy(values[-1], torch.tensor(batch.targets))
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    half = 0.5 * sum((g**2).sum() for g in gradients)
+    products = [
+        (w * h).detach().numpy() for w, h in zip(weights, torch.autograd.grad(half, weights), strict=True)
+    ]
+    scale = max(np.abs(p).max() for p in products) / max(np.abs(s.values).max() for s in found)
+    for scores, wanted in zip(found, products, strict=True):
+        # The scale common to all layers carries no meaning.
+        assert largest_error(scores.values * scale, wanted.reshape(scores.values.shape)) < 1e-4
 
 
 def test_results_do_not_depend_on_workers_or_on_the_number_of_samples():
     graph = resnet()
     batch = data(graph)
     results = [
-        sample_networks(graph, batch, lambda y: loss_gradient(y, batch.targets), samples, 3, workers=workers)
+        sample_networks(graph, batch, samples, 3, workers=workers)
         for samples, workers in ((5, 1), (5, 2), (3, 2))
     ]
-    for name in ("log_rms", "quantiles", "dead"):
-        first, second, fewer = (getattr(result, name) for result in results)
+    for name in ("log_rms", "share", "tail", "row_maxima"):
+        first, second, fewer = (
+            [np.concatenate([np.ravel(getattr(s, name)) for s in network[0]]) for network in result]
+            for result in results
+        )
         assert np.array_equal(first, second) and np.array_equal(first[:3], fewer)
-    assert len({float(x) for x in results[0].log_rms[:, 0]}) == 5
+    assert len({network[0][0].log_rms for network in results[0]}) == 5
 
 
 def chain(depth, sigma_w, act, width=8, sigma_b=0.0):
@@ -437,7 +478,10 @@ def test_deep_networks_keep_their_scale(sigma_w, act, tolerance):
     graph = chain(100, sigma_w, act, sigma_b=0.0 if act is RELU else 0.2)
     batch = data(graph, batch=3)
     # The softmax of an exploding network is saturated; the sign has a gradient at any scale.
-    single = sample_networks(graph, batch, np.sign, 1, seed=0).log_rms[0]
+    try:
+        single = moments(graph, batch, np.float32)
+    except OutOfRangeError:
+        single = moments(graph, batch, np.float64)
     draw = Draw(np.random.default_rng([0, 0x67726170, 0]), np.float64)
     values, weights = [torch.tensor(batch_first(as_images(graph, batch)))], []
     for node in graph.nodes[1:]:
@@ -449,10 +493,15 @@ def test_deep_networks_keep_their_scale(sigma_w, act, tolerance):
     assert largest > math.log(1e10)  # else nothing would have had to be carried
     assert single == pytest.approx(wanted, abs=tolerance)
     assert np.mean(single - wanted) == pytest.approx(0.0, abs=0.5)
-    draw = Draw(np.random.default_rng([0, 0x67726170, 0]), np.float64)
+    assert moments(graph, batch, np.float64) == pytest.approx(wanted, abs=1e-3)
+
+
+def moments(graph, batch, dtype):
+    """log_rms of every layer for the sign of the logits sent back."""
+    draw = Draw(np.random.default_rng([0, 0x67726170, 0]), dtype)
     logits, memories = run_forwards(graph, as_images(graph, batch), draw)
-    for number, scores, _ in run_backwards(graph, memories, np.sign(logits), np.float64, np.ones(batch.size)):
-        assert score_statistics(scores)[0] == pytest.approx(wanted[number], abs=1e-3)
+    found = dict(run_backwards(graph, memories, np.sign(logits), dtype))
+    return np.array([layer_samples(found[number])[0].log_rms for number in range(len(found))])
 
 
 def test_gradients_of_any_size_add_up():
@@ -515,12 +564,9 @@ def test_errors():
     graph = resnet()
     batch = data(graph)
 
-    def top(logits):
-        return loss_gradient(logits, batch.targets)
-
     with pytest.raises(ArgumentError, match="samples"):
-        sample_networks(graph, batch, top, 0, 0)
+        sample_networks(graph, batch, 0, 0)
     with pytest.raises(DataError, match="takes 192"):
-        sample_networks(graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), top, 1, 0)
+        sample_networks(graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), 1, 0)
     with pytest.raises(ModelError, match="range of floats"):
-        sample_networks(chain(400, 20.0, RELU), data(chain(400, 20.0, RELU)), top, 1, 0)
+        sample_networks(chain(400, 20.0, RELU), data(chain(400, 20.0, RELU)), 1, 0)
