@@ -283,9 +283,6 @@ def test_shortcut_convolutions_vanish() -> None:
     for criterion in ("synflow-oneshot", "synflow"):
         kept = predict_data_free(net, 0.9, criterion).kept[0]
         assert (kept[small] < 0.3 * kept[beside]).all()
-    drawn = collapse_data_free(net, "synflow", samples=2)
-    assert drawn.weakest_layer[small].sum() == pytest.approx(1.0)
-    assert (drawn.critical_sparsity < 0.9995).all()
 
 
 def test_wide_levels_are_sampled_and_stand_for_all() -> None:

@@ -13,8 +13,8 @@ One path of small steps serves all sparsities: more than ENOUGH_ROUNDS change le
 
 Collapse. In a chain every layer has the same total score, and none is emptied before hardly a weight a layer
 is left. A 1×1 shortcut convolution beside a residual branch carries a share of the total that is smaller by
-the branch's gain, and loses that race early: the path is followed until the first layer is empty. What is
-left when too few sampled weights are is followed on a core of few channels a level.
+the branch's gain, and loses that race early: rounds go on until the first layer is empty. What is left when
+too few sampled weights are is followed on a core of few channels a level.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ ENOUGH_ROUNDS = 32
 RUNS = (4, 8)
 BUDGET = 1_500_000
 #: Runs that the law of the critical sparsity is drawn from.
-COLLAPSE_RUNS = (4, 8)
-#: Least step of their path, in log density: that of 100 rounds to a density of 0.02. Too few first rounds
-#: would lose shortcuts that more rounds keep.
-COLLAPSE_STEP = 0.04
+COLLAPSE_RUNS = (6, 12)
+#: First and later steps of their path, in log density.
+COLLAPSE_STEPS = (0.01, 0.06)
+_GROWTH = 0.2
 #: Up to this many survivors the threshold is exact.
 FEW = 20_000
 #: Relative difference of scores that rounding makes, and the smallest score there is.
@@ -137,8 +137,9 @@ class Run:
         """
         tops = [float(e.scores.max(initial=0.0)) for e in self.entries.values()]
         weakest = int(np.argmin(tops))
-        left = [np.count_nonzero(e.scores >= tops[weakest] * (1.0 - _TIE)) for e in self.entries.values()]
-        left[weakest] = 0
+        limit = tops[weakest] * (1.0 - _TIE)
+        left = np.array([float((e.scores >= limit).sum()) for e in self.entries.values()])
+        left[weakest] = 0.0
         return float(self.plan.counts @ left)
 
     def _threshold(self, histogram: Array, excess: float) -> tuple[int, float]:
@@ -282,25 +283,21 @@ def critical_samples(
 ) -> tuple[Array, Array]:
     """Draws of s_cr and the layers that went first, bool (runs, L), for up to `runs` networks.
 
-    Each is followed along one path of falling density, as if the schedules of all sparsities led along it.
+    Each is followed along one path, as if the schedules of all sparsities led along it: with steps of 0.12,
+    0.06 or 0.035 in log density the median of ResNet-20 is the same within 0.03 in log10(1 − s).
     """
     n = net.n_weights
     plan = _plan(net)
-    number = min(runs, _number(plan, COLLAPSE_RUNS))
+    number = min(runs, int(np.clip(2 * BUDGET // plan.sampled, *COLLAPSE_RUNS)))
     left, gone = np.empty(number), np.zeros((number, len(net)), dtype=bool)
     for r, child in enumerate(rng.spawn(number)):
-        run, at, lost = Run(plan, child), float(n), None
-        while lost is None and at > max(_fewest(plan), 1.0):
-            at = _next(at, max(COLLAPSE_STEP, float(np.log(n / at)) / rounds))
-            lost = run.round(at)
+        run = Run(plan, child)
+        at, lost = _descend(run, max(_fewest(plan), 1.0), COLLAPSE_STEPS, rounds)
         if lost is None:
             # The last weights, on a core with the pace of the whole schedule.
             pace = float(np.log(n / max(at, 1.0))) / rounds
             run = Run(_core(net, at * np.exp(2.0 * pace)), child)
-            at = run.left()
-            while lost is None and at > 1:
-                at = _next(at, pace)
-                lost = run.round(at)
+            at, lost = _descend(run, 1.0, (pace, pace), rounds)
         left[r] = 0.0 if lost is None else lost
         gone[r] = run.sizes() == 0
         if not gone[r].any():
@@ -308,9 +305,21 @@ def critical_samples(
     return 1.0 - left / n, gone
 
 
-def _next(left: float, step: float) -> float:
-    """Weights left after one more round: a whole number of them less."""
-    return max(min(round(left * np.exp(-step)), np.ceil(left) - 1.0), 0.0)
+def _descend(run: Run, end: float, steps: tuple[float, float], rounds: int) -> tuple[float, float | None]:
+    """Rounds down to `end` weights or to the first empty layer: weights left, and where the layer went.
+
+    Steps in log density grow from the first to the second of `steps`, beyond `rounds` rounds as those of
+    schedules that end there: a large first step would lose what is small beside something else.
+    """
+    whole = left = run.left()
+    lost = None
+    while lost is None and left > end:
+        so_far = float(np.log(whole / left))
+        step = max(min(max(_GROWTH * so_far, steps[0]), steps[1]), so_far / rounds)
+        # A whole number of weights less.
+        left = max(min(round(left * np.exp(-step)), np.ceil(left) - 1.0), 0.0)
+        lost = run.round(left)
+    return left, lost
 
 
 def _plan(net: Architecture) -> Plan:
