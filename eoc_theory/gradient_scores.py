@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, ModelError
+from .linearised import full_precision
 from .torch_models import PrunableWeight, require_torch
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class _Loss:
 
     def __enter__(self) -> _Loss:
         torch = require_torch()
+        self._undo.enter_context(full_precision(self.inputs.device))
         for index, w in enumerate(self._weights):
             if isinstance(w.module, torch.nn.Linear):
                 self._undo.callback(w.module.register_forward_hook(self._hook(index)).remove)

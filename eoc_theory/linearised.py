@@ -14,6 +14,7 @@ have one common factor, in a network with branches too: what is scaled is R, not
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,14 @@ if TYPE_CHECKING:
     import torch
 
 
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions of float32 as such, and the same on every run; a GPU would round to 10 bits by default."""
+    torch = require_torch()
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 class Scaled(NamedTuple):
     """entries · 2^exponent, the entries of the shape (1, channels, *space)."""
 
@@ -70,7 +79,8 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
         ModelError: a layer type that has no linear counterpart here.
     """
     torch = require_torch()
-    with torch.enable_grad():
+    device = next(iter(weights.values())).device
+    with full_precision(device), torch.enable_grad():
         leaves = {name: _near_one(w.detach()) for name, w in weights.items()}
         for leaf in leaves.values():
             leaf.entries.requires_grad_()

@@ -99,6 +99,61 @@ def test_an_interrupt_keeps_what_was_finished():
     assert json.loads(single.to_json())["measured_std"] is None
 
 
+@pytest.fixture(scope="module")
+def convolutional():
+    from eoc_theory.builders import cnn
+
+    return cnn(4, 24, input_shape=(3, 8, 8))
+
+
+@pytest.mark.parametrize("criterion", ["snip", "magnitude", "synflow-oneshot"])
+def test_convolutional_networks_agree_with_experiment(convolutional, criterion):
+    found = compare(convolutional, [0.5, 0.9], criterion=criterion, seeds=3)
+    assert found.layers == convolutional.weight_layers
+    assert found.mean_absolute_error < 0.03
+    single = measure_pruning(
+        convolutional.to_torch(1),
+        [0.5, 0.9],
+        criterion=criterion,
+        data=convolutional.summarise(None),
+        example_input=(1, 3, 8, 8),
+        seed=1,
+    )
+    np.testing.assert_array_equal(found.kept[1], single.kept)
+
+
+def test_a_function_of_the_seed_gives_convolutional_models(convolutional):
+    rng = np.random.default_rng(0)
+    data = (rng.standard_normal((20, 3, 8, 8)), np.arange(20) % 10)
+    drawn = compare(convolutional, 0.8, data=data, seeds=2)
+    given = compare(convolutional.to_torch, 0.8, data=data, seeds=2)
+    np.testing.assert_array_equal(drawn.kept, given.kept)
+    # Scales and laws are read from the weights themselves: the last layer has only 240.
+    np.testing.assert_allclose(drawn.prediction.kept, given.prediction.kept, atol=0.05)
+    flat = (data[0].reshape(20, -1), data[1])
+    again = compare(convolutional.to_torch, 0.8, data=flat, example_input=(1, 3, 8, 8), seeds=2)
+    np.testing.assert_array_equal(given.kept, again.kept)
+    with pytest.raises(EOCError, match="example_input"):
+        compare(convolutional.to_torch, 0.8, seeds=2)
+
+
+def test_graphs_of_several_seeds_are_averaged_by_their_variances(convolutional):
+    from dataclasses import replace
+
+    from eoc_theory.builders import cnn
+    from eoc_theory.comparing import _average
+
+    graph = convolutional.graph
+    first = graph.weight_layers[1]
+    louder = graph.with_weights({first.name: replace(first, sigma_w=3 * first.sigma_w)})
+    mean = _average([convolutional, Architecture.from_graph(louder)])
+    assert mean.layers[1].sigma_w == pytest.approx(5**0.5 * first.sigma_w)
+    assert mean.layers[0] == convolutional.layers[0]
+    assert mean.graph.shapes == graph.shapes
+    with pytest.raises(ModelError, match="same layers"):
+        _average([convolutional, cnn(4, 24, input_shape=(3, 8, 8), activation="tanh", pool=(1,))])
+
+
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
