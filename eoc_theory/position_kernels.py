@@ -1,16 +1,26 @@
 """Kernels over pairs of positions: sums over common shifts, and their transpose.
 
-A module of its own because importing it imports numba; only networks with positions need it.
+A module of its own because importing it imports numba; only networks with positions need it. Large kernels
+are shared out to a few threads of the process's own: numba's parallel loops are not used, since what they run
+on without OpenMP or TBB must not be entered by two threads at once.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numba
 import numpy as np
 
 Array = np.ndarray
+
+#: Entries that one thread should have to itself, at least, and threads at most.
+SHARE = 1 << 18
+MOST_THREADS = 4
 
 
 def gather(kernel: Array, space: tuple[int, ...], taps: list[Array]) -> Array:
@@ -31,119 +41,198 @@ def scatter(kernel: Array, space: tuple[int, ...], taps: list[Array]) -> Array:
     return _along_axes(kernel, outputs, taps, _scatter_axis, list(space))
 
 
-def _along_axes(kernel: Array, space: tuple[int, ...], taps: list[Array], axis_sum, extents) -> Array:
+def look_up(covariance: Array, root: Array, table: Array, reach: float) -> tuple[Array, Array]:
+    """√(q q') f(ρ) and g(ρ) from a table (n, 2) over √(1−ρ) in [0, reach], for all pairs.
+
+    covariance and what is returned: (T, P, P); root: √q, (P,).
+    """
+    phi, slope = np.empty_like(covariance), np.empty_like(covariance)
+    kinds, positions = covariance.shape[:2]
+    number = covariance.dtype.type
+    flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), phi, slope))
+    arguments = (*flat, root.astype(number), _inverse(root, number), table.astype(number), number(reach))
+    _share_out(_look_up, kinds * positions, positions, *arguments)
+    return phi, slope
+
+
+def series(
+    covariance: Array, root: Array, coefficients: Array, rest: Array, table: Array, reach: float
+) -> Array:
+    """Σ_k a_k(p) a_k(p') ρ^k + r(p) r(p') w(ρ) for all pairs, (T, P, P).
+
+    covariance: (T, P, P); root: √q (P,); coefficients a: (K, P); rest r: (P,), what the series leaves out at
+    ρ = 1; table: w over √(1−ρ) in [0, reach], 0 beyond.
+    """
+    out = np.empty_like(covariance)
+    kinds, positions = covariance.shape[:2]
+    number = covariance.dtype.type
+    flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), out))
+    rows = (_inverse(root, number), np.ascontiguousarray(coefficients, number), rest.astype(number))
+    _share_out(_series, kinds * positions, positions, *flat, *rows, table.astype(number), number(reach))
+    return out
+
+
+def _inverse(root: Array, number: type) -> Array:
+    """1/√q, 0 where q is."""
+    return np.divide(1.0, root, out=np.zeros(len(root)), where=root > 0).astype(number)
+
+
+def _along_axes(
+    kernel: Array,
+    space: tuple[int, ...],
+    taps: list[Array],
+    axis_sum: Callable[..., None],
+    extents: list[int],
+) -> Array:
     shape = list(space)
     for axis, (tap, extent) in enumerate(zip(taps, extents, strict=True)):
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         n = shape[axis]
-        view = np.ascontiguousarray(kernel).reshape(len(kernel), before, n, after, before, n, after)
+        view = np.ascontiguousarray(kernel).reshape(len(kernel) * before, n, after, before, n * after)
         shape[axis] = extent
-        out = np.zeros((len(kernel), before, extent, after, before, extent, after), dtype=kernel.dtype)
-        axis_sum(view, tap.astype(np.int64), out)
+        out = np.zeros((len(kernel) * before, extent, after, before, extent * after), dtype=kernel.dtype)
+        jobs = len(kernel) * before
+        _share_out(axis_sum, jobs, out.size // jobs, view, tap.astype(np.int64), _runs(tap), out)
         size = math.prod(shape)
         kernel = out.reshape(len(kernel), size, size)
     return kernel
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _gather_axis(view, tap, out):
-    kinds, before, _, after = view.shape[:4]
+def _runs(tap: Array) -> Array:
+    """Stretches (tap, first output, number of outputs, first entry, step) that cover all pairs, (n, 5)."""
+    found: list[tuple[int, int, int, int, int]] = []
     outputs, window = tap.shape
-    for job in numba.prange(kinds * before * outputs):
-        number = np.int64(job)
-        t = number // (before * outputs)
-        a = number // outputs % before
-        o = number % outputs
-        for k in range(window):
-            i = tap[o, k]
-            if i < 0:
+    for k in range(window):
+        start = 0
+        while start < outputs:
+            if tap[start, k] < 0:
+                start += 1
                 continue
-            for s in range(after):
-                for b in range(before):
-                    for q in range(outputs):
-                        j = tap[q, k]
-                        if j < 0:
-                            continue
-                        for r in range(after):
-                            out[t, a, o, s, b, q, r] += view[t, a, i, s, b, j, r]
+            end, step = start + 1, 1
+            if end < outputs and tap[end, k] > tap[start, k]:
+                step = int(tap[end, k] - tap[start, k])
+                while end < outputs and tap[end, k] - tap[end - 1, k] == step:
+                    end += 1
+            found.append((k, start, end - start, int(tap[start, k]), step))
+            start = end
+    return np.array(found, dtype=np.int64).reshape(-1, 5)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _scatter_axis(view, tap, out):
-    kinds, before, _, after = view.shape[:4]
-    outputs, window = tap.shape
-    for job in numba.prange(kinds * before):
-        t, a = np.int64(job) // before, np.int64(job) % before
+def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -> None:
+    """work(first, last, …) for all jobs of so many entries each, on as many threads as are worth it."""
+    threads = min(_processors(), MOST_THREADS, jobs, max(1, jobs * entries // SHARE))
+    if threads == 1:
+        work(0, jobs, *arguments)
+        return
+    edges = np.linspace(0, jobs, threads + 1).astype(int)
+    list(_pool().map(lambda first, last: work(first, last, *arguments), edges[:-1], edges[1:]))
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eoc-kernels")
+
+
+@lru_cache(maxsize=1)
+def _processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive a fork.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather_axis(first, last, view, tap, runs, out):
+    outputs = tap.shape[0]
+    after, before = view.shape[2], view.shape[3]
+    for a in range(first, last):
         for o in range(outputs):
-            for k in range(window):
+            for n in range(len(runs)):
+                k, q, count, j, step = runs[n]
                 i = tap[o, k]
                 if i < 0:
                     continue
                 for s in range(after):
                     for b in range(before):
-                        for q in range(outputs):
-                            j = tap[q, k]
-                            if j < 0:
-                                continue
-                            for r in range(after):
-                                out[t, a, i, s, b, j, r] += view[t, a, o, s, b, q, r]
+                        source, target = view[a, i, s, b], out[a, o, s, b]
+                        if step == 1:
+                            for r in range(count * after):
+                                target[q * after + r] += source[j * after + r]
+                        else:
+                            for m in range(count):
+                                for r in range(after):
+                                    target[(q + m) * after + r] += source[(j + m * step) * after + r]
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def look_up(covariance, root, table, reach, phi, slope):
-    """√(q q') f(ρ) and g(ρ) from a table (2, n) over √(1−ρ) in [0, reach], for all pairs.
+@numba.njit(cache=True, nogil=True)
+def _scatter_axis(first, last, view, tap, runs, out):
+    outputs = tap.shape[0]
+    after, before = view.shape[2], view.shape[3]
+    for a in range(first, last):
+        for o in range(outputs):
+            for n in range(len(runs)):
+                k, q, count, j, step = runs[n]
+                i = tap[o, k]
+                if i < 0:
+                    continue
+                for s in range(after):
+                    for b in range(before):
+                        source, target = view[a, o, s, b], out[a, i, s, b]
+                        if step == 1:
+                            for r in range(count * after):
+                                target[j * after + r] += source[q * after + r]
+                        else:
+                            for m in range(count):
+                                for r in range(after):
+                                    target[(j + m * step) * after + r] += source[(q + m) * after + r]
 
-    covariance, phi, slope: (T, P, P); root: √q, (P,).
-    """
-    kinds, positions = covariance.shape[:2]
-    step = (table.shape[1] - 1) / reach
-    last = table.shape[1] - 2
-    for job in numba.prange(kinds * positions):
-        t, i = np.int64(job) // positions, np.int64(job) % positions
-        own = root[i]
-        inverse = 1.0 / own if own > 0 else 0.0
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _look_up(first, last, covariance, phi, slope, root, inverse, table, reach):
+    positions = covariance.shape[1]
+    one = root.dtype.type(1)
+    cells = len(table) - 1
+    step = root.dtype.type(cells) / reach
+    for row in range(first, last):
+        own, turned = root[row % positions], inverse[row % positions]
         for j in range(positions):
-            other = root[j]
-            c = covariance[t, i, j] * inverse / other if other > 0 else 0.0
-            c = min(max(c, -1.0), 1.0)
-            at = math.sqrt(1.0 - c) * step
-            left = min(int(at), last)
+            c = covariance[row, j] * turned * inverse[j]
+            c = min(max(c, -one), one)
+            at = np.sqrt(one - c) * step
+            left = min(np.int32(at), np.int32(cells - 1))
             w = at - left
-            phi[t, i, j] = own * other * ((1.0 - w) * table[0, left] + w * table[0, left + 1])
-            slope[t, i, j] = (1.0 - w) * table[1, left] + w * table[1, left + 1]
+            phi[row, j] = own * root[j] * (table[left, 0] + w * (table[left + 1, 0] - table[left, 0]))
+            slope[row, j] = table[left, 1] + w * (table[left + 1, 1] - table[left, 1])
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=True)
-def series(covariance, root, coefficients, rest, table, reach, out):
-    """Σ_k a_k(p) a_k(p') ρ^k + r(p) r(p') w(ρ) for all pairs.
-
-    covariance, out: (T, P, P); root: √q (P,); coefficients a: (K, P); rest r: (P,), what the series leaves
-    out at ρ = 1; table: w over √(1−ρ) in [0, reach], 0 beyond.
-    """
-    kinds, positions = covariance.shape[:2]
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _series(first, last, covariance, out, inverse, coefficients, rest, table, reach):
+    positions = covariance.shape[1]
     terms = len(coefficients)
-    step = (len(table) - 1) / reach
-    for job in numba.prange(kinds * positions):
-        t, i = np.int64(job) // positions, np.int64(job) % positions
-        own = root[i]
-        inverse = 1.0 / own if own > 0 else 0.0
-        x = np.empty(positions, dtype=covariance.dtype)
-        sums = np.zeros(positions, dtype=covariance.dtype)
+    one = inverse.dtype.type(1)
+    cells = len(table) - 1
+    step = inverse.dtype.type(cells) / reach
+    x = np.empty(positions, dtype=covariance.dtype)
+    for row in range(first, last):
+        i = row % positions
+        turned, sums = inverse[i], out[row]
         for j in range(positions):
-            c = covariance[t, i, j] * inverse / root[j] if root[j] > 0 else 0.0
-            x[j] = min(max(c, -1.0), 1.0)
+            x[j] = min(max(covariance[row, j] * turned * inverse[j], -one), one)
+            sums[j] = 0
         for k in range(terms - 1, -1, -1):
-            factor = coefficients[k, i]
-            row = coefficients[k]
+            factor, others = coefficients[k, i], coefficients[k]
             for j in range(positions):
-                sums[j] = sums[j] * x[j] + factor * row[j]
+                sums[j] = sums[j] * x[j] + factor * others[j]
         tail = rest[i]
         if tail > 0:
             for j in range(positions):
-                at = math.sqrt(1.0 - x[j]) * step
-                left = int(at)
-                if left < len(table) - 1:
+                at = np.sqrt(one - x[j]) * step
+                left = np.int32(at)
+                if left < cells:
                     w = at - left
-                    sums[j] += tail * rest[j] * ((1.0 - w) * table[left] + w * table[left + 1])
-        for j in range(positions):
-            out[t, i, j] = sums[j]
+                    sums[j] += tail * rest[j] * (table[left] + w * (table[left + 1] - table[left]))
