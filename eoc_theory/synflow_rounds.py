@@ -219,13 +219,17 @@ def synflow_rounds(
         removed: the number of weights to remove in the end.
         until: stop after the first round at whose end this holds.
     """
+    torch = require_torch()
     n = sum(flow.sizes)
     density = 1 - removed / n
     for k in range(1, rounds + 1):
         keep = n - removed if k == rounds else round(n * density ** (k / rounds))
         scores = flow.scores()
-        (threshold,) = ranking.thresholds(scores, [sum(s.numel() for s in scores) - keep])
-        flow.keep(ranking.masks(scores, threshold))
+        # One long layer ranks as many short ones do; a hundred times over, fewer steps count.
+        joined = [torch.cat(scores)]
+        (threshold,) = ranking.thresholds(joined, [joined[0].numel() - keep])
+        (chosen,) = ranking.masks(joined, threshold)
+        flow.keep(chosen.split([s.numel() for s in scores]))
         if until is not None and until(flow):
             break
     return flow
