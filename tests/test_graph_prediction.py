@@ -1,0 +1,202 @@
+"""Predictions for convolutional, residual and normalised networks, against really pruned ones."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import eoc_theory as eoc
+from eoc_theory.data import DataSummary, digits_images
+from eoc_theory.errors import ModelError
+from eoc_theory.graph_laws import KEPT, affordable, forward_cost, plan
+from eoc_theory.layers import BatchNorm, Convolution, GroupNorm
+from eoc_theory.narrowing import narrowed
+from eoc_theory.resolution import within_reach
+
+SPARSITIES = np.array([0.8, 0.95])
+
+
+def images(size: int, inputs: int = 50):
+    return digits_images(inputs, (3, size, size), seed=0)
+
+
+NETWORKS = {
+    "cnn": lambda: eoc.cnn(6, 48, activation="tanh", input_shape=(3, 12, 12)),
+    "relu-cnn-zeros": lambda: eoc.cnn(
+        6, 48, activation="relu", input_shape=(3, 12, 12), padding_mode="zeros"
+    ),
+    "strided-flat": lambda: eoc.cnn(6, 48, input_shape=(3, 12, 12), strides=(1,), head="flatten"),
+    "pooled": lambda: eoc.cnn(6, 48, activation="relu", input_shape=(3, 12, 12), pool=(2,)),
+    "resnet": lambda: eoc.resnet(8, width=8, input_shape=(3, 16, 16)),
+    "stable-resnet": lambda: eoc.resnet(8, width=8, input_shape=(3, 16, 16), scaling="stable"),
+    "group-resnet": lambda: eoc.resnet(8, width=16, input_shape=(3, 16, 16), normalisation="group"),
+    "option-a": lambda: eoc.resnet(8, width=8, input_shape=(3, 16, 16), shortcut="pad"),
+    "vgg": lambda: eoc.vgg(11, width=8, input_shape=(3, 32, 32)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kept_is_what_real_networks_keep(name, criterion):
+    """Mean over six seeds; their own standard error is up to 0.01."""
+    pytest.importorskip("torch")
+    net = NETWORKS[name]()
+    data = images(net.input_shape.space[0])
+    prediction = eoc.predict_pruning(net, SPARSITIES, criterion=criterion, data=data)
+    measured = [
+        eoc.measure_pruning(net.to_torch(seed), SPARSITIES, criterion=criterion, data=data, masks=False).kept
+        for seed in range(6)
+    ]
+    error = np.abs(prediction.kept - np.mean(measured, axis=0)).mean()
+    assert error < (0.03 if criterion == "snip" else 0.05)
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_a_prediction_adds_up(criterion):
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))
+    prediction = eoc.predict_pruning(net, SPARSITIES, criterion=criterion, data=images(8), seed=3)
+    share = net.weights / net.n_weights
+    assert prediction.kept @ share == pytest.approx(1.0 - SPARSITIES, abs=2e-3)
+    assert ((prediction.kept_std >= 0) & (prediction.empty_probability >= 0)).all()
+    assert prediction.samples >= 2
+    assert any("training mode" in note for note in prediction.notes)
+    assert json.loads(prediction.to_json())["notes"] == list(prediction.notes)
+    again = eoc.predict_pruning(net, SPARSITIES, criterion=criterion, data=images(8), seed=3)
+    assert np.array_equal(prediction.kept, again.kept) and np.array_equal(prediction.kept_std, again.kept_std)
+    other = eoc.predict_pruning(net, SPARSITIES, criterion=criterion, data=images(8), seed=4)
+    assert not np.array_equal(prediction.kept, other.kept)
+
+
+def test_few_removed_weights_under_signed_scores():
+    """Below the share of negative scores only those go, so that every layer keeps its positive ones."""
+    net = eoc.cnn(4, 16, input_shape=(3, 8, 8))
+    prediction = eoc.predict_pruning(net, [0.0, 0.2, 0.4, 0.6], criterion="grasp", data=images(8))
+    share = net.weights / net.n_weights
+    assert prediction.kept @ share == pytest.approx([1.0, 0.8, 0.6, 0.4], abs=0.02)
+    assert prediction.kept[0] == pytest.approx(1.0, abs=1e-6)
+    assert (prediction.empty_probability[:3] == 0).all()
+
+
+def test_collapse_of_a_residual_network():
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))
+    found = eoc.predict_collapse(net, data=images(8), samples=4)
+    assert 0.5 < found.quantile(0.1) <= found.critical_sparsity <= found.quantile(0.95) <= 1.0
+    assert found.weakest_probability.sum() == pytest.approx(1.0)
+    assert found.bound is None
+
+
+def test_a_traced_model_is_predicted_like_its_architecture():
+    pytest.importorskip("torch")
+    net = eoc.cnn(4, 64, input_shape=(3, 8, 8), activation="relu")
+    data = images(8)
+    model = net.to_torch(0)
+    read = eoc.Architecture.from_torch(model, np.zeros((1, 3, 8, 8), np.float32))
+    assert read.graph is not None and net.graph is not None
+    assert [type(node.layer) for node in read.graph.nodes] == [type(node.layer) for node in net.graph.nodes]
+    one, other = (eoc.predict_pruning(n, 0.9, data=data, samples=4).kept for n in (net, read))
+    assert one == pytest.approx(other, abs=0.02)
+
+
+def test_inputs_and_networks_follow_the_cost():
+    cheap, costly = eoc.resnet(8, width=4, input_shape=(3, 8, 8)), eoc.cnn(8, 128, input_shape=(3, 32, 32))
+    assert plan(cheap, 100, None) == (50, 16)
+    assert plan(costly, 100, None) == (20, 2)
+    assert plan(costly, 7, None) == (7, 5)
+    assert plan(costly, 100, 9) == (20, 9)
+    assert costly.graph is not None
+    assert forward_cost(costly.graph) == 1024 * 9 * (3 * 128 + 6 * 128**2) + 1280
+
+
+def test_wide_networks_are_narrowed():
+    net = eoc.resnet(14, width=160)
+    assert net.graph is not None
+    graph, notes = affordable(net.graph, 40, KEPT.most)
+    assert notes == ("sampled at 0.62 of its width",)
+    channels = [layer.fan_out for layer in graph.weight_layers]
+    assert channels[0] == 96 and channels[-1] == 10
+    assert forward_cost(graph) * 40 < 1.2 * KEPT.most
+    plain = eoc.cnn(8, 128, input_shape=(3, 32, 32))
+    assert plain.graph is not None
+    # Without normalisation, fewer than 128 channels are another network.
+    assert affordable(plain.graph, 1000, KEPT.most) == (plain.graph, ())
+
+
+@pytest.mark.parametrize("shortcut", ["conv", "pad"])
+@pytest.mark.parametrize("normalisation", ["batch", "group", None])
+def test_narrowed_graphs_keep_their_form(shortcut, normalisation):
+    net = eoc.resnet(14, width=64, shortcut=shortcut, normalisation=normalisation)
+    assert net.graph is not None
+    graph = narrowed(net.graph, 0.5)
+    assert [type(n.layer) for n in graph.nodes] == [type(n.layer) for n in net.graph.nodes]
+    assert graph.input_shape == net.graph.input_shape and graph.output_shape == net.graph.output_shape
+    for shape, whole in zip(graph.shapes[1:-1], net.graph.shapes[1:-1], strict=True):
+        assert shape.space == whole.space and 2 * shape.channels == whole.channels
+    for node, before in zip(graph.nodes, net.graph.nodes, strict=True):
+        if isinstance(node.layer, GroupNorm):
+            assert isinstance(before.layer, GroupNorm) and 2 * node.layer.groups == before.layer.groups
+
+
+def test_large_images_are_taken_at_lower_resolution():
+    net = eoc.resnet(18, form="imagenet", width=8, classes=10, input_shape=(3, 96, 96))
+    inputs = np.random.default_rng(0).standard_normal((20, 3, 96, 96))
+    batch = DataSummary(inputs.reshape(20, -1), np.arange(20) % 10, 10)
+    small, reduced, notes = within_reach(net, batch)
+    assert small.input_shape.space == (48, 48) and notes == ("images of 3x96x96 taken at 3x48x48",)
+    assert small.layers == net.layers
+    assert np.mean(reduced.inputs**2) == pytest.approx(np.mean(inputs**2))
+    prediction = eoc.predict_pruning(net, 0.9, data=(inputs, batch.targets), samples=2)
+    assert notes[0] in prediction.notes
+    # A dense layer on every position's entries ties the network to its resolution.
+    flat = eoc.cnn(3, 4, input_shape=(3, 80, 80), head="flatten")
+    assert within_reach(flat, None)[0] is flat
+
+
+def test_evaluation_mode_is_said():
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8), training=False)
+    assert any("evaluation mode" in note for note in eoc.predict_pruning(net, 0.5, samples=2).notes)
+
+
+def test_a_depthwise_network_is_predicted():
+    from eoc_theory.graph import GraphBuilder
+    from eoc_theory.layers import AdaptiveAveragePool, Dense, Flatten, Nonlinearity, Shape, WeightLayer
+
+    relu = eoc.activation("relu")
+    build = GraphBuilder(Shape(3, (8, 8)))
+
+    def convolution(name, channels, outputs, kernel, groups=1):
+        weight = WeightLayer(
+            name, channels // groups * kernel**2, outputs, 2**0.5, 0.0, relu, kernel=(kernel,) * 2
+        )
+        pad = ((kernel // 2,) * 2,) * 2
+        build.add(Convolution(name, weight, (1, 1), pad, (1, 1), groups))
+        build.add(BatchNorm(f"{name}.norm", True))
+        build.add(Nonlinearity(f"{name}.relu", relu))
+
+    convolution("stem", 3, 32, 3)
+    for block in range(2):
+        convolution(f"depth{block}", 32, 32, 3, groups=32)
+        convolution(f"point{block}", 32, 32, 1)
+    build.add(AdaptiveAveragePool("pool", (1, 1)))
+    build.add(Flatten("flatten"))
+    build.add(Dense("fc", WeightLayer("fc", 32, 10, 1.0, 0.0)))
+    net = eoc.Architecture.from_graph(build.build())
+    prediction = eoc.predict_pruning(net, 0.5, data=images(8))
+    # A depthwise layer has few weights with large gradients.
+    assert prediction.kept[1] > prediction.kept[2] and prediction.kept[3] > prediction.kept[4]
+    assert narrowed(net.graph, 0.5).weight_layers[1].fan_out == 16
+
+
+def test_values_that_depend_on_each_other_are_not_added():
+    from eoc_theory.graph import GraphBuilder
+    from eoc_theory.layers import Dense, Nonlinearity, Shape, Sum, WeightLayer
+
+    build = GraphBuilder(Shape(10))
+    hidden = build.add(Dense("first", WeightLayer("first", 10, 20, 1.0, 0.0)))
+    bent = build.add(Nonlinearity("relu", eoc.activation("relu")), hidden)
+    build.add(Sum("both", (1.0, 1.0)), hidden, bent)
+    build.add(Dense("last", WeightLayer("last", 20, 5, 1.0, 0.0)))
+    with pytest.raises(ModelError, match=r"'both'.*depend"):
+        eoc.Architecture.from_graph(build.build()).propagate()
