@@ -2,9 +2,10 @@
 
 Zero-mean fields under a (leaky) ReLU have the closed form of Cho & Saul 2009, tabulated in √(1−ρ). All
 others go by Mehler's series with coefficients of their own for each position,
-a_k(p) = E[φ(μ_p + √q_p Z) He_k(Z)]/√k!, cut at `TERMS`. What it leaves out at ρ = 1 is known for every position; how that falls with ρ is taken from
-the mean position's law, whose series has `MANY_TERMS` and, behind them, the tail that a kink makes,
-Σ_{k>K} k^{−5/2} ρ^k for φ and Σ_{k>K} k^{−3/2} ρ^k for φ'. Where all positions have one law nothing is lost.
+a_k(p) = E[φ(μ_p + √q_p Z) He_k(Z)]/√k!, cut at `TERMS`. What it leaves out at ρ = 1 is known for every
+position; how that falls with ρ is taken from the mean position's law, whose series has `MANY_TERMS` and,
+behind them, the tail that a kink makes, Σ_{k>K} k^{−5/2} ρ^k for φ and Σ_{k>K} k^{−3/2} ρ^k for φ'. Where all
+positions have one law nothing is lost.
 """
 
 from __future__ import annotations
