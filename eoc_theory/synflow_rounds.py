@@ -66,7 +66,7 @@ class GraphFlow:
     def __init__(self, graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
         torch = require_torch()
         self.graph = graph
-        self.weights = {name: weight.clone() for name, weight in weights.items()}
+        self.weights = {name: weight.clone().contiguous() for name, weight in weights.items()}
         self.positions = [torch.arange(w.numel(), device=w.device) for w in self.weights.values()]
 
     @property
@@ -83,9 +83,9 @@ class GraphFlow:
         return [s.reshape(-1)[at] for s, at in zip(dense, self.positions, strict=True)]
 
     def keep(self, chosen: Sequence[torch.Tensor]) -> None:
-        self.positions = [at[c] for at, c in zip(self.positions, chosen, strict=True)]
-        for weight, mask in zip(self.weights.values(), self.masks(), strict=True):
-            weight.mul_(mask)
+        for weight, at, mask in zip(self.weights.values(), self.positions, chosen, strict=True):
+            weight.view(-1)[at[~mask]] = 0
+        self.positions = [at[mask] for at, mask in zip(self.positions, chosen, strict=True)]
 
     def left(self) -> list[int]:
         return [len(at) for at in self.positions]
@@ -109,9 +109,9 @@ class ChainFlow:
     """
 
     def __init__(self, magnitudes: Sequence[np.ndarray]) -> None:
-        self.magnitudes = list(magnitudes)
+        self.magnitudes = [np.ascontiguousarray(m) for m in magnitudes]
         self.positions: list[np.ndarray] | None = None  # None: nothing removed yet
-        self.holed = self.magnitudes
+        self.holed = self.magnitudes  # with 0 where weights were removed; a copy from then on
         self.entries: list[_Entries] | None = None
 
     @property
@@ -120,7 +120,9 @@ class ChainFlow:
 
     def copy(self) -> ChainFlow:
         twin = ChainFlow(self.magnitudes)
-        twin.positions, twin.holed, twin.entries = self.positions, self.holed, copy.deepcopy(self.entries)
+        if self.positions is not None:
+            twin.positions, twin.holed = self.positions, [m.copy() for m in self.holed]
+            twin.entries = copy.deepcopy(self.entries)
         return twin
 
     def scores(self) -> list[torch.Tensor]:
@@ -136,17 +138,17 @@ class ChainFlow:
     def keep(self, chosen: Sequence[torch.Tensor]) -> None:
         masks = [c.numpy() for c in chosen]
         if self.positions is None:
-            self.positions = [np.flatnonzero(mask) for mask in masks]
-        else:
-            self.positions = [at[mask] for at, mask in zip(self.positions, masks, strict=True)]
+            self.holed = [m.copy() for m in self.magnitudes]
+            self.positions = [np.arange(m.size) for m in self.magnitudes]
+        for matrix, at, mask in zip(self.holed, self.positions, masks, strict=False):
+            matrix.reshape(-1)[at[~mask]] = 0
+        self.positions = [at[mask] for at, mask in zip(self.positions, masks, strict=True)]
         if self.entries is not None:
             for entry, mask in zip(self.entries, masks, strict=True):
                 entry.keep(mask)
         elif sum(self.left()) < _LISTED * sum(self.sizes):
             self.entries = [_Entries(m, at) for m, at in zip(self.magnitudes, self.positions, strict=True)]
             self.holed = []
-        else:
-            self.holed = [m * c.numpy() for m, c in zip(self.magnitudes, self.masks(), strict=True)]
 
     def left(self) -> list[int]:
         return self.sizes if self.positions is None else [len(at) for at in self.positions]
