@@ -62,6 +62,10 @@ class Architecture:
         chain = graph.as_chain()
         return cls(graph.weight_layers, graph) if chain is None else cls(chain)
 
+    def as_graph(self) -> Graph:
+        """The network as a graph, of a chain too."""
+        return Graph.of_chain(self.layers) if self.graph is None else self.graph
+
     def __iter__(self) -> Iterator[WeightLayer]:
         return iter(self.layers)
 

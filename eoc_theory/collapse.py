@@ -107,20 +107,19 @@ def predict_collapse(
     net = as_architecture(net)
     if criterion in DATA_FREE_CRITERIA:
         free = collapse_data_free(net, criterion, seed=seed)
-        drawn, weakest = np.sort(free.critical_sparsity), free.weakest_layer
-    elif net.graph is not None:
-        small, batch, _ = within_reach(net, data, seed=seed)
+        drawn, weakest = free.critical_sparsity, free.weakest_layer
+    elif net.graph is not None or criterion == "grasp":
+        small, batch = (net, data) if net.graph is None else within_reach(net, data, seed=seed)[:2]
         found = graph_laws(small, criterion, batch, samples=samples, seed=seed, effort=COLLAPSE)
         laws = found.laws[0]
-        drawn, weakest = draw_critical_sparsity(laws, signed=False, seed=seed)
-        drawn = np.sort(drawn)
+        drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     else:
         samples = 4 * DEFAULT_SAMPLES if samples is None else samples
         laws, _ = network_laws(
-            net, criterion, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
+            net, data, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
         )
-        drawn, weakest = draw_critical_sparsity(laws, signed=criterion == "grasp", seed=seed)
-        drawn = np.sort(drawn)
+        drawn, weakest = draw_critical_sparsity(laws, seed=seed)
+    drawn = np.sort(drawn)
     return CollapsePrediction(
         criterion=criterion,
         layers=net.weight_layers,
@@ -132,13 +131,11 @@ def predict_collapse(
     )
 
 
-def draw_critical_sparsity(laws: NetworkLaws, *, signed: bool, seed: int) -> tuple[Array, Array]:
+def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Array]:
     """Draws of s_cr, shape (S · DRAWS_PER_NETWORK,), and how often each layer is the weakest, shape (L,)."""
     rng = np.random.default_rng([seed, 0x6D6178])
     networks, depth = laws.nonzero.shape
     cdf = np.maximum.accumulate(laws.max_cdf, axis=1) + 1e-13 * np.arange(len(GRID))
-    if signed:
-        cdf = np.sqrt(cdf)
     uniform = rng.random((DRAWS_PER_NETWORK, networks, depth))
     largest = np.stack([np.interp(uniform[..., layer], cdf[layer], GRID) for layer in range(depth)], axis=-1)
     share = laws.weights / laws.weights.sum()
@@ -148,8 +145,7 @@ def draw_critical_sparsity(laws: NetworkLaws, *, signed: bool, seed: int) -> tup
         scores = laws.displace(u)
         first = scores.argmin(axis=1)
         weakest += np.bincount(first, minlength=depth)
-        kept = laws.kept(scores.min(axis=1)) @ share
-        drawn[index] = 1.0 - (0.5 * kept if signed else kept)
+        drawn[index] = 1.0 - laws.kept(scores.min(axis=1)) @ share
     return drawn.ravel(), weakest / weakest.sum()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -94,6 +94,16 @@ class Graph:
             weight = weights.get(layer.weight.name, layer.weight)
             nodes[position] = replace(nodes[position], layer=replace(layer, weight=weight))
         return Graph(tuple(nodes))
+
+    @classmethod
+    def of_chain(cls, layers: Sequence[WeightLayer]) -> Graph:
+        """Fully connected layers one after the other, each followed by its activation."""
+        build = GraphBuilder(Shape(layers[0].fan_in))
+        for layer in layers:
+            build.add(Dense(layer.name, layer))
+            if layer.activation is not None:
+                build.add(Nonlinearity(f"{layer.name}.activation", layer.activation))
+        return build.build()
 
     def as_chain(self) -> tuple[WeightLayer, ...] | None:
         """The weight layers, each with the activation after it, if nothing else changes a value."""

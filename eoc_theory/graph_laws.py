@@ -36,8 +36,8 @@ class Effort:
         budget: multiply-adds in forward passes.
         passes: fewest and most passes of one input through one network.
         networks: fewest and most networks.
-        inputs: inputs that the networks see, classes in turn: without normalisation, and at most with it. With
-            normalisation networks differ less from each other than batches do.
+        inputs: fewest and most inputs that the networks see, classes in turn. Normalised networks differ less
+            from each other than batches do, so that inputs come first there; elsewhere networks do.
         most: multiply-adds above which a network is narrowed (`narrowing`).
     """
 
@@ -49,19 +49,17 @@ class Effort:
 
 
 #: For the mean law of the scores, and for the critical sparsity, which varies more from network to network.
-KEPT = Effort(5.5e9, (40, 800), (2, 16), (20, 50))
-COLLAPSE = Effort(9e10, (160, 480), (8, 24), (20, 30), most=1.2e11)
+KEPT = Effort(5.5e9, (40, 1600), (2, 16), (20, 100))
+COLLAPSE = Effort(9e10, (160, 2400), (8, 24), (20, 100), most=1.2e11)
 
 
 def plan(
     net: Architecture, batch: int, samples: int | None, effort: Effort = KEPT, passes: int = 1
 ) -> tuple[int, int]:
     """Inputs that the networks see, and number of networks; one of them takes `passes` passes."""
-    graph = net.graph
-    assert graph is not None
+    graph = net.as_graph()
     total = float(np.clip(effort.budget / (forward_cost(graph) * passes), *effort.passes))
-    few, many = effort.inputs
-    inputs = int(np.clip(total / effort.networks[0], few, many)) if is_normalised(graph) else few
+    inputs = int(np.clip(total / effort.networks[0 if is_normalised(graph) else 1], *effort.inputs))
     inputs = min(inputs, batch)
     if samples is None:
         samples = int(np.clip(total / inputs, *effort.networks))
@@ -124,7 +122,7 @@ def graph_laws(
     """Laws of the scores in `samples` networks.
 
     Args:
-        net: an architecture with a graph.
+        net: any architecture.
         criterion: "snip" or "grasp".
         data: as in `Architecture.summarise`.
         samples: number of networks; None: as `plan` has it.
@@ -135,12 +133,11 @@ def graph_laws(
     Raises:
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
-    assert net.graph is not None
     batch = net.summarise(data, seed=seed)
     # Hess·g takes two gradients, in double precision.
     passes = 4 if criterion == "grasp" else 1
     inputs, samples = plan(net, batch.size, samples, effort, passes)
-    graph, notes = affordable(net.graph, inputs * samples * passes, effort.most)
+    graph, notes = affordable(net.as_graph(), inputs * samples * passes, effort.most)
     part = batch.take(batch.spread_indices(inputs))
     networks = sample_networks(graph, part, samples, seed, criterion=criterion, workers=workers)
     signs = range(len(networks[0]))

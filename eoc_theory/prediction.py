@@ -126,7 +126,6 @@ def check_sparsities(sparsity: Any) -> Array:
 
 def network_laws(
     net: Architecture,
-    criterion: str,
     data: Any = None,
     *,
     samples: int = DEFAULT_SAMPLES,
@@ -134,14 +133,16 @@ def network_laws(
     inputs: int = CHAIN_BATCH,
     scores: int = SCORES,
 ) -> tuple[NetworkLaws, NetworkLaws]:
-    """Laws of the scores of `samples` networks, and of the infinitely wide one as a set of one.
+    """Laws of the snip scores of `samples` networks, and of the infinitely wide one as a set of one.
+
+    Of chains of fully connected layers; `eoc_theory.graph_laws` serves all other networks, and GraSP.
 
     The mean law of each layer comes from the kernels of the whole batch at infinite width; how single
     networks differ from it, at their finite width, from the conditioned chain of `eoc_theory.finite_width` on
     `inputs` of the batch's inputs. About `scores` scores make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
-    kernels = propagate(net, batch, seed=seed, criterion=criterion)
+    kernels = propagate(net, batch, seed=seed)
     laws = snip_laws(net, batch, kernels, seed=seed, scores=scores)
     chosen = batch.spread_indices(inputs)
     subset = batch.take(chosen)
@@ -197,14 +198,14 @@ def predict_pruning(
             free.collapse_probability,
         )
         samples = 0
-    elif net.graph is not None:
+    elif net.graph is not None or criterion == "grasp":
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
         kept, std, empty, collapse = allocate_graph(found.laws, values)
         samples, notes = found.samples, notes + found.notes
     else:
         samples = DEFAULT_SAMPLES if samples is None else samples
-        laws, wide = network_laws(net, criterion, data, samples=samples, seed=seed)
-        kept, std, empty, collapse = allocate(laws, wide, values, signed=criterion == "grasp")
+        laws, wide = network_laws(net, data, samples=samples, seed=seed)
+        kept, std, empty, collapse = allocate(laws, wide, values)
     scalar = np.ndim(sparsity) == 0
     return PruningPrediction(
         criterion=criterion,
@@ -235,34 +236,42 @@ def network_notes(net: Architecture) -> tuple[str, ...]:
 
 
 def allocate_graph(laws: tuple[NetworkLaws, ...], sparsity: Array) -> tuple[Array, Array, Array, Array]:
-    """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores.
-
-    Where no positive score is removed yet, what is removed are the largest of the negative ones.
-    """
-    positive = laws[0]
-    log_t = threshold(positive, sparsity)
-    kept = kept_fractions(positive, sparsity, log_t)
+    """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores."""
+    log_t = threshold(laws[0], sparsity)
+    kept = kept_fractions(laws[0], sparsity, log_t)
     if len(laws) == 2:
-        share = float((positive.nonzero @ positive.weights).mean() / positive.weights.sum())
-        few = sparsity < 1.0 - share
-        removed = kept_fractions(laws[1], 1.0 - sparsity, threshold(laws[1], 1.0 - sparsity))
-        kept = np.where(few[:, None], 1.0 - removed, kept)
-        log_t = np.where(few, -np.inf, log_t)
-    return summarise_networks(positive, kept, kept.mean(axis=0), log_t)
+        kept, log_t = _kept_signed(*laws, sparsity, kept, log_t)
+    return summarise_networks(laws[0], kept, kept.mean(axis=0), log_t)
+
+
+def _kept_signed(
+    positive: NetworkLaws, negative: NetworkLaws, sparsity: Array, kept: Array, log_t: Array
+) -> tuple[Array, Array]:
+    """`kept` (S, n_s, L) and `log_t` (S, n_s) where negative scores go first, then zeros, then positive ones.
+
+    `kept` and `log_t` as given are right where negative scores and zeros do not fill what is removed.
+    """
+    share = positive.weights / positive.weights.sum()
+    density = 1.0 - sparsity
+    above, below = ((law.nonzero @ share)[:, None] for law in (positive, negative))
+    removed = kept_fractions(negative, density, threshold(negative, density))
+    # Zeros are tied; every layer keeps the same part of its own.
+    zeros = 1.0 - positive.nonzero - negative.nonzero
+    part = np.clip((density - above) / np.maximum(1.0 - above - below, 1e-12), 0.0, 1.0)
+    tied = positive.nonzero[:, None] + part[..., None] * zeros[:, None]
+    negative_left = density > 1.0 - below
+    positive_gone = density <= above
+    kept = np.where(negative_left[..., None], 1.0 - removed, np.where(positive_gone[..., None], kept, tied))
+    return kept, np.where(positive_gone, log_t, -np.inf)
 
 
 def summarise_networks(
-    laws: NetworkLaws, kept: Array, mean: Array, log_t: Array, *, half: bool = False
+    laws: NetworkLaws, kept: Array, mean: Array, log_t: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L).
-
-    With `half` only half of the scores, the positive ones, can keep a layer from being empty.
-    """
+    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L)."""
     # Which of a layer's weights pass is itself random: independent given the rows and columns.
     std = np.sqrt(kept.var(axis=0, ddof=1) + mean * (1.0 - mean) / laws.weights)
     empty, weights = empty_layers(laws, log_t)
-    if half:
-        empty = np.sqrt(empty)
     collapse = 1.0 - np.prod(1.0 - empty, axis=-1)
     return (
         mean,
@@ -272,39 +281,21 @@ def summarise_networks(
     )
 
 
-def allocate(
-    laws: NetworkLaws, wide: NetworkLaws, sparsity: Array, *, signed: bool
-) -> tuple[Array, Array, Array, Array]:
+def allocate(laws: NetworkLaws, wide: NetworkLaws, sparsity: Array) -> tuple[Array, Array, Array, Array]:
     """kept, kept_std, empty_probability (n_s, L) and collapse_probability (n_s,) of sampled networks.
 
     The mean over the samples is drawn towards the infinitely wide network as far as it differs from it by no
     more than its own sampling error (James–Stein, positive part).
     """
-    kept, log_t = allocate_each(laws, sparsity, signed=signed)
-    limit = allocate_each(wide, sparsity, signed=signed)[0][0]
+    log_t = threshold(laws, sparsity)
+    kept = kept_fractions(laws, sparsity, log_t)
+    limit = kept_fractions(wide, sparsity, threshold(wide, sparsity))[0]
     variance = kept.var(axis=0, ddof=1)
     difference = kept.mean(axis=0) - limit
     noise = variance.sum(axis=-1) / len(kept)
     trust = np.clip(1.0 - noise / np.maximum((difference**2).sum(axis=-1), 1e-300), 0.0, 1.0)
     mean = np.clip(limit + trust[:, None] * difference, 0.0, 1.0)
-    return summarise_networks(laws, kept, mean, log_t, half=signed)
-
-
-def allocate_each(laws: NetworkLaws, sparsity: Array, *, signed: bool) -> tuple[Array, Array]:
-    """Fractions kept (S, n_s, L) and log thresholds (S, n_s) of each network.
-
-    A signed score (GraSP) has a symmetric law: the largest d of the scores are half of the 2d largest in
-    size, and beyond d = ½ the others are the half of the 2(1−d) largest in size that are negative.
-    """
-    if not signed:
-        log_t = threshold(laws, sparsity)
-        return kept_fractions(laws, sparsity, log_t), log_t
-    lower = sparsity < 0.5
-    in_size = np.where(lower, 1.0 - 2.0 * sparsity, 2.0 * sparsity - 1.0)
-    # At s = 0 nothing is removed and at s = ½ everything positive stays: the ends of the law of sizes.
-    log_t = threshold(laws, np.clip(in_size, 0.0, 1.0 - 1e-12))
-    half = 0.5 * kept_fractions(laws, in_size, log_t)
-    return np.where(lower[:, None], 1.0 - half, half), np.where(lower, -np.inf, log_t)
+    return summarise_networks(laws, kept, mean, log_t)
 
 
 def empty_layers(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
