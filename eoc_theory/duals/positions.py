@@ -58,8 +58,8 @@ def field_maps(activation: Activation, mean: Array, covariance: Array) -> tuple[
     # Positions of one law, as under circular padding, share their coefficients.
     unique, where = np.unique(np.round(laws, 12), axis=0, return_inverse=True)
     where = where.ravel()
-    typical = _spectra(activation, laws.mean(axis=0)[None], MANY_TERMS, _MANY_PANELS, _MANY_NODES)
-    own = _spectra(activation, unique, TERMS, _PANELS, _NODES)
+    typical = spectra(activation, laws.mean(axis=0)[None], MANY_TERMS, _MANY_PANELS, _MANY_NODES)
+    own = spectra(activation, unique, TERMS, _PANELS, _NODES)
     maps = []
     for order in (0, 1):
         (many, whole), (few, square) = typical[order], own[order]
@@ -90,7 +90,7 @@ def _homogeneous(left: float, right: float) -> Array:
     return np.stack([f, g], axis=1)
 
 
-def _spectra(
+def spectra(
     activation: Activation, laws: Array, terms: int, panels: int, nodes: int
 ) -> list[tuple[Array, Array]]:
     """For φ and φ': Hermite coefficients (terms, N) and second moments (N,) of N laws (mean, deviation)."""

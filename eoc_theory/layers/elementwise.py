@@ -37,8 +37,9 @@ class Nonlinearity(Layer):
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
         groups = [g * slope for g, slope in zip(gradient.groups, memory, strict=True)]
-        if gradient.latent is not None:
-            groups = [g + u for g, u in zip(groups, gradient.latent, strict=True)]
+        if gradient.latent is None:
+            return [Gradient(tuple(groups), None, gradient.log_scale, self.activation)]
+        groups = [g + u for g, u in zip(groups, gradient.latent, strict=True)]
         return [Gradient(tuple(groups), None, gradient.log_scale)]
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:

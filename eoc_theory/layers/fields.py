@@ -92,7 +92,7 @@ class Field:
         return self.moment - self.mean[:, None] * self.mean
 
     def draw(self, draws: int) -> list[tuple[Array, Array]]:
-        """Gaussian fields of this law, two of shape (draws, P) for each kind of pair (the first twice one)."""
+        """Gaussian fields of this law, two (draws, P) for each kind of pair (the first twice one)."""
         from ..propagation import covariance_root
 
         kernel = self.covariance.astype(float)
@@ -139,11 +139,14 @@ class Gradient:
         latent: a part that arrives at the Gaussian field below an activation, its slope already in it: the
             way back through a maximum, whose choice depends on the same field.
         log_scale: logarithm of the factor left out of both.
+        gate: the activation whose slope at this node's own value is a factor of the gradient, where there is
+            one and nothing else in it depends on that value.
     """
 
     groups: tuple[Array, ...]
     latent: tuple[Array, ...] | None = None
     log_scale: float = 0.0
+    gate: Activation | None = None
 
     def times(self, factor: float) -> Gradient:
         """The gradient with every second moment multiplied."""
@@ -151,7 +154,7 @@ class Gradient:
         def multiply(parts: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
             return None if parts is None else tuple(g * g.dtype.type(factor) for g in parts)
 
-        return Gradient(multiply(self.groups) or (), multiply(self.latent), self.log_scale)
+        return Gradient(multiply(self.groups) or (), multiply(self.latent), self.log_scale, self.gate)
 
     def normalised(self) -> Gradient:
         """The same with a largest second moment near 1, where it has left the middle of the floats' range."""
@@ -160,7 +163,7 @@ class Gradient:
         if largest == 0 or 1e-8 < largest < 1e8:
             return self
         scaled = self.times(1.0 / largest)
-        return Gradient(scaled.groups, scaled.latent, self.log_scale + float(np.log(largest)))
+        return replace(scaled, log_scale=self.log_scale + float(np.log(largest)))
 
     def plus(self, other: Gradient) -> Gradient:
         """The sum of two independent gradients."""

@@ -12,6 +12,7 @@ import numpy as np
 from .base import Array, Layer, Shape
 from .drawing import Draw
 from .fields import Field, Gradient, Pairs, Signal
+from .standardising import normalised_kernel, without_signal
 
 
 def _standardised(x: Array, axis: int, eps: float) -> tuple[Array, Array]:
@@ -71,24 +72,30 @@ class BatchNorm(Layer):
         return self.one(inputs)
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
+        """With few inputs or positions, each channel's variance differs from their mean: `standardising`."""
         fields, memory = [], []
         for field in signals[0]:
             if self.training:
                 mean = field.mean - field.mean.mean()
                 moment = centred(field.moment, pairs)
                 variance = float(np.einsum("pp->", moment[0])) / field.positions
+                normal = field.having(moment, mean).scaled(float(1.0 / np.sqrt(variance + self.eps)))
+                memory.append((self.gain / float(np.sqrt(variance + self.eps)), normal.moment))
+                value = field.having(normalised_kernel(normal.moment, pairs), normal.mean).scaled(self.gain)
             else:
-                mean, moment, variance = field.mean, field.moment, self.variance
-            factor = self.gain / np.sqrt(variance + self.eps)
-            value = field.having(moment, mean).scaled(float(factor))
-            memory.append((float(factor), value.moment if self.training else None))
+                factor = self.gain / float(np.sqrt(self.variance + self.eps))
+                memory.append((factor, None))
+                value = field.having(field.moment, field.mean).scaled(factor)
             fields.append(_shifted(value, self.shift))
         return tuple(fields), memory
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
+        gate = None if self.shift else gradient.gate
         groups = []
         for (factor, signal), kernel in zip(memory, gradient.groups, strict=True):
-            result = kernel if signal is None else centred(kernel, pairs)
+            result = kernel
+            if signal is not None:
+                result = centred(without_signal(kernel, signal, pairs, gate, self.gain), pairs)
             groups.append(result * result.dtype.type(factor**2))
         return [Gradient(tuple(groups), None, gradient.log_scale)]
 
