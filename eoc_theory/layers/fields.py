@@ -97,7 +97,7 @@ class Field:
 
         kernel = self.covariance.astype(float)
         rng = np.random.default_rng([0x6D6178, self.positions])
-        common, own = rng.standard_normal((2, draws, self.positions), dtype=np.float32)
+        common, own = _standard_normals(rng, draws, self.positions)
         pairs = []
         for other in kernel:
             # (u + v)/2 and (u − v)/2 are independent where u and v have one law.
@@ -124,6 +124,16 @@ class Latent:
 
     field: Field
     activation: Activation
+
+
+def _standard_normals(rng: np.random.Generator, draws: int, positions: int) -> tuple[Array, Array]:
+    """Two independent fields (draws, P), in antithetic pairs; many draws have their covariance exactly."""
+    half = rng.standard_normal((-(-draws // 2), 2 * positions), dtype=np.float32)
+    if len(half) >= 4 * positions:
+        root = np.linalg.cholesky((half.T @ half / np.float32(len(half))).astype(float))
+        half = (half @ np.linalg.inv(root).T.astype(np.float32)).astype(np.float32)
+    both = np.concatenate([half, -half])[:draws]
+    return both[:, :positions], both[:, positions:]
 
 
 #: A node's value: its channels in groups of one law each.
