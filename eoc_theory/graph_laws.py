@@ -48,19 +48,27 @@ class Effort:
     most: float = 4e10
 
 
+#: Networks without normalisation differ more from each other, and get so many times as many passes.
+PLAIN = 2.0
 #: For the mean law of the scores, and for the critical sparsity, which varies more from network to network.
-KEPT = Effort(5.5e9, (40, 1600), (2, 16), (20, 100))
-COLLAPSE = Effort(9e10, (160, 2400), (8, 24), (20, 100), most=1.2e11)
+KEPT = Effort(5.6e9, (50, 1600), (2, 16), (20, 100))
+COLLAPSE = Effort(6e10, (120, 2400), (8, 24), (20, 100), most=1.2e11)
 
 
 def plan(
     net: Architecture, batch: int, samples: int | None, effort: Effort = KEPT, passes: int = 1
 ) -> tuple[int, int]:
     """Inputs that the networks see, and number of networks; one of them takes `passes` passes."""
-    graph = net.as_graph()
+    graph, classes = net.as_graph(), net.out_features
+    normalised = is_normalised(graph)
     total = float(np.clip(effort.budget / (forward_cost(graph) * passes), *effort.passes))
-    inputs = int(np.clip(total / effort.networks[0 if is_normalised(graph) else 1], *effort.inputs))
-    inputs = min(inputs, batch)
+    total *= 1.0 if normalised else PLAIN
+    inputs = int(np.clip(total / effort.networks[0 if normalised else 1], *effort.inputs))
+    if inputs >= batch:
+        inputs = batch
+    elif inputs > classes:
+        # As many of each class.
+        inputs -= inputs % classes
     if samples is None:
         samples = int(np.clip(total / inputs, *effort.networks))
     return inputs, samples
@@ -138,16 +146,41 @@ def graph_laws(
     passes = 4 if criterion == "grasp" else 1
     inputs, samples = plan(net, batch.size, samples, effort, passes)
     graph, notes = affordable(net.as_graph(), inputs * samples * passes, effort.most)
-    part = batch.take(batch.spread_indices(inputs))
-    networks = sample_networks(graph, part, samples, seed, criterion=criterion, workers=workers)
-    signs = range(len(networks[0]))
-    laws = tuple(joined_laws([found[sign] for found in networks], net.weights) for sign in signs)
+    networks = sample_networks(
+        graph, batch, samples, seed, inputs=inputs, criterion=criterion, workers=workers
+    )
+    shift = batch_shift(np.stack([network.ratios for network in networks]), batch.size / inputs)
+    laws = tuple(
+        joined_laws(list(samples), shift, net.weights)
+        for samples in zip(*(n.signs for n in networks), strict=True)
+    )
     return GraphLaws(laws, notes)
 
 
-def joined_laws(networks: list[list[LayerSample]], weights: Array) -> NetworkLaws:
-    """One mean law a layer from all networks, and where its quantiles lie in each."""
-    log_rms = np.array([[sample.log_rms for sample in network] for network in networks])
+def batch_shift(ratios: Array, parts: float) -> Array:
+    """½ log of E[g²] for the whole batch over that for a part of it, for each layer, shape (L,).
+
+    The batch's gradient is the mean over its inputs of theirs, which partly cancel: E[g²] = α + β/B, where α
+    comes from what inputs of one class have in common. Of a part's two halves, with mean gradients G_1 and
+    G_2, the mean square of G_1 − G_2 over that of G_1 + G_2 is the share r = β/(α B' + β) of the second term,
+    and in `parts` times as many inputs E[g²] is 1 − r + r/parts of the part's.
+
+    Args:
+        ratios: r of each network and layer, nan where it was not measured, shape (S, L). More than 1 shows
+            halves that are tied to each other, as batch normalisation does, and counts as 1.
+    """
+    layers = np.arange(ratios.shape[1])
+    known = np.isfinite(ratios).all(axis=0)
+    if parts <= 1.0 or known.sum() < 2:
+        return np.zeros(len(layers))
+    mean = np.exp(np.log(np.maximum(ratios[:, known], 1e-9)).mean(axis=0))
+    r = np.interp(layers, layers[known], np.minimum(mean, 1.0))
+    return 0.5 * np.log(1.0 - r * (1.0 - 1.0 / parts))
+
+
+def joined_laws(networks: list[list[LayerSample]], shift: Array, weights: Array) -> NetworkLaws:
+    """One mean law a layer from all networks, its log-scores moved by `shift` (L,), and quantiles in each."""
+    log_rms = np.array([[sample.log_rms for sample in network] for network in networks]) + shift
     tails = np.array([[sample.tail for sample in network] for network in networks])
     share = np.array([[sample.share for sample in network] for network in networks])
     log_rms = np.maximum(log_rms, NOTHING)

@@ -16,7 +16,7 @@ derivative.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,21 +102,43 @@ class LayerSample:
     row_maxima: Array
 
 
-#: What one network shows: for each sign that is told apart, a sample of each layer.
-NetworkSample = tuple[list[LayerSample], ...]
+@dataclass(frozen=True)
+class NetworkSample:
+    """What one network shows.
+
+    Attributes:
+        signs: for each sign that is told apart, a sample of each layer.
+        ratios: what `run_backwards` finds of the inputs' two halves, shape (L,); nan where it did not look.
+    """
+
+    signs: tuple[list[LayerSample], ...]
+    ratios: Array
+
+
+#: Layers whose gradients' dependence on the inputs' number is looked at.
+WATCHED = 6
 
 
 def sample_networks(
-    graph: Graph, batch: DataSummary, samples: int, seed: int, *, criterion: str = "snip", workers: int = 2
+    graph: Graph,
+    batch: DataSummary,
+    samples: int,
+    seed: int,
+    *,
+    inputs: int | None = None,
+    criterion: str = "snip",
+    workers: int = 2,
 ) -> list[NetworkSample]:
     """Scores of `samples` networks: of all weights in size or, for "grasp", positive and negative.
 
     Args:
         graph: the network.
-        batch: used whole: pass a part of it.
+        batch: what the scores are computed on.
         samples: number of networks, at least 1.
         seed: each network has a stream of random numbers of its own: results do not depend on `workers`, and
             the first n networks are the same for every number of samples.
+        inputs: how many inputs each network sees; None: all. Each takes up where the one before left off, in
+            an order of classes in turn, so that together they see the whole batch.
         criterion: "snip", W g, or "grasp", W ∘ Hess·g.
         workers: networks run at a time. Each keeps its weights and, for the way back, about 9 bytes for each
             entry of its values (convolution, normalisation and ReLU).
@@ -128,11 +150,14 @@ def sample_networks(
     shape = graph.input_shape
     if batch.inputs.shape[1] != shape.size:
         raise DataError(f"inputs have {batch.inputs.shape[1]} features, the network takes {shape.size}")
-    images = batch.inputs.T.reshape(shape.channels, *shape.space, batch.size)
+    inputs = batch.size if inputs is None else min(inputs, batch.size)
+    order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
     sample = _curvature_sample if criterion == "grasp" else _gradient_sample
 
     def network(index: int) -> NetworkSample:
-        return sample(graph, images, batch.targets, [seed, 0x67726170, index])
+        part = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
+        images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
+        return sample(graph, images, part.targets, [seed, 0x67726170, index])
 
     with single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         return list(pool.map(network, range(samples)))
@@ -145,10 +170,13 @@ def _gradient_sample(graph: Graph, images: Array, targets: Array, stream: list[i
         try:
             logits, memories = run_forwards(graph, images, draw)
             sent = loss_gradient(logits.T.astype(float), targets).T
-            found = {n: layer_samples(s)[0] for n, s in run_backwards(graph, memories, sent, dtype)}
+            halves = _halves(graph, len(targets))
+            found, ratios = {}, np.full(len(graph.weighted), math.nan)
+            for number, scores, ratio in run_backwards(graph, memories, sent, dtype, halves=halves):
+                (found[number],), ratios[number] = layer_samples(scores), ratio
         except OutOfRangeError:
             continue
-        return ([found[number] for number in range(len(graph.weighted))],)
+        return NetworkSample(([found[number] for number in range(len(found))],), ratios)
     raise ModelError("values of a sampled network leave the range of floats: use a smaller sigma_w or depth")
 
 
@@ -161,7 +189,15 @@ def _curvature_sample(graph: Graph, images: Array, targets: Array, stream: list[
         raise ModelError(
             "values of a sampled network leave the range of floats: use a smaller sigma_w or depth"
         ) from None
-    return [positive for positive, _ in both], [negative for _, negative in both]
+    signs = [positive for positive, _ in both], [negative for _, negative in both]
+    return NetworkSample(signs, np.full(len(both), math.nan))
+
+
+def _halves(graph: Graph, inputs: int) -> tuple[list[int], Array]:
+    """Layers spread over the network, and a sign for the first and the second half of the inputs."""
+    last = len(graph.weighted) - 1
+    layers = {*np.linspace(0, last, WATCHED).round().astype(int).tolist(), max(last - 1, 0)}
+    return sorted(layers), np.where(np.arange(inputs) < inputs / 2, 1.0, -1.0)
 
 
 @dataclass(frozen=True)
@@ -193,7 +229,7 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
         sent = loss_gradient(logits.T, targets).T
         scores = run_backwards(graph, list(memories), sent, np.float64)
         found = {}
-        for number, score in scores:
+        for number, score, _ in scores:
             weights = draw.given[names[number]]
             # Single precision draws a weight of exactly 0 once in a while; its score is 0 in any case.
             found[names[number]] = Scaled(
@@ -255,12 +291,23 @@ def run_forwards(
 
 
 def run_backwards(
-    graph: Graph, memories: list[Any], gradient: Array, dtype: Any
-) -> Iterator[tuple[int, Scaled]]:
-    """The number of each weight layer, last to first, and its scores W g, shape (fan_out, fan_in).
+    graph: Graph,
+    memories: list[Any],
+    gradient: Array,
+    dtype: Any,
+    *,
+    halves: tuple[Collection[int], Array] = ((), np.ones(1)),
+) -> Iterator[tuple[int, Scaled, float]]:
+    """The number of each weight layer, last to first, its scores W g, shape (fan_out, fan_in), and a ratio.
 
-    `gradient` is what is sent back from the logits, (classes, B). `memories` are given up on the way.
+    Args:
+        gradient: what is sent back from the logits, (classes, B).
+        memories: are given up on the way.
+        halves: numbers of layers, and a sign ±1 for each input, (B,). Of those layers the ratio is the mean
+            square of the scores with the inputs' parts taken with these signs over that of the scores; of all
+            others nan.
     """
+    watched, signs = set(halves[0]), halves[1].astype(dtype)
     numbers = {position: number for number, position in enumerate(graph.weighted)}
     gradients: list[Scaled | None] = [None] * len(graph.nodes)
     first = Scaled(np.asarray(gradient, dtype=float)).normalised()
@@ -274,13 +321,22 @@ def run_backwards(
         node = graph.nodes[position]
         if isinstance(node.layer, (Dense, Convolution)):
             back, scores = node.layer.backward_scores(memory, arrived.values)
-            yield numbers[position], Scaled(scores, arrived.exponent)
+            ratio = math.nan
+            if numbers[position] in watched:
+                contrast = node.layer.backward_scores(memory, arrived.values * signs)[1]
+                ratio = _square(contrast) / max(_square(scores), np.finfo(float).tiny)
+            yield numbers[position], Scaled(scores, arrived.exponent), ratio
             sent = [back]
         else:
             sent = node.layer.backward_values(memory, arrived.values)
         for source, part in zip(node.inputs, sent, strict=True):
             before, new = gradients[source], Scaled(part, arrived.exponent)
             gradients[source] = new if before is None else before + new
+
+
+def _square(values: Array) -> float:
+    """Sum of squares in double precision."""
+    return float(np.einsum("ij,ij->", values, values, dtype=np.float64))
 
 
 def layer_samples(scores: Scaled, *, signed: bool = False) -> tuple[LayerSample, ...]:

@@ -10,7 +10,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory.data import DataSummary, digits_images
 from eoc_theory.errors import ModelError
-from eoc_theory.graph_laws import KEPT, affordable, forward_cost, plan
+from eoc_theory.graph_laws import KEPT, affordable, batch_shift, forward_cost, plan
 from eoc_theory.layers import BatchNorm, Convolution, GroupNorm
 from eoc_theory.narrowing import narrowed
 from eoc_theory.resolution import within_reach
@@ -102,12 +102,28 @@ def test_a_traced_model_is_predicted_like_its_architecture():
 
 def test_inputs_and_networks_follow_the_cost():
     cheap, costly = eoc.resnet(8, width=4, input_shape=(3, 8, 8)), eoc.cnn(8, 128, input_shape=(3, 32, 32))
-    assert plan(cheap, 100, None) == (50, 16)
-    assert plan(costly, 100, None) == (20, 2)
-    assert plan(costly, 7, None) == (7, 5)
+    assert plan(cheap, 100, None) == (100, 16)
+    assert plan(costly, 100, None) == (20, 5)
+    assert plan(costly, 7, None) == (7, 14)
     assert plan(costly, 100, 9) == (20, 9)
     assert costly.graph is not None
     assert forward_cost(costly.graph) == 1024 * 9 * (3 * 128 + 6 * 128**2) + 1280
+
+
+def test_a_part_of_the_batch_stands_for_the_whole():
+    """E[g²] = α + β/B: where halves cancel nothing, a fifth of the inputs shows five times too much."""
+    ratios = np.array([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])
+    assert batch_shift(ratios, 5.0) == pytest.approx([-0.5 * np.log(5), 0.5 * np.log(0.6), 0.0], abs=1e-6)
+    assert not batch_shift(ratios, 1.0).any()
+    rng = np.random.default_rng(0)
+    common, own = rng.standard_normal(4000), rng.standard_normal((40, 4000))
+    gradients = common + 2.0 * own
+    part = gradients[:8]
+    signs = np.where(np.arange(8) < 4, 1.0, -1.0)
+    r = ((signs @ part) ** 2).sum() / (part.sum(axis=0) ** 2).sum()
+    wanted = (gradients.mean(axis=0) ** 2).mean() / (part.mean(axis=0) ** 2).mean()
+    shift = batch_shift(np.full((2, 3), r), 5.0)
+    assert np.exp(2 * shift) == pytest.approx(wanted, rel=0.05)
 
 
 def test_wide_networks_are_narrowed():

@@ -346,7 +346,7 @@ def torch_scores(graph: Graph, batch, draw):
 def numpy_scores(graph, batch, draw):
     logits, memories = run_forwards(graph, as_images(graph, batch), draw)
     sent = loss_gradient(logits.T.astype(float), batch.targets).T
-    return logits.T, dict(run_backwards(graph, memories, sent, draw.dtype))
+    return logits.T, {n: s for n, s, _ in run_backwards(graph, memories, sent, draw.dtype)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -372,8 +372,9 @@ def test_statistics_are_those_of_the_scores():
     batch = data(graph)
     batch = DataSummary(batch.inputs * (np.arange(192) > 63), batch.targets, 5)  # no first channel
     networks = sample_networks(graph, batch, 2, seed=7)
-    assert len(networks) == 2 and all(len(network) == 1 and len(network[0]) == 4 for network in networks)
-    for index, (samples,) in enumerate(networks):
+    assert len(networks) == 2 and all(len(network.signs[0]) == 4 for network in networks)
+    for index, network in enumerate(networks):
+        (samples,) = network.signs
         draw = Draw(np.random.default_rng([7, 0x67726170, index]), np.float64)
         _, scores = torch_scores(graph, batch, draw)
         for number, own in enumerate(scores):
@@ -408,6 +409,39 @@ def test_tails_of_scores_of_many_sizes(dtype, signed):
         assert sample.row_maxima == pytest.approx(
             np.log(counted.max(axis=1).astype(float)) - log_rms, abs=1e-5
         )
+
+
+def test_halves_of_the_inputs():
+    """The ratio is that of the gradients of the halves, taken apart and together."""
+    graph = vgg()
+    batch = data(graph)
+    signs = np.where(np.arange(batch.size) < batch.size / 2, 1.0, -1.0)
+    logits, memories = run_forwards(
+        graph, as_images(graph, batch), Draw(np.random.default_rng(3), np.float64)
+    )
+    sent = loss_gradient(logits.T, batch.targets).T
+    found = {
+        n: (s, r)
+        for n, s, r in run_backwards(graph, list(memories), sent, np.float64, halves=([1, 3], signs))
+    }
+    assert np.isnan(found[0][1]) and np.isnan(found[2][1])
+    # The last layer's gradient is a product of what the inputs sent back and what arrived.
+    weights, x = memories[graph.weighted[3]]
+    parts = [weights * (sent[:, chosen] @ x[:, chosen].T) for chosen in (signs > 0, signs < 0)]
+    assert found[3][1] == pytest.approx(
+        ((parts[0] - parts[1]) ** 2).sum() / ((parts[0] + parts[1]) ** 2).sum()
+    )
+    assert largest_error(np.ldexp(found[3][0].values, found[3][0].exponent), parts[0] + parts[1]) < 1e-11
+
+
+def test_networks_take_turns_in_the_batch():
+    graph = vgg()
+    batch = data(graph)
+    order, half = batch.in_turn(), batch.size // 2
+    several = sample_networks(graph, batch, 2, 5, inputs=half)
+    second = sample_networks(graph, batch.take(order[half : 2 * half]), 2, 5)[1]
+    for one, other in zip(several[1].signs[0], second.signs[0], strict=True):
+        assert one.log_rms == pytest.approx(other.log_rms, abs=1e-5)
 
 
 def test_layer_without_scores():
@@ -448,11 +482,11 @@ def test_results_do_not_depend_on_workers_or_on_the_number_of_samples():
     ]
     for name in ("log_rms", "share", "tail", "row_maxima"):
         first, second, fewer = (
-            [np.concatenate([np.ravel(getattr(s, name)) for s in network[0]]) for network in result]
+            [np.concatenate([np.ravel(getattr(s, name)) for s in network.signs[0]]) for network in result]
             for result in results
         )
         assert np.array_equal(first, second) and np.array_equal(first[:3], fewer)
-    assert len({network[0][0].log_rms for network in results[0]}) == 5
+    assert len({network.signs[0][0].log_rms for network in results[0]}) == 5
 
 
 def chain(depth, sigma_w, act, width=8, sigma_b=0.0):
@@ -500,7 +534,7 @@ def moments(graph, batch, dtype):
     """log_rms of every layer for the sign of the logits sent back."""
     draw = Draw(np.random.default_rng([0, 0x67726170, 0]), dtype)
     logits, memories = run_forwards(graph, as_images(graph, batch), draw)
-    found = dict(run_backwards(graph, memories, np.sign(logits), dtype))
+    found = {n: s for n, s, _ in run_backwards(graph, memories, np.sign(logits), dtype)}
     return np.array([layer_samples(found[number])[0].log_rms for number in range(len(found))])
 
 
