@@ -57,13 +57,15 @@ class DataSummary:
 
     def spread_indices(self, size: int) -> np.ndarray:
         """Positions of `size` of the inputs, classes in turn: labels stay as balanced as they were."""
-        if size >= self.size:
-            return np.arange(self.size)
+        return np.arange(self.size) if size >= self.size else self.in_turn()[:size]
+
+    def in_turn(self) -> np.ndarray:
+        """Positions of all inputs, classes in turn."""
         rank = np.empty(self.size, dtype=np.int64)
         for label in np.unique(self.targets):
             members = np.flatnonzero(self.targets == label)
             rank[members] = np.arange(len(members))
-        return np.lexsort((self.targets, rank))[:size]
+        return np.lexsort((self.targets, rank))
 
     def take(self, chosen: np.ndarray) -> DataSummary:
         """The inputs at the positions `chosen`."""
