@@ -19,7 +19,7 @@ from .architecture import Architecture
 from .data import DataSummary
 from .errors import ModelError
 from .graph import Graph
-from .layers import BatchNorm, Convolution, Dense, Nonlinearity, Sum, WeightLayer
+from .layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, Sum, WeightLayer
 from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
 from .layers.weighted import WeightedMemory
 from .propagation import Cotangent
@@ -39,12 +39,14 @@ class GraphPropagation:
     """What a batch becomes in every weight layer, at infinite width.
 
     Attributes:
-        layers: names of the weight layers, L of them.
-        q: variance of the layer's outputs, mean over positions, shape (L,).
-        c: correlation of two different inputs' outputs at one position, mean over positions, shape (L,).
-        chi: σ_w² E[φ'²] of the activation that follows, with the factor of a normalisation in between; nan
-            where none follows. Shape (L,).
-        log_moment: log E[(W g)²], shape (L,).
+        layers: names of the weight layers, L of them, in the graph's order.
+        q: variance of the layer's outputs, before any normalisation, mean over positions, shape (L,).
+        c: correlation of two inputs' outputs at one position, mean over positions, shape (L,); of two classes
+            where there are several, nan for a batch of one.
+        chi: σ_w² E[φ'²] of the activation that follows, times the square of what a normalisation in between
+            multiplies by; a sum's coefficients and pooling are left out. 1 on the edge of chaos where nothing
+            is normalised. nan where none follows. Shape (L,).
+        log_moment: log E[(W g)²] of the mean cross-entropy's gradient g, shape (L,).
         top: what is sent backwards from the logits.
         pairs: kinds of pairs of inputs.
         notes: where images were taken at lower resolution.
@@ -117,7 +119,8 @@ def _forward(graph: Graph, batch: DataSummary, pairs: Pairs) -> ForwardPass:
     if max(shape.positions for shape in graph.shapes) <= DOUBLE_POSITIONS:
         return forward_in(graph, batch, pairs, np.float64)
     try:
-        return forward_in(graph, batch, pairs, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return forward_in(graph, batch, pairs, np.float32)
     except _OutOfRangeError:
         return forward_in(graph, batch, pairs, np.float64)
 
@@ -261,9 +264,13 @@ def _chi(graph: Graph, forward: ForwardPass, position: int, weight: WeightLayer)
         position = users[0]
         layer, memory = graph.nodes[position].layer, forward.memories[position]
         if isinstance(layer, Nonlinearity):
-            slopes = [float(np.einsum("pp->", s[0])) / s.shape[1] for s in memory]
+            slopes = [float(np.trace(s[0], dtype=float)) / s.shape[1] for s in memory]
             return factor * float(np.mean(slopes))
         if isinstance(layer, (Dense, Convolution)):
             return np.nan
         if isinstance(layer, BatchNorm):
             factor *= float(np.mean([scale**2 for scale, _ in memory]))
+        elif isinstance(layer, LayerNorm):
+            factor *= memory**2
+        elif isinstance(layer, GroupNorm):
+            factor *= float(np.mean(np.square(memory[1])))

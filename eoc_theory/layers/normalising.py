@@ -78,7 +78,7 @@ class BatchNorm(Layer):
             if self.training:
                 mean = field.mean - field.mean.mean()
                 moment = centred(field.moment, pairs)
-                variance = float(np.einsum("pp->", moment[0])) / field.positions
+                variance = float(np.trace(moment[0], dtype=float)) / field.positions
                 normal = field.having(moment, mean).scaled(float(1.0 / np.sqrt(variance + self.eps)))
                 memory.append((self.gain / float(np.sqrt(variance + self.eps)), normal.moment))
                 value = field.having(normalised_kernel(normal.moment, pairs), normal.mean).scaled(self.gain)
@@ -130,7 +130,7 @@ class LayerNorm(Layer):
         total = sum(field.channels for field in signals[0])
         mean = sum(field.channels / total * float(field.mean.mean()) for field in signals[0])
         square = sum(
-            field.channels / total * float(np.einsum("pp->", field.moment[0])) / field.positions
+            field.channels / total * float(np.trace(field.moment[0], dtype=float)) / field.positions
             for field in signals[0]
         )
         factor = self.gain / np.sqrt(square - mean**2 + self.eps)
@@ -177,7 +177,7 @@ class GroupNorm(Layer):
         for field in signals[0]:
             centre = field.mean - field.mean.mean()
             moment = _centred_group(field.covariance, members) + centre[:, None] * centre
-            variance = float(np.einsum("pp->", moment[0])) / field.positions
+            variance = float(np.trace(moment[0], dtype=float)) / field.positions
             factor = float(self.gain / np.sqrt(variance + self.eps))
             memory.append(factor)
             fields.append(_shifted(field.having(moment, centre).scaled(factor), self.shift))

@@ -1,0 +1,321 @@
+"""Kernels over positions, layer by layer, against sampled wide networks; and what is refused."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sampled_kernels import differences, make_batch, predicted, sampled
+
+import eoc_theory as eoc
+from eoc_theory import activation
+from eoc_theory.architecture import Architecture
+from eoc_theory.errors import ModelError
+from eoc_theory.graph import GraphBuilder
+from eoc_theory.graph_propagation import propagate_graph
+from eoc_theory.layers import (
+    AdaptiveAveragePool,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    Identity,
+    LayerNorm,
+    MaxPool,
+    Nonlinearity,
+    PadChannels,
+    Shape,
+    Subsample,
+    Sum,
+    WeightLayer,
+)
+from eoc_theory.position_kernels import gather, scatter
+
+WIDTH = 400
+RELU, TANH = activation("relu"), activation("tanh")
+
+
+def conv(
+    name, given, made, kernel=(3, 3), stride=1, padding=1, dilation=1, groups=1, mode="zeros", sigma_w=1.4
+):
+    axes = len(kernel)
+    weight = WeightLayer(name, given // groups * math.prod(kernel), made, sigma_w, 0.2, kernel=kernel)
+    pads = ((padding, padding),) * axes
+    return Convolution(name, weight, (stride,) * axes, pads, (dilation,) * axes, groups, mode)
+
+
+def pointwise(name, given, made, sigma_w=1.0):
+    return conv(name, given, made, (1, 1), padding=0, sigma_w=sigma_w)
+
+
+def finish(builder, head="mean"):
+    """The graph with a dense layer on the mean over positions, or on all of them."""
+    shapes = []
+    for node in builder.nodes:
+        shapes.append(node.layer.output_shape(*(shapes[i] for i in node.inputs)))
+    shape = shapes[-1]
+    if head == "mean":
+        builder.add(AdaptiveAveragePool("mean", (1,) * len(shape.space)))
+        shape = Shape(shape.channels, (1,))
+    builder.add(Flatten("flat"))
+    builder.add(Dense("fc", WeightLayer("fc", shape.size, WIDTH, 1.2, 0.1)))
+    return builder.build()
+
+
+def chain(space, *layers, head="mean"):
+    builder = GraphBuilder(Shape(WIDTH, space))
+    for layer in layers:
+        builder.add(layer)
+    return finish(builder, head)
+
+
+def act(name, function=RELU):
+    return Nonlinearity(name, function)
+
+
+def residual():
+    """The mean of the rectified stream is not 0; the branch ends without an activation, as they do."""
+    net = GraphBuilder(Shape(WIDTH, (5, 5)))
+    net.add(conv("stem", WIDTH, WIDTH))
+    stream = net.add(act("r0"))
+    net.add(conv("c1", WIDTH, WIDTH))
+    net.add(act("r1"))
+    branch = net.add(conv("c2", WIDTH, WIDTH))
+    net.add(Sum("sum", (1.0, 0.7)), stream, branch)
+    net.add(conv("c3", WIDTH, WIDTH))
+    return finish(net)
+
+
+def shortcuts():
+    net = GraphBuilder(Shape(WIDTH, (6, 6)))
+    net.add(conv("stem", WIDTH, WIDTH))
+    stream = net.add(act("r0"))
+    branch = net.add(conv("c1", WIDTH, 2 * WIDTH, stride=2))
+    net.add(Subsample("sub", (2, 2)), stream)
+    padded = net.add(PadChannels("pad", WIDTH // 2, WIDTH // 2))
+    total = net.add(Sum("sum", (1.0, 0.5)), padded, branch)
+    other = net.add(pointwise("c2", 2 * WIDTH, WIDTH))
+    net.add(Concatenate("cat"), other, total)
+    net.add(conv("c3", 3 * WIDTH, WIDTH))
+    return finish(net)
+
+
+NETWORKS = {
+    "zeros": lambda: chain(
+        (5, 5), conv("c1", WIDTH, WIDTH), act("r"), conv("c2", WIDTH, WIDTH), act("t", TANH)
+    ),
+    "circular": lambda: chain(
+        (5, 5),
+        conv("c1", WIDTH, WIDTH, mode="circular"),
+        act("t", TANH),
+        conv("c2", WIDTH, WIDTH),
+        head="flat",
+    ),
+    "reflect, dilated, strided": lambda: chain(
+        (6, 6),
+        conv("c1", WIDTH, WIDTH, padding=2, dilation=2, mode="reflect"),
+        act("r"),
+        conv("c2", WIDTH, WIDTH, stride=2),
+        act("t", TANH),
+        head="flat",
+    ),
+    "one axis": lambda: chain(
+        (16,),
+        conv("c1", WIDTH, WIDTH, (3,), stride=2),
+        act("r"),
+        AveragePool("pool", (3,), (2,), (1,)),
+        conv("c2", WIDTH, WIDTH, (3,)),
+    ),
+    "groups": lambda: chain(
+        (5, 5), conv("c1", WIDTH, WIDTH, groups=2), act("r"), conv("c2", WIDTH, WIDTH, groups=2)
+    ),
+    "averages": lambda: chain(
+        (6, 6),
+        conv("c1", WIDTH, WIDTH),
+        act("r"),
+        AveragePool("pool", (2, 2), (2, 2), (0, 0)),
+        conv("c2", WIDTH, WIDTH),
+        AdaptiveAveragePool("adaptive", (2, 2)),
+        pointwise("c3", WIDTH, WIDTH),
+    ),
+    "maxima": lambda: chain(
+        (6, 6),
+        conv("c1", WIDTH, WIDTH),
+        act("r"),
+        MaxPool("pool", (2, 2), (2, 2), (0, 0), (1, 1)),
+        conv("c2", WIDTH, WIDTH),
+    ),
+    "overlapping maxima": lambda: chain(
+        (6, 6),
+        conv("c1", WIDTH, WIDTH),
+        MaxPool("pool", (3, 3), (2, 2), (1, 1), (1, 1)),
+        pointwise("c2", WIDTH, WIDTH),
+        act("t", TANH),
+    ),
+    "layer norm": lambda: chain(
+        (5, 5), conv("c1", WIDTH, WIDTH), LayerNorm("norm", 1.3), act("r"), pointwise("c2", WIDTH, WIDTH)
+    ),
+    "group norm": lambda: chain(
+        (5, 5), conv("c1", WIDTH, WIDTH), GroupNorm("norm", 4), act("r"), pointwise("c2", WIDTH, WIDTH)
+    ),
+    "batch norm": lambda: chain(
+        (5, 5),
+        conv("c1", WIDTH, WIDTH),
+        BatchNorm("bn1", True),
+        act("r1"),
+        conv("c2", WIDTH, WIDTH),
+        BatchNorm("bn2", True, gain=1.2),
+        act("r2"),
+    ),
+    "batch norm, evaluation": lambda: chain(
+        (5, 5),
+        conv("c1", WIDTH, WIDTH),
+        BatchNorm("bn1", False, 1.2, variance=2.0),
+        act("r1"),
+        conv("c2", WIDTH, WIDTH),
+    ),
+    "dropout": lambda: chain(
+        (5, 5),
+        conv("c1", WIDTH, WIDTH),
+        act("r"),
+        Dropout("d1", 0.3),
+        conv("c2", WIDTH, WIDTH),
+        act("t", TANH),
+        Dropout("d2", 0.3, channelwise=True),
+        pointwise("c3", WIDTH, WIDTH),
+    ),
+    "residual": residual,
+    "shortcuts": shortcuts,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_against_sampled_networks(name):
+    """Every node's kernels, forwards and backwards, for every kind of pair; the moments of all scores."""
+    graph = NETWORKS[name]()
+    batch = make_batch(WIDTH, graph.input_shape.space, members=2)
+    signals, theory = predicted(graph, batch)
+    measured = sampled(graph, batch, signals, 6)
+    for node, wanted, found in zip(graph.nodes, theory, measured, strict=True):
+        if node.layer.name == "flat":
+            continue  # its groups are positions, which are the inner axis of the values
+        parts = [(a, b) for a, b in zip(wanted.value, found.value, strict=True)]
+        parts += list(zip(wanted.gradient or [], found.gradient if wanted.gradient else [], strict=True))
+        for kernel, sample in parts:
+            apart, _ = differences(kernel, sample)
+            assert max(apart) < 0.1, (node.layer.name, apart)
+        if wanted.log_moment is not None:
+            assert found.log_moment == pytest.approx(wanted.log_moment, abs=0.12), node.layer.name
+
+
+def test_depthwise_channels_keep_their_own_law():
+    """A few weights make a depthwise channel: it is Gaussian no more, but its kernel is as predicted."""
+    graph = chain((5, 5), conv("c1", WIDTH, WIDTH, groups=WIDTH), pointwise("c2", WIDTH, WIDTH))
+    batch = make_batch(WIDTH, (5, 5), members=2)
+    signals, theory = predicted(graph, batch)
+    measured = sampled(graph, batch, signals, 8)
+    for wanted, found in zip(theory, measured, strict=True):
+        for kernel, sample in zip(wanted.value, found.value, strict=True):
+            if kernel.shape[1] > 1:
+                assert max(differences(kernel, sample)[0]) < 0.12
+        if wanted.log_moment is not None:
+            assert found.log_moment == pytest.approx(wanted.log_moment, abs=0.12)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect"])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize("space", [(7,), (5, 6)])
+def test_sums_over_shifts_are_those_of_every_tap(space, mode, stride, dilation):
+    layer = conv("c", 4, 4, (3,) * len(space), stride, 2, dilation, mode=mode)
+    taps = [layer.taps(axis, n) for axis, n in enumerate(space)]
+    rng = np.random.default_rng(0)
+    size = math.prod(space)
+    kernel = rng.standard_normal((2, size, size))
+    windows = layer.windows(space)
+    wide = np.zeros((2, size + 1, size + 1))
+    wide[:, :size, :size] = kernel
+    wanted = sum(wide[:, tap[:, None], tap] for tap in windows)
+    found = gather(kernel, space, taps)
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    other = rng.standard_normal(found.shape)
+    assert np.vdot(found, other) == pytest.approx(np.vdot(kernel, scatter(other, space, taps)))
+
+
+def chi(net):
+    return propagate_graph(net).chi[:-1]
+
+
+def test_chi_is_one_on_the_edge_of_chaos():
+    small = (3, 8, 8)
+    plain = chi(eoc.cnn(6, 32, activation="relu", padding_mode="zeros", input_shape=small))
+    np.testing.assert_allclose(plain, 1.0, rtol=1e-5)
+    untouched = chi(eoc.resnet(8, normalisation=None, input_shape=(3, 16, 16)))
+    # Gates that stand behind a sum are open more often than half the time.
+    np.testing.assert_allclose(untouched[:2], 1.0, rtol=1e-4)
+    assert np.all(untouched >= 1.0 - 1e-4)
+    deep = chi(eoc.cnn(14, 32, activation="tanh", input_shape=small))
+    assert deep[-1] == pytest.approx(1.0, abs=0.005)
+    default = chi(eoc.cnn(6, 32, activation="relu", init="pytorch", input_shape=small))
+    np.testing.assert_allclose(default, 1 / 6, rtol=1e-5)
+
+
+def test_normalisation_is_part_of_chi():
+    """σ_w² E[φ'²] over the variance that is divided by, of which batch statistics leave out what is common."""
+    for norm, low, high in (("layer", 0.999, 1.001), ("group", 1.0, 1.1), ("batch", 1.1, 4.0)):
+        found = propagate_graph(eoc.vgg(11, width=16, normalisation=norm))
+        assert low < found.chi[1] * found.q[1] < high, norm  # σ_w² E[φ'²] = 2 · ½
+
+
+def test_precision_is_doubled_where_single_does_not_hold():
+    loud = eoc.cnn(8, 16, activation="relu", sigma_w=60.0, sigma_b=0.0, input_shape=(3, 12, 12))
+    quiet = eoc.cnn(8, 16, activation="relu", sigma_w=math.sqrt(2), sigma_b=0.0, input_shape=(3, 12, 12))
+    difference = propagate_graph(loud).q / propagate_graph(quiet).q
+    np.testing.assert_allclose(difference, 1800.0 ** np.arange(1, 9), rtol=1e-3)
+
+
+def test_propagation_from_several_threads():
+    net = eoc.resnet(8, width=8, input_shape=(3, 24, 24))
+    alone = propagate_graph(net).log_moment
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(lambda _: propagate_graph(net).log_moment, range(6)):
+            np.testing.assert_array_equal(found, alone)
+
+
+def small(*nodes):
+    """A network of 4 channels over 4×4; nodes are layers with the positions of their inputs."""
+    net = GraphBuilder(Shape(4, (4, 4)))
+    for layer, *inputs in nodes:
+        net.add(layer, *inputs)
+    net.add(Flatten("flat"))
+    net.add(Dense("fc", WeightLayer("fc", 64, 3, 1.0, 0.0)))
+    return Architecture.from_graph(net.build())
+
+
+def test_sums_of_values_that_depend_on_each_other_are_refused():
+    for middle in (act("twice"), Identity("same")):
+        net = small((conv("c", 4, 4),), (middle,), (Sum("skip", (1.0, 1.0)), 1, 2))
+        with pytest.raises(ModelError, match=r"layer 'skip' \(Sum\) adds values that depend on each other"):
+            propagate_graph(net)
+    branches = small((conv("c", 4, 4),), (conv("d", 4, 4),), (Sum("skip", (1.0, 1.0)), 1, 2))
+    assert np.isfinite(propagate_graph(branches).log_moment).all()
+
+
+def test_a_variance_beyond_all_floats_is_refused_with_its_layer():
+    with pytest.raises(ModelError, match=r"variance at layer second exceeds"):
+        propagate_graph(small((conv("first", 4, 4, sigma_w=1e50),), (conv("second", 4, 4, sigma_w=1e50),)))
+
+
+def test_a_layer_that_leads_nowhere_is_refused():
+    net = GraphBuilder(Shape(4, (4, 4)))
+    used = net.add(conv("used", 4, 4))
+    net.add(conv("lost", 4, 4))
+    net.add(Flatten("flat"), used)
+    net.add(Dense("fc", WeightLayer("fc", 64, 3, 1.0, 0.0)))
+    with pytest.raises(ModelError, match=r"layer 'lost' does not lead to the output"):
+        propagate_graph(Architecture.from_graph(net.build()))
