@@ -3,7 +3,14 @@
 Images of more than `LARGEST` positions along an axis are averaged over squares until they fit, and the
 network is taken with the smaller input. The statistics of natural images are nearly the same at every scale,
 and each layer's gradient is a sum over its positions, all of which shrink alike; what changes is how far the
-layers' own correlations, a kernel wide, reach across the image, and the share of the padding.
+layers' own correlations, a kernel wide, reach across the image, the share of the padding, and that the last
+of many strided layers are left with few positions.
+
+ResNet-18 in its form for large images, 20 images of 1/f noise with 96×96 pixels taken at 48×48, where 2×2
+positions are left at the end instead of 3×3: with batch normalisation log score moments differ from those at
+full resolution by 0.09 (standard deviation over the convolutions, a factor common to all left out) and by 0.7
+in the dense layer, χ by up to 0.36 in its logarithm; without normalisation by 0.35 and χ by up to 0.05. At
+32×32, with one position left, they differ by 0.15 with batch normalisation and 1.1 without.
 """
 
 from __future__ import annotations
@@ -27,7 +34,9 @@ def within_reach(
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
-    A network that needs its full resolution (a dense layer on flattened positions) is left as it is.
+    Raises:
+        ModelError: a network that must have its full resolution (a dense layer on flattened positions), too
+            large for it.
     """
     graph = net.graph
     assert graph is not None
@@ -41,8 +50,11 @@ def within_reach(
         smaller = Graph(
             (Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:])
         )
-    except ModelError:
-        return net, batch, ()
+    except ModelError as error:
+        taken = Shape(shape.channels, space)
+        raise ModelError(
+            f"images of {shape} are predicted at {taken}, which the network does not take: {error}"
+        ) from None
     images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
     for axis, n in enumerate(shape.space, start=2):
         images = np.add.reduceat(images, np.arange(0, n, factor), axis=axis) / factor

@@ -201,7 +201,7 @@ def test_against_sampled_networks(name):
     graph = NETWORKS[name]()
     batch = make_batch(WIDTH, graph.input_shape.space, members=2)
     signals, theory = predicted(graph, batch)
-    measured = sampled(graph, batch, signals, 6)
+    measured = sampled(graph, batch, signals, 8)
     for node, wanted, found in zip(graph.nodes, theory, measured, strict=True):
         if node.layer.name == "flat":
             continue  # its groups are positions, which are the inner axis of the values
@@ -209,7 +209,7 @@ def test_against_sampled_networks(name):
         parts += list(zip(wanted.gradient or [], found.gradient if wanted.gradient else [], strict=True))
         for kernel, sample in parts:
             apart, _ = differences(kernel, sample)
-            assert max(apart) < 0.1, (node.layer.name, apart)
+            assert max(apart) < 0.12, (node.layer.name, apart)
         if wanted.log_moment is not None:
             assert found.log_moment == pytest.approx(wanted.log_moment, abs=0.12), node.layer.name
 
@@ -266,7 +266,7 @@ def test_chi_is_one_on_the_edge_of_chaos():
 
 
 def test_normalisation_is_part_of_chi():
-    """σ_w² E[φ'²] over the variance that is divided by, of which batch statistics leave out what is common."""
+    """σ_w² E[φ'²] over the variance that is divided by; batch statistics leave out what is common to all."""
     for norm, low, high in (("layer", 0.999, 1.001), ("group", 1.0, 1.1), ("batch", 1.1, 4.0)):
         found = propagate_graph(eoc.vgg(11, width=16, normalisation=norm))
         assert low < found.chi[1] * found.q[1] < high, norm  # σ_w² E[φ'²] = 2 · ½

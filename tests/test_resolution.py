@@ -1,0 +1,97 @@
+"""Large images at lower resolution: what is kept, what it changes, what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import eoc_theory as eoc
+from eoc_theory.architecture import Architecture
+from eoc_theory.data import DataSummary
+from eoc_theory.errors import ModelError
+from eoc_theory.resolution import within_reach
+
+
+def pink(count, size, seed=0):
+    """1/f noise in three correlated channels, mean square 1, (count, 3 · size²)."""
+    rng = np.random.default_rng(seed)
+    frequency = np.fft.fftfreq(size)
+    amplitude = 1.0 / np.maximum(np.hypot(frequency[:, None], frequency), 1.0 / size)
+    common, own = rng.standard_normal((count, 1, size, size)), rng.standard_normal((count, 3, size, size))
+    noise = np.sqrt(0.9) * common + np.sqrt(0.1) * own
+    images = np.fft.ifft2(np.fft.fft2(noise) * amplitude).real
+    images -= images.mean(axis=0)
+    return (images / np.sqrt(np.mean(images**2))).reshape(count, -1)
+
+
+def batch(size, count=10):
+    return DataSummary(pink(count, size), np.arange(count) % 5, 5)
+
+
+def test_small_images_stay_as_they_are():
+    net, data = eoc.resnet(8, classes=5), batch(32)
+    same, summary, notes = within_reach(net, data)
+    assert same is net and notes == ()
+    np.testing.assert_array_equal(summary.inputs, data.inputs)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(64, 64), (65, 33), (96, 48), (224, 56)])
+def test_large_images_are_averages_of_squares(size, taken):
+    net = eoc.resnet(18, form="imagenet", width=4, input_shape=(3, size, size), classes=5)
+    smaller, summary, notes = within_reach(net, batch(size))
+    assert smaller.graph.input_shape.space == (taken, taken)
+    assert [w.weight_shape for w in smaller.graph.weight_layers] == [
+        w.weight_shape for w in net.graph.weight_layers
+    ]
+    assert len(notes) == (size > 64)
+    if notes:
+        assert notes == (f"images of 3x{size}x{size} taken at 3x{taken}x{taken}",)
+    assert np.mean(summary.inputs**2) == pytest.approx(1.0)
+
+
+def test_each_pixel_is_the_mean_of_its_square():
+    net = eoc.resnet(18, form="imagenet", width=4, input_shape=(3, 80, 80), classes=5)
+    data = batch(80, 5)
+    _, summary, _ = within_reach(net, data)
+    squares = data.inputs.reshape(5, 3, 40, 2, 40, 2).mean(axis=(3, 5)).reshape(5, -1)
+    np.testing.assert_allclose(summary.inputs, squares / np.sqrt(np.mean(squares**2)), rtol=1e-10)
+
+
+def test_a_lower_resolution_changes_little():
+    """A strided network on 40×40, and as it would be taken were that too large."""
+    net = eoc.resnet(8, width=8, input_shape=(3, 40, 40), classes=5)
+    data = batch(40)
+    smaller, summary, _ = within_reach(net, data, largest=20)
+    whole, lower = net.propagate(data), smaller.propagate(summary)
+    difference = (lower.log_moment - whole.log_moment)[:-1]
+    assert np.std(difference) < 0.25
+    assert np.std(difference) > 0.0
+    assert np.abs(np.log(lower.chi / whole.chi))[:-1].max() < 0.5
+
+
+def test_networks_of_one_resolution_are_refused_by_name():
+    net = eoc.cnn(3, 4, input_shape=(3, 96, 96), classes=5, head="flatten")
+    with pytest.raises(ModelError, match=r"images of 3x96x96 are predicted at 3x48x48.*'fc'"):
+        net.propagate(batch(96))
+
+
+@pytest.mark.slow
+def test_resnet_50_at_224_within_two_gibibytes():
+    code = (
+        "import resource, eoc_theory as eoc\n"
+        "found = eoc.resnet(50, form='imagenet').propagate()\n"
+        "assert len(found.log_moment) == 54 and found.notes\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 2 << 30
+
+
+def test_the_smaller_network_is_an_architecture():
+    net = eoc.vgg(11, width=4, input_shape=(3, 96, 96), classes=5)
+    smaller, _, _ = within_reach(net, batch(96))
+    assert isinstance(smaller, Architecture) and smaller.weight_layers == net.weight_layers
