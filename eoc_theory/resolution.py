@@ -34,9 +34,7 @@ def within_reach(
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
-    Raises:
-        ModelError: a network that must have its full resolution (a dense layer on flattened positions), too
-            large for it.
+    A network that needs its full resolution (a dense layer on flattened positions) is left as it is.
     """
     graph = net.graph
     assert graph is not None
@@ -50,11 +48,8 @@ def within_reach(
         smaller = Graph(
             (Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:])
         )
-    except ModelError as error:
-        taken = Shape(shape.channels, space)
-        raise ModelError(
-            f"images of {shape} are predicted at {taken}, which the network does not take: {error}"
-        ) from None
+    except ModelError:
+        return net, batch, ()
     images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
     for axis, n in enumerate(shape.space, start=2):
         images = np.add.reduceat(images, np.arange(0, n, factor), axis=axis) / factor

@@ -72,10 +72,17 @@ def test_a_lower_resolution_changes_little():
     assert np.abs(np.log(lower.chi / whole.chi))[:-1].max() < 0.5
 
 
-def test_networks_of_one_resolution_are_refused_by_name():
-    net = eoc.cnn(3, 4, input_shape=(3, 96, 96), classes=5, head="flatten")
-    with pytest.raises(ModelError, match=r"images of 3x96x96 are predicted at 3x48x48.*'fc'"):
-        net.propagate(batch(96))
+def test_networks_of_one_resolution():
+    """A dense layer on all positions' entries ties them to it: left as they are, or refused if too large."""
+    flat = eoc.cnn(3, 4, input_shape=(3, 96, 96), classes=5, head="flatten")
+    assert within_reach(flat, batch(96))[0] is flat
+    with pytest.raises(ModelError, match=r"images of 3x96x96 are too large .* takes no smaller ones"):
+        flat.propagate(batch(96))
+
+
+def test_many_large_layers_are_taken_smaller_still():
+    net = eoc.resnet(20, width=4, input_shape=(3, 64, 64), classes=5)
+    assert net.propagate(batch(64)).notes == ("images of 3x64x64 taken at 3x32x32",)
 
 
 @pytest.mark.slow
