@@ -193,11 +193,13 @@ def _curvature_sample(graph: Graph, images: Array, targets: Array, stream: list[
     return NetworkSample(signs, np.full(len(both), math.nan))
 
 
-def _halves(graph: Graph, inputs: int) -> tuple[list[int], Array]:
-    """Layers spread over the network, and a sign for the first and the second half of the inputs."""
+def _halves(graph: Graph, inputs: int) -> tuple[list[int], int]:
+    """Layers spread over the network, none if there is one input, and how many inputs are the first half."""
+    if inputs < 2:
+        return [], inputs
     last = len(graph.weighted) - 1
     layers = {*np.linspace(0, last, WATCHED).round().astype(int).tolist(), max(last - 1, 0)}
-    return sorted(layers), np.where(np.arange(inputs) < inputs / 2, 1.0, -1.0)
+    return sorted(layers), -(-inputs // 2)
 
 
 @dataclass(frozen=True)
@@ -296,18 +298,18 @@ def run_backwards(
     gradient: Array,
     dtype: Any,
     *,
-    halves: tuple[Collection[int], Array] = ((), np.ones(1)),
+    halves: tuple[Collection[int], int] = ((), 0),
 ) -> Iterator[tuple[int, Scaled, float]]:
     """The number of each weight layer, last to first, its scores W g, shape (fan_out, fan_in), and a ratio.
 
     Args:
         gradient: what is sent back from the logits, (classes, B).
         memories: are given up on the way.
-        halves: numbers of layers, and a sign ±1 for each input, (B,). Of those layers the ratio is the mean
-            square of the scores with the inputs' parts taken with these signs over that of the scores; of all
-            others nan.
+        halves: numbers of layers, and how many inputs are the first half. Of those layers the ratio is the
+            mean square of the difference of the two halves' parts of the scores over that of the scores; of
+            all others nan.
     """
-    watched, signs = set(halves[0]), halves[1].astype(dtype)
+    watched = set(halves[0])
     numbers = {position: number for number, position in enumerate(graph.weighted)}
     gradients: list[Scaled | None] = [None] * len(graph.nodes)
     first = Scaled(np.asarray(gradient, dtype=float)).normalised()
@@ -320,11 +322,10 @@ def run_backwards(
         arrived = arrived.normalised()
         node = graph.nodes[position]
         if isinstance(node.layer, (Dense, Convolution)):
-            back, scores = node.layer.backward_scores(memory, arrived.values)
-            ratio = math.nan
             if numbers[position] in watched:
-                contrast = node.layer.backward_scores(memory, arrived.values * signs)[1]
-                ratio = _square(contrast) / max(_square(scores), np.finfo(float).tiny)
+                back, scores, ratio = _in_halves(node.layer, memory, arrived.values, halves[1])
+            else:
+                (back, scores), ratio = node.layer.backward_scores(memory, arrived.values), math.nan
             yield numbers[position], Scaled(scores, arrived.exponent), ratio
             sent = [back]
         else:
@@ -332,6 +333,23 @@ def run_backwards(
         for source, part in zip(node.inputs, sent, strict=True):
             before, new = gradients[source], Scaled(part, arrived.exponent)
             gradients[source] = new if before is None else before + new
+
+
+def _in_halves(
+    layer: Dense | Convolution, memory: Any, gradient: Array, first: int
+) -> tuple[Array, Array, float]:
+    """What `backward_scores` gives, and the ratio of `run_backwards`, from half of the inputs at a time."""
+    weights, x = memory
+    parts = [
+        layer.backward_scores(
+            (weights, np.ascontiguousarray(x[..., part])), np.ascontiguousarray(gradient[..., part])
+        )
+        for part in (slice(0, first), slice(first, None))
+    ]
+    (back, scores), (other_back, other) = parts
+    total = scores + other
+    ratio = _square(scores - other) / max(_square(total), np.finfo(float).tiny)
+    return np.concatenate([back, other_back], axis=-1), total, ratio
 
 
 def _square(values: Array) -> float:
