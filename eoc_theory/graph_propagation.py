@@ -4,7 +4,7 @@ Every node's value is known by E[x_a(p) x_b(p')] for each kind of pair of inputs
 all pairs of positions (Xiao et al. 2018; Yang et al. 2019 for batch normalisation); the layers themselves
 say what they do to it. Zero padding is exact, since positions are kept apart. Time and memory go with the
 square of the number of positions: 32×32 costs about 50 ms and 40 MB a convolution with its normalisation and
-activation. On one core a ResNet-32 at 32×32 takes 1.7 s and 0.8 GB, a VGG-16 1.5 s and 0.4 GB, a ResNet-50
+activation. On one core a ResNet-32 at 32×32 takes 1.7 s and 0.7 GB, a VGG-16 1.5 s and 0.4 GB, a ResNet-50
 for 224×224 (taken at 56×56) 2 to 3 s and 1.1 GB, of which the first call in a process spends 2 s on
 compilation where its result is not cached. Larger images are taken at lower resolution, see
 `eoc_theory.resolution`.
@@ -14,8 +14,8 @@ kernels of what is not named agree within the sampling error, 2 to 5 %:
 
 - A sum of a rectified stream and a branch is not Gaussian, and where nothing but sums and activations stand
   between two gates they open together. In residual networks relu(h + c·f(h)) without normalisation the way
-  forwards is out by 2 to 4 % a block at c = 1 and by 10 to 15 % after three at c = ⅓; gradients by up to 25
-  % after three blocks, in the layer before the first block, whose gate lies on the stream, by 30 % to a
+  forwards is out by 2 to 4 % a block at c = 1 and by 10 to 15 % after three at c = ⅓; gradients by up to
+  25 % after three blocks, in the layer before the first block, whose gate lies on the stream, by 30 % to a
   factor of 2. Where the branch ends with an activation too, and the sum is met by tanh, gradients are out
   by 40 to 70 %.
 - A depthwise convolution's few weights make channels that are not Gaussian, and its gradient goes back
@@ -43,7 +43,17 @@ from .architecture import Architecture
 from .data import DataSummary
 from .errors import ModelError
 from .graph import Graph
-from .layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, Sum, WeightLayer
+from .layers import (
+    BatchNorm,
+    Convolution,
+    Dense,
+    GroupNorm,
+    LayerNorm,
+    MaxPool,
+    Nonlinearity,
+    Sum,
+    WeightLayer,
+)
 from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
 from .layers.weighted import WeightedMemory
 from .propagation import Cotangent
@@ -54,9 +64,10 @@ Array = np.ndarray
 #: Up to this many positions kernels are held in double precision.
 DOUBLE_POSITIONS = 100
 #: Positions along an axis, most to fewest, of which the first is taken whose kernels fit; and what fits:
-#: entries kept of one kind of pair, 1.2 GB for three kinds in single precision.
+#: entries of one kind of pair, 1.5 GB for three kinds in single precision.
 RESOLUTIONS = (64, 48, 32, 24, 16)
-MOST_ENTRIES = 100_000_000
+MOST_ENTRIES = 125_000_000
+KERNELS_UNDER_WAY, MAXIMUM_ENTRIES = 6, 10
 #: Variances must stay in this range in single precision.
 SINGLE_RANGE = (1e-15, 1e15)
 LARGEST_VARIANCE = 1e150
@@ -137,7 +148,7 @@ def _within_memory(
     for largest in RESOLUTIONS:
         smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
         assert smaller.graph is not None
-        if _kept_entries(smaller.graph) <= MOST_ENTRIES:
+        if _entries(smaller.graph) <= MOST_ENTRIES:
             return smaller, batch, notes
     raise ModelError(
         f"images of {net.graph.input_shape} are too large for kernels over all pairs of positions, and the "
@@ -145,11 +156,19 @@ def _within_memory(
     )
 
 
-def _kept_entries(graph: Graph) -> int:
-    """Pairs of positions in all kernels that are kept for the way back, of one kind of pair."""
-    kept = (Convolution, Nonlinearity, BatchNorm)
-    sizes = (s.positions for n, s in zip(graph.nodes, graph.shapes, strict=True) if isinstance(n.layer, kept))
-    return sum(positions**2 for positions in sizes)
+def _entries(graph: Graph) -> int:
+    """Pairs of positions in what is held at a time: kernels kept for the way back, and those under way.
+
+    A maximum counts for more than it holds, for the time that its samples' covariance takes.
+    """
+    kept, most = 0, 0
+    for node, shape in zip(graph.nodes, graph.shapes, strict=True):
+        most = max(most, shape.positions**2)
+        if isinstance(node.layer, (Convolution, Nonlinearity)):
+            kept += shape.positions**2
+        elif isinstance(node.layer, MaxPool):
+            kept += MAXIMUM_ENTRIES * graph.shapes[node.inputs[0]].positions ** 2
+    return kept + KERNELS_UNDER_WAY * most
 
 
 def refuse_dependent_sums(graph: Graph) -> None:

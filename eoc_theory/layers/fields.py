@@ -93,16 +93,16 @@ class Field:
 
     def draw(self, draws: int) -> list[tuple[Array, Array]]:
         """Gaussian fields of this law, two (draws, P) for each kind of pair (the first twice one)."""
-        from ..propagation import covariance_root
-
-        kernel = self.covariance.astype(float)
+        kernel = self.covariance
+        number = kernel.dtype.type
         rng = np.random.default_rng([0x6D6178, self.positions])
         common, own = _standard_normals(rng, draws, self.positions)
-        pairs = []
-        for other in kernel:
+        alone = self.mean + common @ _root(kernel[0]).T.astype(number)
+        pairs = [(alone, alone)]
+        for other in kernel[1:]:
             # (u + v)/2 and (u − v)/2 are independent where u and v have one law.
-            even = common @ covariance_root(0.5 * (kernel[0] + other), 1e-7).T.astype(self.moment.dtype)
-            odd = own @ covariance_root(0.5 * (kernel[0] - other), 1e-7).T.astype(self.moment.dtype)
+            even = common @ _root(number(0.5) * (kernel[0] + other)).T.astype(number)
+            odd = own @ _root(number(0.5) * (kernel[0] - other)).T.astype(number)
             pairs.append((self.mean + even + odd, self.mean + even - odd))
         return pairs
 
@@ -124,6 +124,21 @@ class Latent:
 
     field: Field
     activation: Activation
+
+
+def _root(covariance: Array) -> Array:
+    """R with R Rᵀ = covariance but for what means over kinds of pairs and rounding leave below 0."""
+    scale = float(np.trace(covariance, dtype=float)) / len(covariance)
+    if scale <= 0.0:
+        return np.zeros_like(covariance)
+    normal = (covariance / covariance.dtype.type(scale)).astype(float)
+    for jitter in (1e-6, 1e-4, 1e-3):
+        try:
+            return np.linalg.cholesky(normal + jitter * np.eye(len(normal))) * np.sqrt(scale)
+        except np.linalg.LinAlgError:
+            continue
+    values, vectors = np.linalg.eigh(normal)
+    return vectors * np.sqrt(np.maximum(values, 0.0) * scale)
 
 
 def _standard_normals(rng: np.random.Generator, draws: int, positions: int) -> tuple[Array, Array]:

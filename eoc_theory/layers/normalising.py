@@ -12,7 +12,7 @@ import numpy as np
 from .base import Array, Layer, Shape
 from .drawing import Draw
 from .fields import Field, Gradient, Pairs, Signal
-from .standardising import normalised_kernel, without_signal
+from .standardising import MOST_POSITIONS, normalised_kernel, without_signal
 
 
 def _standardised(x: Array, axis: int, eps: float) -> tuple[Array, Array]:
@@ -80,7 +80,8 @@ class BatchNorm(Layer):
                 moment = centred(field.moment, pairs)
                 variance = float(np.trace(moment[0], dtype=float)) / field.positions
                 normal = field.having(moment, mean).scaled(float(1.0 / np.sqrt(variance + self.eps)))
-                memory.append((self.gain / float(np.sqrt(variance + self.eps)), normal.moment))
+                kept = normal.moment if field.positions <= MOST_POSITIONS else None
+                memory.append((self.gain / float(np.sqrt(variance + self.eps)), kept))
                 value = field.having(normalised_kernel(normal.moment, pairs), normal.mean).scaled(self.gain)
             else:
                 factor = self.gain / float(np.sqrt(self.variance + self.eps))
@@ -93,9 +94,9 @@ class BatchNorm(Layer):
         gate = None if self.shift else gradient.gate
         groups = []
         for (factor, signal), kernel in zip(memory, gradient.groups, strict=True):
-            result = kernel
-            if signal is not None:
-                result = centred(without_signal(kernel, signal, pairs, gate, self.gain), pairs)
+            result = kernel if signal is None else without_signal(kernel, signal, pairs, gate, self.gain)
+            if self.training:
+                result = centred(result, pairs)
             groups.append(result * result.dtype.type(factor**2))
         return [Gradient(tuple(groups), None, gradient.log_scale)]
 

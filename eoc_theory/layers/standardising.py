@@ -110,8 +110,6 @@ def without_signal(
         activation: φ where F(x) = φ'(gain · x), None where the gradient depends on x in no known way.
     """
     positions = kernel.shape[1]
-    if positions > MOST_POSITIONS:
-        return gradient
     n = pairs.batch * positions
     scheme, number = Scheme.of(pairs), gradient.dtype.type
     ratios = None if activation is None else _ratios(activation, gain)
