@@ -34,7 +34,8 @@ class Effort:
 
     Attributes:
         budget: multiply-adds in forward passes.
-        passes: fewest and most passes of one input through one network.
+        passes: passes of one input through one network: the fewest; the fewest unless they cost more than
+            `most`; and the most.
         networks: fewest and most networks.
         inputs: fewest and most inputs that the networks see, classes in turn. Normalised networks differ less
             from each other than batches do, so that inputs come first there; elsewhere networks do.
@@ -42,7 +43,7 @@ class Effort:
     """
 
     budget: float
-    passes: tuple[int, int]
+    passes: tuple[int, int, int]
     networks: tuple[int, int]
     inputs: tuple[int, int]
     most: float = 4e10
@@ -51,8 +52,8 @@ class Effort:
 #: Networks without normalisation differ more from each other, and get so many times as many passes.
 PLAIN = 2.0
 #: For the mean law of the scores, and for the critical sparsity, which varies more from network to network.
-KEPT = Effort(5.6e9, (50, 1600), (2, 16), (20, 100))
-COLLAPSE = Effort(6e10, (120, 2400), (8, 24), (20, 100), most=1.2e11)
+KEPT = Effort(7.0e9, (40, 100, 1600), (2, 16), (20, 100))
+COLLAPSE = Effort(6e10, (80, 160, 800), (8, 24), (20, 100), most=1.2e11)
 
 
 def plan(
@@ -61,8 +62,10 @@ def plan(
     """Inputs that the networks see, and number of networks; one of them takes `passes` passes."""
     graph, classes = net.as_graph(), net.out_features
     normalised = is_normalised(graph)
-    total = float(np.clip(effort.budget / (forward_cost(graph) * passes), *effort.passes))
-    total *= 1.0 if normalised else PLAIN
+    cost = forward_cost(graph) * passes
+    fewest, usual, most = effort.passes
+    total = effort.budget * (1.0 if normalised else PLAIN) / cost
+    total = float(np.clip(total, np.clip(effort.most / cost, fewest, usual), most))
     inputs = int(np.clip(total / effort.networks[0 if normalised else 1], *effort.inputs))
     if inputs >= batch:
         inputs = batch
