@@ -104,7 +104,7 @@ def test_inputs_and_networks_follow_the_cost():
     cheap, costly = eoc.resnet(8, width=4, input_shape=(3, 8, 8)), eoc.cnn(8, 128, input_shape=(3, 32, 32))
     assert plan(cheap, 100, None) == (100, 16)
     assert plan(costly, 100, None) == (20, 2)
-    assert plan(costly, 7, None) == (7, 5)
+    assert plan(costly, 7, None) == (7, 6)
     assert plan(costly, 100, 9) == (20, 9)
     assert costly.graph is not None
     assert forward_cost(costly.graph) == 1024 * 9 * (3 * 128 + 6 * 128**2) + 1280
