@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .comparing import Comparison, compare
     from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .data import DataSummary, digits, digits_images
+    from .datasets import load_images
     from .diagnosing import Diagnosis, diagnose
     from .errors import EOCError
     from .initialising import initialize_
@@ -43,6 +44,7 @@ _MODULES = {
     "comparing": ("Comparison", "compare"),
     "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
     "data": ("DataSummary", "digits", "digits_images"),
+    "datasets": ("load_images",),
     "diagnosing": ("Diagnosis", "diagnose"),
     "errors": ("EOCError",),
     "initialising": ("initialize_",),
@@ -84,6 +86,7 @@ __all__ = [
     "digits_images",
     "edge_of_chaos",
     "initialize_",
+    "load_images",
     "magnitude_bound",
     "measure_pruning",
     "mlp",

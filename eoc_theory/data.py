@@ -120,6 +120,11 @@ def standardise(inputs: np.ndarray) -> np.ndarray:
     return centred / np.sqrt(np.mean(centred**2))
 
 
+def all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """All 1797 digits in their own order, as `digits` gives them: inputs (1797, 64), targets (1797,)."""
+    return standardise(_digit_pixels()), np.asarray(_digit_set().target, dtype=np.int64)
+
+
 def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """`n` images of scikit-learn's embedded 8×8 digits, an equal number from each class.
 
@@ -198,13 +203,18 @@ def _digit_pixels() -> np.ndarray:
 
 def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and labels of `n` images, classes in turn."""
-    n = checks.integer("n", n, minimum=1)
     labels = np.asarray(_digit_set().target)
+    chosen = balanced_choice(labels, n, seed, "digits")
+    return chosen, labels[chosen]
+
+
+def balanced_choice(labels: np.ndarray, n: int, seed: int, name: str) -> np.ndarray:
+    """Positions of `n` images of a set of ten classes: of each the first of a shuffle, classes in turn."""
+    n = checks.integer("n", n, minimum=1)
     order = np.random.default_rng(seed).permutation(len(labels))
     members = [order[labels[order] == k] for k in range(10)]
     per_class = -(-n // 10)
     smallest = min(map(len, members))
     if per_class > smallest:
-        raise ArgumentError(f"n must be at most {10 * smallest} for digits, got {n}")
-    chosen = np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]
-    return chosen, labels[chosen]
+        raise ArgumentError(f"n must be at most {10 * smallest} for {name}, got {n}")
+    return np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]

@@ -337,7 +337,11 @@ def diagnose(args: argparse.Namespace) -> int:
     shape = None if args.input_shape is None else tuple(args.input_shape)
     # Images are digits enlarged; vectors are digits as they are.
     kind = "mlp" if shape is None or len(shape) == 1 else "cnn"
-    data = load_data(argparse.Namespace(data=args.data, batch=args.batch, kind=kind, image=shape))
+    data = load_data(
+        argparse.Namespace(
+            data=args.data, data_folder=args.data_folder, batch=args.batch, kind=kind, image=shape
+        )
+    )
     model = load_model(args.model, seed)
     with working("diagnosing"):
         found = run(

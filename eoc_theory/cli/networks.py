@@ -13,6 +13,7 @@ from .. import checks
 from ..architecture import Architecture, Init, mlp
 from ..builders import cnn, resnet, vgg
 from ..data import DataSummary, digits, digits_images
+from ..datasets import SETS, load_images
 from ..errors import ArgumentError, DataError
 
 KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
@@ -120,17 +121,21 @@ def _normalisation(args: argparse.Namespace) -> str:
 
 
 def load_data(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray] | None:
-    """(inputs, targets) of ``digits`` or of a .npz file; None for ``none``."""
+    """(inputs, targets) of an image set or of a .npz file; None for ``none``."""
     name, batch = args.data, args.batch
+    if args.data_folder is not None and name not in SETS:
+        raise ArgumentError(f"data_folder goes with --data {', '.join(SETS)} only, got {name!r}")
     if name == "none":
         if batch is not None:
-            raise ArgumentError("batch goes with --data digits or --data FILE.npz only")
+            raise ArgumentError("batch goes with --data of an image set or FILE.npz only")
         return None
     if name == "digits":
         count = 100 if batch is None else batch
         return digits(count) if args.kind == "mlp" else digits_images(count, args.image or DEFAULT_IMAGE)
+    if name in SETS:
+        return load_images(name, 100 if batch is None else batch, folder=args.data_folder)
     if not name.endswith(".npz"):
-        raise ArgumentError(f"data must be digits, none or a FILE.npz, got {name!r}")
+        raise ArgumentError(f"data must be digits, {', '.join(SETS)}, none or a FILE.npz, got {name!r}")
     inputs, targets = _read_npz(name)
     if batch is None:
         return inputs, targets

@@ -273,11 +273,16 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
         "--data",
         default="none",
         metavar="DATA",
-        help=f"digits (for images enlarged to {image}); FILE.npz with arrays inputs and targets; none: "
-        "uncorrelated inputs (default: none)",
+        help=f"digits (for images enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
+        "arrays inputs and targets; none: uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
-        "--batch", type=whole, metavar="N", help="how many of the inputs (digits: 100; file: all)"
+        "--data-folder",
+        metavar="DIR",
+        help="where the published files of mnist, fashion-mnist or cifar10 lie (default: from OpenML, kept)",
+    )
+    pruning.add_argument(
+        "--batch", type=whole, metavar="N", help="how many of the inputs (an image set: 100; file: all)"
     )
 
 
