@@ -1,0 +1,168 @@
+"""Where tasks run: in this process, in others on this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any
+
+from eoc_theory.errors import ArgumentError, MissingDependencyError
+
+from .working import ONE_THREAD, assign_gpu, visible_gpus
+
+
+class Serial(Executor):
+    """Runs a task when it is submitted, here."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def serial() -> Iterator[Executor]:
+    """This process, its numerical libraries at one thread while it lasts, so that bits are those of workers.
+
+    Where threadpoolctl is missing (scikit-learn brings it) and there is more than one core, the last digits
+    of a theory's numbers may differ from a worker's.
+    """
+    import sys
+
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        threadpool_limits = None
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    with _environment(ONE_THREAD):
+        try:
+            if threadpool_limits is None:
+                yield Serial()
+            else:
+                import numpy  # noqa: F401  (so that there is something to limit)
+
+                with threadpool_limits(1):
+                    yield Serial()
+        finally:
+            if torch:
+                torch.set_num_threads(threads)
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Executor]:
+    """`workers` processes of one thread each on this machine, one GPU each where there are GPUs.
+
+    They start from a fresh interpreter (spawn), import what they need once, ignore Ctrl-C, which is for the
+    process that collects, and end with it even if it is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    with _environment(ONE_THREAD):
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(context.Value("i", 0), visible_gpus()),
+        )
+        try:
+            yield pool
+        except BaseException:
+            # Nobody waits for what they are at.
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+
+def _start_worker(counter: Any, gpus: tuple[str, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with counter.get_lock():
+        number = counter.value
+        counter.value += 1
+    assign_gpu(number, gpus)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker waits for tasks on a pipe that it holds open itself: it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Executor]:
+    """The workers of a dask.distributed scheduler.
+
+    They must be able to import `analysis` and `eoc_theory`, and are best started with one thread each
+    (``dask worker --nthreads 1``): a process does one task at a time. Those that are there at the start get
+    one GPU each of their machine's.
+
+    Raises:
+        MissingDependencyError: no distributed. ArgumentError: nobody answers at the address.
+    """
+    try:
+        from distributed import Client  # type: ignore[import-not-found]
+    except ImportError:
+        raise MissingDependencyError(
+            "a scheduler needs dask.distributed, which is not installed: pip install 'eoc-theory[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ArgumentError(
+            f"scheduler must be the address of a running one, got {address!r} ({reason})"
+        ) from None
+    with client:
+        _share_gpus(client)
+        yield client.get_executor(pure=False)
+
+
+def _share_gpus(client: Any) -> None:
+    found = client.run(visible_gpus)
+    for number, worker in enumerate(sorted(found)):
+        before = sum(_host(other) == _host(worker) for other in sorted(found)[:number])
+        client.run(assign_gpu, before, found[worker], workers=[worker])
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def window(executor: Executor) -> int:
+    """How many tasks are handed over before the first comes back: enough that no worker waits."""
+    if isinstance(executor, Serial):
+        return 1
+    workers = getattr(executor, "_max_workers", None)
+    client = getattr(executor, "client", None)
+    if client is not None:
+        workers = sum(client.ncores().values())
+    return max(64, 4 * (workers or os.cpu_count() or 1))
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,257 @@
+"""What a study is: networks, criteria, sparsities and seeds, a batch of data, and what is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from eoc_theory import checks
+from eoc_theory.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eoc_theory.architecture import Architecture
+    from eoc_theory.data import DataSummary
+
+KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
+#: Images of convolutional networks where a batch does not say how large they are.
+DEFAULT_IMAGE = (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a grid.
+
+    Attributes:
+        kind: one of `KINDS`.
+        depth: number of weight layers; of resnet, stable-resnet and vgg as in the name.
+        width: units of each hidden layer, or channels (resnet, vgg: of the first stage).
+        activation: anything that `eoc_theory.activation` takes as text.
+        init: "eoc", "kaiming", "pytorch" or (σ_w, σ_b).
+        sigma_b: bias scale of init "eoc".
+        law: law of the weights; None: the library's own choice.
+        normalisation: of resnet, stable-resnet and vgg: "batch", "group", "layer" or None.
+    """
+
+    kind: str = "mlp"
+    depth: int = 10
+    width: int = 100
+    activation: str = "tanh"
+    init: str | tuple[float, float] = "eoc"
+    sigma_b: float | None = None
+    law: str | None = None
+    normalisation: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.one_of("kind", self.kind, KINDS)
+        if self.normalisation is not None and self.kind in ("mlp", "cnn"):
+            raise ArgumentError(f"normalisation goes with resnet, stable-resnet and vgg, got {self.kind}")
+        if not isinstance(self.init, str):
+            # (2, 0.2) and (2.0, 0.2) are the same network, and must be in the store.
+            sigma_w, sigma_b = self.init
+            object.__setattr__(self, "init", (float(sigma_w), float(sigma_b)))
+
+    def build(self, shape: Sequence[int], classes: int) -> Architecture:
+        """The architecture for inputs of `shape`, (features,) or (C, H, W).
+
+        Raises:
+            EOCError: a network that the library refuses.
+        """
+        import eoc_theory as eoc
+
+        laws: dict[str, Any] = {
+            "activation": self.activation, "init": self.init, "sigma_b": self.sigma_b, "law": self.law,
+        }  # fmt: skip
+        if self.kind == "mlp":
+            features = 1
+            for extent in shape:
+                features *= extent
+            return eoc.mlp(self.depth, self.width, in_features=features, out_features=classes, **laws)
+        laws |= {"input_shape": tuple(shape), "classes": classes}
+        if self.kind == "cnn":
+            return eoc.cnn(self.depth, self.width, **laws)
+        laws |= {"width": self.width, "normalisation": self.normalisation}
+        if self.kind == "vgg":
+            return eoc.vgg(self.depth, **laws)  # type: ignore[arg-type]
+        return eoc.resnet(self.depth, scaling="stable" if self.kind == "stable-resnet" else "none", **laws)
+
+
+def grid(**axes: Any) -> tuple[Network, ...]:
+    """All networks whose attributes are drawn from `axes`; a list is an axis, anything else is one value.
+
+    ``grid(depth=[10, 30], activation="relu")`` are two networks. The last axis varies fastest.
+    """
+    values = [axis if isinstance(axis, list) else [axis] for axis in axes.values()]
+    return tuple(Network(**dict(zip(axes, chosen, strict=True))) for chosen in product(*values))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images that networks are scored on: `size` of a data set, as many of each class.
+
+    Attributes:
+        name: "digits", "mnist", "fashion-mnist" or "cifar10".
+        size: number of images.
+        seed: of the choice.
+        shape: (C, H, W) that digits are enlarged to for convolutional networks; None: 3×32×32. Fully
+            connected networks take the digits' own 64 pixels. Other sets have their own shape.
+    """
+
+    name: str = "digits"
+    size: int = 100
+    seed: int = 0
+    shape: tuple[int, ...] | None = None
+
+    def load(self, kind: str, folder: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets) for a network of `kind`; files are looked for in `folder`.
+
+        Raises:
+            EOCError: data that cannot be had.
+        """
+        import eoc_theory as eoc
+
+        if self.name != "digits":
+            from eoc_theory.datasets import load_images
+
+            return load_images(self.name, self.size, seed=self.seed, folder=folder)
+        if kind == "mlp":
+            return eoc.digits(self.size, seed=self.seed)
+        return eoc.digits_images(self.size, self.shape or DEFAULT_IMAGE, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is worked on, as far as it does not belong to what is asked.
+
+    Attributes:
+        device: as in `eoc_theory.measure_pruning`.
+        folder: of the data sets' files; None: scikit-learn's cache.
+    """
+
+    device: str = "auto"
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that is found out about each network.
+
+    Attributes:
+        name: what results are filed under.
+        function: of a `Task` and a `Place`; gives the result as a dictionary that JSON can hold (arrays
+            included). It is sent to other processes by name, so it must be at the top of a module.
+        seeded: whether it is done for every seed, or once.
+        settings: its own numbers; part of a result's configuration.
+    """
+
+    name: str
+    function: Callable[[Task, Place], Mapping[str, Any]]
+    seeded: bool = True
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: one network, one criterion, one seed, all sparsities."""
+
+    measure: Measure
+    network: Network
+    criterion: str
+    sparsities: tuple[float, ...]
+    batch: Batch
+    seed: int
+
+    def architecture(self, place: Place) -> tuple[Architecture, DataSummary]:
+        """The network and the batch it is scored on."""
+        return _prepared(self.network, self.batch, place.folder)
+
+    @property
+    def configuration(self) -> str:
+        """All but the seed, as canonical JSON: sorted keys, no spaces."""
+        settings = {
+            "measure": self.measure.name,
+            "settings": dict(self.measure.settings),
+            "network": asdict(self.network),
+            "criterion": self.criterion,
+            "sparsities": self.sparsities,
+            "data": asdict(self.batch),
+        }
+        return json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """SHA-256 of the configuration, and the seed."""
+        return hashlib.sha256(self.configuration.encode()).hexdigest(), self.seed
+
+
+@lru_cache(maxsize=8)
+def _prepared(network: Network, batch: Batch, folder: str | None) -> tuple[Architecture, DataSummary]:
+    """Kept, since a worker meets the same network many times."""
+    inputs, targets = _loaded(batch, network.kind == "mlp", folder)
+    net = network.build(inputs.shape[1:], 10)
+    return net, net.summarise((inputs, targets))
+
+
+@lru_cache(maxsize=2)
+def _loaded(batch: Batch, flat: bool, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
+    return batch.load("mlp" if flat else "cnn", folder)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: every network with every criterion, measured for every seed.
+
+    Attributes:
+        name: what the command line and the results file call it.
+        about: what it is for, in one sentence.
+        networks: see `grid`.
+        criteria: names as in `eoc_theory.predict_pruning`.
+        sparsities: fractions of the weights removed.
+        seeds: seeds 0 … seeds − 1.
+        measures: what is found out, in this order.
+        batch: the data.
+        quick_seeds: seeds of the quick form.
+        quick_depth: the quick form has networks up to this depth only; None: all.
+    """
+
+    name: str
+    about: str
+    networks: tuple[Network, ...]
+    criteria: tuple[str, ...]
+    sparsities: tuple[float, ...]
+    seeds: int
+    measures: tuple[Measure, ...]
+    batch: Batch = field(default_factory=Batch)
+    quick_seeds: int = 2
+    quick_depth: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.integer("seeds", self.seeds, 1)
+        for name in ("networks", "criteria", "sparsities", "measures"):
+            if not getattr(self, name):
+                raise ArgumentError(f"{name} of study {self.name!r} must hold at least one, got none")
+        levels = tuple(float(checks.fraction("sparsities", s)) for s in self.sparsities)
+        object.__setattr__(self, "sparsities", levels)
+
+    def quick(self) -> Study:
+        """Fewer seeds and no deep networks; its results are part of the whole study's."""
+        networks = self.networks
+        if self.quick_depth is not None:
+            networks = tuple(one for one in networks if one.depth <= self.quick_depth)
+        return replace(self, networks=networks, seeds=min(self.seeds, self.quick_seeds))
+
+    def tasks(self) -> Iterator[Task]:
+        """All pieces of work, each once."""
+        seen = set()
+        for network, criterion, measure in product(self.networks, self.criteria, self.measures):
+            for seed in range(self.seeds if measure.seeded else 1):
+                task = Task(measure, network, criterion, self.sparsities, self.batch, seed)
+                if task.key not in seen:
+                    seen.add(task.key)
+                    yield task

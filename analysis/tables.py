@@ -1,0 +1,181 @@
+"""What a store holds, as tables: theory beside measurement in short, and all numbers for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eoc_theory.errors import ArgumentError, MissingDependencyError
+
+from .store import Row, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _number(value: Any) -> float:
+    """A number as the store writes it: null is nan, the infinities are words."""
+    return float("nan") if value is None else float(value)
+
+
+def described(row: Row) -> dict[str, Any]:
+    """The network, criterion and data of a row, flat."""
+    asked = row.asked
+    init = asked["network"].pop("init")
+    named = isinstance(init, str)
+    return {
+        **asked["network"],
+        "init": init if named else f"{init[0]:g},{init[1]:g}",
+        "criterion": asked["criterion"],
+        "data": asked["data"]["name"],
+        "batch": asked["data"]["size"],
+    }
+
+
+def kept(row: Row) -> np.ndarray:
+    """Fraction of each layer's weights that is kept, shape (sparsities, layers)."""
+    found = row.found
+    if row.measure == "theory":
+        return np.array(found["kept"], dtype=float)
+    return np.array(found["kept_weights"], dtype=float) / np.array(found["weights"], dtype=float)
+
+
+def summarise(store: Store) -> pd.DataFrame:
+    """One line a network and criterion: critical sparsity and kept weights, predicted and measured.
+
+    Columns beside those of `described`: `seeds`; `critical_sparsity` predicted, `measured_critical_sparsity`
+    with the standard error of its mean; `kept_error`, the mean over layers and sparsities of |predicted −
+    measured| fraction kept, the measured one averaged over seeds; `seconds` of all tasks.
+    """
+    import pandas as pd
+
+    lines = []
+    for what, theory, measured in _grouped(store):
+        line: dict[str, Any] = {**what, "seeds": len(measured)}
+        seconds = sum(row.seconds for row in measured)
+        line["critical_sparsity"] = np.nan
+        if theory is not None:
+            line["critical_sparsity"] = _number(theory.found["critical_sparsity"])
+            seconds += theory.seconds
+        critical = np.array([_number(row.found["critical_sparsity"]) for row in measured])
+        line["measured_critical_sparsity"] = critical.mean() if len(critical) else np.nan
+        spread = critical.std(ddof=1) / np.sqrt(len(critical)) if len(critical) > 1 else np.nan
+        line["standard_error"] = spread
+        line["kept_error"] = np.nan
+        if theory is not None and measured:
+            mean = np.mean([kept(row) for row in measured], axis=0)
+            line["kept_error"] = float(np.abs(kept(theory) - mean).mean())
+        lines.append({**line, "seconds": seconds})
+    return pd.DataFrame(lines)
+
+
+def _grouped(store: Store) -> Iterator[tuple[dict[str, Any], Row | None, list[Row]]]:
+    """For each network, criterion and batch: its description, the theory's row, the measured rows."""
+    groups: dict[str, list[Row]] = {}
+    for row in store.rows():
+        asked = row.asked
+        key = json.dumps([asked[name] for name in ("network", "criterion", "data", "sparsities")])
+        groups.setdefault(key, []).append(row)
+    for rows in groups.values():
+        theory = next((row for row in rows if row.measure == "theory"), None)
+        yield described(rows[0]), theory, [row for row in rows if row.measure == "pruning"]
+
+
+def networks_frame(store: Store) -> pd.DataFrame:
+    """One line a row and sparsity: what is kept in all, how many layers are empty, the critical sparsity."""
+    import pandas as pd
+
+    lines = []
+    for row in store.rows():
+        if row.measure not in ("theory", "pruning"):
+            continue
+        found, fractions = row.found, kept(row)
+        weights = np.array(found["weights"], dtype=float)
+        for index, sparsity in enumerate(row.asked["sparsities"]):
+            theory = row.measure == "theory"
+            lines.append(
+                {
+                    **_head(row, sparsity),
+                    "kept": float(fractions[index] @ weights / weights.sum()),
+                    "least_kept": float(fractions[index].min()),
+                    "collapse": _number(found["collapse_probability"][index])
+                    if theory
+                    else float((fractions[index] == 0).any()),
+                    "critical_sparsity": _number(found["critical_sparsity"]),
+                    "weakest_layer": found["weakest_layer"],
+                    "seconds": row.seconds,
+                    "device": row.device,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def layers_frame(store: Store) -> pd.DataFrame:
+    """One line a row, sparsity and layer: the fraction kept; of theory its spread and chance to be empty."""
+    import pandas as pd
+
+    lines = []
+    for row in store.rows():
+        if row.measure not in ("theory", "pruning"):
+            continue
+        found, fractions = row.found, kept(row)
+        for index, sparsity in enumerate(row.asked["sparsities"]):
+            head = _head(row, sparsity)
+            for layer, name in enumerate(found["layers"]):
+                line = {
+                    **head,
+                    "layer": layer,
+                    "name": name,
+                    "weights": found["weights"][layer],
+                    "kept": float(fractions[index, layer]),
+                }
+                if row.measure == "theory":
+                    line["kept_std"] = _number(found["kept_std"][index][layer])
+                    line["empty_probability"] = _number(found["empty_probability"][index][layer])
+                else:
+                    line["log_score_moment"] = _number(found["log_score_moments"][layer])
+                lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _head(row: Row, sparsity: float) -> dict[str, Any]:
+    return {"measure": row.measure, **described(row), "seed": row.seed, "sparsity": sparsity}
+
+
+TABLES = {"networks": networks_frame, "layers": layers_frame}
+
+
+def check_export(path: Path) -> None:
+    """Whether a table can be written to `path`.
+
+    Raises:
+        ArgumentError: another suffix than .csv or .parquet. MissingDependencyError: no pyarrow for Parquet.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise ArgumentError(f"file must end in .csv or .parquet, got {str(path)!r}")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow  # type: ignore[import-not-found]  # noqa: F401
+        except ImportError:
+            raise MissingDependencyError(
+                "a .parquet file needs pyarrow, which is not installed: pip install pyarrow, or write .csv"
+            ) from None
+
+
+def export(store: Store, path: Path, table: str = "networks") -> int:
+    """Write one of `TABLES` to a .csv or .parquet file; gives the number of lines.
+
+    Raises:
+        ArgumentError, MissingDependencyError: see `check_export`.
+    """
+    check_export(path)
+    frame = TABLES[table](store)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False, lineterminator="\n")
+    else:
+        frame.to_parquet(path, index=False)
+    return len(frame)
