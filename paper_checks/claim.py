@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,13 +119,23 @@ def run(claim: Claim, quick: bool = True) -> Outcome:
 def _table(rows: tuple[Evidence, ...]) -> list[str]:
     cells = [("quantity", "claimed", "found")]
     for row in rows:
-        error = "" if row.error is None else f" ± {_number(row.error, 2)}"
-        cells.append((row.what, _number(row.claimed), _number(row.found) + error))
+        cells.append((row.what, number(row.claimed), measured(row)))
     width = [max(len(row[i]) for row in cells) for i in range(3)]
     return [f"  {a:<{width[0]}}  {b:>{width[1]}}  {c:>{width[2]}}" for a, b, c in cells]
 
 
-def _number(value: float | str | None, digits: int = 6) -> str:
+def number(value: float | str | None) -> str:
+    """A number with six digits; words as they are, a dash for nothing."""
     if value is None:
         return "–"
-    return value if isinstance(value, str) else f"{value:.{digits}g}"
+    return value if isinstance(value, str) else f"{value:.6g}".replace("e+", "e")
+
+
+def measured(row: Evidence) -> str:
+    """What was found: with an error no more digits than it leaves."""
+    if row.error is None or isinstance(row.found, str) or not 0 < row.error < math.inf:
+        return number(row.found)
+    decimals = 1 - math.floor(math.log10(row.error))
+    if not 0 <= decimals <= 12:
+        return f"{row.found:.3g} ± {row.error:.2g}"
+    return f"{row.found:.{decimals}f} ± {row.error:.{decimals}f}"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from . import (
     convergence_rates,
+    critical_depth,
     eoc_constants,
     gradient_independence,
+    hessian_moments,
+    magnitude_bound,
     relu_point,
+    residual_networks,
     sbp_bound,
     score_moments,
+    score_moments_cnn,
     surviving_connections,
 )
 from .claim import Claim
@@ -18,7 +23,12 @@ CLAIMS: tuple[Claim, ...] = (
     relu_point.CLAIM,
     convergence_rates.CLAIM,
     score_moments.CLAIM,
+    score_moments_cnn.CLAIM,
+    hessian_moments.CLAIM,
     gradient_independence.CLAIM,
     sbp_bound.CLAIM,
+    critical_depth.CLAIM,
+    magnitude_bound.CLAIM,
+    residual_networks.CLAIM,
     surviving_connections.CLAIM,
 )
