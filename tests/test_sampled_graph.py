@@ -526,7 +526,8 @@ def test_deep_networks_keep_their_scale(sigma_w, act, tolerance):
     largest = max(abs(float(values[-1].detach().abs().log().mean())), np.ptp(wanted))
     assert largest > math.log(1e10)  # else nothing would have had to be carried
     assert single == pytest.approx(wanted, abs=tolerance)
-    assert np.mean(single - wanted) == pytest.approx(0.0, abs=0.5)
+    # Rounding grows with chaos, and moves all layers together.
+    assert np.mean(single - wanted) == pytest.approx(0.0, abs=tolerance / 2)
     assert moments(graph, batch, np.float64) == pytest.approx(wanted, abs=1e-3)
 
 

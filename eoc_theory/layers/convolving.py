@@ -2,7 +2,9 @@
 
 With the batch last, the entries under one tap of the kernel are long runs in memory: the columns of the usual
 matrix (channels · kernel, positions · batch) are gathered at little more than the cost of copying, a few rows
-of the image at a time, so that they never leave the cache and never stand in memory as a whole.
+of the image at a time, so that they never leave the cache and never stand in memory as a whole. Where the
+kernel moves by single steps over an image, its taps come before the channels: what a row of the image adds to
+the columns is then the same for all rows of the kernel, and gathered once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ Array = np.ndarray
 
 #: Entries of the columns gathered at a time: with the products' own blocks they fit a second-level cache.
 BLOCK = 1 << 17
+#: Columns that one product takes where rows of the kernel share what is gathered.
+RUN = 400
+#: Channels up to which they do.
+FEW = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Geometry:
     def reversible(self) -> bool:
         """Whether every position is an output, so that the way back is a convolution too."""
         return all(s == 1 for s in self.stride)
+
+    def slides(self, channels: int) -> bool:
+        """Whether rows of the kernel see what the row before saw, one position on, and few channels of it.
+
+        Products of many channels take so long that gathering does not matter.
+        """
+        single = self.groups == 1 and all(s == 1 for s in (*self.stride, *self.dilation))
+        return single and len(self.kernel) == 2 and self.kernel[0] > 1 and channels <= FEW
 
 
 def surround(values: Array, pads: tuple[tuple[int, int], ...]) -> Array:
@@ -78,21 +92,33 @@ def fold_outside(gradient: Array, taken: tuple[Array, ...], space: tuple[int, ..
     return gradient
 
 
-def convolve(weight: Array, values: Array, geometry: Geometry) -> Array:
-    """Σ over channels of a group and taps; no padding.
+def convolve(
+    weight: Array, values: Array, geometry: Geometry, margin: tuple[tuple[int, int], ...] | None = None
+) -> Array:
+    """Σ over channels of a group and taps.
 
     Args:
         weight: (C_out, C_in/groups · kernel).
         values: (C_in, *space, B), contiguous.
+        margin: zeros around the values along each axis.
 
     Returns:
         (C_out, *positions, B).
     """
-    groups = geometry.groups
-    space = _positions(values, geometry)
-    result = np.empty((weight.shape[0], *space, values.shape[-1]), values.dtype)
-    matrix = weight.reshape(groups, weight.shape[0] // groups, -1)
-    flat = result.reshape(groups, weight.shape[0] // groups, -1)
+    groups, outputs = geometry.groups, weight.shape[0]
+    margin = margin or ((0, 0),) * len(geometry.kernel)
+    slides = geometry.slides(len(values))
+    if not slides:
+        values, margin = surround(values, margin), ((0, 0),) * len(margin)
+    space = _positions(values, geometry, margin)
+    result = np.empty((outputs, *space, values.shape[-1]), values.dtype)
+    if slides:
+        matrix = weight.reshape(outputs, len(values), -1).swapaxes(1, 2).reshape(outputs, -1)
+        for columns, place in _sliding(values, geometry.kernel, margin, space):
+            np.matmul(matrix, columns, out=_rows_first(result, place))
+        return result
+    matrix = weight.reshape(groups, outputs // groups, -1)
+    flat = result.reshape(groups, outputs // groups, -1)
     for columns, _, part in _columns(values, geometry, space):
         np.matmul(matrix, columns, out=flat[..., part])
     return result
@@ -118,9 +144,9 @@ def convolution_gradients(
     return _by_scatter(weight, values, gradient, geometry, margin)
 
 
-def _positions(values: Array, geometry: Geometry) -> tuple[int, ...]:
-    space = zip(values.shape[1:-1], geometry.span, geometry.stride, strict=True)
-    return tuple((n - span - 1) // stride + 1 for n, span, stride in space)
+def _positions(values: Array, geometry: Geometry, margin: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    space = zip(values.shape[1:-1], margin, geometry.span, geometry.stride, strict=True)
+    return tuple((n + sum(pads) - span - 1) // stride + 1 for n, pads, span, stride in space)
 
 
 def _windows(values: Array, geometry: Geometry, space: tuple[int, ...]) -> Array:
@@ -159,6 +185,52 @@ def _columns(
         yield columns.reshape(groups, -1, (end - start) * row), slice(start, end), part
 
 
+def _sliding(
+    values: Array, kernel: tuple[int, ...], margin: tuple[tuple[int, int], ...], space: tuple[int, ...]
+) -> Iterator[tuple[Array, tuple[slice, slice]]]:
+    """Columns (rows, kernel · C, some positions of a row · B) of a part of an image of outputs at a time.
+
+    With each the rows, and a slice of the flattened positions · B of a row. The array is overwritten by the
+    next. A negative margin cuts away.
+    """
+    channels, height_in, width_in, batch = values.shape
+    tall, wide = kernel
+    (above, _), (before, _) = margin
+    width = min(space[1], max(1, RUN // batch))
+    height = min(space[0], max(1, 3 * BLOCK // (2 * wide * channels * width * batch) + 1 - tall))
+    store = np.empty((height + tall - 1) * wide * channels * width * batch, values.dtype)
+    for left in range(0, space[1], width):
+        right = min(left + width, space[1])
+        run = (right - left) * batch
+        for top in range(0, space[0], height):
+            bottom = min(top + height, space[0])
+            count = bottom - top + tall - 1
+            rows = store[: count * wide * channels * run].reshape(count, wide, channels, right - left, batch)
+            first, last = (min(max(at, 0), height_in) for at in (top - above, top - above + count))
+            inner = slice(first - top + above, last - top + above)
+            rows[: inner.start] = 0
+            rows[inner.stop :] = 0
+            for tap in range(wide):
+                shift = left + tap - before
+                start, end = (min(max(at, 0), width_in) for at in (shift, shift + right - left))
+                into = rows[inner, tap]
+                into[:, :, : start - shift] = 0
+                into[:, :, end - shift :] = 0
+                into[:, :, start - shift : end - shift] = values[:, first:last, start:end].swapaxes(0, 1)
+            step = rows.strides[0]
+            columns = as_strided(
+                rows,
+                (bottom - top, tall * wide * channels, run),
+                (step, step // (wide * channels), rows.itemsize),
+            )
+            yield columns, (slice(top, bottom), slice(left * batch, right * batch))
+
+
+def _rows_first(values: Array, place: tuple[slice, slice]) -> Array:
+    """A part of (C, *space, B) that `_sliding` names, as a view (rows, C, positions · B)."""
+    return values.reshape(*values.shape[:2], -1)[(slice(None), *place)].swapaxes(0, 1)
+
+
 def _pointwise(weight: Array, values: Array, gradient: Array, groups: int) -> tuple[Array, Array]:
     matrix = weight.reshape(groups, weight.shape[0] // groups, -1)
     x = values.reshape(groups, matrix.shape[2], -1)
@@ -179,10 +251,19 @@ def _by_reverse(
     ):
         left = span - before
         pads.append((left, n + span - left - positions))
-    wide = surround(gradient, tuple(pads))
     turned = weight.reshape(groups, outputs // groups, -1, taps)[..., ::-1]
-    matrix = np.ascontiguousarray(turned.transpose(0, 2, 1, 3)).reshape(groups, len(values) // groups, -1)
     back = np.empty(values.shape, values.dtype)
+    if geometry.slides(outputs):
+        matrix = turned[0].transpose(1, 2, 0).reshape(len(values), -1)
+        total = np.zeros(matrix.T.shape, values.dtype)
+        for columns, place in _sliding(gradient, geometry.kernel, tuple(pads), space):
+            np.matmul(matrix, columns, out=_rows_first(back, place))
+            total += (columns @ _rows_first(values, place).swapaxes(1, 2)).sum(axis=0)
+        # (turned taps · C_out, C_in) to the order of `weight`.
+        found = total.reshape(taps, outputs, -1)[::-1].transpose(1, 2, 0)
+        return np.ascontiguousarray(found).reshape(weight.shape), back
+    wide = surround(gradient, tuple(pads))
+    matrix = np.ascontiguousarray(turned.transpose(0, 2, 1, 3)).reshape(groups, len(values) // groups, -1)
     flat_back = back.reshape(groups, len(values) // groups, -1)
     flat_values = values.reshape(flat_back.shape)
     total = np.zeros((groups, matrix.shape[2], matrix.shape[1]), values.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..activations import Activation
 from .base import Array, Layer, Shape
-from .convolving import Geometry, continue_outside, convolution_gradients, convolve, fold_outside, surround
+from .convolving import Geometry, continue_outside, convolution_gradients, convolve, fold_outside
 from .drawing import Draw
 from .fields import Field, Gradient, Pairs, Signal, average
 from .means import Magnitudes, Means, look, spread, window_indices
@@ -237,10 +237,10 @@ class Convolution(Layer):
         x = inputs[0]
         weights = draw.weights(self.weight, self.groups)
         if self.padding_mode == "zeros":
-            wide = surround(x, self.padding)
+            value = convolve(weights, x, self.geometry, self.padding)
         else:
-            wide = continue_outside(x, self._places(x.shape[1:-1]))
-        return _biased(convolve(weights, wide, self.geometry), draw.biases(self.weight)), (weights, x)
+            value = convolve(weights, continue_outside(x, self._places(x.shape[1:-1])), self.geometry)
+        return _biased(value, draw.biases(self.weight)), (weights, x)
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         return [self.backward_scores(memory, gradient)[0]]
