@@ -405,11 +405,8 @@ def layer_samples(scores: Scaled, *, signed: bool = False) -> tuple[LayerSample,
 
 @contextmanager
 def single_threaded_products() -> Iterator[None]:
-    """One thread a matrix product where that can be asked for: the networks themselves run in parallel."""
-    try:
-        from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        yield
-        return
+    """One thread a matrix product: the networks themselves run in parallel."""
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
         yield
