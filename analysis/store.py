@@ -146,7 +146,7 @@ def reading(path: Path | str) -> Iterator[Store]:
     """
     path = Path(path)
     if not path.is_file():
-        raise StoreError(f"store {str(path)!r} does not exist")
+        raise StoreError(f"store {str(path)!r} {'is not a file' if path.exists() else 'does not exist'}")
     with _plainly(path), closing(_connect(path, "ro")) as connection:
         yield Store(path, connection, _checked(path, connection))
 

@@ -11,6 +11,7 @@ import gzip
 import math
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -189,9 +190,12 @@ def _openml(name: str, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     chosen = SETS[name]
     try:
-        found: Any = fetch_openml(
-            chosen.openml, version=1, as_frame=False, parser="auto", data_home=cache, cache=True
-        )
+        with warnings.catch_warnings():
+            # Of each attempt that fails; what comes of the last is told below.
+            warnings.filterwarnings("ignore", "A network error occurred", UserWarning)
+            found: Any = fetch_openml(
+                chosen.openml, version=1, as_frame=False, parser="auto", data_home=cache, cache=True
+            )
     except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         # A refused or broken connection, a damaged download (scikit-learn: ValueError), no such set.
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -315,7 +315,7 @@ PREDICT = ["predict", *NET, "--sparsity", "0.5"]
         ([*PREDICT, "--init", "kaiming", "--sigma-b", "0.1"], "sigma_b"),
         ([*PREDICT, "--law", "cauchy"], "law"),
         ([*PREDICT, "--criterion", "obd"], "criterion"),
-        ([*PREDICT, "--data", "mnist"], "mnist"),
+        ([*PREDICT, "--data", "imagenet"], "imagenet"),
         ([*PREDICT, "--batch", "10"], "batch"),
         ([*PREDICT, "--samples", "1"], "samples"),
         ([*PREDICT, "--plot", "no/such/folder.png"], "folder"),

@@ -168,7 +168,7 @@ def test_models_that_cannot_be_made(capsys, folder, spec, told):
         (["--input-shape", "63"], "63"),
         (["--html", "report.txt"], ".html"),
         (["--plot", "report.html"], ".png"),
-        (["--data", "mnist"], "mnist"),
+        (["--data", "imagenet"], "imagenet"),
         (["--batch", "4"], "batch"),
         (["--seed", "-1"], "seed"),
     ],
