@@ -10,6 +10,8 @@ from . import (
     hessian_moments,
     magnitude_bound,
     relu_point,
+    rescaling,
+    rescaling_after_snip,
     residual_networks,
     sbp_bound,
     score_moments,
@@ -29,6 +31,8 @@ CLAIMS: tuple[Claim, ...] = (
     sbp_bound.CLAIM,
     critical_depth.CLAIM,
     magnitude_bound.CLAIM,
+    rescaling.CLAIM,
+    rescaling_after_snip.CLAIM,
     residual_networks.CLAIM,
     surviving_connections.CLAIM,
 )
