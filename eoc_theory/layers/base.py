@@ -123,18 +123,3 @@ class Layer(ABC):
     def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
         """What each input's entry sends on to the outputs, from what this layer's entries send on."""
         return [signal]
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        """The positive signal in SynFlow's network, and what the way back needs of the way forwards.
-
-        By default the identity, which is what that network makes of activations, normalisation and dropout.
-
-        Args:
-            inputs: signals of the nodes before.
-            magnitudes: mean and relative variance of a weight layer's |W|.
-        """
-        return inputs[0], None
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        """What each input's entry sends on to the outputs, from what this layer's entries send on."""
-        return [signal]

@@ -70,13 +70,6 @@ class Sum(Layer):
     def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
         return [signal.scaled(c) for c in self.coefficients]
 
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        # With the absolute values of the coefficients all paths add up.
-        return Means.total(x.scaled(c) for c, x in zip(self.coefficients, inputs, strict=True)), None
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        return [signal.scaled(c) for c in self.coefficients]
-
 
 @dataclass(frozen=True)
 class Concatenate(Layer):
@@ -103,13 +96,6 @@ class Concatenate(Layer):
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         return np.split(gradient, np.cumsum(memory)[:-1])
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        return Means.concatenated(inputs), [len(x.amplitude) for x in inputs]
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        parts = np.split(signal.amplitude, np.cumsum(memory)[:-1])
-        return [Means.of(part, signal.profile, signal.log_scale, signal.variance) for part in parts]
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         return Means.concatenated(inputs), [len(x.amplitude) for x in inputs]

@@ -81,16 +81,6 @@ class Flatten(Layer):
         profile = values.mean(axis=0).reshape(memory[1:])
         return [Means.of(values.mean(axis=1), profile, signal.log_scale, signal.variance)]
 
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        x = inputs[0]
-        flat = np.outer(x.amplitude, x.profile).reshape(-1)
-        return Means.of(flat, np.ones(()), x.log_scale, x.variance), (len(x.amplitude), *x.profile.shape)
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        values = signal.amplitude.reshape(memory[0], -1)
-        profile = values.mean(axis=0).reshape(memory[1:])
-        return [Means.of(values.mean(axis=1), profile, signal.log_scale, signal.variance)]
-
 
 @dataclass(frozen=True)
 class Identity(Layer):
@@ -165,16 +155,6 @@ class Subsample(Layer):
         profile[tuple(slice(None, None, step) for step in self.stride)] = signal.profile
         return [Means.of(signal.amplitude, profile, signal.log_scale, signal.variance)]
 
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        x = inputs[0]
-        profile = x.profile[tuple(slice(None, None, step) for step in self.stride)]
-        return Means.of(x.amplitude, profile, x.log_scale, x.variance), x.profile.shape
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        profile = np.zeros(memory)
-        profile[tuple(slice(None, None, step) for step in self.stride)] = signal.profile
-        return [Means.of(signal.amplitude, profile, signal.log_scale, signal.variance)]
-
 
 @dataclass(frozen=True)
 class PadChannels(Layer):
@@ -206,15 +186,6 @@ class PadChannels(Layer):
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         return [gradient[self.before : self.before + memory]]
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        x = inputs[0]
-        padded = np.pad(x.amplitude, (self.before, self.after))
-        return Means.of(padded, x.profile, x.log_scale, x.variance), len(x.amplitude)
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        inner = signal.amplitude[self.before : self.before + memory]
-        return [Means.of(inner, signal.profile, signal.log_scale, signal.variance)]
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         x = inputs[0]

@@ -145,19 +145,6 @@ class Dense(Layer):
         relative = variance * (1.0 + x.variance) * float((x.amplitude**2).sum()) / max(total, 1e-300) ** 2
         return Means.of(np.full(size, mean * total), np.ones(()), x.log_scale, relative)
 
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        return self._through(inputs[0], self.weight.fan_out, magnitudes), None
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        return [self._through(signal, self.weight.fan_in, magnitudes)]
-
-    def _through(self, x: Means, size: int, magnitudes: Magnitudes) -> Means:
-        """Each of `size` entries gets the mean |W| times the sum of all."""
-        mean, variance = magnitudes(self.weight)
-        total = float(x.amplitude.sum())
-        relative = variance * (1.0 + x.variance) * float((x.amplitude**2).sum()) / max(total, 1e-300) ** 2
-        return Means.of(np.full(size, mean * total), np.ones(()), x.log_scale, relative)
-
 
 @dataclass(frozen=True)
 class Convolution(Layer):
@@ -271,36 +258,6 @@ class Convolution(Layer):
             dilation=(1,) * len(space),
         )
         return tuple(alone.taps(axis, extent)[:, 0] for axis, extent in enumerate(space))
-
-    def windows(self, space: tuple[int, ...]) -> np.ndarray:
-        """Flat input positions that each tap sees, (taps, positions); the number of positions if outside."""
-        return window_indices([self.taps(axis, n) for axis, n in enumerate(space)], space)
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        x, space = inputs[0], inputs[0].profile.shape
-        windows = self.windows(space)
-        seen = look(x.profile, windows)
-        shape = self.output_shape(Shape(len(x.amplitude), space)).space
-        profile = seen.sum(axis=0).reshape(shape)
-        return self._grouped(x, self.weight.fan_out, profile, seen.sum(axis=1), magnitudes), (windows, space)
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        windows, space = memory
-        sent = np.where(windows < math.prod(space), signal.profile.reshape(1, -1), 0.0)
-        channels = self.weight.channels_in * self.groups
-        return [self._grouped(signal, channels, spread(sent, windows, space), sent.sum(axis=1), magnitudes)]
-
-    def _grouped(
-        self, x: Means, size: int, profile: np.ndarray, taps: np.ndarray, magnitudes: Magnitudes
-    ) -> Means:
-        """Each of `size` channels gets the mean |W| times the sum of its group; `taps` weigh the taps."""
-        mean, variance = magnitudes(self.weight)
-        channels = x.amplitude.reshape(self.groups, -1)
-        amplitude = np.repeat(mean * channels.sum(axis=1), size // self.groups)
-        # Terms are independent from channel to channel and from tap to tap.
-        fewness = (channels**2).sum(axis=1) / np.maximum(channels.sum(axis=1) ** 2, 1e-300)
-        fewness = float(fewness.mean()) * float((taps**2).sum()) / max(float(taps.sum()) ** 2, 1e-300)
-        return Means.of(amplitude, profile, x.log_scale, variance * (1.0 + x.variance) * fewness)
 
     def windows(self, space: tuple[int, ...]) -> np.ndarray:
         """Flat input positions that each tap sees, (taps, positions); the number of positions if outside."""
