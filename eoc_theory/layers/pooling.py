@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,37 @@ def _along_axes(matrices: tuple[Array, ...], x: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class AveragePool(Layer):
+class PositionMean(Layer):
+    """Means over positions: one matrix along each axis."""
+
+    @abstractmethod
+    def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """The mean along each axis as a matrix (outputs, inputs); together their tensor product."""
+
+    def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
+        return _averaged(signals[0], self.matrices(signals[0][0].space))
+
+    def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
+        groups = tuple(map_positions(g, [m.T for m in memory]) for g in gradient.groups)
+        return [Gradient(groups, None, gradient.log_scale)]
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        matrices = self.matrices(inputs[0].shape[1:-1])
+        return _along_axes(matrices, inputs[0]), matrices
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [_along_axes(tuple(matrix.T for matrix in memory), gradient)]
+
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        matrices = self.matrices(inputs[0].profile.shape)
+        return inputs[0].separably(matrices), matrices
+
+    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
+        return [signal.separably([matrix.T for matrix in memory])]
+
+
+@dataclass(frozen=True)
+class AveragePool(PositionMean):
     """Means over windows.
 
     Attributes:
@@ -66,15 +97,7 @@ class AveragePool(Layer):
             raise self.refuse(f"images of at least its window {self.kernel}", shape)
         return Shape(shape.channels, space)
 
-    def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        return _averaged(signals[0], self.matrices(signals[0][0].space))
-
-    def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        groups = tuple(map_positions(g, [m.T for m in memory]) for g in gradient.groups)
-        return [Gradient(groups, None, gradient.log_scale)]
-
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """The mean along each axis as a matrix (outputs, inputs); together their tensor product."""
         found = []
         for n, k, s, p in zip(space, self.kernel, self.stride, self.padding, strict=True):
             count = _window_count(n, k, s, p, self.ceil_mode)
@@ -87,23 +110,9 @@ class AveragePool(Layer):
             found.append(matrix)
         return tuple(found)
 
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        matrices = self.matrices(inputs[0].shape[1:-1])
-        return _along_axes(matrices, inputs[0]), matrices
-
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        return [_along_axes(tuple(matrix.T for matrix in memory), gradient)]
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        matrices = self.matrices(inputs[0].profile.shape)
-        return inputs[0].separably(matrices), matrices
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        return [signal.separably([matrix.T for matrix in memory])]
-
 
 @dataclass(frozen=True)
-class AdaptiveAveragePool(Layer):
+class AdaptiveAveragePool(PositionMean):
     """Means over windows that divide the image into `output` parts along each axis; (1, 1) is the mean of
     all."""
 
@@ -115,15 +124,7 @@ class AdaptiveAveragePool(Layer):
             raise self.refuse(f"images over {len(self.output)} axes", shape)
         return Shape(shape.channels, self.output)
 
-    def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        return _averaged(signals[0], self.matrices(signals[0][0].space))
-
-    def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        groups = tuple(map_positions(g, [m.T for m in memory]) for g in gradient.groups)
-        return [Gradient(groups, None, gradient.log_scale)]
-
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """As `AveragePool.matrices`."""
         found = []
         for n, m in zip(space, self.output, strict=True):
             matrix = np.zeros((m, n))
@@ -132,20 +133,6 @@ class AdaptiveAveragePool(Layer):
                 matrix[i, start:end] = 1.0 / (end - start)
             found.append(matrix)
         return tuple(found)
-
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        matrices = self.matrices(inputs[0].shape[1:-1])
-        return _along_axes(matrices, inputs[0]), matrices
-
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        return [_along_axes(tuple(matrix.T for matrix in memory), gradient)]
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        matrices = self.matrices(inputs[0].profile.shape)
-        return inputs[0].separably(matrices), matrices
-
-    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
-        return [signal.separably([matrix.T for matrix in memory])]
 
 
 @dataclass(frozen=True)
