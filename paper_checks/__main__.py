@@ -1,4 +1,4 @@
-"""``python -m paper_checks [NAME…] [--json] [--quick | --full]``: check the claims and print the verdicts."""
+"""``python -m paper_checks [NAME…] [--json] [--html FILE] [--quick | --full]``: claims and their verdicts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from eoc_theory.errors import EOCError
+from eoc_theory.plotting.files import check_path
+
 from .claim import Claim, Outcome, run
+from .page import write_page
 from .registry import CLAIMS
 
 DESCRIPTION = """Checks claims of "Robust Pruning at Initialization" (Hayou, Ton, Doucet & Teh, ICLR 2021)
 and of the papers it builds on, by computation and by sampled networks. Each claim is printed when
 it is finished. The exit status is 1 when a verdict differs from the one on record, 2 when the arguments are
-unusable."""
+unusable or a package is missing."""
+
+
+#: What the forms cost in all on two cores of a laptop.
+QUICK_TIME, FULL_TIME = "some three minutes", "some half an hour"
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:
@@ -23,17 +31,33 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIM
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"NAME must be one of {', '.join(known)}; got {unknown[0]!r}")
+    if options.html is not None:
+        # Before the minutes of work, not after them.
+        try:
+            check_path(options.html, (".html", ".htm"))
+        except EOCError as error:
+            parser.error(str(error).replace("path", "--html", 1))
     chosen = [known[name] for name in dict.fromkeys(options.names)] or list(claims)
     outcomes: list[Outcome] = []
-    for claim in chosen:
-        if sys.stderr.isatty():
-            print(f"checking {claim.name} …", file=sys.stderr)
-        outcome = run(claim, quick=not options.full)
-        outcomes.append(outcome)
-        print(outcome.to_json() if options.json else outcome.to_text() + "\n", flush=True)
-    if not options.json:
+    status = 0
+    try:
+        for claim in chosen:
+            if sys.stderr.isatty():
+                print(f"checking {claim.name} …", file=sys.stderr)
+            outcome = run(claim, quick=not options.full)
+            outcomes.append(outcome)
+            print(outcome.to_json() if options.json else outcome.to_text() + "\n", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped: {len(outcomes)} of {len(chosen)} claims were checked", file=sys.stderr)
+        status = 130
+    except EOCError as error:
+        print(f"paper_checks: error: {error}", file=sys.stderr)
+        status = 2
+    if not options.json and outcomes:
         print(_summary(outcomes))
-    return 0 if all(outcome.agrees for outcome in outcomes) else 1
+    if options.html is not None and outcomes:
+        write_page(outcomes, options.html, quick=not options.full)
+    return status or (0 if all(outcome.agrees for outcome in outcomes) else 1)
 
 
 def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
@@ -41,16 +65,20 @@ def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m paper_checks",
         description=DESCRIPTION,
-        epilog=f"claims:\n{names}\n\nexample: python -m paper_checks eoc-constants relu-point --json",
+        epilog=f"claims:\n{names}\n\nexample: python -m paper_checks eoc-constants relu-point --html "
+        "checks.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="claims to check; all without any")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and claim")
+    parser.add_argument("--html", metavar="FILE", help="write all of it, with pictures, as one page")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--quick", action="store_true", help="few seeds, some four minutes in all (the default)"
+        "--quick", action="store_true", help=f"few seeds, {QUICK_TIME} in all on two cores (the default)"
     )
-    size.add_argument("--full", action="store_true", help="more seeds, wider and deeper networks")
+    size.add_argument(
+        "--full", action="store_true", help=f"more seeds and deeper networks, {FULL_TIME} in all"
+    )
     return parser
 
 

@@ -8,7 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from eoc_theory.presenting import plain
+
+if TYPE_CHECKING:
+    from .picture import Picture
 
 
 class Verdict(str, Enum):
@@ -38,11 +43,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a check: the evidence, the verdict that it leads to, and why, in words with numbers."""
+    """The outcome of a check: the evidence, the verdict that it leads to, and why, in words with numbers.
+
+    `picture` shows the evidence where that helps.
+    """
 
     evidence: tuple[Evidence, ...]
     verdict: Verdict
     conclusion: str
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,12 @@ class Outcome:
         return self.finding.verdict is self.claim.recorded
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
+        """Plain numbers and strings; what is infinite as "inf", what is no number as None."""
         return {
             "name": self.claim.name,
             "statement": self.claim.statement,
             "method": self.claim.method,
-            "evidence": [vars(row) for row in self.finding.evidence],
+            "evidence": [plain(vars(row)) for row in self.finding.evidence],
             "verdict": self.finding.verdict.value,
             "recorded": self.claim.recorded.value,
             "agrees": self.agrees,

@@ -11,6 +11,7 @@ from eoc_theory.data import DataSummary
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .networks import forward
+from .picture import Picture, Series
 
 #: Activation, σ_b, and the exponent of the law.
 CASES = (("tanh", 0.2, 1), ("erf", 0.2, 1), ("elu", 0.2, 1), ("relu", 0.0, 2), ("leaky_relu(0.1)", 0.0, 2))
@@ -61,6 +62,7 @@ def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     depth = 20_000 if quick else 100_000
     evidence, good, told = [], True, []
+    series: list[Series] = []
     for name, sigma_b, exponent in CASES:
         gap, point = iterated(name, sigma_b, depth)
         law = point.convergence
@@ -72,6 +74,11 @@ def check(quick: bool) -> Finding:
         good &= law.exponent == exponent and abs(found / law.constant - 1) < 2e-3
         if name in ("tanh", "relu"):
             early = gap[100] * 100**exponent / law.constant
+            layers = np.unique(np.geomspace(1, depth, 80).astype(int))
+            colour, limit = len(series) // 2, law.constant / layers.astype(float) ** exponent
+            series.append(Series(f"{name}: iterated map", layers, gap[layers], colour=colour))
+            late = layers >= 10
+            series.append(Series(f"{name}: law", layers[late], limit[late], dashed=True, colour=colour))
             told.append(f"{name} {law.constant:.4f} (at layer 100 still {early - 1:+.0%})")
     evidence.append(Evidence("relu: 9π²/2", 4.5 * np.pi**2, eoc.edge_of_chaos("relu").convergence.constant))
     layers, width, networks = 30, 500, 20 if quick else 80
@@ -87,7 +94,15 @@ def check(quick: bool) -> Finding:
         f"Iterating 1 − c itself for {depth:,} layers gives the constants to 0.2 %: {', '.join(told)}. "
         "The laws are reached slowly, so at practical depths iterate the map instead."
     )
-    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion)
+    picture = Picture(
+        "How correlations approach 1 on the edge of chaos: like 1/l for tanh, like 1/l² for ReLU.",
+        "layer l",
+        "1 − c$^l$",
+        tuple(series),
+        log_x=True,
+        log_y=True,
+    )
+    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion, picture)
 
 
 CLAIM = Claim(

@@ -9,6 +9,7 @@ from eoc_theory.architecture import Architecture, Init
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
+from .picture import Picture, Series
 
 WIDTH, SAMPLES = 100, 32
 #: Title, activation, initialisation, on the edge of chaos.
@@ -42,6 +43,7 @@ def check(quick: bool) -> Finding:
     evidence: list[Evidence] = []
     left: dict[str, dict[int, float]] = {}
     close = True
+    points: dict[str, list[tuple[int, float, float]]] = {}
     for title, name, init, critical in CASES:
         left[title] = {}
         for depth in (10, 30, 100, 300) if critical or not quick else (10, 30, 100):
@@ -52,6 +54,7 @@ def check(quick: bool) -> Finding:
             if depth in (30, 100):
                 mean, error = mean_and_error(measured(net, seeds))
                 evidence.append(Evidence(f"{what}, predicted and measured", theory, mean, error))
+                points.setdefault(title, []).append((depth, 1.0 - mean, error))
                 close &= abs(theory - mean) < 4 * error + 0.01
             else:
                 evidence.append(Evidence(f"{what}, predicted", None, theory))
@@ -78,7 +81,21 @@ def check(quick: bool) -> Finding:
         "chance in a network of finite width. It is a matter of width: at 100 layers of tanh "
         f"{widths[30]:.1%} are left at width 30, {widths[WIDTH]:.1%} at 100 and {widths[300]:.2%} at 300."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    series = []
+    for colour, (title, law) in enumerate(left.items()):
+        x, y, errors = np.array(points[title]).T
+        series.append(Series(title, list(law), list(law.values()), colour=colour))
+        series.append(Series("", x, y, errors, points=True, colour=colour))
+    picture = Picture(
+        f"Share of the weights that is left when the first layer is emptied, width {WIDTH}: predicted "
+        "(lines) and measured (points).",
+        "depth L",
+        "weights left, 1 − s$_{cr}$",
+        tuple(series),
+        log_x=True,
+        log_y=True,
+    )
+    return Finding(tuple(evidence), verdict, conclusion, picture)
 
 
 CLAIM = Claim(

@@ -9,6 +9,8 @@ from eoc_theory.propagation import propagate
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import decay, inner_range, log_curvature_moments, log_score_moments, mean_and_error
+from .picture import Series
+from .score_moments import moment_series, moments_picture
 
 DEPTH, WIDTH, WIDE, INPUTS, MARGIN = 40, 100, 300, 30, 10
 CRITERIA = ("snip", "grasp")
@@ -22,6 +24,7 @@ def check(quick: bool) -> Finding:
     data = eoc.digits(INPUTS)
     measured = {"snip": log_score_moments, "grasp": log_curvature_moments}
     evidence: list[Evidence] = []
+    series: list[Series] = []
     off_good, slopes = True, {criterion: [] for criterion in CRITERIA}
     chaotic, chaotic_error = float("nan"), float("nan")
     for name, sigma_w, sigma_b in CASES:
@@ -29,8 +32,13 @@ def check(quick: bool) -> Finding:
         batch = net.summarise(data)
         log_chi = float(np.log(eoc.MeanField(name, sigma_w, sigma_b).chi()))
         for criterion in CRITERIA:
-            theory = float(decay(propagate(net, batch, criterion=criterion).log_moment, MARGIN))
-            mean, error = mean_and_error(decay(measured[criterion](net, batch, networks), MARGIN))
+            kernels = propagate(net, batch, criterion=criterion).log_moment
+            sampled = measured[criterion](net, batch, networks)
+            theory = float(decay(kernels, MARGIN))
+            mean, error = mean_and_error(decay(sampled, MARGIN))
+            if name == "tanh":
+                title = f"{name} ({sigma_w:g}, {sigma_b:g}), {criterion}"
+                series += moment_series(title, kernels, sampled, len(series) // 2)
             what = f"{name} ({sigma_w:g}, {sigma_b:g}), {criterion}: −d log m/dl"
             evidence.append(Evidence(f"{what}, kernels", log_chi, theory))
             evidence.append(Evidence(f"{what}, sampled", log_chi, mean, error))
@@ -79,7 +87,8 @@ def check(quick: bool) -> Finding:
         f"factor of {' and '.join(spans['grasp'])} for GraSP and {' and '.join(spans['snip'])} for SNIP at "
         "depth 300: alike in kind, with a larger constant for GraSP."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    caption = "Score moments by layer, both criteria: kernels (lines), sampled networks (points)."
+    return Finding(tuple(evidence), verdict, conclusion, moments_picture(caption, series))
 
 
 CLAIM = Claim(

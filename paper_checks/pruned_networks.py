@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ import eoc_theory as eoc
 from eoc_theory.activations import Activation
 from eoc_theory.propagation import loss_gradient
 from eoc_theory.torch_models import require_torch
+
+from .picture import Picture, Series
 
 Array = np.ndarray
 Batch = tuple[Array, Array]
@@ -50,8 +53,8 @@ class Chain:
         """What each layer takes: h^0 … h^{L−1}."""
         return [inputs.T, *map(self.activation, self.preactivations(inputs)[:-1])]
 
-    def gradient_exponent(self, batch: Batch) -> float:
-        """−d log E[δ²]/dl over the middle three fifths of the layers: log χ of the network as it is."""
+    def log_gradients(self, batch: Batch) -> Array:
+        """log of the mean squared gradient by y^l of the mean cross-entropy, less that of the last layer."""
         found = self.preactivations(batch[0])
         delta = loss_gradient(found[-1].T, batch[1]).T
         log_squares = [0.0]
@@ -61,9 +64,13 @@ class Chain:
             size = np.sqrt(np.mean(delta**2))
             delta = delta / size
             log_squares.append(log_squares[-1] + 2.0 * float(np.log(size)))
-        log_squares.reverse()
+        return np.array(log_squares[::-1])
+
+    def gradient_exponent(self, batch: Batch) -> float:
+        """−d log E[δ²]/dl over the middle three fifths of the layers: log χ of the network as it is."""
+        log_squares = self.log_gradients(batch)
         first, last = middle(len(log_squares))
-        return (log_squares[first] - log_squares[last]) / (last - first)
+        return float(log_squares[first] - log_squares[last]) / (last - first)
 
     def middle_variance(self, batch: Batch) -> float:
         """Mean squared pre-activation of the middle layer."""
@@ -112,6 +119,22 @@ def masks_of(model: Any, sparsity: float, criterion: str, data: Batch, seed: int
     ).masks
     assert isinstance(found, dict)
     return list(found.values())
+
+
+def gradient_series(titles: Sequence[str], chains: Sequence[Chain], batch: Batch) -> list[Series]:
+    """log10 of each network's mean squared gradient by layer, beside that of its last layer."""
+    found = []
+    for colour, (title, chain) in enumerate(zip(titles, chains, strict=True)):
+        values = chain.log_gradients(batch) / np.log(10.0)
+        found.append(
+            Series(title.replace("σ_w", "σ$_w$"), np.arange(1, len(values) + 1), values, colour=colour)
+        )
+    return found
+
+
+def gradient_picture(caption: str, series: Sequence[Series]) -> Picture:
+    """Those lines."""
+    return Picture(caption, "layer l", "log$_{10}$ of the mean squared gradient", tuple(series))
 
 
 def alignment(full: Chain, pruned: Chain, batch: Batch) -> float:

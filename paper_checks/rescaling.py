@@ -8,7 +8,8 @@ import eoc_theory as eoc
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
-from .pruned_networks import Chain, masks_of
+from .picture import Series
+from .pruned_networks import Chain, gradient_picture, gradient_series, masks_of
 
 DEPTH, WIDTH, SPARSITY = 60, 100, 0.9
 #: Criteria whose masks know nothing of signals and gradients.
@@ -20,6 +21,7 @@ def check(quick: bool) -> Finding:
     seeds = 8 if quick else 40
     data = eoc.digits(100)
     evidence: list[Evidence] = []
+    series: list[Series] = []
     restored, printed, pruned_far = [], {}, []
     for name in ("tanh", "relu"):
         net = eoc.mlp(DEPTH, WIDTH, activation=name)
@@ -31,17 +33,20 @@ def check(quick: bool) -> Finding:
         for criterion in BLIND:
             rows = []
             for seed in range(seeds):
-                exponents = []
+                chains: list[Chain] = []
                 for sigma_w in (None, 1.0):
                     model = net.to_torch(seed)
                     masks = masks_of(model, SPARSITY, criterion, data, seed)
                     names = net.weight_layers
                     eoc.prune_(model, dict(zip(names, masks, strict=True)))
                     if sigma_w is None:
-                        exponents.append(Chain.of_model(model, layer.activation).gradient_exponent(data))
+                        chains.append(Chain.of_model(model, layer.activation))
                     eoc.rescale_(model, sigma_w=sigma_w)
-                    exponents.append(Chain.of_model(model, layer.activation).gradient_exponent(data))
-                rows.append(exponents)
+                    chains.append(Chain.of_model(model, layer.activation))
+                rows.append([chain.gradient_exponent(data) for chain in chains])
+                if seed == 0 and (name, criterion) == ("tanh", "magnitude"):
+                    titles = ("pruned", "ρ with σ_w", "ρ without σ_w")
+                    series = gradient_series(titles, chains, data)
             table = np.array(rows)
             what = f"{name} (σ_w = {layer.sigma_w:.3f}), {criterion}, {SPARSITY:.0%} removed: log χ"
             for title, claimed, column in (
@@ -69,7 +74,11 @@ def check(quick: bool) -> Finding:
         "for tanh without biases. It takes a mask that knows nothing of the signals: for SNIP's see "
         "rescaling-after-snip."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    caption = (
+        f"Gradients of one critical tanh network of {DEPTH} layers with {SPARSITY:.0%} of its weights "
+        "removed by magnitude."
+    )
+    return Finding(tuple(evidence), verdict, conclusion, gradient_picture(caption, series))
 
 
 CLAIM = Claim(

@@ -8,7 +8,7 @@ import eoc_theory as eoc
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
-from .pruned_networks import Chain, alignment, masks_of
+from .pruned_networks import Batch, Chain, alignment, gradient_picture, gradient_series, masks_of
 
 DEPTH, WIDTH = 60, 100
 TITLES = (
@@ -23,9 +23,8 @@ TITLES = (
 SIGNAL, ALIGNMENT = 5, 6
 
 
-def exponents(name: str, sparsity: float, width: int, seed: int) -> list[float]:
-    """What `TITLES` say of one network."""
-    data = eoc.digits(100)
+def networks(name: str, sparsity: float, width: int, seed: int, data: Batch) -> tuple[Chain, list[Chain]]:
+    """A critical network, and what `TITLES` say of it but for the last."""
     net = eoc.mlp(DEPTH, width, activation=name)
     act = net.layers[0].activation
     assert act is not None
@@ -35,32 +34,38 @@ def exponents(name: str, sparsity: float, width: int, seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     shuffled = [rng.permuted(mask.reshape(-1)).reshape(mask.shape) for mask in masks]
     pruned = full.masked(masks)
-    return [
-        pruned.gradient_exponent(data),
-        pruned.with_scale_of(full).gradient_exponent(data),
-        full.masked(shuffled).with_scale_of(full).gradient_exponent(data),
-        pruned.with_rows_of(net.layers[0].sigma_w).gradient_exponent(data),
-        pruned.with_rows_of(1.0).gradient_exponent(data),
-        pruned.with_signal_of(full, data[0]).gradient_exponent(data),
-        alignment(full, pruned, data),
+    return full, [
+        pruned,
+        pruned.with_scale_of(full),
+        full.masked(shuffled).with_scale_of(full),
+        pruned.with_rows_of(net.layers[0].sigma_w),
+        pruned.with_rows_of(1.0),
+        pruned.with_signal_of(full, data[0]),
     ]
+
+
+def exponents(name: str, sparsity: float, width: int, seed: int, data: Batch) -> list[float]:
+    """What `TITLES` say of one network, in numbers."""
+    full, chains = networks(name, sparsity, width, seed, data)
+    return [*(chain.gradient_exponent(data) for chain in chains), alignment(full, chains[0], data)]
 
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     seeds = 6 if quick else 30
+    data = eoc.digits(100)
     evidence: list[Evidence] = []
     means: dict[tuple[str, float], np.ndarray] = {}
     for name in ("tanh", "relu"):
         for sparsity in (0.5, 0.9):
-            table = np.array([exponents(name, sparsity, WIDTH, seed) for seed in range(seeds)])
+            table = np.array([exponents(name, sparsity, WIDTH, seed, data) for seed in range(seeds)])
             means[name, sparsity] = table.mean(axis=0)
             claimed = ("< 0", 0.0, None, 0.0, 0.0, None, None)
             for column, title in enumerate(TITLES):
                 mean, error = mean_and_error(table[:, column])
                 what = f"{name}, {sparsity:.0%} removed: {'' if column == ALIGNMENT else 'log χ, '}{title}"
                 evidence.append(Evidence(what, claimed[column], mean, error))
-    wide = np.array([exponents("relu", 0.9, 3 * WIDTH, seed) for seed in range(max(2, seeds // 3))])
+    wide = np.array([exponents("relu", 0.9, 3 * WIDTH, seed, data) for seed in range(max(2, seeds // 3))])
     mean, error = mean_and_error(wide[:, 1])
     evidence.append(Evidence(f"relu, 90% removed, width {3 * WIDTH}: log χ, {TITLES[1]}", 0.0, mean, error))
     tanh, relu = means["tanh", 0.9], means["relu", 0.9]
@@ -81,7 +86,12 @@ def check(quick: bool) -> Finding:
         "layer set by the signal, so that W h has the mean square it has in the unpruned network: "
         f"{tanh[SIGNAL]:+.3f} and {relu[SIGNAL]:+.3f}."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    chosen = (0, 1, 2, SIGNAL)
+    _, chains = networks("relu", 0.9, WIDTH, 0, data)
+    caption = f"Gradients of one critical ReLU network of {DEPTH} layers with 90 % of its weights removed by "
+    "SNIP."
+    series = gradient_series([TITLES[i] for i in chosen], [chains[i] for i in chosen], data)
+    return Finding(tuple(evidence), verdict, conclusion, gradient_picture(caption, series))
 
 
 CLAIM = Claim(

@@ -10,6 +10,7 @@ import eoc_theory as eoc
 from eoc_theory.bounds import snip_bound
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .picture import Picture, Series
 
 WIDTH = 100
 #: Depth, activation, σ_w, σ_b.
@@ -119,7 +120,25 @@ def check(quick: bool) -> Finding:
         f"the edge of chaos s_cr = {top.mean():.3f}. For ReLU without biases (no fixed point of the "
         f"variance) the formula with its χ would be wrong: s_cr = {free.mean:.3f} against {free.bound:.3f}."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    shown = sorted((c for c, at in zip(cases, CASES, strict=True) if at[0] == 100), key=lambda c: c.chi)
+    grid = np.geomspace(0.5 * shown[0].chi, 2.0 * shown[-1].chi, 400)
+    limit = np.asarray(snip_bound(100, float(WIDTH), grid).value)
+    chis = [c.chi for c in shown]
+    means, errors = [c.mean for c in shown], [c.error for c in shown]
+    picture = Picture(
+        f"Mean critical sparsity of tanh networks of 100 layers of width {WIDTH}: the bound where it says "
+        "something, the prediction and measurements.",
+        "χ",
+        "critical sparsity",
+        (
+            Series("bound", grid, np.where(limit < 1.0, limit, np.nan), dashed=True, colour=1),
+            Series("predicted", chis, [c.predicted for c in shown]),
+            Series("measured", chis, means, errors, points=True),
+        ),
+        log_x=True,
+        log_y=True,
+    )
+    return Finding(tuple(evidence), verdict, conclusion, picture)
 
 
 CLAIM = Claim(

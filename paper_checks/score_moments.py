@@ -8,6 +8,7 @@ import eoc_theory as eoc
 from eoc_theory.architecture import Architecture
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .picture import Picture, Series
 
 DEPTH, WIDTH = 50, 150
 #: Layers left out of slopes at both ends: variance and correlation must have reached their limits.
@@ -29,18 +30,38 @@ def slope(log_moments: np.ndarray) -> np.ndarray:
     return (log_moments[..., first] - log_moments[..., last]) / (last - first)
 
 
+def moment_series(title: str, theory: np.ndarray, sampled: np.ndarray, colour: int) -> list[Series]:
+    """log10 m^l less that of the last hidden layer: theory (L,) as a line, networks (S, L) as points."""
+    layers = np.arange(2, len(theory))
+    line = (theory[1:-1] - theory[-2]) / np.log(10.0)
+    points = (sampled[:, 1:-1] - sampled[:, -2:-1]) / np.log(10.0)
+    some = slice(0, None, max(1, len(layers) // 12))
+    error = points.std(axis=0, ddof=1) / np.sqrt(len(points))
+    return [
+        Series(title, layers, line, colour=colour),
+        Series("", layers[some], points.mean(axis=0)[some], error[some], points=True, colour=colour),
+    ]
+
+
+def moments_picture(caption: str, series: list[Series]) -> Picture:
+    """Score moments by layer."""
+    return Picture(caption, "layer l", "log$_{10}$ of m$^l$ / m at the last hidden layer", tuple(series))
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     data = eoc.digits(100)
     seeds = 10 if quick else 40
-    evidence, off_good = [], True
+    evidence, off_good, series = [], True, []
     cases = (("tanh", 1.0, 0.2), ("tanh", 2.0, 0.2), ("elu", 0.9, 0.2), ("relu", 1.2, 0.2))
     slopes = []
     for name, sigma_w, sigma_b in cases:
         net = eoc.mlp(DEPTH, WIDTH, activation=name, init=(sigma_w, sigma_b))
         log_chi = float(np.log(eoc.MeanField(name, sigma_w, sigma_b).chi()))
-        theory = float(slope(net.propagate(data).log_moment))
-        real = slope(measured_moments(net, data, seeds))
+        kernels, moments = net.propagate(data).log_moment, measured_moments(net, data, seeds)
+        theory, real = float(slope(kernels)), slope(moments)
+        if name == "tanh":
+            series += moment_series(f"tanh ({sigma_w:g}, {sigma_b:g})", kernels, moments, len(series) // 2)
         mean, error = float(real.mean()), float(real.std(ddof=1) / np.sqrt(seeds))
         what = f"{name} ({sigma_w:g}, {sigma_b:g})"
         evidence.append(Evidence(f"{what}: −d log m/dl, kernels of the batch", log_chi, theory))
@@ -57,7 +78,11 @@ def check(quick: bool) -> Finding:
             what = f"{name} critical: range of log m^l, kernels, L = {depth}"
             evidence.append(Evidence(what, "bounded" if depth > 30 else None, found[-1]))
         on_good &= found[2] - found[1] < 0.5
-        real = measured_moments(eoc.mlp(DEPTH, WIDTH, activation=name), data, seeds)
+        net = eoc.mlp(DEPTH, WIDTH, activation=name)
+        real = measured_moments(net, data, seeds)
+        if name == "tanh":
+            kernels = net.propagate(data).log_moment
+            series += moment_series("tanh critical", kernels, real, len(series) // 2)
         error = float(slope(real).std(ddof=1) / np.sqrt(seeds))
         evidence.append(
             Evidence(f"{name} critical: −d log m/dl, measured", 0.0, float(slope(real).mean()), error)
@@ -80,7 +105,11 @@ def check(quick: bool) -> Finding:
         "(q^l falls by the same factor): a homogeneous network without biases is well conditioned for every "
         "σ_w."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    caption = (
+        "Score moments by layer beside that of the last hidden layer: kernels at infinite width (lines), "
+        "measured (points)."
+    )
+    return Finding(tuple(evidence), verdict, conclusion, moments_picture(caption, series))
 
 
 CLAIM = Claim(

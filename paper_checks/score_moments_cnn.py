@@ -9,6 +9,7 @@ from eoc_theory.architecture import Architecture
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import decay, inner_range, log_score_moments, mean_and_error
+from .score_moments import moment_series, moments_picture
 
 DEPTH, CHANNELS, INPUTS, MARGIN = 40, 64, 10, 12
 SHAPE = (1, 8, 8)
@@ -29,13 +30,17 @@ def check(quick: bool) -> Finding:
     networks = 8 if quick else 60
     data = eoc.digits(INPUTS)
     evidence: list[Evidence] = []
-    off_good, slopes = True, []
+    off_good, slopes, series = True, [], []
     for name, sigma_w, sigma_b in CASES:
         net = network(DEPTH, name, (sigma_w, sigma_b))
         batch = net.summarise(data)
         log_chi = float(np.log(eoc.MeanField(name, sigma_w, sigma_b).chi()))
         theory = float(decay(net.propagate(batch).log_moment, MARGIN))
-        mean, error = mean_and_error(decay(log_score_moments(net, batch, networks), MARGIN))
+        sampled = log_score_moments(net, batch, networks)
+        mean, error = mean_and_error(decay(sampled, MARGIN))
+        if name == "tanh":
+            title = f"{name} ({sigma_w:g}, {sigma_b:g})"
+            series += moment_series(title, net.propagate(batch).log_moment, sampled, len(series) // 2)
         what = f"{name} ({sigma_w:g}, {sigma_b:g}): −d log m/dl"
         evidence.append(Evidence(f"{what}, kernels over positions", log_chi, theory))
         evidence.append(Evidence(f"{what}, sampled", log_chi, mean, error))
@@ -51,7 +56,11 @@ def check(quick: bool) -> Finding:
             what = f"{name} critical: range of log m^l, kernels, L = {depth}"
             evidence.append(Evidence(what, "bounded" if depth > DEPTHS[0] else None, found[-1]))
         net = network(DEPTH, name)
-        sampled = log_score_moments(net, net.summarise(data), networks)
+        batch = net.summarise(data)
+        sampled = log_score_moments(net, batch, networks)
+        if name == "tanh":
+            theory = net.propagate(batch).log_moment
+            series += moment_series(f"{name} critical", theory, sampled, len(series) // 2)
         mean, error = mean_and_error(decay(sampled, MARGIN))
         evidence.append(Evidence(f"{name} critical: −d log m/dl, sampled, L = {DEPTH}", 0.0, mean, error))
         on_good &= found[2] - found[1] < 0.5 and abs(mean) < 0.15
@@ -63,7 +72,11 @@ def check(quick: bool) -> Finding:
         "with a larger constant than in fully connected networks, since the first layers' inputs differ "
         "between positions and the gradient, the mean over positions, does not."
     )
-    return Finding(tuple(evidence), verdict, conclusion)
+    caption = (
+        "Score moments by layer beside that of the last convolution: kernels over positions (lines), sampled "
+        "networks (points)."
+    )
+    return Finding(tuple(evidence), verdict, conclusion, moments_picture(caption, series))
 
 
 CLAIM = Claim(

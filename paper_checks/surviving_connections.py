@@ -10,6 +10,7 @@ import numpy as np
 import eoc_theory as eoc
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .picture import Picture, Series
 
 DEPTH, WIDTH, SPARSITY = 100, 100, 0.7
 #: The chaotic initialisation of the figure's right side; the paper does not name its own.
@@ -64,6 +65,7 @@ def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     seeds = 10 if quick else 40
     evidence, numbers = [], {}
+    series: list[Series] = []
     for title, init, claimed in (("critical", "eoc", "none"), ("chaotic", CHAOTIC, "whole layers")):
         found = [prune(init, seed) for seed in range(seeds)]
         inner = np.array([one.kept[1:-1] for one in found])
@@ -82,6 +84,10 @@ def check(quick: bool) -> Finding:
             numbers[title, what] = mean
         net = eoc.mlp(DEPTH, WIDTH, activation="tanh", init=init)  # pyright: ignore[reportArgumentType]
         predicted = eoc.predict_pruning(net, SPARSITY, data=eoc.digits(100))
+        layers, colour = np.arange(1, DEPTH + 1), len(series) // 2
+        series.append(Series(f"{title}, predicted", layers, np.asarray(predicted.kept), colour=colour))
+        means = np.mean([one.kept for one in found], axis=0)
+        series.append(Series("measured", layers[::4], means[::4], points=True, colour=colour))
         empty = float(np.sum(predicted.empty_probability))
         measured = float(np.mean(columns["layers that lose everything"]))
         evidence.append(Evidence(f"{title}: layers that lose everything, predicted", measured, empty))
@@ -106,7 +112,13 @@ def check(quick: bool) -> Finding:
         f"{numbers['critical', 'kept per layer: most']:.2f}. The picture: python -m figures "
         "surviving_connections."
     )
-    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion)
+    picture = Picture(
+        f"Fraction of each layer's weights that stays at {SPARSITY:.0%} sparsity, mean over networks.",
+        "layer",
+        "fraction kept",
+        tuple(series),
+    )
+    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion, picture)
 
 
 CLAIM = Claim(
