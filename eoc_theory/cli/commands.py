@@ -200,6 +200,8 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
             ],
             note=thinned(len(found.layers), every),
         )
+    for note in found.notes:
+        print(f"note: {note}")
 
 
 def collapse(args: argparse.Namespace) -> int:

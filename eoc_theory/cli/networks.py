@@ -43,6 +43,10 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
             raise ArgumentError(f"{option} goes with --kind {' or '.join(kinds)} only, got {args.kind}")
     if args.width is None and args.kind in ("mlp", "cnn"):
         raise ArgumentError(f"width must be given for --kind {args.kind}: --width N")
+    if args.activation is None:
+        if args.kind in ("mlp", "cnn"):
+            raise ArgumentError(f"activation must be given for --kind {args.kind}: --activation ACT")
+        args.activation = "relu"
     if args.sigma_b is not None and args.init != "eoc":
         raise ArgumentError("sigma_b goes with --init eoc only; other scales are --init SIGMA_W,SIGMA_B")
     data = load_data(args)

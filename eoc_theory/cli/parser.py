@@ -202,7 +202,7 @@ def _diagnose(commands: Any) -> None:
 
 def _network(made: argparse.ArgumentParser) -> None:
     net = made.add_argument_group("network")
-    net.add_argument("--activation", required=True, metavar="ACT", help=ACT_HELP)
+    net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; resnet and vgg have relu by default")
     net.add_argument(
         "--depth",
         required=True,
