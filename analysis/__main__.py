@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,8 @@ def _run(options: argparse.Namespace) -> int:
 
     study = _study(options)
     store = _store(options)
-    place = Place(
-        options.device, None if options.data_folder is None else str(options.data_folder.absolute())
-    )
+    folder, work = options.data_folder, store.with_name(store.name + ".work").absolute()
+    place = Place(options.device, None if folder is None else str(folder.absolute()), str(work))
     try:
         with ExitStack() as opened:
             executor = None
@@ -58,13 +57,12 @@ def _run(options: argparse.Namespace) -> int:
                 study, store, executor=executor, resume=options.resume, place=place, progress=progress
             )
     except KeyboardInterrupt:
-        with reading(store) as found:
-            print(
-                f"analysis: interrupted; {len(found)} of {len(list(study.tasks()))} results are kept. "
-                f"To go on: {_again(options)}",
-                file=sys.stderr,
-            )
+        print(
+            f"analysis: interrupted; {_progress(study, store)}. To go on: {_again(options)}", file=sys.stderr
+        )
         return INTERRUPTED
+    with suppress(OSError):
+        work.rmdir()  # where trainings that failed have left nothing
     print(f"{outcome.done} results written to {store}, {outcome.before} were there")
     if outcome.failures:
         task, reason = outcome.failures[0]
@@ -75,6 +73,15 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _progress(study: Study, store: Path) -> str:
+    try:
+        with reading(store) as found:
+            count = len(found)
+    except StoreError:
+        count = 0  # not even begun
+    return f"{count} of {len(list(study.tasks()))} results are kept in {store}"
 
 
 def _bar(name: str) -> Any:
@@ -107,17 +114,22 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from .tables import summarise
+    from .tables import summarise, summarise_training
 
-    store = _store(options)
-    with reading(store) as results:
-        frame, digest, count = summarise(results), results.digest(), len(results)
-        study = results.study
+    with reading(_store(options)) as results:
+        frame, trained = summarise(results), summarise_training(results)
+        digest, count, study = results.digest(), len(results), results.study
     if options.json:
         from eoc_theory.cli.output import print_json
 
         print_json(
-            {"study": study, "results": count, "digest": digest, "networks": frame.to_dict(orient="records")}
+            {
+                "study": study,
+                "results": count,
+                "digest": digest,
+                "networks": frame.to_dict(orient="records"),
+                "trained": trained.to_dict(orient="records"),
+            }
         )
         return 0
     from eoc_theory.cli.output import print_table
@@ -125,8 +137,7 @@ def _summary(options: argparse.Namespace) -> int:
     lines: Any = frame.itertuples()
     rows = [
         (
-            f"{one.kind} {one.activation} {one.depth}x{one.width}"
-            + (f" {one.normalisation}" if isinstance(one.normalisation, str) else ""),
+            _network(one),
             str(one.init),
             str(one.criterion),
             str(one.seeds),
@@ -141,8 +152,33 @@ def _summary(options: argparse.Namespace) -> int:
     heads = (
         "network", "init", "criterion", "seeds", "s_cr", "measured", "±", "kept error", "seconds",
     )  # fmt: skip
-    print_table(heads, rows, left=3, note=f"{count} results of study {study}; digest {digest[:16]}")
+    if rows:
+        print_table(heads, rows, left=3)
+    lines = trained.itertuples()
+    rows = [
+        (
+            _network(one),
+            str(one.init),
+            str(one.criterion),
+            f"{one.sparsity:g}",
+            "yes" if one.rescale else "no",
+            str(one.seeds),
+            _shown(one.accuracy),
+            _shown(one.standard_error),
+        )
+        for one in lines
+    ]
+    heads = ("network", "init", "criterion", "sparsity", "rescaled", "seeds", "test accuracy", "±")
+    if rows:
+        print_table(heads, rows, left=3)
+    print(f"{count} results of study {study}; digest {digest[:16]}")
     return 0
+
+
+def _network(one: Any) -> str:
+    """A network in a few letters."""
+    normalised = f" {one.normalisation}" if isinstance(one.normalisation, str) else ""
+    return f"{one.kind} {one.activation} {one.depth}x{one.width}{normalised}"
 
 
 def _shown(value: float) -> str:

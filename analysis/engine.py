@@ -126,6 +126,8 @@ def _collect(
             except (Exception, CancelledError) as error:
                 failures.append((task, f"{type(error).__name__}: {' '.join(str(error).split())}"))
         results.add(rows)
+        for row in rows:
+            place.discard(row.hash, row.seed)
         done += len(futures)
         if progress is not None:
             progress(done, total)

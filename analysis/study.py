@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eoc_theory import checks
@@ -132,10 +133,24 @@ class Place:
     Attributes:
         device: as in `eoc_theory.measure_pruning`.
         folder: of the data sets' files; None: scikit-learn's cache.
+        checkpoints: folder for work in progress; None: a task that is killed is begun anew.
+        checkpoint_seconds: how much work may be lost.
     """
 
     device: str = "auto"
     folder: str | None = None
+    checkpoints: str | None = None
+    checkpoint_seconds: float = 30.0
+
+    def checkpoint(self, hash: str, seed: int) -> Path | None:
+        """The file for the task of that key."""
+        return None if self.checkpoints is None else Path(self.checkpoints) / f"{hash}-{seed}.pt"
+
+    def discard(self, hash: str, seed: int) -> None:
+        """Work in progress is needed no more once its result is stored."""
+        path = self.checkpoint(hash, seed)
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -148,17 +163,19 @@ class Measure:
             included). It is sent to other processes by name, so it must be at the top of a module.
         seeded: whether it is done for every seed, or once.
         settings: its own numbers; part of a result's configuration.
+        each_sparsity: whether every sparsity is a task of its own.
     """
 
     name: str
     function: Callable[[Task, Place], Mapping[str, Any]]
     seeded: bool = True
     settings: tuple[tuple[str, Any], ...] = ()
+    each_sparsity: bool = False
 
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: one network, one criterion, one seed, all sparsities."""
+    """One piece of work: one network, one criterion, one seed, all sparsities or one."""
 
     measure: Measure
     network: Network
@@ -250,8 +267,9 @@ class Study:
         """All pieces of work, each once."""
         seen = set()
         for network, criterion, measure in product(self.networks, self.criteria, self.measures):
-            for seed in range(self.seeds if measure.seeded else 1):
-                task = Task(measure, network, criterion, self.sparsities, self.batch, seed)
+            groups = [(s,) for s in self.sparsities] if measure.each_sparsity else [self.sparsities]
+            for sparsities, seed in product(groups, range(self.seeds if measure.seeded else 1)):
+                task = Task(measure, network, criterion, sparsities, self.batch, seed)
                 if task.key not in seen:
                     seen.add(task.key)
                     yield task

@@ -76,7 +76,7 @@ def summarise(store: Store) -> pd.DataFrame:
 def _grouped(store: Store) -> Iterator[tuple[dict[str, Any], Row | None, list[Row]]]:
     """For each network, criterion and batch: its description, the theory's row, the measured rows."""
     groups: dict[str, list[Row]] = {}
-    for row in store.rows():
+    for row in _scored(store):
         asked = row.asked
         key = json.dumps([asked[name] for name in ("network", "criterion", "data", "sparsities")])
         groups.setdefault(key, []).append(row)
@@ -85,14 +85,19 @@ def _grouped(store: Store) -> Iterator[tuple[dict[str, Any], Row | None, list[Ro
         yield described(rows[0]), theory, [row for row in rows if row.measure == "pruning"]
 
 
+def _scored(store: Store) -> Iterator[Row]:
+    """Predictions and measurements of pruning."""
+    for row in store.rows():
+        if row.measure in ("theory", "pruning"):
+            yield row
+
+
 def networks_frame(store: Store) -> pd.DataFrame:
     """One line a row and sparsity: what is kept in all, how many layers are empty, the critical sparsity."""
     import pandas as pd
 
     lines = []
-    for row in store.rows():
-        if row.measure not in ("theory", "pruning"):
-            continue
+    for row in _scored(store):
         found, fractions = row.found, kept(row)
         weights = np.array(found["weights"], dtype=float)
         for index, sparsity in enumerate(row.asked["sparsities"]):
@@ -119,9 +124,7 @@ def layers_frame(store: Store) -> pd.DataFrame:
     import pandas as pd
 
     lines = []
-    for row in store.rows():
-        if row.measure not in ("theory", "pruning"):
-            continue
+    for row in _scored(store):
         found, fractions = row.found, kept(row)
         for index, sparsity in enumerate(row.asked["sparsities"]):
             head = _head(row, sparsity)
@@ -142,11 +145,46 @@ def layers_frame(store: Store) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def training_frame(store: Store) -> pd.DataFrame:
+    """One line a trained network: how it was trained, how well it does, what its weakest layer kept."""
+    import pandas as pd
+
+    lines = []
+    for row in store.rows("training"):
+        asked, found = row.asked, row.found
+        lines.append(
+            {
+                **_head(row, asked["sparsities"][0]),
+                **{name: asked["settings"][name] for name in ("epochs", "learning_rate", "rescale")},
+                "accuracy": _number(found["accuracy"]),
+                "train_loss": _number(found["train_loss"][-1]),
+                "diverged": found["diverged"],
+                "revived": found["revived"],
+                "least_kept": float(kept(row).min()),
+                "seconds": row.seconds,
+                "device": row.device,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def summarise_training(store: Store) -> pd.DataFrame:
+    """One line a way to train: mean test accuracy over seeds, and its standard error."""
+    frame = training_frame(store)
+    if frame.empty:
+        return frame
+    ways = [
+        "kind", "activation", "depth", "width", "normalisation", "init", "criterion", "sparsity", "rescale",
+    ]  # fmt: skip
+    grouped = frame.groupby(ways, dropna=False, sort=False)["accuracy"]
+    return grouped.agg(seeds="size", accuracy="mean", standard_error="sem").reset_index()
+
+
 def _head(row: Row, sparsity: float) -> dict[str, Any]:
     return {"measure": row.measure, **described(row), "seed": row.seed, "sparsity": sparsity}
 
 
-TABLES = {"networks": networks_frame, "layers": layers_frame}
+TABLES = {"networks": networks_frame, "layers": layers_frame, "training": training_frame}
 
 
 def check_export(path: Path) -> None:

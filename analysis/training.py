@@ -1,0 +1,334 @@
+"""Training of networks that were pruned at initialisation: SGD with momentum, what is removed stays at 0.
+
+On a CPU in float32 by one thread, so that the same seed gives the same bits; on a GPU forward passes in
+bfloat16 of a compiled model. A training that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eoc_theory import checks
+from eoc_theory.data import balanced_choice
+from eoc_theory.errors import ModelError
+
+from .study import DEFAULT_IMAGE, Batch, Measure, Place, Task
+
+if TYPE_CHECKING:
+    import torch
+
+#: Digits, classes in turn: what all classes have alike of the 1797, and of these the last are for testing.
+DIGITS, DIGITS_TEST = 1740, 300
+#: Images whose logits are computed at a time where nothing is learnt from them.
+EVALUATED = 1000
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a pruned network is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch: images in a step; an incomplete last batch is left out.
+        learning_rate, momentum, weight_decay: of SGD.
+        drops: the parts of the epochs after which the learning rate is divided by ten.
+        rescale: whether `eoc_theory.rescale_` follows pruning. A network with an emptied layer is left as it
+            is: nothing brings it back.
+        images: how many training images, classes alike; None: all.
+        compiled: whether the model is compiled on a GPU.
+    """
+
+    epochs: int = 30
+    batch: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    drops: tuple[float, ...] = (0.5, 0.75)
+    rescale: bool = False
+    images: int | None = None
+    compiled: bool = True
+
+    def __post_init__(self) -> None:
+        checks.integer("epochs", self.epochs, 1)
+        checks.integer("batch", self.batch, 2)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.non_negative("momentum", self.momentum)
+        checks.non_negative("weight_decay", self.weight_decay)
+        object.__setattr__(self, "drops", tuple(float(checks.fraction("drops", d)) for d in self.drops))
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0."""
+        return self.learning_rate * 0.1 ** sum(epoch >= drop * self.epochs for drop in self.drops)
+
+
+def training(**settings: Any) -> Measure:
+    """The measure that trains with a `Training` of these settings, once a seed and sparsity."""
+    return Measure(
+        "training", train, settings=tuple(asdict(Training(**settings)).items()), each_sparsity=True
+    )
+
+
+def train(task: Task, place: Place) -> Mapping[str, Any]:
+    """Prune at initialisation, train, test.
+
+    Returns:
+        `train_loss` (mean over an epoch's batches) and `test_accuracy` after each epoch, `accuracy` after the
+        last; `kept_weights` and `weights` by layer; `rescaled`; `revived`, the number of removed weights that
+        were not 0 at the end of some epoch; `diverged`, if a loss was not finite, which ends the training.
+    """
+    import torch
+
+    settings = Training(**dict(task.measure.settings))
+    torch.set_num_threads(1)
+    device = _device(place.device)
+    images = Images.of(task, place, settings)
+    run = _Run.begin(task, settings, images, device)
+    path = place.checkpoint(*task.key)
+    checkpoint = None if path is None else Checkpoint(path, task.key)
+    if checkpoint is not None:
+        run.restore(checkpoint.read(device))
+    saved = time.monotonic()
+    while run.epoch < settings.epochs and not run.history["diverged"]:
+        run.learn()
+        if checkpoint is not None and time.monotonic() - saved >= place.checkpoint_seconds:
+            checkpoint.write(run.state())
+            saved = time.monotonic()
+    return {**run.kept, **run.history, "accuracy": run.history["test_accuracy"][-1]}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Inputs (n, …), float32, and targets, of training and of testing; float64 arrays to score weights on."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    test_inputs: np.ndarray
+    test_targets: np.ndarray
+
+    @classmethod
+    def of(cls, task: Task, place: Place, settings: Training) -> Images:
+        """The task's data set, in the shape that its network takes."""
+        whole = _whole(task.batch, task.network.kind == "mlp", place.folder)
+        if settings.images is None:
+            return whole
+        at = balanced_choice(whole.targets, settings.images, 0, task.batch.name)
+        return cls(whole.inputs[at], whole.targets[at], whole.test_inputs, whole.test_targets)
+
+    def scored(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """The training images that weights are scored on."""
+        at = balanced_choice(self.targets, batch.size, batch.seed, batch.name)
+        return self.inputs[at].astype(np.float64), self.targets[at]
+
+
+@lru_cache(maxsize=2)
+def _whole(batch: Batch, flat: bool, folder: str | None) -> Images:
+    import eoc_theory as eoc
+
+    if batch.name == "digits":
+        if flat:
+            inputs, targets = eoc.digits(DIGITS)
+        else:
+            inputs, targets = eoc.digits_images(DIGITS, batch.shape or DEFAULT_IMAGE)
+        parts = (slice(None, -DIGITS_TEST), slice(-DIGITS_TEST, None))
+        chosen = [(inputs[part], targets[part]) for part in parts]
+    else:
+        chosen = [eoc.load_images(batch.name, None, part=part, folder=folder) for part in ("train", "test")]
+        if flat:
+            chosen = [(inputs.reshape(len(inputs), -1), targets) for inputs, targets in chosen]
+    (inputs, targets), (test_inputs, test_targets) = chosen
+    return Images(inputs.astype(np.float32), targets, test_inputs.astype(np.float32), test_targets)
+
+
+class _Run:
+    """A network on its way."""
+
+    def __init__(self, settings: Training, seed: int, model: Any, masks: Mapping[str, torch.Tensor]) -> None:
+        import torch
+
+        self.settings, self.seed, self.epoch = settings, seed, 0
+        self.model, self.forward = model, model
+        parameters = dict(model.named_parameters())
+        self.weights = [parameters[f"{name}.weight"] for name in masks]
+        self.masks = [mask.to(weight) for mask, weight in zip(masks.values(), self.weights, strict=True)]
+        self.device = self.weights[0].device
+        if self.device.type == "cuda" and settings.compiled:
+            self.forward = torch.compile(model)
+        self.optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self.kept: dict[str, Any] = {}
+        self.history: dict[str, Any] = {
+            "train_loss": [], "test_accuracy": [], "revived": 0, "diverged": False,
+        }  # fmt: skip
+        self.tensors: tuple[torch.Tensor, ...] = ()
+
+    @classmethod
+    def begin(cls, task: Task, settings: Training, images: Images, device: torch.device) -> _Run:
+        """The network of the task, pruned and, where that is asked for, rescaled."""
+        import torch
+        from torch.nn.utils.prune import remove
+
+        import eoc_theory as eoc
+
+        (sparsity,) = task.sparsities
+        net = task.network.build(images.inputs.shape[1:], 10)
+        model = net.to_torch(task.seed)
+        example = (2, *images.inputs.shape[1:])
+        found = eoc.measure_pruning(
+            model,
+            sparsity,
+            criterion=task.criterion,
+            data=images.scored(task.batch),
+            example_input=None if net.graph is None else example,
+            device=device,
+            seed=task.seed,
+            collapse=False,
+        )
+        assert isinstance(found.masks, dict)
+        eoc.prune_(model, found.masks)
+        rescaled = False
+        if settings.rescale:
+            try:
+                eoc.rescale_(model, example_input=example)
+                rescaled = True
+            except ModelError:
+                if found.kept.min() > 0:
+                    raise
+        for name in found.masks:
+            # The mask's hook would cost a product in each step: here weights are set to 0 after it.
+            remove(model.get_submodule(name), "weight")
+        model = model.to(device)
+        run = cls(settings, task.seed, model, {k: torch.as_tensor(v) for k, v in found.masks.items()})
+        run.kept = {
+            "layers": found.layers,
+            "weights": found.weights,
+            "kept_weights": np.rint(found.kept * found.weights).astype(np.int64),
+            "rescaled": rescaled,
+        }
+        run.tensors = tuple(
+            torch.as_tensor(part).to(device)
+            for part in (images.inputs, images.targets, images.test_inputs, images.test_targets)
+        )
+        return run
+
+    def learn(self) -> None:
+        """One epoch, and what it leads to."""
+        import torch
+
+        inputs, targets = self.tensors[:2]
+        batch = min(self.settings.batch, len(inputs))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.rate(self.epoch)
+        # Of the epoch alone: nothing to remember but its number.
+        order = np.random.default_rng([self.seed, self.epoch, 0x6F72]).permutation(len(inputs))
+        losses = []
+        self.model.train()
+        for start in range(0, len(inputs) - batch + 1, batch):
+            at = torch.from_numpy(order[start : start + batch]).to(self.device)
+            self.optimiser.zero_grad()
+            loss = torch.nn.functional.cross_entropy(self._logits(inputs[at]), targets[at])
+            loss.backward()
+            self.optimiser.step()
+            with torch.no_grad():
+                for weight, mask in zip(self.weights, self.masks, strict=True):
+                    weight.mul_(mask)
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).double().mean())
+        self.epoch += 1
+        self.history["train_loss"].append(mean)
+        self.history["test_accuracy"].append(self._accuracy())
+        alive = sum(int(((w != 0) & (m == 0)).sum()) for w, m in zip(self.weights, self.masks, strict=True))
+        self.history["revived"] = max(self.history["revived"], alive)
+        self.history["diverged"] = not np.isfinite(mean)
+
+    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.forward(inputs).float()
+
+    def _accuracy(self) -> float:
+        """Part of the test images that are told right."""
+        import torch
+
+        inputs, targets = self.tensors[2:]
+        self.model.eval()
+        with torch.no_grad():
+            told = [
+                self._logits(inputs[at : at + EVALUATED]).argmax(1) for at in range(0, len(inputs), EVALUATED)
+            ]
+        return int((torch.cat(told) == targets).sum()) / len(inputs)
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs: tensors, numbers, texts, lists."""
+        return {
+            "epoch": self.epoch,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from a state; from the beginning where there is none."""
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(dict(state["optimiser"]))
+            self.epoch, self.history = state["epoch"], dict(state["history"])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file that a task's training is kept in while it lasts.
+
+    Attributes:
+        path: the file.
+        key: of the task; a file with another one is none of ours.
+    """
+
+    path: Path
+    key: tuple[str, int]
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the file as a whole: killed at any moment, the old one or the new one is there."""
+        import torch
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(f".{os.getpid()}.new")
+        with open(new, "wb") as file:
+            torch.save({"hash": self.key[0], "seed": self.key[1], **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path)
+
+    def read(self, device: torch.device) -> Mapping[str, Any] | None:
+        """What is in the file; None where there is none, or it cannot be read: training then begins anew."""
+        import torch
+
+        try:
+            # Tensors and plain values only: what a file says is never run.
+            state = torch.load(self.path, map_location=device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+            return None
+        if not isinstance(state, dict) or (state.get("hash"), state.get("seed")) != self.key:
+            return None
+        return state
+
+
+def _device(asked: str) -> torch.device:
+    import torch
+
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(asked)

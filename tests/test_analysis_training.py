@@ -1,0 +1,224 @@
+"""Training of pruned networks: masks kept exactly, checkpoints that survive anything, the same bits again."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import analysis.training as module
+from analysis import Batch, Network, Place, Study, reading, run
+from analysis.tables import summarise_training, training_frame
+from analysis.training import Checkpoint, Images, Training, train, training
+from eoc_theory.errors import ArgumentError
+
+
+def study(network: Network | None = None, sparsity: float = 0.8, **settings: Any) -> Study:
+    """One network, trained on few digits."""
+    options = {"epochs": 4, "images": 200, "batch": 20, "learning_rate": 0.05, **settings}
+    return Study(
+        name="training-test",
+        about="a test",
+        networks=(network or Network("mlp", 4, 30),),
+        criteria=("snip",),
+        sparsities=(sparsity,),
+        seeds=1,
+        measures=(training(**options),),
+        batch=Batch(size=50, shape=(1, 8, 8)),
+    )
+
+
+def only(made: Study):
+    (task,) = made.tasks()
+    return task
+
+
+NETWORKS = {
+    "mlp": Network("mlp", 4, 30),
+    "cnn": Network("cnn", 3, 8, activation="relu"),
+    "resnet": Network("resnet", 8, 4, activation="relu", normalisation="batch"),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_no_removed_weight_comes_back(network, monkeypatch):
+    """Counted by the training itself, and here from the weights it ends with."""
+    ended = []
+    monkeypatch.setattr(
+        module._Run, "learn", lambda self, learn=module._Run.learn: (learn(self), ended.append(self))[0]
+    )
+    found = train(only(study(network, epochs=2)), Place(device="cpu"))
+    assert found["revived"] == 0 and not found["diverged"]
+    weights = dict(ended[-1].model.named_parameters())
+    for name, kept, whole in zip(found["layers"], found["kept_weights"], found["weights"], strict=True):
+        weight = weights[f"{name}.weight"]
+        assert weight.numel() == whole
+        # What was kept has moved away from 0 and stayed there.
+        assert int((weight != 0).sum()) == kept
+    assert sum(found["kept_weights"]) == pytest.approx(0.2 * sum(found["weights"]), abs=1)
+
+
+def test_revived_weights_would_be_counted(monkeypatch):
+    """The count can fail: with masks that let everything through it does."""
+    begin = module._Run.begin.__func__
+
+    def without_masks(cls, *arguments):
+        made = begin(cls, *arguments)
+        kept, made.masks = made.masks, [torch.ones_like(mask) for mask in made.masks]
+        accuracy = made._accuracy
+        # For the count alone the true masks are there again.
+        made._accuracy = lambda: (setattr(made, "masks", kept), accuracy())[1]
+        return made
+
+    monkeypatch.setattr(module._Run, "begin", classmethod(without_masks))
+    assert train(only(study(epochs=1)), Place(device="cpu"))["revived"] > 100
+
+
+def test_networks_learn_digits():
+    found = train(only(study(Network("mlp", 4, 60), epochs=8, images=None)), Place(device="cpu"))
+    assert found["accuracy"] > 0.85
+    assert found["train_loss"][-1] < 0.3 * found["train_loss"][0]
+    assert len(found["train_loss"]) == len(found["test_accuracy"]) == 8
+
+
+def test_test_images_are_no_training_images():
+    made = only(study(images=None))
+    images = Images.of(made, Place(), Training())
+    assert images.inputs.shape == (1440, 64) and images.test_inputs.shape == (300, 64)
+    np.testing.assert_array_equal(np.bincount(images.targets), 144)
+    np.testing.assert_array_equal(np.bincount(images.test_targets), 30)
+    train_set = {image.tobytes() for image in images.inputs}
+    # The set itself holds a few images twice.
+    assert sum(image.tobytes() in train_set for image in images.test_inputs) < 5
+    # Weights are scored on training images.
+    scored, targets = images.scored(made.batch)
+    assert all(image.astype(np.float32).tobytes() in train_set for image in scored)
+    np.testing.assert_array_equal(np.bincount(targets), 5)
+
+
+def test_the_same_bits_again_and_others_for_another_seed():
+    task = only(study())
+    one, again = train(task, Place(device="cpu")), train(task, Place(device="cpu"))
+    other = train(replace(task, seed=1), Place(device="cpu"))
+    assert one["train_loss"] == again["train_loss"] != other["train_loss"]
+
+
+class KilledError(Exception):
+    """Stands in for the end of the process."""
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_a_training_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch, network):
+    task = only(study(network, images=100))
+    whole = train(task, Place(device="cpu"))
+    place = Place(device="cpu", checkpoints=str(tmp_path), checkpoint_seconds=0)
+    write = Checkpoint.write
+    epochs = []
+
+    def killed(self, state):
+        write(self, state)
+        if len(epochs) == 2:
+            raise KilledError
+
+    learn = module._Run.learn
+    monkeypatch.setattr(module._Run, "learn", lambda self: (epochs.append(self.epoch), learn(self))[1])
+    monkeypatch.setattr(Checkpoint, "write", killed)
+    with pytest.raises(KilledError):
+        train(task, place)
+    found = train(task, place)
+    assert epochs == [0, 1, 2, 3]
+    assert found["train_loss"] == whole["train_loss"] and found["test_accuracy"] == whole["test_accuracy"]
+
+
+def test_a_checkpoint_that_is_not_ours_is_not_used(tmp_path):
+    task = only(study())
+    place = Place(device="cpu", checkpoints=str(tmp_path))
+    path = place.checkpoint(*task.key)
+    assert path is not None and place.checkpoint(task.key[0], 1) != path
+    checkpoint = Checkpoint(path, task.key)
+    assert checkpoint.read(torch.device("cpu")) is None
+    Checkpoint(path, ("another", 0)).write({"epoch": 3})
+    assert checkpoint.read(torch.device("cpu")) is None
+    checkpoint.write({"epoch": 3})
+    assert checkpoint.read(torch.device("cpu"))["epoch"] == 3
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert checkpoint.read(torch.device("cpu")) is None
+    path.write_bytes(b"")
+    assert checkpoint.read(torch.device("cpu")) is None
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_checkpoints_are_never_unpickled_into_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    path = tmp_path / "checkpoint.pt"
+    for content in (
+        lambda: path.write_bytes(pickle.dumps(Trap())),
+        lambda: torch.save({"hash": Trap()}, path),
+    ):
+        content()
+        assert Checkpoint(path, ("hash", 0)).read(torch.device("cpu")) is None
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_results_are_stored_and_checkpoints_removed(tmp_path):
+    made = study(epochs=2, rescale=True)
+    place = Place(device="cpu", checkpoints=str(tmp_path / "work"), checkpoint_seconds=0)
+    assert run(made, tmp_path / "store", place=place).done == 1
+    assert list((tmp_path / "work").iterdir()) == []
+    with reading(tmp_path / "store") as store:
+        (row,) = store.rows("training")
+        frame, summary = training_frame(store), summarise_training(store)
+    assert row.found["rescaled"] is True and len(row.found["train_loss"]) == 2
+    assert frame["accuracy"].tolist() == [row.found["accuracy"]]
+    assert frame["epochs"].tolist() == [2] and frame["rescale"].tolist() == [True]
+    assert summary["accuracy"].tolist() == [row.found["accuracy"]] and summary["seeds"].tolist() == [1]
+
+
+def test_every_sparsity_is_a_task_of_its_own():
+    made = replace(study(), sparsities=(0.5, 0.9))
+    assert [task.sparsities for task in made.tasks()] == [(0.5,), (0.9,)]
+
+
+def test_rates_drop():
+    settings = Training(epochs=160, learning_rate=0.1)
+    assert [settings.rate(epoch) for epoch in (0, 79, 80, 119, 120, 159)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )
+
+
+def test_an_emptied_network_is_not_rescaled():
+    """With one weight in a thousand left a layer is empty: the network guesses, and that is the result."""
+    found = train(only(study(Network("mlp", 12, 20), sparsity=0.999, rescale=True, epochs=1)), Place("cpu"))
+    assert min(found["kept_weights"]) == 0 and found["rescaled"] is False
+    assert found["accuracy"] == pytest.approx(0.1, abs=0.05)
+
+
+def test_losses_that_are_not_finite_end_the_training():
+    found = train(only(study(learning_rate=1e6, momentum=0.0)), Place("cpu"))
+    assert found["diverged"] is True and len(found["train_loss"]) < 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number >= 1"),
+        ({"learning_rate": -1}, "learning_rate must be a number > 0"),
+        ({"drops": (2.0,)}, "drops must be a number in [0, 1)"),
+    ],
+)
+def test_unusable_settings_are_refused(settings, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        training(**settings)
