@@ -61,7 +61,7 @@ def picture(depth: int = 3, width: int = 60) -> Picture:
         means.append(exact_critical_sparsity(alphas, width, 1000, seed=1).mean())
     return Picture(
         f"Mean critical sparsity of {depth} layers of {width} × {width}, and the bounds.",
-        "ratio γ of the other layers' weights to the smallest layer's",
+        "γ",
         "critical sparsity",
         (
             Series("bound as written", gammas, [bound.value for bound in bounds], dashed=True, colour=1),

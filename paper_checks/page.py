@@ -46,6 +46,9 @@ td.part { padding-left: 1.2rem; }
 tbody tr:last-child > * { border-bottom: 0; }
 .index { width: 100%; } .index td { white-space: normal; vertical-align: top; }
 a { color: inherit; }
+@media (max-width: 40rem) { .index tr { display: block; padding: .5rem 0; }
+  .index tr + tr { border-top: 1px solid var(--line); }
+  .index td { display: block; border: 0; } }
 details { margin-top: .5rem; } summary { cursor: pointer; color: var(--muted); font-size: .9rem; }
 figure { margin: .6rem 0 0; max-width: 33rem; } figure svg { width: 100%; height: auto; display: block; }
 figcaption { color: var(--muted); font-size: .9rem; max-width: 48rem; }
@@ -161,10 +164,22 @@ def _figure(picture: Picture, prefix: str) -> str:
 
 def prose(text: str) -> str:
     """Escaped text with indices and exponents where they belong."""
-    shown = re.sub(r"σ_([wb])(?![a-z])", r"σ<sub>\1</sub>", escape(text))
+    shown = re.sub(r"(?<=[αζγσξ])_(l0|[lwbcq])(?![a-z])", r"<sub>\1</sub>", escape(text))
     shown = re.sub(r"\bs_cr\b", "s<sub>cr</sub>", shown)
-    shown = re.sub(r"(?<=[χγ])\^\{([^{}]*)\}", r"<sup>\1</sup>", shown)
-    return re.sub(r"(?<![\w^])([mycqρδWh])\^([lL01])\b", r"\1<sup>\2</sup>", shown)
+    shown = re.sub(r"\binf_ε", "inf<sub>ε</sub>", shown)
+    # Braces within braces: from the inside.
+    while (further := _BRACED.sub(_raised, shown)) != shown:
+        shown = further
+    shown = re.sub(r"\b(e|L)\^([-−+]?[\d.]*\d)", r"\1<sup>\2</sup>", shown)
+    return re.sub(r"(?<=[mycqρδWh)])\^([lL01])\b", r"<sup>\1</sup>", shown)
+
+
+_BRACED = re.compile(r"([\^_])\{([^{}]*)\}")
+
+
+def _raised(found: re.Match[str]) -> str:
+    tag = "sup" if found.group(1) == "^" else "sub"
+    return f"<{tag}>{found.group(2)}</{tag}>"
 
 
 def _inline(picture: Picture, prefix: str) -> str:

@@ -52,7 +52,7 @@ class Picture:
 def draw(picture: Picture) -> Figure:
     """The picture, one column wide."""
     with style():
-        figure, ax = canvas(None, 2.4)
+        figure, ax = canvas(None, 2.7)
         for series in picture.series:
             colour = COLOURS[series.colour]
             label = series.label or None
@@ -80,5 +80,8 @@ def draw(picture: Picture) -> Figure:
             ax.set_yscale("log")
         ax.set_xlabel(picture.x)
         ax.set_ylabel(picture.y)
-        ax.legend(loc="best")
+        # Above the axes it hides nothing.
+        labels = ax.get_legend_handles_labels()[1]
+        ncols = 1 if max(map(len, labels)) > 32 else 2
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=ncols, borderaxespad=0.2)
         return figure

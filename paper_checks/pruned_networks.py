@@ -57,6 +57,7 @@ class Chain:
         """log of the mean squared gradient by y^l of the mean cross-entropy, less that of the last layer."""
         found = self.preactivations(batch[0])
         delta = loss_gradient(found[-1].T, batch[1]).T
+        delta = delta / np.sqrt(np.mean(delta**2))
         log_squares = [0.0]
         for number in range(len(self.weights) - 1, 0, -1):
             slope = self.activation.derivative(1)(found[number - 1])
@@ -122,10 +123,11 @@ def masks_of(model: Any, sparsity: float, criterion: str, data: Batch, seed: int
 
 
 def gradient_series(titles: Sequence[str], chains: Sequence[Chain], batch: Batch) -> list[Series]:
-    """log10 of each network's mean squared gradient by layer, beside that of its last layer."""
+    """log10 of each network's mean squared gradient by hidden layer, beside that of the last one."""
     found = []
     for colour, (title, chain) in enumerate(zip(titles, chains, strict=True)):
-        values = chain.log_gradients(batch) / np.log(10.0)
+        values = chain.log_gradients(batch)[:-1] / np.log(10.0)
+        values -= values[-1]
         found.append(
             Series(title.replace("σ_w", "σ$_w$"), np.arange(1, len(values) + 1), values, colour=colour)
         )
@@ -134,7 +136,7 @@ def gradient_series(titles: Sequence[str], chains: Sequence[Chain], batch: Batch
 
 def gradient_picture(caption: str, series: Sequence[Series]) -> Picture:
     """Those lines."""
-    return Picture(caption, "layer l", "log$_{10}$ of the mean squared gradient", tuple(series))
+    return Picture(caption, "layer l", "log$_{10}$ E[(δ$^l$)²] / E[(δ$^{L-1}$)²]", tuple(series))
 
 
 def alignment(full: Chain, pruned: Chain, batch: Batch) -> float:

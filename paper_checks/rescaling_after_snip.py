@@ -96,7 +96,7 @@ def check(quick: bool) -> Finding:
 
 CLAIM = Claim(
     name="rescaling-after-snip",
-    statement="The same for sensitivity-based pruning, which the trick is meant for: ρ^l (with σ_w) puts a "
+    statement="Sensitivity-based pruning, which the rescaling trick is meant for: ρ^l (with σ_w) puts a "
     "network pruned by SNIP back on the edge of chaos (Hayou et al. 2021, proposition on the rescaling "
     "trick).",
     method=f"Critical networks of {DEPTH} layers of width {WIDTH} (torch's SNIP masks on 100 digits, several "

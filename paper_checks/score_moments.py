@@ -45,7 +45,7 @@ def moment_series(title: str, theory: np.ndarray, sampled: np.ndarray, colour: i
 
 def moments_picture(caption: str, series: list[Series]) -> Picture:
     """Score moments by layer."""
-    return Picture(caption, "layer l", "log$_{10}$ of m$^l$ / m at the last hidden layer", tuple(series))
+    return Picture(caption, "layer l", "log$_{10}$ m$^l$ / m$^{L-1}$", tuple(series))
 
 
 def check(quick: bool) -> Finding:

@@ -68,8 +68,8 @@ def check(quick: bool) -> Finding:
     verdict = Verdict.HOLDS if off_good and on_good else Verdict.FAILS
     conclusion = (
         f"Off the edge of chaos the measured exponents are {', '.join(slopes)}. On it all m^l stay within a "
-        f"factor of {' and '.join(spans)} at depth {DEPTHS[2]}, where the range no longer grows: Θ(1), but "
-        "with a larger constant than in fully connected networks, since the first layers' inputs differ "
+        f"factor of {' and '.join(spans)} at depth {DEPTHS[2]}, where the range hardly grows any more: Θ(1), "
+        "but with a larger constant than in fully connected networks, since the first layers' inputs differ "
         "between positions and the gradient, the mean over positions, does not."
     )
     caption = (

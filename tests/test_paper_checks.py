@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -10,12 +11,21 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
+from eoc_theory.errors import MissingDependencyError
+from eoc_theory.layers.drawing import Draw
 from paper_checks.__main__ import main
-from paper_checks.claim import Claim, Evidence, Finding, Verdict, run
+from paper_checks.claim import Claim, Evidence, Finding, Verdict, measured, run
 from paper_checks.convergence_rates import extrapolated_constant
 from paper_checks.eoc_constants import SIGMA_B, exact_point, iterate
+from paper_checks.graph_networks import decay
+from paper_checks.graph_networks import log_score_moments as graph_log_score_moments
+from paper_checks.magnitude_bound import exact_critical_sparsity, sampled_critical_sparsity
 from paper_checks.networks import forward, log_score_moments
+from paper_checks.page import page
+from paper_checks.picture import Picture, Series
+from paper_checks.pruned_networks import Chain, alignment, masks_of
 from paper_checks.registry import CLAIMS
+from paper_checks.residual_networks import residual_mlp
 from paper_checks.sbp_bound import binding_range
 from paper_checks.surviving_connections import survivors
 
@@ -157,8 +167,164 @@ def test_bound_binds_for_strongly_ordered_or_chaotic_networks_only():
     assert 0.3 < low < 0.5
 
 
+def with_picture(quick: bool) -> Finding:
+    """A finding with a picture, markup in its text and a number that is infinite."""
+    series = (Series("theory", [1, 2], [1.0, 2.0]), Series("", [1, 2], [1.1, 1.9], [0.1, 0.1], points=True))
+    rows = (Evidence("m^l <b>", "< 0", float("inf")),)
+    return Finding(rows, Verdict.REFINED, "χ^{L−l} & σ_w.", Picture("A caption.", "l", "y", series))
+
+
+PICTURED = Claim("pictured", "A <i>claim</i>. (Hayou et al.)", "A method.", Verdict.REFINED, with_picture)
+
+
+def test_page_shows_verdicts_numbers_and_pictures_and_loads_nothing(tmp_path, capsys):
+    target = tmp_path / "checks.html"
+    assert main(["--html", str(target)], [GOOD, BAD, PICTURED]) == 1
+    text = target.read_text()
+    assert text.count("<section") == 3 and text.count("<svg") == 1
+    assert text.count('class="mark warn">holds with a correction<') == 2
+    assert text.count('class="mark bad">on record: holds<') == 1
+    assert (
+        "A &lt;i&gt;claim&lt;/i&gt;" in text and "<i>claim" not in text and "m<sup>l</sup> &lt;b&gt;" in text
+    )
+    assert "χ<sup>L−l</sup> &amp; σ<sub>w</sub>" in text and "1.25 ± 0.12" in text
+    assert "<script" not in text and "http://" not in text and "https://" not in text
+    identifiers = re.findall(r'\bid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    assert page([run(PICTURED)], quick=True).count("(0 s)") == 1
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["checks.txt", "nowhere/checks.html"])
+def test_page_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, capsys):
+    def never(quick: bool) -> Finding:
+        raise AssertionError("was run")
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["--html", str(tmp_path / name)], [Claim("c", "s.", "m.", Verdict.HOLDS, never)])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr()
+    assert "error: --html must" in shown.err and not shown.out
+
+
+def test_stopped_and_failed_runs_keep_what_was_finished(tmp_path, capsys):
+    def stop(quick: bool) -> Finding:
+        raise KeyboardInterrupt
+
+    def lack(quick: bool) -> Finding:
+        raise MissingDependencyError("torch is missing")
+
+    for check, status, said in ((stop, 130, "1 of 2"), (lack, 2, "error: torch is missing")):
+        target = tmp_path / "checks.html"
+        bad = Claim("bad", "s.", "m.", Verdict.HOLDS, check)
+        assert main(["--html", str(target)], [GOOD, bad]) == status
+        shown = capsys.readouterr()
+        assert said in shown.err and "HOLDS. Because." in shown.out
+        assert target.read_text().count("<section") == 1
+        target.unlink()
+
+
+def test_json_is_valid_where_a_number_is_infinite(capsys):
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    assert main(["--json"], [PICTURED]) == 0
+    row = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert row["evidence"][0]["found"] == "inf"
+
+
+def test_errors_decide_how_many_digits_are_shown():
+    assert measured(Evidence("x", None, 0.117783, 0.0022)) == "0.1178 ± 0.0022"
+    assert measured(Evidence("x", None, 1234.5, 67.0)) == "1234 ± 67"
+    assert measured(Evidence("x", None, 0.117783)) == "0.117783"
+
+
+def test_claims_are_named_once_in_the_order_of_the_registry(capsys):
+    with pytest.raises(SystemExit):
+        main(["rescalin"])
+    error = capsys.readouterr().err
+    assert all(claim.name in error for claim in CLAIMS)
+
+
+def test_sampled_graphs_have_the_gradients_of_torch():
+    torch = pytest.importorskip("torch")
+    net = residual_mlp(3, 9, 1.1, scaling="decreasing")
+    batch = net.summarise(eoc.digits(10))
+    found = graph_log_score_moments(net, batch, 1, seed=5)[0]
+    draw = Draw(np.random.default_rng([5, 0]), np.float64)
+    weights = [torch.tensor(draw.weights(layer), requires_grad=True) for layer in net.layers]
+    y = weights[0] @ torch.tensor(batch.inputs.T)
+    for block, weight in enumerate(weights[1:-1], start=1):
+        y = y + weight @ torch.relu(y) / (np.sqrt(block) * np.log(block + 1))
+    loss = torch.nn.functional.cross_entropy((weights[-1] @ torch.relu(y)).T, torch.tensor(batch.targets))
+    gradients = torch.autograd.grad(loss, weights)
+    expected = [((W * g).detach() ** 2).mean().log().item() for W, g in zip(weights, gradients, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_decay_is_the_slope_between_the_margins():
+    line = np.stack([0.3 * np.arange(20.0), -0.1 * np.arange(20.0)])
+    line[:, [0, -1]] = 100.0
+    np.testing.assert_allclose(decay(line, 3), [-0.3, 0.1])
+
+
+def test_magnitudes_that_are_drawn_follow_the_exact_law():
+    alphas = np.array([1.0, 3.0, 1.0, 1.5])
+    drawn = sampled_critical_sparsity(alphas, 20, 800, seed=0)
+    exact = exact_critical_sparsity(alphas, 20, 8000, seed=1)
+    error = np.hypot(drawn.std() / np.sqrt(800), exact.std() / np.sqrt(8000))
+    assert abs(drawn.mean() - exact.mean()) < 4 * error
+    assert error < 0.005
+
+
+@pytest.fixture(scope="module")
+def pruned_chain():
+    pytest.importorskip("torch")
+    net = eoc.mlp(12, 40, activation="relu")
+    data = eoc.digits(30)
+    model = net.to_torch(3)
+    full = Chain.of_model(model, eoc.activation("relu"))
+    return full, full.masked(masks_of(model, 0.7, "snip", data, 0)), data, model
+
+
+def test_chains_have_the_gradients_of_torch(pruned_chain):
+    full, _, data, model = pruned_chain
+    import torch
+
+    kept = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), kept.append(out))[0])
+    model.double()
+    loss = torch.nn.functional.cross_entropy(model(torch.tensor(data[0])), torch.tensor(data[1]))
+    loss.backward()
+    squares = np.log([float((y.grad**2).mean()) for y in kept])
+    np.testing.assert_allclose(full.log_gradients(data), squares - squares[-1], atol=1e-9)
+
+
+def test_rescaled_chains_have_the_scale_asked_for(pruned_chain):
+    full, pruned, data, _ = pruned_chain
+    for weight, wanted in zip(pruned.with_scale_of(full).weights, full.weights, strict=True):
+        assert np.mean(weight**2) == pytest.approx(np.mean(wanted**2))
+    for weight in pruned.with_rows_of(1.3).weights:
+        sums = np.sum(weight**2, axis=1)
+        np.testing.assert_allclose(sums[sums > 0], 1.69)
+    signal = pruned.with_signal_of(full, data[0])
+    pairs = zip(signal.preactivations(data[0]), full.preactivations(data[0]), strict=True)
+    for got, wanted in pairs:
+        assert np.mean(got**2) == pytest.approx(np.mean(wanted**2))
+
+
+def test_snip_masks_are_aligned_with_relu_and_random_ones_are_not(pruned_chain):
+    full, pruned, data, _ = pruned_chain
+    rng = np.random.default_rng(0)
+    blind = full.masked([rng.random(weight.shape) < 0.3 for weight in full.weights])
+    assert alignment(full, pruned, data) > 0.5
+    assert abs(alignment(full, blind, data)) < 0.15
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["relu-point", "convergence-rates"])
+@pytest.mark.parametrize("name", ["relu-point", "convergence-rates", "magnitude-bound"])
 def test_quick_claims_have_their_recorded_verdicts(name):
     outcome = run({claim.name: claim for claim in CLAIMS}[name])
     assert outcome.agrees, outcome.to_text()
