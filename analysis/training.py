@@ -158,7 +158,9 @@ class _Run:
         self.model, self.forward = model, model
         parameters = dict(model.named_parameters())
         self.weights = [parameters[f"{name}.weight"] for name in masks]
-        self.masks = [mask.to(weight) for mask, weight in zip(masks.values(), self.weights, strict=True)]
+        self.removed = [
+            ~mask.to(weight.device) for mask, weight in zip(masks.values(), self.weights, strict=True)
+        ]
         self.device = self.weights[0].device
         if self.device.type == "cuda" and settings.compiled:
             self.forward = torch.compile(model)
@@ -242,14 +244,15 @@ class _Run:
             loss.backward()
             self.optimiser.step()
             with torch.no_grad():
-                for weight, mask in zip(self.weights, self.masks, strict=True):
-                    weight.mul_(mask)
+                for weight, removed in zip(self.weights, self.removed, strict=True):
+                    # Not a product: of a training that diverges, nan times 0 is nan.
+                    weight.masked_fill_(removed, 0.0)
             losses.append(loss.detach())
         mean = float(torch.stack(losses).double().mean())
         self.epoch += 1
         self.history["train_loss"].append(mean)
         self.history["test_accuracy"].append(self._accuracy())
-        alive = sum(int(((w != 0) & (m == 0)).sum()) for w, m in zip(self.weights, self.masks, strict=True))
+        alive = sum(int((w[gone] != 0).sum()) for w, gone in zip(self.weights, self.removed, strict=True))
         self.history["revived"] = max(self.history["revived"], alive)
         self.history["diverged"] = not np.isfinite(mean)
 

@@ -2,10 +2,11 @@
 
 usage: python -m benchmarks.sweeps
 
-Overhead: a study of `TASKS` tasks that do nothing, in this process and by one worker; the first `WARM` tasks,
-while which the worker starts, are left out by taking the difference to a study of that many. Throughput: a
-study of `NETWORKS` real networks (tanh, 100 layers of width 100, snip on 100 digits), with one worker and with
-two, from the first to the last result, the workers' start included.
+Overhead: a study of `TASKS` tasks that do nothing, in this process and by one worker; the time in which the
+worker starts is left out by taking the difference to a study of `WARM` tasks. Throughput: a study of
+`NETWORKS` real networks (tanh, 100 layers of width 100, snip on 100 digits), with one worker and with two,
+from the start of the workers to the last result. Only on a machine with nothing else to do does it say much:
+where the system divides its time between sessions (Linux's autogroup), two workers get no more than one.
 """
 
 from __future__ import annotations

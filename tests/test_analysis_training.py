@@ -72,10 +72,10 @@ def test_revived_weights_would_be_counted(monkeypatch):
 
     def without_masks(cls, *arguments):
         made = begin(cls, *arguments)
-        kept, made.masks = made.masks, [torch.ones_like(mask) for mask in made.masks]
+        removed, made.removed = made.removed, [torch.zeros_like(mask) for mask in made.removed]
         accuracy = made._accuracy
         # For the count alone the true masks are there again.
-        made._accuracy = lambda: (setattr(made, "masks", kept), accuracy())[1]
+        made._accuracy = lambda: (setattr(made, "removed", removed), accuracy())[1]
         return made
 
     monkeypatch.setattr(module._Run, "begin", classmethod(without_masks))
@@ -208,7 +208,7 @@ def test_an_emptied_network_is_not_rescaled():
 
 def test_losses_that_are_not_finite_end_the_training():
     found = train(only(study(learning_rate=1e6, momentum=0.0)), Place("cpu"))
-    assert found["diverged"] is True and len(found["train_loss"]) < 4
+    assert found["diverged"] is True and len(found["train_loss"]) < 4 and found["revived"] == 0
 
 
 @pytest.mark.parametrize(
