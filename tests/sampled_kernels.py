@@ -66,17 +66,19 @@ def predicted(graph, batch):
         signals.append(value)
         memories.append(memory)
     top = np.array([1.0, ALIKE, UNLIKE])[:, None, None]
-    arriving = [None] * len(graph.nodes)
+    arriving: list[Gradient | None] = [None] * len(graph.nodes)
     arriving[-1] = Gradient((top,))
     moments = {}
     for position in range(len(graph.nodes) - 1, 0, -1):
         node, gradient = graph.nodes[position], arriving[position]
+        assert gradient is not None
         if isinstance(node.layer, (Dense, Convolution)):
             moments[position] = memories[position].log_moment(node.layer.weight, gradient, pairs)
         for source, sent in zip(
             node.inputs, node.layer.backward_kernel(memories[position], gradient, pairs), strict=True
         ):
-            arriving[source] = sent if arriving[source] is None else arriving[source].plus(sent)
+            before = arriving[source]
+            arriving[source] = sent if before is None else before.plus(sent)
     found = []
     for position, (signal, gradient) in enumerate(zip(signals, arriving, strict=True)):
         groups = None
@@ -101,7 +103,7 @@ def sampled(graph, batch, signals, seeds):
             memories.append(memory)
         units = graph.output_shape.channels
         sent = draws(np.ones((1, 1)), batch.classes, batch.size // batch.classes, units, draw.rng)
-        arriving = [None] * len(graph.nodes)
+        arriving: list[Gradient | None] = [None] * len(graph.nodes)
         arriving[-1] = sent[:, :, 0].astype(np.float32)
         moments = {}
         for position in range(len(graph.nodes) - 1, 0, -1):

@@ -205,8 +205,9 @@ def test_against_sampled_networks(name):
     for node, wanted, found in zip(graph.nodes, theory, measured, strict=True):
         if node.layer.name == "flat":
             continue  # its groups are positions, which are the inner axis of the values
-        parts = [(a, b) for a, b in zip(wanted.value, found.value, strict=True)]
-        parts += list(zip(wanted.gradient or [], found.gradient if wanted.gradient else [], strict=True))
+        parts = list(zip(wanted.value, found.value, strict=True))
+        if wanted.gradient:
+            parts += zip(wanted.gradient, found.gradient, strict=True)
         for kernel, sample in parts:
             apart, _ = differences(kernel, sample)
             assert max(apart) < 0.12, (node.layer.name, apart)

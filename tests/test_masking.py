@@ -274,7 +274,7 @@ def test_chi_of_a_rescaled_tanh_network_is_that_of_its_gradients():
 
     def measured():
         values, x = [], images
-        for module in model[:-2]:
+        for module in list(model)[:-2]:
             x = module(x)
             if isinstance(module, nn.Conv2d):
                 values.append(x)

@@ -614,7 +614,7 @@ REFUSED_INSIDE = {
     "alpha dropout": (lambda m, x: m.d(x), dict(d=nn.AlphaDropout()),
         "module '2.d' .AlphaDropout.*training"),
     "rrelu": (lambda m, x: m.r(x), dict(r=nn.RReLU()), "module '2.r' .RReLU.*random"),
-    "own error": (lambda m, x: x + undefined_name, {},  # noqa: F821
+    "own error": (lambda m, x: x + undefined_name, {},  # noqa: F821 # pyright: ignore
         "module '2' .Block.: forward cannot be traced: NameError"),
     "draws": (lambda m, x: x * float(torch.rand(())), {}, "random numbers"),
     "python draws": (lambda m, x: x if random.random() < 2 else -x, {}, "random numbers"),
