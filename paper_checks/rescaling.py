@@ -66,7 +66,7 @@ def check(quick: bool) -> Finding:
     if good:
         verdict = Verdict.REFINED if wrong else Verdict.HOLDS
     conclusion = (
-        f"With {SPARSITY:.0%} of the weights gone gradients fall by e^{min(pruned_far):.2f} to "
+        f"With {SPARSITY:.0%} of the weights gone mean squared gradients fall by e^{min(pruned_far):.2f} to "
         f"e^{max(pruned_far):.2f} a layer. ρ^l = σ_w/√(fan_in · mean(W² mask)) brings the exponent back to "
         f"{min(restored):.3f} to {max(restored):.3f}; ρ^l as printed, without σ_w, sets the effective σ_w to "
         f"1 and leaves {printed['tanh']:.2f} (tanh, critical at σ_w = 1.304) and {printed['relu']:.2f} "

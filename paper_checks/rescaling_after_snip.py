@@ -88,8 +88,9 @@ def check(quick: bool) -> Finding:
     )
     chosen = (0, 1, 2, SIGNAL)
     _, chains = networks("relu", 0.9, WIDTH, 0, data)
-    caption = f"Gradients of one critical ReLU network of {DEPTH} layers with 90 % of its weights removed by "
-    "SNIP."
+    caption = (
+        f"Gradients of one critical ReLU network of {DEPTH} layers with 90 % of its weights removed by SNIP."
+    )
     series = gradient_series([TITLES[i] for i in chosen], [chains[i] for i in chosen], data)
     return Finding(tuple(evidence), verdict, conclusion, gradient_picture(caption, series))
 
