@@ -150,7 +150,8 @@ class Place:
         """Work in progress is needed no more once its result is stored."""
         path = self.checkpoint(hash, seed)
         if path is not None:
-            path.unlink(missing_ok=True)
+            for file in (path, path.with_suffix(".new")):
+                file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -308,7 +308,7 @@ class Checkpoint:
         import torch
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(f".{os.getpid()}.new")
+        new = self.path.with_suffix(".new")
         with open(new, "wb") as file:
             torch.save({"hash": self.key[0], "seed": self.key[1], **state}, file)
             file.flush()

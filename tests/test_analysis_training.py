@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import random
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,8 @@ from analysis import Batch, Network, Place, Study, reading, run
 from analysis.tables import summarise_training, training_frame
 from analysis.training import Checkpoint, Images, Training, train, training
 from eoc_theory.errors import ArgumentError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def study(network: Network | None = None, sparsity: float = 0.8, **settings: Any) -> Study:
@@ -136,6 +144,44 @@ def test_a_training_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeyp
     found = train(task, place)
     assert epochs == [0, 1, 2, 3]
     assert found["train_loss"] == whole["train_loss"] and found["test_accuracy"] == whole["test_accuracy"]
+
+
+KILLED = """
+import sys
+from analysis import Place, run
+from test_analysis_training import study
+
+run(study(epochs=40), sys.argv[1], resume=True, place=Place("cpu", None, sys.argv[2], 0.0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_process_that_is_killed_goes_on_with_the_same_bits(tmp_path):
+    made, work = study(epochs=40), tmp_path / "work"
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    chance, epochs = random.Random(3), []
+    for _ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path / "store", work], env={**os.environ, "PYTHONPATH": paths}
+        )
+        path = Place(checkpoints=str(work)).checkpoint(*only(made).key)
+        reached, before = path.stat().st_mtime_ns if path.exists() else 0, time.monotonic()
+        # Until it has got on, and then some part of an epoch more.
+        while time.monotonic() - before < 60 and child.poll() is None:
+            if path.exists() and path.stat().st_mtime_ns > reached:
+                break
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.02))
+        child.kill()
+        child.wait()
+        if (state := Checkpoint(path, only(made).key).read(torch.device("cpu"))) is not None:
+            epochs.append(state["epoch"])
+    assert epochs and epochs == sorted(set(epochs)), "each run goes on where the one before was killed"
+    assert run(made, tmp_path / "store", place=Place("cpu", None, str(work)), resume=True).tasks == 1
+    run(made, tmp_path / "whole", place=Place("cpu"))
+    with reading(tmp_path / "store") as store, reading(tmp_path / "whole") as whole:
+        assert store.digest() == whole.digest()
 
 
 def test_a_checkpoint_that_is_not_ours_is_not_used(tmp_path):
