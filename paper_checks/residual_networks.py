@@ -62,7 +62,7 @@ def _by_block(scaling: Scaling, theory: np.ndarray, sampled: np.ndarray, colour:
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
-    short, long = (50, 200) if quick else (100, 400)
+    short, long = (50, 200) if quick else (100, 300)
     networks = 4 if quick else 20
     data = eoc.digits(INPUTS)
     evidence: list[Evidence] = []
@@ -147,7 +147,7 @@ CLAIM = Claim(
     "= Θ((1+σ_w²/2)^L); Stable ResNets, with 1/√L before W^l, have m^l = Θ(1/L) (Hayou et al. 2021, "
     "section on residual networks). The authors' code has a decreasing scale 1/(√l log(l+1)) beside it.",
     method=f"Kernels at infinite width and sampled networks of width {WIDTH} ({INPUTS} digits) with 50 and "
-    "200 blocks (full: 100 and 400), σ_w = 0.5, √2 and 2: growth of log m^l with depth, and largest against "
+    "200 blocks (full: 100 and 300), σ_w = 0.5, √2 and 2: growth of log m^l with depth, and largest against "
     "smallest m^l.",
     recorded=Verdict.REFINED,
     check=check,
