@@ -44,6 +44,8 @@ class Training:
         rescale: whether `eoc_theory.rescale_` follows pruning. A network with an emptied layer is left as it
             is: nothing brings it back.
         images: how many training images, classes alike; None: all.
+        augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
+            in every epoch.
         compiled: whether the model is compiled on a GPU.
     """
 
@@ -55,6 +57,7 @@ class Training:
     drops: tuple[float, ...] = (0.5, 0.75)
     rescale: bool = False
     images: int | None = None
+    augment: bool = False
     compiled: bool = True
 
     def __post_init__(self) -> None:
@@ -234,13 +237,15 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(self.epoch)
         # Of the epoch alone: nothing to remember but its number.
-        order = np.random.default_rng([self.seed, self.epoch, 0x6F72]).permutation(len(inputs))
+        rng = np.random.default_rng([self.seed, self.epoch, 0x6F72])
+        order = rng.permutation(len(inputs))
         losses = []
         self.model.train()
         for start in range(0, len(inputs) - batch + 1, batch):
             at = torch.from_numpy(order[start : start + batch]).to(self.device)
             self.optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(self._logits(inputs[at]), targets[at])
+            shown = shifted(inputs[at], rng) if self.settings.augment else inputs[at]
+            loss = torch.nn.functional.cross_entropy(self._logits(shown), targets[at])
             loss.backward()
             self.optimiser.step()
             with torch.no_grad():
@@ -289,6 +294,21 @@ class _Run:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(dict(state["optimiser"]))
             self.epoch, self.history = state["epoch"], dict(state["history"])
+
+
+def shifted(images: torch.Tensor, rng: np.random.Generator, most: int = 4) -> torch.Tensor:
+    """Each of the images (n, C, H, W) moved by up to `most` pixels either way, and half of them mirrored."""
+    import torch
+
+    n, _, height, width = images.shape
+    down, right = (rng.integers(0, 2 * most + 1, n)[:, None] for _ in range(2))
+    rows = down + np.arange(height)
+    columns = right + np.where(rng.random(n)[:, None] < 0.5, np.arange(width), np.arange(width)[::-1])
+    padded = torch.nn.functional.pad(images, (most,) * 4)
+    image = torch.arange(n, device=images.device)[:, None, None]
+    at = (torch.from_numpy(rows).to(images.device), torch.from_numpy(columns).to(images.device))
+    # Indexed axes come first.
+    return padded[image, :, at[0][:, :, None], at[1][:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 @dataclass(frozen=True)

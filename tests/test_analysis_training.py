@@ -238,6 +238,31 @@ def test_every_sparsity_is_a_task_of_its_own():
     assert [task.sparsities for task in made.tasks()] == [(0.5,), (0.9,)]
 
 
+def test_images_are_shifted_and_mirrored():
+    """Every result is found among the shifts of its image, mirrored or not; both kinds occur."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.standard_normal((40, 2, 5, 6)).astype(np.float32))
+    found = module.shifted(images, np.random.default_rng(1), most=2)
+    assert found.shape == images.shape
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    ways = set()
+    for one, whole in zip(found, padded, strict=True):
+        parts = {
+            (down, right): whole[:, down : down + 5, right : right + 6]
+            for down in range(5)
+            for right in range(5)
+        }
+        matches = [(at, False) for at, part in parts.items() if torch.equal(one, part)]
+        matches += [(at, True) for at, part in parts.items() if torch.equal(one, part.flip(-1))]
+        assert len(matches) == 1
+        ways |= set(matches)
+    assert len(ways) > 20 and {mirrored for _, mirrored in ways} == {False, True}
+    cnn = study(NETWORKS["cnn"], epochs=2, augment=True)
+    first = train(only(cnn), Place("cpu"))
+    assert first["train_loss"] == train(only(cnn), Place("cpu"))["train_loss"]
+    assert first["train_loss"] != train(only(study(NETWORKS["cnn"], epochs=2)), Place("cpu"))["train_loss"]
+
+
 def test_rates_drop():
     settings = Training(epochs=160, learning_rate=0.1)
     assert [settings.rate(epoch) for epoch in (0, 79, 80, 119, 120, 159)] == pytest.approx(
