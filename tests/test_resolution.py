@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,16 +87,17 @@ def test_many_large_layers_are_taken_smaller_still():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_resnet_50_at_224_within_two_gibibytes():
+    # VmHWM belongs to the new program alone; ru_maxrss would count the process that starts it.
     code = (
-        "import resource, eoc_theory as eoc\n"
+        "import eoc_theory as eoc\n"
         "found = eoc.resnet(50, form='imagenet').propagate()\n"
         "assert len(found.log_moment) == 54 and found.notes\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 2 << 30
+    assert int(done.stdout) * 1024 < 2 << 30
 
 
 def test_the_smaller_network_is_an_architecture():
