@@ -75,6 +75,9 @@ def rescale_(
     ρ^l = σ_w / √(fan_in · mean(W² mask)), biases untouched. A network that was on the edge of chaos before
     pruning is on it again. Removed weights become 0 under their mask, so that a second call changes nothing.
 
+    The factor takes the weights left as independent of each other. Those that SNIP leaves gather on the same
+    units, and ReLU networks pruned by it come out chaotic (`python -m paper_checks rescaling-after-snip`).
+
     Args:
         model: any model that `Architecture.from_torch` can read, with masks from :func:`prune_` or
             ``torch.nn.utils.prune``.
