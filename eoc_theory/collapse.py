@@ -16,7 +16,6 @@ from .errors import ArgumentError
 from .graph_laws import COLLAPSE, graph_laws
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
-from .resolution import within_reach
 from .scores import COLLAPSE_SCORES, GRID
 
 Array = np.ndarray
@@ -109,9 +108,7 @@ def predict_collapse(
         free = collapse_data_free(net, criterion, seed=seed)
         drawn, weakest = free.critical_sparsity, free.weakest_layer
     elif net.graph is not None or criterion == "grasp":
-        small, batch = (net, data) if net.graph is None else within_reach(net, data, seed=seed)[:2]
-        found = graph_laws(small, criterion, batch, samples=samples, seed=seed, effort=COLLAPSE)
-        laws = found.laws[0]
+        laws = graph_laws(net, criterion, data, samples=samples, seed=seed, effort=COLLAPSE).laws[0]
         drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     else:
         samples = 4 * DEFAULT_SAMPLES if samples is None else samples

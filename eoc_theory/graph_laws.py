@@ -19,6 +19,7 @@ from .errors import ModelError
 from .graph import Graph
 from .layers import BatchNorm, GroupNorm, LayerNorm
 from .narrowing import LEAST_NORMALISED, LEAST_PLAIN, narrowed
+from .resolution import within_reach
 from .sampled_graph import LayerSample, sample_networks
 from .scores import GRID, STEP, max_law
 
@@ -108,7 +109,7 @@ class GraphLaws:
 
     Attributes:
         laws: of all scores' sizes or, for "grasp", of the positive and of the negative ones.
-        notes: where a narrower network stands for this one.
+        notes: where a lower resolution, or a narrower network, stands for this one.
     """
 
     laws: tuple[NetworkLaws, ...]
@@ -144,20 +145,20 @@ def graph_laws(
     Raises:
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
-    batch = net.summarise(data, seed=seed)
+    net, batch, notes = within_reach(net, data, seed=seed)
     # Hess·g takes two gradients, in double precision.
     passes = 4 if criterion == "grasp" else 1
     inputs, samples = plan(net, batch.size, samples, effort, passes)
-    graph, notes = affordable(net.as_graph(), inputs * samples * passes, effort.most)
+    graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)
     networks = sample_networks(
         graph, batch, samples, seed, inputs=inputs, criterion=criterion, workers=workers
     )
     shift = batch_shift(np.stack([network.ratios for network in networks]), batch.size / inputs)
     laws = tuple(
-        joined_laws(list(samples), shift, net.weights)
-        for samples in zip(*(n.signs for n in networks), strict=True)
+        joined_laws(list(layers), shift, net.weights)
+        for layers in zip(*(network.signs for network in networks), strict=True)
     )
-    return GraphLaws(laws, notes)
+    return GraphLaws(laws, notes + narrower)
 
 
 def batch_shift(ratios: Array, parts: float) -> Array:

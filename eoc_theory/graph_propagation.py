@@ -110,9 +110,7 @@ class ForwardPass:
     logits: Field
 
 
-def propagate_graph(
-    net: Architecture, data: Any = None, *, seed: int = 0, criterion: str = "snip"
-) -> GraphPropagation:
+def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> GraphPropagation:
     """Kernels, gradient kernels and score moments of a network with a graph.
 
     Args:
@@ -120,7 +118,6 @@ def propagate_graph(
             than 64 positions along an axis, or too large for `MOST_ENTRIES`, are taken at lower resolution
             (`resolution.within_reach`).
         seed: of the draws of the logits.
-        criterion: "snip" sends back the loss's gradient, "grasp" the Gauss–Newton part of (Hessian)·g.
 
     Raises:
         ModelError: two values that are added depend on each other, the variance leaves the range of floats,
@@ -133,8 +130,7 @@ def propagate_graph(
     pairs = Pairs.of(batch)
     forward = _forward(graph, batch, pairs)
     logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
-    tangent = _tangent(graph, forward, pairs) if criterion == "grasp" else None
-    top = Cotangent(logits, batch.targets, net.out_features, tangent)
+    top = Cotangent(logits, batch.targets, net.out_features)
     moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
     q, c, chi = _outputs(graph, forward)
     return GraphPropagation(net.weight_layers, q, c, chi, moments, top, pairs, notes)
@@ -205,7 +201,7 @@ def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> Fo
     signals: list[Signal | None] = [input_signal(batch, graph.input_shape, pairs, dtype)]
     memories: list[Any] = [None]
     waiting = [len(users) for users in graph.consumers]
-    for position, node in enumerate(graph.nodes[1:], start=1):
+    for node in graph.nodes[1:]:
         inputs = [_held(signals[i]) for i in node.inputs]
         value, memory = node.layer.forward_kernel(inputs, pairs)
         _check_range(node.layer.name, value, dtype)
@@ -215,7 +211,6 @@ def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> Fo
             waiting[i] -= 1
             if waiting[i] == 0:
                 signals[i] = _diagonal(_held(signals[i]))
-        del position
     last = signals[-1]
     assert last is not None
     return ForwardPass(tuple(signals), tuple(memories), last[0])
@@ -281,25 +276,6 @@ def backward_gradients(
     if missing:
         raise ModelError(f"layer {missing[0]!r} does not lead to the output")
     return [found[position] for position in graph.weighted]
-
-
-def _tangent(graph: Graph, forward: ForwardPass, pairs: Pairs) -> Array:
-    """Neural tangent kernel of the weights, shape (B, B), up to a factor.
-
-    Θ_ab = Σ_l Σ_pp' (∂f_a/∂y^l(p)) (∂f_b/∂y^l(p')) H^{l-1}_ab(p, p'), from the way back of a gradient that is
-    1 for every pair of inputs. Batch normalisation's coupling of other inputs is left out of it.
-    """
-    found = backward_gradients(graph, forward, pairs, np.ones(len(pairs.counts)))
-    largest = max(gradient.log_scale for _, gradient in found)
-    total = np.zeros(len(pairs.counts))
-    for position, (_, gradient) in zip(graph.weighted, found, strict=True):
-        memory, layer = forward.memories[position], graph.nodes[position].layer
-        assert isinstance(memory, WeightedMemory) and isinstance(layer, (Dense, Convolution))
-        for kernel, gathered in zip(gradient.groups, memory.sums, strict=True):
-            products = np.einsum("tpq,tpq->t", kernel, gathered, dtype=np.float64)
-            width = layer.weight.fan_out * layer.weight.channels_in / len(memory.sums)
-            total += width * products * np.exp(gradient.log_scale - largest)
-    return pairs.expand(total)
 
 
 def _outputs(graph: Graph, forward: ForwardPass) -> tuple[Array, Array, Array]:

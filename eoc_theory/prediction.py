@@ -18,7 +18,6 @@ from .finite_width import CHAIN_BATCH, sample_scales
 from .graph_laws import graph_laws
 from .layers import BatchNorm
 from .propagation import propagate, restrict
-from .resolution import within_reach
 from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
 
 if TYPE_CHECKING:
@@ -184,11 +183,7 @@ def predict_pruning(
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
-    if criterion in GRADIENT_CRITERIA and net.graph is not None:
-        # Large images are taken at lower resolution.
-        net, data, notes = within_reach(net, data, seed=seed)
-    else:
-        notes = ()
+    notes: tuple[str, ...] = ()
     if criterion in DATA_FREE_CRITERIA:
         free = predict_data_free(net, values, criterion, seed=seed)
         kept, std, empty, collapse = (
@@ -201,7 +196,7 @@ def predict_pruning(
     elif net.graph is not None or criterion == "grasp":
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
         kept, std, empty, collapse = allocate_graph(found.laws, values)
-        samples, notes = found.samples, notes + found.notes
+        samples, notes = found.samples, found.notes
     else:
         samples = DEFAULT_SAMPLES if samples is None else samples
         laws, wide = network_laws(net, data, samples=samples, seed=seed)

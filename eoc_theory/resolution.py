@@ -34,11 +34,13 @@ def within_reach(
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
-    A network that needs its full resolution (a dense layer on flattened positions) is left as it is.
+    A network that needs its full resolution (a dense layer on flattened positions) is left as it is, and one
+    without positions too.
     """
-    graph = net.graph
-    assert graph is not None
     batch = net.summarise(data, seed=seed)
+    graph = net.graph
+    if graph is None:
+        return net, batch, ()
     shape = graph.input_shape
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:
