@@ -560,17 +560,8 @@ class Doubled(nn.Linear):
         return 2.0 * super().forward(x)
 
 
-class Block(nn.Module):
+class Block(Model):
     """A module in the middle of a model, for the place in messages."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.function = forward
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def inside(forward, **parts):
