@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eoc_theory.errors import EOCError
+
 from .figure import HERE
 from .registry import FIGURES
 
@@ -20,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw; all without any")
-    parser.add_argument("--recompute", action="store_true", help="compute the results anew (minutes)")
+    parser.add_argument(
+        "--recompute", action="store_true", help="compute the results anew, studies too (minutes to hours)"
+    )
     parser.add_argument("--folder", type=Path, default=HERE, help="where to write (default: figures/)")
     options = parser.parse_args(arguments)
     known = {one.name: one for one in FIGURES}
@@ -30,8 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.folder.is_dir():
         parser.error(f"--folder must be a folder that exists; got {str(options.folder)!r}")
     for one in [known[name] for name in dict.fromkeys(options.names)] or FIGURES:
-        for path in one.render(options.folder, recompute=options.recompute):
-            print(path, flush=True)
+        try:
+            for path in one.render(options.folder, recompute=options.recompute):
+                print(path, flush=True)
+        except EOCError as error:
+            print(f"figures: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from . import collapse, critical_curves, kept_per_layer, phase_diagram, surviving_connections
-from .figure import FigureScript
+from .figure import FigureScript, StudyFigure
 
-FIGURES: tuple[FigureScript, ...] = (
+FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     critical_curves.FIGURE,
     phase_diagram.FIGURE,
     kept_per_layer.FIGURE,

@@ -1,0 +1,18 @@
+"""The studies. A new one is declared in a module here, and named in the list below."""
+
+from __future__ import annotations
+
+from ..study import Study
+from . import pruned, trained
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        pruned.SMALL,
+        pruned.PHASES,
+        pruned.CRITERIA,
+        pruned.RESIDUAL,
+        trained.RESCALING,
+        trained.IMAGES,
+    )
+}
