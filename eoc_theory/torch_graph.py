@@ -35,7 +35,7 @@ from .layers import (
     Subsample,
     Sum,
 )
-from .torch_weights import fill_
+from .torch_weights import fill_, unfilled
 
 
 def build_graph_model(
@@ -166,15 +166,14 @@ def _by_axes(layer: Layer, axes: int, *kinds: type) -> Any:
 
 @_module.register
 def _(layer: Dense, shape: Shape) -> nn.Module:
-    # skip_init: torch's own initialisation would draw every weight a second time for nothing.
-    return nn.utils.skip_init(nn.Linear, layer.weight.fan_in, layer.weight.fan_out)
+    return unfilled(nn.Linear, layer.weight.fan_in, layer.weight.fan_out)
 
 
 @_module.register
 def _(layer: Convolution, shape: Shape) -> nn.Module:
     kind = _by_axes(layer, len(layer.weight.kernel), nn.Conv1d, nn.Conv2d)
     padded = _torch_pads(layer)
-    return nn.utils.skip_init(
+    return unfilled(
         kind,
         shape.channels,
         layer.weight.fan_out,

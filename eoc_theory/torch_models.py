@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .errors import MissingDependencyError, ModelError
-from .torch_weights import fill_
+from .torch_weights import fill_, unfilled
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +94,7 @@ def build_model(
         prefixes.add(prefix)
         if len(prefixes) > 1 or not leaf or "." in prefix or leaf in stack:
             raise ModelError(f"layer names must be like 'layers.0', 'layers.1', …, got {layer.name!r}")
-        # skip_init: torch's own initialisation would draw every weight a second time for nothing.
-        linear = torch.nn.utils.skip_init(torch.nn.Linear, layer.fan_in, layer.fan_out, dtype=dtype)
+        linear = unfilled(torch.nn.Linear, layer.fan_in, layer.fan_out, dtype=dtype)
         fill_(linear.weight, linear.bias, layer.sigma_w, layer.sigma_b, layer.law, generator)
         stack[leaf] = linear
         if layer.activation is not None:

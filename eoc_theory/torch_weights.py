@@ -24,6 +24,20 @@ def fan_in(weight: Any) -> int:
     return math.prod(weight.shape[1:])
 
 
+def unfilled(kind: Any, *arguments: Any, dtype: Any = None, **options: Any) -> Any:
+    """A module of torch on the CPU whose parameters hold anything: they are drawn afterwards.
+
+    torch's own initialisation would draw every weight for nothing. ``torch.nn.utils.skip_init`` spares that
+    too, but the first call imports torch's symbolic shapes and SymPy, most of a second.
+    """
+    import torch
+
+    module = kind(*arguments, device="meta", dtype=dtype, **options)
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        setattr(module, name, torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
+    return module
+
+
 def fill_(
     weight: Any,
     bias: Any,
