@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv install install-dev demo test quick lint format typecheck bench figures checks clean
+.PHONY: help venv install install-dev demo test quick lint format typecheck bench figures checks docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +18,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[torch,data,dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[torch,data,docs]'
 	@touch $@ $(VENV)/.installed
 
 venv: $(BIN)/python ## an empty virtual environment
@@ -54,5 +58,8 @@ figures: install-dev ## render the figures again
 checks: install ## the paper's claims: statement, evidence, verdict
 	$(BIN)/python -m paper_checks
 
+docs: $(VENV)/.installed-docs ## the documentation site, in site/
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf build dist demo.png .pytest_cache .ruff_cache .hypothesis
+	rm -rf build site dist demo.png .pytest_cache .ruff_cache .hypothesis
