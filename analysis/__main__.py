@@ -16,6 +16,7 @@ from .engine import WorkerError
 from .store import StoreError, reading
 from .studies import STUDIES
 from .study import Place, Study
+from .tables import TABLES
 
 #: What the shell says of a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -246,7 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     _of_study(made)
     made.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
     made.add_argument(
-        "--table", choices=("networks", "layers"), default="networks", help="one line a network, or a layer"
+        "--table",
+        choices=TABLES,
+        default="networks",
+        help="a line for each network and sparsity, each layer of these, each trained network, or each row "
+        "of the store as it is (default: networks)",
     )
     made.set_defaults(do=_export)
     return parser

@@ -11,7 +11,7 @@ import numpy as np
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
 
-from .store import Row, Store
+from .store import Row, Store, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,32 @@ def _head(row: Row, sparsity: float) -> dict[str, Any]:
     return {"measure": row.measure, **described(row), "seed": row.seed, "sparsity": sparsity}
 
 
-TABLES = {"networks": networks_frame, "layers": layers_frame, "training": training_frame}
+def rows_frame(store: Store) -> pd.DataFrame:
+    """One line a row, of whatever measure: what was asked, and every single number or word that was found."""
+    import pandas as pd
+
+    lines = []
+    for row in store.rows():
+        asked = row.asked
+        sparsities = asked["sparsities"]
+        lines.append(
+            {
+                **_head(row, sparsities[0] if len(sparsities) == 1 else float("nan")),
+                **asked["settings"],
+                **{name: value for name, value in row.found.items() if not isinstance(value, (list, dict))},
+                "seconds": row.seconds,
+                "device": row.device,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+TABLES = {
+    "networks": networks_frame,
+    "layers": layers_frame,
+    "training": training_frame,
+    "rows": rows_frame,
+}
 
 
 def check_export(path: Path) -> None:
@@ -208,10 +233,15 @@ def export(store: Store, path: Path, table: str = "networks") -> int:
     """Write one of `TABLES` to a .csv or .parquet file; gives the number of lines.
 
     Raises:
-        ArgumentError, MissingDependencyError: see `check_export`.
+        ArgumentError, MissingDependencyError: see `check_export`. StoreError: nothing for this table.
     """
     check_export(path)
     frame = TABLES[table](store)
+    if frame.empty:
+        raise StoreError(
+            f"store {str(store.path)!r} holds nothing for table {table!r}; its measures are "
+            f"{', '.join(sorted({row.measure for row in store.rows()})) or 'none yet'}: try --table rows"
+        )
     if path.suffix == ".csv":
         frame.to_csv(path, index=False, lineterminator="\n")
     else:

@@ -19,7 +19,7 @@ from fake_studies import fake
 
 import analysis.__main__ as command
 import eoc_theory as eoc
-from analysis import Network, Place, run
+from analysis import Network, Place, reading, run
 from analysis.__main__ import main
 from analysis.measures import PRUNING, THEORY
 from analysis.studies import STUDIES
@@ -224,3 +224,18 @@ def test_export_to_parquet(filled, tmp_path):
     assert main(["export", "small", str(path), "--table", "layers", "--store", str(filled)]) == 0
     frame = pd.read_parquet(path)
     assert len(frame) == 64 and set(frame["measure"]) == {"theory", "pruning"}
+
+
+def test_export_of_rows_has_every_number_of_any_measure(filled, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    assert main(["export", "small", str(path), "--table", "rows", "--store", str(filled)]) == 0
+    frame = pd.read_csv(path)
+    with reading(filled) as store:
+        rows = list(store.rows())
+    assert list(frame["measure"]) == [row.measure for row in rows]
+    expected = [row.found["critical_sparsity"] for row in rows]
+    np.testing.assert_array_equal(frame["critical_sparsity"], expected)
+    before = path.read_bytes()
+    assert main(["export", "small", str(path), "--table", "training", "--store", str(filled)]) == 1
+    assert "holds nothing for table 'training'" in capsys.readouterr().err
+    assert path.read_bytes() == before
