@@ -11,6 +11,7 @@ import eoc_theory as eoc
 from eoc_theory.activations import Activation
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .picture import Picture, Series
 
 SIGMA_B = 0.2
 #: σ_w and q at σ_b = 0.2 in the code published with Hayou et al. 2021.
@@ -122,6 +123,7 @@ def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     evidence: list[Evidence] = []
     wrong, told = True, []
+    series: list[Series] = []
     width, depth, seeds = (1000, 16, 8) if quick else (2000, 30, 16)
     for name, (sigma_w, q) in PUBLISHED.items():
         act = eoc.activation(name)
@@ -148,6 +150,20 @@ def check(quick: bool) -> Finding:
             Evidence(f"{name}: sampled χ at the published point", 1.0, float(mean[1]), float(error[1])),
             Evidence(
                 f"{name}: sampled difference (ours: {1 - chi_theirs:.6f})", 0.0, float(gap.mean()), gap_error
+            ),
+        ]
+        reach = np.linspace(-0.012, 0.004, 17)
+        slopes = [float(eoc.MeanField(act, ours.sigma_w + d, SIGMA_B).chi()) - 1 for d in reach]
+        colour = len(series) // 2
+        series += [
+            Series(name, reach, slopes, colour=colour),
+            Series(
+                f"{name}, sampled",
+                [0.0, sigma_w - ours.sigma_w],
+                mean - 1,
+                error,
+                points=True,
+                colour=colour,
             ),
         ]
         for tolerance in TOLERANCES:
@@ -185,7 +201,14 @@ def check(quick: bool) -> Finding:
         "slightly ordered. They are where the iteration stands if it stops once q changes by less than 0.002 "
         "to 0.003 a step, which would explain both; it matters for networks as deep as those depth scales."
     )
-    return Finding(tuple(evidence), Verdict.REFINED if wrong else Verdict.HOLDS, conclusion)
+    picture = Picture(
+        "χ near the edge of chaos, where it is 1, and in sampled networks there (at 0) and at the published "
+        "points (to the left).",
+        "σ$_w$ − critical σ$_w$",
+        "χ − 1",
+        tuple(series),
+    )
+    return Finding(tuple(evidence), Verdict.REFINED if wrong else Verdict.HOLDS, conclusion, picture)
 
 
 CLAIM = Claim(

@@ -9,6 +9,7 @@ from eoc_theory.finite_width import sample_scales
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .networks import forward, log_score_moments
+from .picture import Picture, Series
 
 BATCH = 16
 GROUP = 32
@@ -20,13 +21,17 @@ def centred_spread(log_moments: np.ndarray) -> tuple[float, float]:
 
     A scale common to all layers cancels in a global ranking. The error is that of a jackknife over networks.
     """
-    centred = log_moments - log_moments.mean(axis=1, keepdims=True)
+    centred = _centred(log_moments)
     return _spread(centred), _jackknife(centred)
 
 
 def absolute_spread(log_moments: np.ndarray) -> tuple[float, float]:
     """The same of log m^l itself."""
     return _spread(log_moments), _jackknife(log_moments)
+
+
+def _centred(log_moments: np.ndarray) -> np.ndarray:
+    return log_moments - log_moments.mean(axis=1, keepdims=True)
 
 
 def _spread(values: np.ndarray) -> float:
@@ -39,11 +44,30 @@ def _jackknife(values: np.ndarray, blocks: int = 16) -> float:
     return float(np.sqrt((blocks - 1) * np.var(left)))
 
 
+def by_layer(what: str, samples: dict[str, np.ndarray]) -> Picture:
+    """Standard deviation over networks in each layer."""
+    deviations = {title: _centred(moments).std(axis=0, ddof=1) for title, moments in samples.items()}
+    layers = np.arange(1, len(deviations["real"]) + 1)
+    # Of normal numbers; those of different layers of one network go together.
+    error = deviations["real"] / np.sqrt(2 * (len(samples["real"]) - 1))
+    return Picture(
+        f"How much log m$^l$, less its mean over layers, differs from network to network: {what}.",
+        "layer l",
+        "standard deviation over networks",
+        (
+            Series("plain independence", layers, deviations["plain"], dashed=True, colour=1),
+            Series("conditioned chain", layers, deviations["chain"]),
+            Series("real gradients", layers, deviations["real"], error, points=True),
+        ),
+    )
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     networks = 384 if quick else 1536
     evidence, told = [], []
     chain_good, plain_errors = True, []
+    pictures: list[Picture] = []
     for name, depth, width in (("relu", 50, 50), ("tanh", 50, 50), ("relu", 10, 100)):
         net = eoc.mlp(depth, width, activation=name)
         batch = net.summarise(eoc.digits(BATCH))
@@ -53,10 +77,9 @@ def check(quick: bool) -> Finding:
             real.append(log_score_moments(net, batch, sampled))
             plain.append(log_score_moments(net, batch, sampled, independent=group))
         chain = 2.0 * sample_scales(net, batch, net.propagate(batch).top, networks, seed=0).log_rms
-        spreads = {}
-        for title, moments in (("real", real), ("plain", plain), ("chain", [chain])):
-            joined = np.concatenate(moments)
-            spreads[title] = centred_spread(joined), absolute_spread(joined)
+        samples = {"real": np.concatenate(real), "plain": np.concatenate(plain), "chain": chain}
+        spreads = {title: (centred_spread(s), absolute_spread(s)) for title, s in samples.items()}
+        pictures.append(by_layer(f"{name}, {depth} layers of width {width}", samples))
         what = f"{name} {depth}×{width}: spread of log m^l"
         for index, kind in enumerate(("relative to its mean over layers", "itself")):
             truth = spreads["real"][index]
@@ -82,7 +105,7 @@ def check(quick: bool) -> Finding:
         "steady; for tanh at σ_b = 0.2 both are nearly right. The chain that conditions the way back on the "
         "way forwards has all of them right."
     )
-    return Finding(tuple(evidence), Verdict.REFINED if good else Verdict.FAILS, conclusion)
+    return Finding(tuple(evidence), Verdict.REFINED if good else Verdict.FAILS, conclusion, pictures[0])
 
 
 CLAIM = Claim(

@@ -10,6 +10,7 @@ from eoc_theory.errors import NoCriticalPointError
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .networks import forward
+from .picture import Picture, Series
 
 
 def has_critical_point(sigma_b: float) -> bool:
@@ -53,16 +54,21 @@ def check(quick: bool) -> Finding:
         (1.5, 0.0, "variance explodes"),
         (np.sqrt(2.0), 0.2, "χ = 1, yet the variance grows by σ_b² a layer"),
     )
-    for sigma_w, sigma_b, what in cases:
+    layers = np.arange(1, depth + 1)
+    series: list[Series] = []
+    for colour, (sigma_w, sigma_b, what) in enumerate(cases):
         mean, error = sampled_variances(float(sigma_w), sigma_b, depth=depth, width=width, networks=networks)
         # The first layer sees inputs of mean square 1, every other one half of its q.
-        expected = sigma_w**2 * (sigma_w**2 / 2) ** (depth - 1)
-        expected += sigma_b**2 * sum((sigma_w**2 / 2) ** k for k in range(depth))
+        step = sigma_w**2 / 2
+        expected = sigma_w**2 * step ** (layers - 1) + sigma_b**2 * np.cumsum(step ** (layers - 1))
+        name = f"({sigma_w:.4g}, {sigma_b:g})"
         found = (float(mean[-1]), float(error[-1]))
-        evidence.append(
-            Evidence(f"q at layer {depth}, ({sigma_w:.4g}, {sigma_b:g}): {what}", expected, *found)
-        )
-        good &= abs(found[0] - expected) < 4 * found[1]
+        evidence.append(Evidence(f"q at layer {depth}, {name}: {what}", float(expected[-1]), *found))
+        good &= abs(found[0] - expected[-1]) < 4 * found[1]
+        series += [
+            Series(name, layers, expected, colour=colour),
+            Series("", layers, mean, error, points=True, colour=colour),
+        ]
     growing = eoc.MeanField("relu", float(np.sqrt(2.0)), 0.2)
     evidence.append(Evidence("q* at (√2, 0.2)", "inf", growing.q_star))
     evidence.append(Evidence("χ at (√2, 0.2)", 1.0, float(growing.chi(1.0))))
@@ -71,7 +77,15 @@ def check(quick: bool) -> Finding:
         "stays. At σ_w = √2 with biases χ is 1 too, but the variance grows by σ_b² in every layer and has no "
         "limit."
     )
-    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion)
+    picture = Picture(
+        f"Variance through ReLU networks of width {width} at four (σ$_w$, σ$_b$): theory as lines, sampled "
+        "networks as points.",
+        "layer l",
+        "variance q$^l$",
+        tuple(series),
+        log_y=True,
+    )
+    return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion, picture)
 
 
 CLAIM = Claim(
