@@ -6,6 +6,7 @@ bfloat16 of a compiled model. A training that was killed goes on from its last c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
@@ -19,7 +20,7 @@ import numpy as np
 
 from eoc_theory import checks
 from eoc_theory.data import balanced_choice
-from eoc_theory.errors import ModelError
+from eoc_theory.errors import EmptyLayerError
 
 from .study import DEFAULT_IMAGE, Batch, Measure, Place, Task
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 DIGITS, DIGITS_TEST = 1740, 300
 #: Images whose logits are computed at a time where nothing is learnt from them.
 EVALUATED = 1000
+RESCALES = ("no", "weights", "signal")
+#: Digits of the losses that are stored: they are measurements.
+LOSS_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Training:
         batch: images in a step; an incomplete last batch is left out.
         learning_rate, momentum, weight_decay: of SGD.
         drops: the parts of the epochs after which the learning rate is divided by ten.
-        rescale: whether `eoc_theory.rescale_` follows pruning. A network with an emptied layer is left as it
+        rescale: whether `eoc_theory.rescale_` follows pruning: "no", "weights" (the paper's rescaling) or
+            "signal" (of the images that weights are scored on). A network with an emptied layer is left as it
             is: nothing brings it back.
         images: how many training images, classes alike; None: all.
         augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
@@ -55,12 +60,13 @@ class Training:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     drops: tuple[float, ...] = (0.5, 0.75)
-    rescale: bool = False
+    rescale: str = "no"
     images: int | None = None
     augment: bool = False
     compiled: bool = True
 
     def __post_init__(self) -> None:
+        checks.one_of("rescale", self.rescale, RESCALES)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch", self.batch, 2)
         checks.positive("learning_rate", self.learning_rate)
@@ -85,8 +91,9 @@ def train(task: Task, place: Place) -> Mapping[str, Any]:
 
     Returns:
         `train_loss` (mean over an epoch's batches) and `test_accuracy` after each epoch, `accuracy` after the
-        last; `kept_weights` and `weights` by layer; `rescaled`; `revived`, the number of removed weights that
-        were not 0 at the end of some epoch; `diverged`, if a loss was not finite, which ends the training.
+        last; `kept_weights` in all and `least_kept`, the fraction that the emptiest layer kept; `rescaled`;
+        `revived`, the number of removed weights that were not 0 at the end of some epoch; `diverged`, if a
+        loss was not finite, which ends the training.
     """
     import torch
 
@@ -105,7 +112,10 @@ def train(task: Task, place: Place) -> Mapping[str, Any]:
         if checkpoint is not None and time.monotonic() - saved >= place.checkpoint_seconds:
             checkpoint.write(run.state())
             saved = time.monotonic()
-    return {**run.kept, **run.history, "accuracy": run.history["test_accuracy"][-1]}
+    losses = [float(f"{loss:.{LOSS_DIGITS}g}") for loss in run.history["train_loss"]]
+    return {
+        **run.kept, **run.history, "train_loss": losses, "accuracy": run.history["test_accuracy"][-1]
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -204,22 +214,19 @@ class _Run:
         assert isinstance(found.masks, dict)
         eoc.prune_(model, found.masks)
         rescaled = False
-        if settings.rescale:
-            try:
-                eoc.rescale_(model, example_input=example)
+        if settings.rescale != "no":
+            shown = images.scored(task.batch)[0] if settings.rescale == "signal" else None
+            with contextlib.suppress(EmptyLayerError):
+                eoc.rescale_(model, by=settings.rescale, data=shown, example_input=example)
                 rescaled = True
-            except ModelError:
-                if found.kept.min() > 0:
-                    raise
         for name in found.masks:
             # The mask's hook would cost a product in each step: here weights are set to 0 after it.
             remove(model.get_submodule(name), "weight")
         model = model.to(device)
         run = cls(settings, task.seed, model, {k: torch.as_tensor(v) for k, v in found.masks.items()})
         run.kept = {
-            "layers": found.layers,
-            "weights": found.weights,
-            "kept_weights": np.rint(found.kept * found.weights).astype(np.int64),
+            "kept_weights": round(float(found.kept @ found.weights)),
+            "least_kept": float(found.kept.min()),
             "rescaled": rescaled,
         }
         run.tensors = tuple(

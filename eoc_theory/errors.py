@@ -39,5 +39,9 @@ class ModelError(EOCError):
     """A model or architecture holds something the toolkit cannot describe."""
 
 
+class EmptyLayerError(ModelError):
+    """A layer has no weight left, or no signal passes it."""
+
+
 class MissingDependencyError(EOCError):
     """An optional package (torch, matplotlib, pandas …) is needed and not installed."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .errors import ModelError
+from .errors import ArgumentError, DataError, EmptyLayerError, ModelError
 from .graph import Graph
 from .layers import (
     BatchNorm,
@@ -24,7 +24,9 @@ from .layers import (
     PadChannels,
     Sum,
 )
+from .measuring import shown_input
 from .torch_models import PrunableWeight, require_torch
+from .torch_signals import signal_factors
 from .torch_structure import structure
 from .torch_weights import fan_in
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Rescaling:
     """What :func:`rescale_` did, for the L weight layers.
+
+    σ_w and χ are those of weights that are independent of each other. After a rescaling by the signal they
+    say how far the weights left are from that, and not how far the network is from critical.
 
     Attributes:
         layers: names of the weight layers.
@@ -67,52 +72,83 @@ class Rescaling:
 
 
 def rescale_(
-    model: Any, *, sigma_w: float | None = None, q_input: float = 1.0, example_input: Any = None
+    model: Any,
+    *,
+    by: str = "weights",
+    data: Any = None,
+    sigma_w: float | None = None,
+    q_input: float = 1.0,
+    example_input: Any = None,
 ) -> Rescaling:
-    """Multiply the kept weights of each layer in place so that its effective σ_w is what it was before
-    pruning.
+    """Multiply the kept weights of each layer in place by one factor, so that the network has the scale that
+    it had before pruning.
 
-    ρ^l = σ_w / √(fan_in · mean(W² mask)), biases untouched. A network that was on the edge of chaos before
-    pruning is on it again. Removed weights become 0 under their mask, so that a second call changes nothing.
+    By the weights: ρ^l = σ_w / √(fan_in · mean(W² mask)), the paper's rescaling trick. A network that was on
+    the edge of chaos before pruning is on it again, if the weights left are independent of each other. Those
+    that SNIP leaves gather on the same units, and ReLU networks pruned by it come out chaotic
+    (`python -m paper_checks rescaling-after-snip`).
 
-    The factor takes the weights left as independent of each other. Those that SNIP leaves gather on the same
-    units, and ReLU networks pruned by it come out chaotic (`python -m paper_checks rescaling-after-snip`).
+    By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning, layer by
+    layer with what the layers before, already multiplied, give. That holds for any mask.
+
+    Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
 
     Args:
         model: any model that `Architecture.from_torch` can read, with masks from :func:`prune_` or
             ``torch.nn.utils.prune``.
-        sigma_w: the scale to restore, for all layers; None: each layer's own √(fan_in · mean W²) before the
-            mask.
+        by: "weights" or "signal".
+        data: for "signal", inputs (n, …) or (inputs, targets), arrays or tensors. The model is run on them
+            in the mode it is in.
+        sigma_w: for "weights", the scale to restore, for all layers; None: each layer's own
+            √(fan_in · mean W²) before the mask.
         q_input: mean squared input, for the χ that are reported.
-        example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
-            for images if the model takes some usual extent (32, 224, 28, …).
+        example_input: a batch of inputs or its shape. It can be left out where `data` is given, where the
+            first layer is Linear, and for images if the model takes some usual extent (32, 224, 28, …).
 
     Raises:
-        ModelError: no mask and no `sigma_w`, a layer without a kept weight or with weights that are not
-            finite, or a model that cannot be read. The model is then left as it was.
+        EmptyLayerError: a ModelError; a layer without a kept weight, or that no signal passes.
+        ModelError: no mask and no `sigma_w`, weights that are not finite, or a model that cannot be read.
+        DataError: data that the model does not take. ArgumentError: another `by`, or an argument that does
+        not go with it. The model is then left as it was.
     """
     torch = require_torch()
+    checks.one_of("by", by, ("weights", "signal"))
     if sigma_w is not None:
+        if by == "signal":
+            raise ArgumentError(f"sigma_w goes with by='weights', got {sigma_w} with by='signal'")
         sigma_w = checks.positive("sigma_w", sigma_w)
+    if data is not None and by == "weights":
+        raise ArgumentError("data goes with by='signal', got data with by='weights'")
     q_input = checks.positive("q_input", q_input)
+    inputs = _inputs(data) if by == "signal" else None
+    if inputs is not None:
+        example_input = shown_input(model, (inputs, None), example_input)
     graph, weights = structure(model, example_input)
     names = [layer.name for layer in graph.weight_layers]
-    chosen = [weights[name] for name in names]
-    if sigma_w is None and all(weight.mask is None for weight in chosen):
-        raise ModelError("model has no pruned layer; prune it first (prune_), or give sigma_w")
-    before, after, biases = [], [], []
-    for name, weight in zip(names, chosen, strict=True):
+    chosen = {name: weights[name] for name in names}
+    if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
+        raise ModelError(
+            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by == "weights"))
+        )
+    before, restored, biases = [], [], []
+    for name, weight in chosen.items():
         full, kept = _mean_squares(weight)
         if kept == 0:
-            raise ModelError(f"layer {name!r} has no weight left: no rescaling brings back an emptied layer")
+            raise EmptyLayerError(
+                f"layer {name!r} has no weight left: no rescaling brings back an emptied layer"
+            )
         if not math.isfinite(full):
             raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
         n = fan_in(weight.tensor)
         before.append(math.sqrt(n * kept))
-        after.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
+        restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
         bias = weight.module.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
-    factors = np.array(after) / np.array(before)
+    if inputs is None:
+        factors = np.array(restored) / np.array(before)
+    else:
+        factors = signal_factors(model, chosen, _shaped(inputs, graph))
+    after = [float(value) for value in factors * before]
     found = Rescaling(
         layers=tuple(names),
         factors=factors,
@@ -125,7 +161,7 @@ def rescale_(
         ),
     )
     with torch.no_grad():
-        for weight, factor in zip(chosen, factors, strict=True):
+        for weight, factor in zip(chosen.values(), factors, strict=True):
             if weight.mask is None:
                 weight.tensor.mul_(float(factor))
                 continue
@@ -133,6 +169,28 @@ def rescale_(
             # The product that the next forward pass would make anyway, for who reads `weight` before it.
             weight.module.weight = weight.tensor * weight.mask
     return found
+
+
+def _inputs(data: Any) -> Any:
+    """The inputs of `data` as a tensor (n, …)."""
+    torch = require_torch()
+    given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
+    try:
+        inputs = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        inputs = None
+    if inputs is None or inputs.ndim < 2 or not len(inputs):
+        kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"
+        raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by='signal', got {kind}")
+    if not bool(torch.isfinite(inputs).all()):
+        raise DataError("data must hold finite inputs, got nan or inf")
+    return inputs
+
+
+def _shaped(inputs: Any, graph: Graph) -> Any:
+    """Images for a network of Linear layers are flattened."""
+    shape = graph.input_shape
+    return inputs if shape.space else inputs.flatten(1)
 
 
 def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:

@@ -56,22 +56,25 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("rescale", ["no", "weights", "signal"])
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_no_removed_weight_comes_back(network, monkeypatch):
+def test_no_removed_weight_comes_back(network, rescale, monkeypatch):
     """Counted by the training itself, and here from the weights it ends with."""
     ended = []
     monkeypatch.setattr(
         module._Run, "learn", lambda self, learn=module._Run.learn: (learn(self), ended.append(self))[0]
     )
-    found = train(only(study(network, epochs=2)), Place(device="cpu"))
+    found = train(only(study(network, epochs=2, rescale=rescale)), Place(device="cpu"))
     assert found["revived"] == 0 and not found["diverged"]
-    weights = dict(ended[-1].model.named_parameters())
-    for name, kept, whole in zip(found["layers"], found["kept_weights"], found["weights"], strict=True):
-        weight = weights[f"{name}.weight"]
-        assert weight.numel() == whole
-        # What was kept has moved away from 0 and stayed there.
-        assert int((weight != 0).sum()) == kept
-    assert sum(found["kept_weights"]) == pytest.approx(0.2 * sum(found["weights"]), abs=1)
+    assert found["rescaled"] is (rescale != "no")
+    layers = [one for one in ended[-1].model.modules() if isinstance(one, (torch.nn.Linear, torch.nn.Conv2d))]
+    assert [id(layer.weight) for layer in layers] == [id(weight) for weight in ended[-1].weights]
+    # What was kept has moved away from 0 and stayed there.
+    alive = [int((layer.weight != 0).sum()) for layer in layers]
+    assert sum(alive) == found["kept_weights"]
+    assert sum(alive) == pytest.approx(0.2 * sum(layer.weight.numel() for layer in layers), abs=1)
+    fractions = [count / layer.weight.numel() for count, layer in zip(alive, layers, strict=True)]
+    assert found["least_kept"] == pytest.approx(min(fractions))
 
 
 def test_revived_weights_would_be_counted(monkeypatch):
@@ -220,7 +223,7 @@ def test_checkpoints_are_never_unpickled_into_code(tmp_path):
 
 
 def test_results_are_stored_and_checkpoints_removed(tmp_path):
-    made = study(epochs=2, rescale=True)
+    made = study(epochs=2, rescale="weights")
     place = Place(device="cpu", checkpoints=str(tmp_path / "work"), checkpoint_seconds=0)
     assert run(made, tmp_path / "store", place=place).done == 1
     assert list((tmp_path / "work").iterdir()) == []
@@ -229,7 +232,7 @@ def test_results_are_stored_and_checkpoints_removed(tmp_path):
         frame, summary = training_frame(store), summarise_training(store)
     assert row.found["rescaled"] is True and len(row.found["train_loss"]) == 2
     assert frame["accuracy"].tolist() == [row.found["accuracy"]]
-    assert frame["epochs"].tolist() == [2] and frame["rescale"].tolist() == [True]
+    assert frame["epochs"].tolist() == [2] and frame["rescale"].tolist() == ["weights"]
     assert summary["accuracy"].tolist() == [row.found["accuracy"]] and summary["seeds"].tolist() == [1]
 
 
@@ -270,10 +273,13 @@ def test_rates_drop():
     )
 
 
-def test_an_emptied_network_is_not_rescaled():
+@pytest.mark.parametrize("rescale", ["weights", "signal"])
+def test_an_emptied_network_is_not_rescaled(rescale):
     """With one weight in a thousand left a layer is empty: the network guesses, and that is the result."""
-    found = train(only(study(Network("mlp", 12, 20), sparsity=0.999, rescale=True, epochs=1)), Place("cpu"))
-    assert min(found["kept_weights"]) == 0 and found["rescaled"] is False
+    found = train(
+        only(study(Network("mlp", 12, 20), sparsity=0.999, rescale=rescale, epochs=1)), Place("cpu")
+    )
+    assert found["least_kept"] == 0 and found["rescaled"] is False
     assert found["accuracy"] == pytest.approx(0.1, abs=0.05)
 
 
@@ -287,6 +293,7 @@ def test_losses_that_are_not_finite_end_the_training():
     [
         ({"epochs": 0}, "epochs must be a whole number >= 1"),
         ({"learning_rate": -1}, "learning_rate must be a number > 0"),
+        ({"rescale": "yes"}, "rescale must be one of 'no', 'weights', 'signal'"),
         ({"drops": (2.0,)}, "drops must be a number in [0, 1)"),
     ],
 )

@@ -1,0 +1,197 @@
+"""Rescaling by the signal: what each layer gives is what it gave before pruning, whatever the mask."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+import eoc_theory as eoc  # noqa: E402
+from eoc_theory.errors import ArgumentError, DataError, EmptyLayerError, ModelError  # noqa: E402
+from paper_checks.pruned_networks import Chain  # noqa: E402
+
+IMAGES = eoc.digits_images(20, (1, 8, 8))
+
+
+def signals(model, inputs, whole=False):
+    """Mean square of every layer's output without its bias; `whole` with what was removed still there."""
+    found, hooks = {}, []
+
+    def noted(name):
+        def hook(module, args, output):
+            bias = torch.zeros(output.shape[1]) if module.bias is None else module.bias
+            axes = (1,) * (output.ndim - 2)
+            found[name] = float((output - bias.view(1, -1, *axes)).double().square().mean())
+
+        return hook
+
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    masks = {n: m.weight_mask.clone() for n, m in layers.items() if hasattr(m, "weight_mask")}
+    for name, layer in layers.items():
+        hooks.append(layer.register_forward_hook(noted(name)))
+        if whole and name in masks:
+            layer.weight_mask.fill_(1.0)
+    with torch.no_grad():
+        model(torch.as_tensor(inputs, dtype=torch.float32))
+    for hook in hooks:
+        hook.remove()
+    for name, mask in masks.items() if whole else ():
+        layers[name].weight_mask.copy_(mask)
+    return found
+
+
+def pruned(net, sparsity=0.8, data=IMAGES, **options):
+    model = net.to_torch(0)
+    masks = eoc.measure_pruning(model, sparsity, data=data, collapse=False, device="cpu", **options).masks
+    return eoc.prune_(model, masks)
+
+
+MODELS = {
+    "mlp": lambda: eoc.mlp(5, 40, activation="tanh", in_features=64),
+    "cnn": lambda: eoc.cnn(4, 8, activation="relu", input_shape=(1, 8, 8)),
+    "resnet": lambda: eoc.resnet(8, width=4, normalisation=None, input_shape=(1, 8, 8)),
+    "normalised": lambda: eoc.resnet(8, width=4, input_shape=(1, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_layer_gives_what_it_gave_before_pruning(name):
+    net = MODELS[name]()
+    inputs = IMAGES[0].reshape(len(IMAGES[0]), -1) if name == "mlp" else IMAGES[0]
+    model = pruned(net)
+    wanted, before = signals(model, inputs, whole=True), signals(model, inputs)
+    # Running statistics have moved; that a rescaling moves them must be seen.
+    buffers = {k: v.clone() for k, v in model.named_buffers()}
+    biases = {k: v.detach().clone() for k, v in model.named_parameters() if k.endswith("bias")}
+    state, gradients = torch.random.get_rng_state(), [p.grad for p in model.parameters()]
+    report = eoc.rescale_(model, by="signal", data=IMAGES)
+    assert torch.equal(torch.random.get_rng_state(), state) and gradients == [None] * len(gradients)
+    assert all(torch.equal(v, buffers[k]) for k, v in model.named_buffers())
+    assert all(torch.equal(v, biases[k]) for k, v in model.named_parameters() if k.endswith("bias"))
+    found = signals(model, inputs)
+    assert set(found) == set(report.layers)
+    for layer in report.layers:
+        assert found[layer] == pytest.approx(wanted[layer], rel=1e-4)
+    # It had something to do, in most layers.
+    assert sum(before[layer] < 0.8 * wanted[layer] for layer in report.layers) > len(report.layers) / 2
+    np.testing.assert_allclose(report.factors, report.sigma_w_after / report.sigma_w_before)
+    np.testing.assert_allclose(eoc.rescale_(model, by="signal", data=IMAGES).factors, 1.0, rtol=1e-4)
+
+
+def test_removed_weights_stay_removed_and_kept_ones_share_a_factor():
+    model = pruned(MODELS["cnn"]())
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    report = eoc.rescale_(model, by="signal", data=IMAGES[0])
+    for name, factor in zip(report.layers, report.factors, strict=True):
+        torch.testing.assert_close(layers[name].weight.detach(), before[name] * float(factor))
+        assert not layers[name].weight_orig[layers[name].weight_mask == 0].any()
+    assert (report.factors != 1).all()
+
+
+def test_relu_networks_pruned_by_snip_are_critical_again():
+    """The paper's factor sends their gradients up by e to the power of more than 1 a layer."""
+    net, data = eoc.mlp(40, 100, activation="relu"), eoc.digits(100)
+    act = net.layers[0].activation
+    exponents = {}
+    for by in ("weights", "signal"):
+        model = pruned(net, 0.9, data)
+        eoc.rescale_(model, by=by, data=data if by == "signal" else None)
+        exponents[by] = Chain.of_model(model, act).gradient_exponent(data)
+    assert exponents["weights"] > 1.0
+    assert abs(exponents["signal"]) < 0.1
+
+
+def test_the_same_as_rescaling_by_weights_where_the_mask_knows_nothing():
+    net, data = eoc.mlp(6, 400, activation="tanh"), eoc.digits(50)
+    factors = [
+        eoc.rescale_(pruned(net, 0.7, data, criterion="random"), by=by, data=given).factors
+        for by, given in (("weights", None), ("signal", data))
+    ]
+    # The last layer has few units.
+    np.testing.assert_allclose(factors[0][:-1], factors[1][:-1], rtol=0.06)
+
+
+def test_layers_without_a_mask_follow_the_others():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 50), nn.Tanh(), nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 4))
+    eoc.prune_(model, {"2": np.random.default_rng(0).random((50, 50)) < 0.2})
+    report = eoc.rescale_(model, by="signal", data=eoc.digits(30))
+    assert report.factors[0] == pytest.approx(1.0, abs=1e-12)
+    assert 1.5 < report.factors[1] < 3.5 and report.factors[2] == pytest.approx(1.0, abs=0.3)
+
+
+def test_images_for_linear_layers_are_flattened():
+    net = MODELS["mlp"]()
+    flat = IMAGES[0].reshape(-1, 64)
+    factors = [
+        eoc.rescale_(pruned(net, data=(flat, IMAGES[1])), by="signal", data=given).factors
+        for given in (IMAGES[0], flat, torch.as_tensor(flat), (IMAGES[0], IMAGES[1]))
+    ]
+    for other in factors[1:]:
+        np.testing.assert_array_equal(other, factors[0])
+
+
+def test_dropout_draws_the_same_in_both_passes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 4))
+    eoc.prune_(model, {"0": np.random.default_rng(0).random((50, 64)) < 0.5})
+    first = eoc.rescale_(model, by="signal", data=eoc.digits(10)).factors
+    second = eoc.rescale_(model, by="signal", data=eoc.digits(10)).factors
+    assert first[0] > 1.2
+    np.testing.assert_allclose(second, 1.0, rtol=1e-5)
+
+
+def without_signal():
+    """What the first layer keeps feeds only units that the second layer does not listen to."""
+    model = nn.Sequential(nn.Linear(64, 4, bias=False), nn.ReLU(), nn.Linear(4, 3))
+    first, second = np.zeros((4, 64), dtype=bool), np.zeros((3, 4), dtype=bool)
+    first[0], second[:, 1] = True, True
+    return eoc.prune_(model, {"0": first, "2": second})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"by": "gradient"}, ArgumentError, "by must be one of 'weights', 'signal', got 'gradient'"),
+        ({"data": IMAGES[0]}, ArgumentError, "data goes with by='signal'"),
+        (
+            {"by": "signal", "data": IMAGES[0], "sigma_w": 1.0},
+            ArgumentError,
+            "sigma_w goes with by='weights'",
+        ),
+        ({"by": "signal"}, DataError, "data must be inputs (n, …) or (inputs, targets)"),
+        ({"by": "signal", "data": np.ones(3)}, DataError, "got shape (3,)"),
+        ({"by": "signal", "data": np.full((2, 64), np.nan)}, DataError, "got nan or inf"),
+        ({"by": "signal", "data": np.ones((2, 63))}, DataError, "data must be inputs that the model takes"),
+    ],
+)
+def test_errors_leave_the_model_as_it_was(options, error, message):
+    model = pruned(MODELS["mlp"]())
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    with pytest.raises(error, match=re.escape(message)):
+        eoc.rescale_(model, **options)
+    after = model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    now = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    assert all(one is other for one, other in zip(weights, now, strict=True))
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_layer_without_signal_is_named():
+    model = without_signal()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(EmptyLayerError, match="layer '2' passes no finite signal"):
+        eoc.rescale_(model, by="signal", data=eoc.digits(10))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    eoc.rescale_(model)  # each layer has weights left, and that is all the paper's factor asks
+
+
+def test_a_model_that_is_not_pruned_is_refused():
+    with pytest.raises(ModelError, match="prune it first"):
+        eoc.rescale_(MODELS["mlp"]().to_torch(0), by="signal", data=IMAGES)
