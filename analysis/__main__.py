@@ -162,7 +162,7 @@ def _summary(options: argparse.Namespace) -> int:
             str(one.init),
             str(one.criterion),
             f"{one.sparsity:g}",
-            "yes" if one.rescale else "no",
+            str(one.rescale),
             str(one.seeds),
             _shown(one.accuracy),
             _shown(one.standard_error),

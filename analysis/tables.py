@@ -160,7 +160,7 @@ def training_frame(store: Store) -> pd.DataFrame:
                 "train_loss": _number(found["train_loss"][-1]),
                 "diverged": found["diverged"],
                 "revived": found["revived"],
-                "least_kept": float(kept(row).min()),
+                "least_kept": found["least_kept"],
                 "seconds": row.seconds,
                 "device": row.device,
             }

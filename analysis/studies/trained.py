@@ -15,7 +15,9 @@ RESCALING = Study(
     criteria=("snip", "random"),
     sparsities=(0.9,),
     seeds=5,
-    measures=tuple(training(epochs=20, learning_rate=0.005, rescale=rescale) for rescale in (False, True)),
+    measures=tuple(
+        training(epochs=20, learning_rate=0.005, rescale=rescale) for rescale in ("no", "weights", "signal")
+    ),
     quick_seeds=3,
     quick_depth=30,
 )
