@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..study import Study
-from . import pruned, trained
+from . import pruned, trained, trust
 
 STUDIES: dict[str, Study] = {
     study.name: study
@@ -14,5 +14,6 @@ STUDIES: dict[str, Study] = {
         pruned.RESIDUAL,
         trained.RESCALING,
         trained.IMAGES,
+        *trust.STUDIES,
     )
 }
