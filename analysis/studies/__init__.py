@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..study import Study
-from . import pruned, trained, trust
+from . import atlas, collapse, pruned, trained, trust
 
 STUDIES: dict[str, Study] = {
     study.name: study
@@ -13,7 +13,10 @@ STUDIES: dict[str, Study] = {
         pruned.CRITERIA,
         pruned.RESIDUAL,
         trained.RESCALING,
+        trained.RESCALING_MNIST,
         trained.IMAGES,
         *trust.STUDIES,
+        *collapse.STUDIES,
+        atlas.ATLAS,
     )
 }

@@ -1,0 +1,80 @@
+"""When a network collapses, in few numbers: the law of the critical sparsity, and one draw of it a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .study import Measure, Place, Task
+
+#: Quantiles of the predicted law of s_cr that are stored; enough to draw it.
+QUANTILES = 49
+#: Digits of s or of 1 − s, whichever is smaller, that are stored.
+DIGITS = 4
+
+
+def predict_collapse(task: Task, place: Place) -> Mapping[str, Any]:
+    """`eoc_theory.predict_collapse`: mean, quantiles (see `levels`), P(s_cr ≤ s) at the study's sparsities.
+
+    And the layer that is emptied first most often, with how often that is; the paper's bound or None.
+    """
+    import eoc_theory as eoc
+
+    net, data = task.architecture(place)
+    found = eoc.predict_collapse(net, criterion=task.criterion, data=data, seed=task.seed)
+    probability = found.probability(np.array(task.sparsities))
+    return {
+        "critical_sparsity": _rounded(found.critical_sparsity),
+        "quantiles": [_rounded(s) for s in np.ravel(found.quantile(levels(QUANTILES)))],
+        "collapse_probability": [round(float(p), DIGITS) for p in np.ravel(probability)],
+        "weakest_layer": found.weakest_layer,
+        "weakest_probability": round(float(found.weakest_probability.max()), 3),
+        "bound": found.bound,
+        "layers": len(found.layers),
+        "weights": net.n_weights,
+    }
+
+
+def measure_collapse(task: Task, place: Place) -> Mapping[str, Any]:
+    """s_cr of one real network, and the layer that is emptied first."""
+    import eoc_theory as eoc
+    from eoc_theory.torch_models import require_torch
+
+    # One thread, so that sums are taken in one order whatever the number of workers.
+    require_torch().set_num_threads(1)
+    net, data = task.architecture(place)
+    shape = net.input_shape
+    found = eoc.measure_pruning(
+        net.to_torch(task.seed),
+        # Asked for nothing but s_cr, which is the same whatever is removed.
+        0.0,
+        criterion=task.criterion,
+        data=data,
+        example_input=None if net.graph is None else (1, shape.channels, *shape.space),
+        device=place.device,
+        seed=task.seed,
+        masks=False,
+    )
+    return {
+        "critical_sparsity": _rounded(found.critical_sparsity),
+        "weakest_layer": found.weakest_layer,
+    }
+
+
+def levels(count: int) -> np.ndarray:
+    """The probabilities of `count` stored quantiles: evenly between 0 and 1, without these."""
+    return np.arange(1, count + 1) / (count + 1)
+
+
+def _rounded(sparsity: float) -> float:
+    """`sparsity` to DIGITS digits of itself or of 1 − s, whichever is smaller."""
+    smaller = min(sparsity, 1.0 - sparsity)
+    if not 0.0 < smaller < 1.0:
+        return float(sparsity)
+    return round(float(sparsity), DIGITS - 1 - int(np.floor(np.log10(smaller))))
+
+
+PREDICTED = Measure("predicted-collapse", predict_collapse, seeded=False)
+MEASURED = Measure("measured-collapse", measure_collapse)
