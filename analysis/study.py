@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +236,7 @@ class Study:
         batch: the data.
         quick_seeds: seeds of the quick form.
         quick_depth: the quick form has networks up to this depth only; None: all.
+        more: studies whose tasks follow this one's, for what is no single grid.
     """
 
     name: str
@@ -248,6 +249,7 @@ class Study:
     batch: Batch = field(default_factory=Batch)
     quick_seeds: int = 2
     quick_depth: int | None = None
+    more: tuple[Study, ...] = ()
 
     def __post_init__(self) -> None:
         checks.integer("seeds", self.seeds, 1)
@@ -262,15 +264,19 @@ class Study:
         networks = self.networks
         if self.quick_depth is not None:
             networks = tuple(one for one in networks if one.depth <= self.quick_depth)
-        return replace(self, networks=networks, seeds=min(self.seeds, self.quick_seeds))
+        more = tuple(one.quick() for one in self.more)
+        return replace(self, networks=networks, seeds=min(self.seeds, self.quick_seeds), more=more)
 
     def tasks(self) -> Iterator[Task]:
         """All pieces of work, each once."""
-        seen = set()
+        seen: set[tuple[str, int]] = set()
+        for task in chain(self._own_tasks(), *(one.tasks() for one in self.more)):
+            if task.key not in seen:
+                seen.add(task.key)
+                yield task
+
+    def _own_tasks(self) -> Iterator[Task]:
         for network, criterion, measure in product(self.networks, self.criteria, self.measures):
             groups = [(s,) for s in self.sparsities] if measure.each_sparsity else [self.sparsities]
             for sparsities, seed in product(groups, range(self.seeds if measure.seeded else 1)):
-                task = Task(measure, network, criterion, sparsities, self.batch, seed)
-                if task.key not in seen:
-                    seen.add(task.key)
-                    yield task
+                yield Task(measure, network, criterion, sparsities, self.batch, seed)

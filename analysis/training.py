@@ -1,7 +1,8 @@
 """Training of networks that were pruned at initialisation: SGD with momentum, what is removed stays at 0.
 
-On a CPU in float32 by one thread, so that the same seed gives the same bits; on a GPU forward passes in
-bfloat16 of a compiled model. A training that was killed goes on from its last checkpoint.
+On a CPU in float32 by one thread, so that the same seed gives the same bits; on a GPU forward passes of a
+compiled model, in bfloat16 where that is precise enough. A training that was killed goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Training:
         augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
             in every epoch.
         compiled: whether the model is compiled on a GPU.
+        mixed: whether forward passes on a GPU are in bfloat16. Its eight bits do not tell apart what a deep
+            network without shortcuts has left of the difference between two inputs.
     """
 
     epochs: int = 30
@@ -64,6 +67,7 @@ class Training:
     images: int | None = None
     augment: bool = False
     compiled: bool = True
+    mixed: bool = True
 
     def __post_init__(self) -> None:
         checks.one_of("rescale", self.rescale, RESCALES)
@@ -176,6 +180,8 @@ class _Run:
         ]
         self.device = self.weights[0].device
         if self.device.type == "cuda" and settings.compiled:
+            # The networks before this one count towards a limit, after which none is compiled any more.
+            torch.compiler.reset()
             self.forward = torch.compile(model)
         self.optimiser = torch.optim.SGD(
             model.parameters(),
@@ -271,7 +277,8 @@ class _Run:
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
 
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        mixed = self.settings.mixed and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             return self.forward(inputs).float()
 
     def _accuracy(self) -> float:

@@ -92,6 +92,17 @@ def test_equal_tasks_are_done_once():
     assert [t.key for t in doubled.tasks()] == [t.key for t in study.tasks()]
 
 
+def test_studies_of_several_grids():
+    one = fake(fake_studies.numbers, seeds=2)
+    other = replace(one, criteria=("random",), seeds=3)
+    both = replace(one, more=(other, one))
+    keys = [task.key for task in both.tasks()]
+    assert keys == [task.key for study in (one, other) for task in study.tasks()]
+    assert {task.key for task in both.quick().tasks()} == {
+        task.key for study in (one, other) for task in study.quick().tasks()
+    }
+
+
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_declared_studies_can_be_built(study):
     """Every network exists and takes its data; the quick form is a part of the whole."""
