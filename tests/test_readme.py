@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 import eoc_theory as eoc
+from docs_build.blocks import blocks
+from docs_build.running import run_page
 
 README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.mark.slow
-def test_examples_run(tmp_path, monkeypatch):
+def test_examples_run(tmp_path):
     torch = pytest.importorskip("torch")
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 5
-    monkeypatch.chdir(tmp_path)
+    page = README.read_text(encoding="utf-8")
+    assert sum(block.language == "python" for block in blocks(page)) == 5
     inputs, targets = eoc.digits(50)
     layers = [torch.nn.Linear(64, 40), torch.nn.Tanh(), torch.nn.Linear(40, 40), torch.nn.Tanh()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(40, 10))
     images, labels = torch.tensor(inputs, dtype=torch.float32), torch.tensor(targets)
     names = {"model": model, "images": images, "labels": labels}
-    for block in blocks:
-        # The comparison's size is the reader's choice; here it only has to work.
-        exec(compile(block.replace("seeds=20", "seeds=2"), str(README), "exec"), names)
+    # The comparison's size is the reader's choice; here it only has to work.
+    page = page.replace("seeds=20", "seeds=2")
+    assert run_page(page, str(README), tmp_path, names, all_shown=False) == []
     assert {path.name for path in tmp_path.iterdir()} == {"kept.png", "comparison.png"}
     assert names["point"].sigma_w == pytest.approx(1.30414584, abs=1e-8)
     assert f"{names['point'].convergence.constant:.2f}" == "7.08"

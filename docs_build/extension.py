@@ -1,0 +1,20 @@
+"""A Griffe extension that rewrites docstrings before they are parsed; mkdocs.yml names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from griffe import Extension, Object  # pyright: ignore[reportMissingImports]
+
+from docs_build.docstrings import plain
+
+
+class PlainDocstrings(Extension):
+    """Rewrites each docstring before it is parsed."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        if obj.docstring is None:
+            return
+        parameters = getattr(obj, "parameters", ())
+        names = tuple(one.name for one in parameters)
+        obj.docstring.value = plain(obj.docstring.value, names)

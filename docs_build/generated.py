@@ -1,0 +1,154 @@
+"""What pages show of the registries and the parsers, so that it cannot fall behind them.
+
+A page says where with a line such as ``<!-- generated: gallery -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from .invoking import parser_of
+
+MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+#: Columns of the help texts.
+WIDTH = 88
+COMMANDS = (
+    ("eoc",),
+    ("python", "-m", "paper_checks"),
+    ("python", "-m", "analysis"),
+    ("python", "-m", "figures"),
+)
+
+
+def fill(page: str) -> str:
+    """A page with what its marks stand for.
+
+    Raises:
+        KeyError: a mark that is none of `GENERATED`.
+    """
+    return MARK.sub(lambda mark: GENERATED[mark[1]](), page)
+
+
+@cache
+def figures() -> str:
+    """Each figure with its caption, its origin and the command that draws it."""
+    from figures.figure import StudyFigure
+    from figures.registry import FIGURES
+
+    parts = []
+    for one in FIGURES:
+        parts.append(f"## {_title(one.name)} {{ #{one.name} }}\n")
+        parts.append(f"[![{_attribute(one.caption)}](figures/{one.name}.png)](figures/{one.name}.png)\n")
+        parts.append(f"{one.caption}\n")
+        kept = f"`figures/{one.data.parent.name}/{one.data.name}`"
+        if isinstance(one, StudyFigure):
+            source = f"Drawn from the study `{one.study.name}`, kept in {kept}."
+        else:
+            source = f"Drawn from arrays kept in {kept}."
+        parts.append(f"{source} As [PDF](figures/{one.name}.pdf).\n")
+        parts.append(f"```console\n$ python -m figures {one.name}\n```\n")
+    return "\n".join(parts)
+
+
+@cache
+def claims() -> str:
+    """A table of the claims and the verdicts on record; then each with how it is checked."""
+    from paper_checks.registry import CLAIMS
+
+    parts = ["| claim | verdict on record |\n|---|---|\n"]
+    parts[0] += "".join(f"| [{one.name}](#{one.name}) | {one.recorded.value} |\n" for one in CLAIMS)
+    for one in CLAIMS:
+        parts.append(f"## {_title(one.name)} {{ #{one.name} }}\n")
+        parts.append(f"**Claim.** {_text(one.statement)}\n")
+        parts.append(f"**Check.** {_text(one.method)}\n")
+        parts.append(f"**Verdict on record:** {one.recorded.value}.\n")
+        parts.append(f"```console\n$ python -m paper_checks {one.name}\n```\n")
+    return "\n".join(parts)
+
+
+@cache
+def studies() -> str:
+    """A table of the studies."""
+    from analysis.studies import STUDIES
+
+    rows = ["| study | what for | tasks | with `--quick` |\n|---|---|---:|---:|\n"]
+    for one in STUDIES.values():
+        whole, quick = (len(list(form.tasks())) for form in (one, one.quick()))
+        rows.append(f"| `{one.name}` | {_text(one.about)} | {whole} | {quick} |\n")
+    return "".join(rows)
+
+
+@cache
+def activations() -> str:
+    """The names of the activations that are built in."""
+    from eoc_theory import activation_names
+
+    return ", ".join(f"`{name}`" for name in activation_names()) + "\n"
+
+
+@cache
+def help_texts() -> str:
+    """Every command and sub-command with what its --help prints."""
+    parts = []
+    for command in COMMANDS:
+        for name, parser in _parsers(" ".join(command), parser_of(command)):
+            level = "##" if name == " ".join(command) else "###"
+            parts.append(f"{level} `{name}`\n\n```text\n{_help(parser)}```\n")
+    return "\n".join(parts)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "figures": figures,
+    "claims": claims,
+    "studies": studies,
+    "activations": activations,
+    "help": help_texts,
+}
+
+
+def _parsers(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """A parser and those of its sub-commands, with the words that call them."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from _parsers(f"{name} {word}", inner)
+
+
+def _help(parser: argparse.ArgumentParser) -> str:
+    with _columns(WIDTH):
+        return parser.format_help()
+
+
+@contextmanager
+def _columns(width: int) -> Iterator[None]:
+    """A terminal of that width, which argparse asks the environment for."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def _title(name: str) -> str:
+    words = re.sub(r"[-_]", " ", name)
+    return words[:1].upper() + words[1:]
+
+
+def _text(text: str) -> str:
+    """Plain text as Markdown: no sign of it is markup, one line."""
+    return re.sub(r"([*_<>|\\])", r"\\\1", " ".join(text.split()))
+
+
+def _attribute(text: str) -> str:
+    """Plain text as the description of a picture."""
+    return re.sub(r"[\[\]]", "", " ".join(text.split()))

@@ -1,0 +1,55 @@
+"""MkDocs' hooks: pages are run for the pictures they make, and marks are filled."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mkdocs.plugins import get_plugin_logger  # pyright: ignore[reportMissingImports]
+from mkdocs.structure.files import File, Files  # pyright: ignore[reportMissingImports]
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # pragma: no cover - `mkdocs` does not, `python -m mkdocs` does
+    sys.path.insert(0, str(ROOT))
+
+from docs_build.generated import fill  # noqa: E402
+from docs_build.running import run_page  # noqa: E402
+
+log = get_plugin_logger("docs_build")
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Adds the kept figures, and what the pages' code writes."""
+    from figures.registry import FIGURES
+
+    for one in FIGURES:
+        for suffix in (".png", ".pdf"):
+            name = f"{one.name}{suffix}"
+            source = str(ROOT / "figures" / name)
+            files.append(File.generated(config, f"figures/{name}", abs_src_path=source))
+    for page in list(files.documentation_pages()):
+        for name, content in _made(page.src_uri, page.content_string):
+            folder = page.src_uri.rpartition("/")[0]
+            uri = f"{folder}/{name}" if folder else name
+            files.append(File.generated(config, uri, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fills the marks."""
+    return fill(markdown)
+
+
+@lru_cache(maxsize=64)  # `mkdocs serve` comes by again whenever a page is saved.
+def _made(name: str, page: str) -> tuple[tuple[str, bytes], ...]:
+    """The files that a page's code writes, by name; a warning where it shows what is not so."""
+    with tempfile.TemporaryDirectory() as folder:
+        for difference in run_page(page, name, Path(folder)):
+            log.warning("%s does not show what its code prints\n%s", name, difference)
+        written = [
+            path for path in sorted(Path(folder).iterdir()) if path.suffix in (".png", ".html", ".svg")
+        ]
+        return tuple((path.name, path.read_bytes()) for path in written)

@@ -1,0 +1,229 @@
+"""The documentation: its code prints what the pages show, its commands parse, nothing is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import eoc_theory as eoc
+from docs_build import generated
+from docs_build.__main__ import main
+from docs_build.blocks import CONSOLE, blocks, commands
+from docs_build.comparing import agrees
+from docs_build.docstrings import plain
+from docs_build.invoking import call, is_ours, parse
+from docs_build.running import PageError, run_page
+from eoc_theory import errors
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
+WITH_CODE = [name for name, page in PAGES.items() if "```python" in page]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+IDENTIFIER = re.compile(r"^::: (\S+)$", re.MULTILINE)
+
+
+def figure_files() -> set[str]:
+    from figures.registry import FIGURES
+
+    return {f"figures/{one.name}{suffix}" for one in FIGURES for suffix in (".png", ".pdf")}
+
+
+# --- pages --------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_is_there():
+    for name in ("initialise", "diagnose", "predict", "compare", "reproduce"):
+        assert f"guide/{name}.md" in WITH_CODE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_CODE)
+def test_code_prints_what_the_page_shows(name, tmp_path):
+    pytest.importorskip("torch")
+    differences = run_page(PAGES[name], name, tmp_path)
+    assert not differences, "\n".join(map(str, differences))
+    # What the page shows of what its code writes is there.
+    linked = {target for target in LINK.findall(PAGES[name]) if "/" not in target and "." in target}
+    made = {target for target in linked if not target.partition("#")[0].endswith(".md")}
+    assert made <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    folder = Path(name).parent
+    for target in LINK.findall(generated.fill(PAGES[name])):
+        assert not target.startswith(("http", "/")), f"{target} is not in the site"
+        path, _, anchor = target.partition("#")
+        there = str((DOCS / folder / path).resolve().relative_to(DOCS)) if path else name
+        written = {word for block in blocks(PAGES[name]) for word in re.findall(r'"([\w.]+)"', block.text)}
+        if there in PAGES:
+            filled = generated.fill(PAGES[there])
+            assert not anchor or f"{{ #{anchor} }}" in filled, f"{target}: no such heading"
+        else:
+            assert there in figure_files() or path in written, f"{target}: no such file"
+
+
+@pytest.mark.parametrize("name", [*PAGES, "README.md"])
+def test_commands_parse(name):
+    page = generated.fill(PAGES[name]) if name in PAGES else (ROOT / name).read_text(encoding="utf-8")
+    found = [command.words for b in blocks(page) if b.language == CONSOLE for command in commands(b)]
+    if name == "README.md":
+        lines = re.findall(r"^    ((?:eoc|python -m) .*)$", page, flags=re.MULTILINE)
+        found = [tuple(re.split(r" +", line)) for line in lines]
+        assert found
+    from paper_checks.registry import CLAIMS
+
+    for words in filter(is_ours, found):
+        options = parse(words)
+        if words[2:3] == ("paper_checks",):
+            assert set(options.names) <= {claim.name for claim in CLAIMS}
+
+
+# --- nothing is left out ------------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_in_the_reference_once():
+    listed = [one for name, page in PAGES.items() if "reference" in name for one in IDENTIFIER.findall(page)]
+    assert len(listed) == len(set(listed))
+    public = [one.removeprefix("eoc_theory.") for one in listed if one.count(".") == 1]
+    assert sorted(public) == sorted(eoc.__all__)
+
+
+def test_every_error_is_in_the_reference():
+    listed = IDENTIFIER.findall(PAGES["reference/errors.md"])
+    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type)]
+    assert {one.rpartition(".")[2] for one in listed} == set(kinds)
+
+
+def test_what_is_in_the_reference_has_a_docstring():
+    from importlib import import_module
+
+    for page in PAGES.values():
+        for one in IDENTIFIER.findall(page):
+            module, _, name = one.rpartition(".")
+            assert getattr(import_module(module), name).__doc__, one
+
+
+def test_each_mark_stands_in_one_page():
+    marks = [mark for page in PAGES.values() for mark in generated.MARK.findall(page)]
+    assert sorted(marks) == sorted(generated.GENERATED)
+
+
+def test_the_gallery_has_every_figure():
+    page = generated.figures()
+    for file in figure_files():
+        assert f"({file})" in page
+        assert (ROOT / file).exists()
+
+
+def test_the_claims_have_their_verdicts():
+    from paper_checks.registry import CLAIMS
+
+    page = generated.claims()
+    for claim in CLAIMS:
+        assert f"| [{claim.name}](#{claim.name}) | {claim.recorded.value} |" in page
+        assert f"$ python -m paper_checks {claim.name}\n" in page
+
+
+def test_the_command_line_has_every_command(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "88")
+    page = generated.help_texts()
+    for words in (["eoc", "init"], ["eoc", "diagnose"], ["python", "-m", "analysis", "run"], ["eoc"]):
+        code, printed = call([*words, "--help"])
+        assert code == 0
+        assert f"`{' '.join(words)}`\n\n```text\n{printed}```" in page
+    for command in re.findall(r"^    (\w+) +\S", call(["eoc", "--help"])[1], flags=re.MULTILINE):
+        assert f"### `eoc {command}`" in page
+
+
+# --- how pages are read and run -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("σ_w = 1.304", "σ_w = 1.304\n"),
+        ("σ_w = 1.304", "σ_w = 1.305"),
+        ("a  0.10  b", "a 0.11   b"),
+        ("first\n…\nlast", "first\nmuch\nmore\nlast"),
+        ("(… s)", "(12.5 s)"),
+        ("<1e-9", "<1e-9"),
+        ("error 1.6e-13", "error 1.7e-13"),
+    ],
+)
+def test_what_agrees(shown, printed):
+    assert agrees(shown, printed)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("σ_w = 1.304", "σ_w = 1.306"),
+        ("12 layers", "13 layers"),
+        ("a", "a b"),
+        ("0.10 b", "0.10 c"),
+        ("-1.0", "1.0"),
+        ("1e-9", "3e-9"),
+        ("1.5", "nan"),
+    ],
+)
+def test_what_does_not_agree(shown, printed):
+    assert not agrees(shown, printed)
+
+
+def test_a_page_that_shows_something_else_is_told_and_updated(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("# T\n\n```python\nx = 2\nprint(x)\n```\n\n```output\n3\n```\n", encoding="utf-8")
+    assert main([str(page)]) == 1
+    assert "shown:\n3\n" in capsys.readouterr().out
+    assert main([str(page), "--update"]) == 0
+    assert "```output\n2\n```\n" in page.read_text(encoding="utf-8")
+    assert main([str(page)]) == 0
+
+
+def test_commands_are_run_where_their_output_is_shown(tmp_path):
+    page = "```console\n$ eoc --version\neoc 9.9\n$ eoc init nonsense\n$ pip install x\nAlways so.\n```\n"
+    (difference,) = run_page(page, "page", tmp_path)
+    assert difference.printed == page[len("```console\n") : -len("```\n")].replace("9.9", eoc.__version__)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("```python\n1 / 0\n```\n", "ZeroDivisionError"),
+        ("```python\nprint(1)\n```\n", "does not show"),
+        ("```console\n$ eoc init nonsense\nσ_w\n```\n", "exit status 2"),
+    ],
+)
+def test_code_that_fails_is_an_error(page, message, tmp_path):
+    with pytest.raises(PageError, match=message):
+        run_page(page, "page", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", [("eoc", "init"), ("eoc", "nonsense"), ("python", "-m", "analysis", "run", "nonsense")]
+)
+def test_commands_that_do_not_parse_are_refused(words):
+    with pytest.raises(ValueError, match=r"required|invalid choice"):
+        parse(words)
+
+
+def test_continued_lines_are_one_command():
+    (block,) = blocks("```console\n$ eoc init \\\n    tanh  # a name\nout\n```\n")
+    (command,) = commands(block)
+    assert command.words == ("eoc", "init", "tanh")
+    assert command.output == "out\n"
+
+
+def test_docstrings_have_one_item_a_line():
+    text = (
+        "Title, see :func:`f`.\n\nArgs:\n    a: one. b: two.\n    c, d: three.\n\nRaises:\n"
+        '    ArgumentError: x, or for\n    "y" so. DataError, ModelError: z.\n\nEnd.'
+    )
+    assert plain(text, ("a", "b", "c", "d")) == (
+        "Title, see `f`.\n\nArgs:\n    a: one.\n    b: two.\n    c, d: three.\n\nRaises:\n"
+        '    ArgumentError: x, or for "y" so.\n    DataError, ModelError: z.\n\nEnd.'
+    )
