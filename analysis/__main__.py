@@ -115,10 +115,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from .tables import summarise, summarise_training
+    from .tables import collapses_frame, summarise, summarise_training
 
     with reading(_store(options)) as results:
         frame, trained = summarise(results), summarise_training(results)
+        collapses = collapses_frame(results)
         digest, count, study = results.digest(), len(results), results.study
     if options.json:
         from eoc_theory.cli.output import print_json
@@ -130,6 +131,7 @@ def _summary(options: argparse.Namespace) -> int:
                 "digest": digest,
                 "networks": frame.to_dict(orient="records"),
                 "trained": trained.to_dict(orient="records"),
+                "collapses": collapses.to_dict(orient="records"),
             }
         )
         return 0
@@ -172,8 +174,36 @@ def _summary(options: argparse.Namespace) -> int:
     heads = ("network", "init", "criterion", "sparsity", "rescaled", "seeds", "test accuracy", "±")
     if rows:
         print_table(heads, rows, left=3)
+    if len(collapses):
+        _print_collapses(collapses)
     print(f"{count} results of study {study}; digest {digest[:16]}")
     return 0
+
+
+def _print_collapses(frame: Any) -> None:
+    """Networks one after the other, each with its criteria."""
+    from eoc_theory.cli.output import print_table
+
+    rows, before = [], None
+    for one in frame.itertuples():
+        network = _network(one), str(one.init)
+        rows.append(
+            (
+                *(network if network != before else ("", "")),
+                str(one.criterion),
+                *(_shown(value) for value in (one.low, one.median, one.high)),
+                _shown(one.measured_median),
+                str(one.seeds),
+                "–" if one.gap != one.gap else f"{one.gap:+.2f}",
+                str(one.measured_weakest_layer or one.weakest_layer),
+            )
+        )
+        before = network
+    heads = (
+        "network", "init", "criterion", "s_cr 10 %", "median", "90 %", "measured", "seeds", "Δ log₁₀(1−s)",
+        "first to go",
+    )  # fmt: skip
+    print_table(heads, rows, left=3)
 
 
 def _network(one: Any) -> str:

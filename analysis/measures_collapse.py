@@ -1,4 +1,4 @@
-"""When a network collapses, in few numbers: the law of the critical sparsity, and one draw of it a seed."""
+"""When a network collapses, in few numbers: the law of the critical sparsity, and draws of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def predict_collapse(task: Task, place: Place) -> Mapping[str, Any]:
 
 
 def measure_collapse(task: Task, place: Place) -> Mapping[str, Any]:
-    """s_cr of one real network, and the layer that is emptied first."""
+    """s_cr of a block of real networks, and the layer that is emptied first in each.
+
+    Setting `networks`: how many they are; those of seed n of the study have the seeds n·networks, ….
+    """
     import eoc_theory as eoc
     from eoc_theory.torch_models import require_torch
 
@@ -46,20 +49,24 @@ def measure_collapse(task: Task, place: Place) -> Mapping[str, Any]:
     require_torch().set_num_threads(1)
     net, data = task.architecture(place)
     shape = net.input_shape
-    found = eoc.measure_pruning(
-        net.to_torch(task.seed),
-        # Asked for nothing but s_cr, which is the same whatever is removed.
-        0.0,
-        criterion=task.criterion,
-        data=data,
-        example_input=None if net.graph is None else (1, shape.channels, *shape.space),
-        device=place.device,
-        seed=task.seed,
-        masks=False,
-    )
+    networks = dict(task.measure.settings)["networks"]
+    found = [
+        eoc.measure_pruning(
+            net.to_torch(seed),
+            # Asked for nothing but s_cr, which is the same whatever is removed.
+            0.0,
+            criterion=task.criterion,
+            data=data,
+            example_input=None if net.graph is None else (1, shape.channels, *shape.space),
+            device=place.device,
+            seed=seed,
+            masks=False,
+        )
+        for seed in range(task.seed * networks, (task.seed + 1) * networks)
+    ]
     return {
-        "critical_sparsity": _rounded(found.critical_sparsity),
-        "weakest_layer": found.weakest_layer,
+        "critical_sparsity": [_rounded(one.critical_sparsity) for one in found],
+        "weakest_layer": [one.weakest_layer for one in found],
     }
 
 
@@ -77,4 +84,8 @@ def _rounded(sparsity: float) -> float:
 
 
 PREDICTED = Measure("predicted-collapse", predict_collapse, seeded=False)
-MEASURED = Measure("measured-collapse", measure_collapse)
+
+
+def measured(networks: int) -> Measure:
+    """`measure_collapse` of so many networks a seed: a row of the store takes more room than their results."""
+    return Measure("measured-collapse", measure_collapse, settings=(("networks", networks),))

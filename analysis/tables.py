@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
 
+from .measures_collapse import levels
 from .store import Row, Store, StoreError
 
 if TYPE_CHECKING:
@@ -180,6 +182,54 @@ def summarise_training(store: Store) -> pd.DataFrame:
     return grouped.agg(seeds="size", accuracy="mean", standard_error="sem").reset_index()
 
 
+def collapses_frame(store: Store) -> pd.DataFrame:
+    """One line a network and criterion: the law of s_cr predicted, and what was measured of it.
+
+    Columns beside those of `described`: predicted quantiles `low` (10 %), `median` and `high` (90 %) and
+    `weakest_layer`; of `seeds` real networks `measured_median`, the least and the most, and the layer that
+    was emptied first most often; `gap`, predicted less measured median of log₁₀(1 − s_cr).
+    """
+    import pandas as pd
+
+    groups: dict[str, list[Row]] = {}
+    for measure in ("predicted-collapse", "measured-collapse"):
+        for row in store.rows(measure):
+            asked = row.asked
+            key = json.dumps([asked[name] for name in ("network", "criterion", "data", "sparsities")])
+            groups.setdefault(key, []).append(row)
+    lines = []
+    # By network, then criterion; the store's order is the other way round.
+    for _, rows in sorted(groups.items()):
+        line: dict[str, Any] = described(rows[0])
+        theory = next((row.found for row in rows if row.measure == "predicted-collapse"), None)
+        law = np.full(3, np.nan)
+        if theory is not None:
+            law = np.interp((0.1, 0.5, 0.9), levels(len(theory["quantiles"])), theory["quantiles"])
+        found = [row.found for row in rows if row.measure == "measured-collapse"]
+        drawn = np.array([_number(s) for one in found for s in one["critical_sparsity"]])
+        middle = float(np.median(drawn)) if len(drawn) else np.nan
+        # A network of one layer loses it with its last weight, at s = 1.
+        both = law[1] < 1.0 and middle < 1.0
+        names = Counter(name for one in found for name in one["weakest_layer"])
+        lines.append(
+            {
+                **line,
+                "low": law[0],
+                "median": law[1],
+                "high": law[2],
+                "weakest_layer": theory["weakest_layer"] if theory else None,
+                "seeds": len(drawn),
+                "measured_median": middle,
+                "measured_least": drawn.min() if len(drawn) else np.nan,
+                "measured_most": drawn.max() if len(drawn) else np.nan,
+                "measured_weakest_layer": names.most_common(1)[0][0] if names else None,
+                "gap": float(np.log10((1.0 - law[1]) / (1.0 - middle))) if both else np.nan,
+                "seconds": sum(row.seconds for row in rows),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
 def _head(row: Row, sparsity: float) -> dict[str, Any]:
     return {"measure": row.measure, **described(row), "seed": row.seed, "sparsity": sparsity}
 
@@ -208,6 +258,7 @@ TABLES = {
     "networks": networks_frame,
     "layers": layers_frame,
     "training": training_frame,
+    "collapses": collapses_frame,
     "rows": rows_frame,
 }
 
