@@ -22,7 +22,8 @@ def predict(task: Task, place: Place) -> Mapping[str, Any]:
         del pruning[name]
     for name in ("criterion", "layers"):
         del collapse[name]
-    return pruning | collapse
+    notes = list(dict.fromkeys([*pruning["notes"], *collapse["notes"]]))
+    return pruning | collapse | {"notes": notes}
 
 
 def measure(task: Task, place: Place) -> Mapping[str, Any]:

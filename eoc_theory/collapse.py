@@ -17,6 +17,7 @@ from .graph_laws import COLLAPSE, graph_laws
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
 from .scores import COLLAPSE_SCORES, GRID
+from .trust import collapse_trust
 
 Array = np.ndarray
 
@@ -38,6 +39,10 @@ class CollapsePrediction:
         weakest_probability: probability that each layer is the first to be emptied, shape (L,).
         weakest_layer: the layer where that is largest.
         bound: the paper's bound on the mean of s_cr where a theorem applies, else None.
+        median_error: expected absolute error of log₁₀(1 − s_cr) at the median, from networks that were really
+            pruned (`eoc_theory.trust`).
+        median_error_bound: what it stays under in nine networks of ten.
+        notes: where `median_error` is extrapolated.
     """
 
     criterion: str
@@ -47,6 +52,9 @@ class CollapsePrediction:
     weakest_probability: Array
     weakest_layer: str
     bound: float | None
+    median_error: float = np.nan
+    median_error_bound: float = np.nan
+    notes: tuple[str, ...] = ()
 
     def quantile(self, p: float | Array) -> float | Array:
         """Sparsity that s_cr stays under with probability p."""
@@ -63,7 +71,7 @@ class CollapsePrediction:
         return float(share) if levels.ndim == 0 else share
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers: mean, quantiles, the weakest layers and the bound."""
+        """Plain numbers: mean, quantiles, the weakest layers, the bound and the expected error."""
         levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
         return {
             "criterion": self.criterion,
@@ -73,6 +81,9 @@ class CollapsePrediction:
             "weakest_layer": self.weakest_layer,
             "weakest_probability": _plain(self.weakest_probability),
             "bound": self.bound,
+            "median_error": self.median_error,
+            "median_error_bound": self.median_error_bound,
+            "notes": list(self.notes),
         }
 
     def to_json(self) -> str:
@@ -117,6 +128,7 @@ def predict_collapse(
         )
         drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     drawn = np.sort(drawn)
+    trust = collapse_trust(net, criterion, drawn)
     return CollapsePrediction(
         criterion=criterion,
         layers=net.weight_layers,
@@ -125,6 +137,9 @@ def predict_collapse(
         weakest_probability=weakest,
         weakest_layer=net.weight_layers[int(np.argmax(weakest))],
         bound=paper_bound(net, criterion),
+        median_error=float(trust.expected),
+        median_error_bound=float(trust.bound),
+        notes=trust.notes,
     )
 
 

@@ -19,6 +19,7 @@ from .graph_laws import graph_laws
 from .layers import BatchNorm
 from .propagation import propagate, restrict
 from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
+from .trust import kept_trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,11 @@ class PruningPrediction:
         empty_probability: probability that the layer loses every weight, like `kept`.
         collapse_probability: probability that some layer does, a float or shape (n_s,).
         samples: networks sampled for the spread (0 where it comes in closed form).
-        notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution.
+        notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
+            where `kept_error` is extrapolated.
+        kept_error: expected error of `kept` as a mean over initialisations: the mean absolute error over the
+            layers, a float or shape (n_s,). From networks that were really pruned (`eoc_theory.trust`).
+        kept_error_bound: what that error stays under in nine networks of ten, like `kept_error`.
     """
 
     criterion: str
@@ -62,6 +67,8 @@ class PruningPrediction:
     collapse_probability: float | Array
     samples: int
     notes: tuple[str, ...] = ()
+    kept_error: float | Array = np.nan
+    kept_error_bound: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
@@ -202,6 +209,7 @@ def predict_pruning(
         laws, wide = network_laws(net, data, samples=samples, seed=seed)
         kept, std, empty, collapse = allocate(laws, wide, values)
     scalar = np.ndim(sparsity) == 0
+    trust = kept_trust(net, criterion, values, std.mean(axis=-1))
     return PruningPrediction(
         criterion=criterion,
         sparsity=float(values[0]) if scalar else values,
@@ -212,7 +220,9 @@ def predict_pruning(
         empty_probability=empty[0] if scalar else empty,
         collapse_probability=float(collapse[0]) if scalar else collapse,
         samples=samples,
-        notes=notes + network_notes(net),
+        notes=notes + network_notes(net) + trust.notes,
+        kept_error=float(trust.expected[0]) if scalar else trust.expected,
+        kept_error_bound=float(trust.bound[0]) if scalar else trust.bound,
     )
 
 

@@ -15,7 +15,6 @@ from .progress import bar, working
 
 if TYPE_CHECKING:
     from ..comparing import Comparison
-    from ..convergence import Convergence
     from ..criticality import CriticalPoint
     from ..diagnosing import Diagnosis
     from ..phase import PhaseDiagram
@@ -32,11 +31,13 @@ def init(args: argparse.Namespace) -> int:
     """``eoc init``: the critical point."""
     from ..criticality import edge_of_chaos
 
-    point = edge_of_chaos(args.activation, sigma_b=args.sigma_b, sigma_w=args.sigma_w, q=args.q)
+    point = edge_of_chaos(
+        args.activation, sigma_b=args.sigma_b, sigma_w=args.sigma_w, q=args.q, dropout=args.dropout
+    )
     if args.json:
         print_json({**_point(point), "others": [_point(other) for other in point.others]})
         return 0
-    print(f"{point.activation.name}: edge of chaos")
+    print(f"{point.activation.name}: {_what(point)}")
     print_facts(
         [
             ("sigma_w", f"{point.sigma_w:.12g}"),
@@ -44,7 +45,7 @@ def init(args: argparse.Namespace) -> int:
             ("q", f"{point.q:.12g}" + ("  (any: the activation is homogeneous)" if _any_q(point) else "")),
             ("chi", f"{point.chi:.12g}"),
             ("variance slope", f"{point.variance_slope:.12g}"),
-            ("convergence", _law(point.convergence)),
+            ("convergence", _law(point)),
             ("error", f"{point.error:.1e}  (absolute, of {'sigma_b' if args.sigma_w else 'sigma_w'})"),
         ]
     )
@@ -98,29 +99,36 @@ def phase(args: argparse.Namespace) -> int:
     from ..phase import phase_diagram
 
     with working("phase diagram"):
-        found = phase_diagram(args.activation, sigma_w=args.sigma_w, sigma_b=args.sigma_b)
+        found = phase_diagram(
+            args.activation, sigma_w=args.sigma_w, sigma_b=args.sigma_b, dropout=args.dropout
+        )
     if args.json:
         names = ("sigma_w", "sigma_b", "q_star", "chi", "variance_slope", "c_star", "xi_q", "xi_c", "phase")
-        print_json({"activation": found.activation.name, **{name: getattr(found, name) for name in names}})
+        arrays = {name: getattr(found, name) for name in names}
+        print_json({"activation": found.activation.name, "dropout": found.dropout, **arrays})
     else:
         _print_phases(found)
     return _picture(found, args)
 
 
 def _print_phases(found: PhaseDiagram) -> None:
+    from ..meanfield import DROPOUT_PHASES, PHASES
+
     rows, columns = (_spread(len(axis)) for axis in (found.sigma_b, found.sigma_w))
-    letters = {"ordered": "o", "critical": "=", "chaotic": "c"}
+    low, middle, high = DROPOUT_PHASES if found.dropout else PHASES
+    letters = {low: low[0], middle: "=", high: high[0]}
 
     def cell(i: int, j: int) -> str:
         if math.isinf(found.q_star[i, j]):
             return "grows"
         return f"{letters[str(found.phase[i, j])]} {found.xi_c[i, j]:.3g}"
 
-    print(f"{found.activation.name}: phase and correlation depth scale xi_c in layers")
+    what = f"gradients under dropout {found.dropout:g}" if found.dropout else "phase"
+    print(f"{found.activation.name}: {what} and correlation depth scale xi_c in layers")
     print_table(
         ["sigma_b \\ sigma_w", *(f"{found.sigma_w[j]:.3g}" for j in columns)],
         [[f"{found.sigma_b[i]:.3g}", *(cell(i, j) for j in columns)] for i in rows],
-        note="o ordered, c chaotic, = critical; grows: the variance has no bound",
+        note=f"{low[0]} {low}, {high[0]} {high}, = {middle}; grows: the variance has no bound",
     )
     shares = [f"{name} {float(np.mean(found.phase == name)):.1%}" for name in letters]
     print(f"{found.q_star.size} points: {', '.join(shares)}")
@@ -131,13 +139,22 @@ def _spread(n: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, n - 1, min(n, PRINTED_GRID))})
 
 
+def _what(point: CriticalPoint) -> str:
+    if not point.dropout:
+        return "edge of chaos"
+    return f"variances and gradients stationary under dropout {point.dropout:g}"
+
+
 def _point(point: CriticalPoint) -> dict[str, Any]:
     law = point.convergence
     return {
         "activation": point.activation.name,
+        "dropout": point.dropout,
         **{name: getattr(point, name) for name in ("sigma_w", "sigma_b", "q", "chi", "variance_slope")},
         "is_stable": point.is_stable,
         "note": point.note,
+        "c_star": point.c_star,
+        "depth_scale": point.depth_scale,
         "convergence": {"kind": law.kind, "exponent": law.exponent, "constant": law.constant},
         "error": point.error,
     }
@@ -147,7 +164,10 @@ def _any_q(point: CriticalPoint) -> bool:
     return point.activation.is_homogeneous
 
 
-def _law(law: Convergence) -> str:
+def _law(point: CriticalPoint) -> str:
+    law = point.convergence
+    if law.kind == "exponential":
+        return f"c -> {point.c_star:.10g} like exp(-depth/{point.depth_scale:.10g})"
     if law.kind == "linear":
         return "none: linear, correlations stay as they are"
     if math.isinf(law.constant):
@@ -184,8 +204,10 @@ def predict(args: argparse.Namespace) -> int:
 def _print_prediction(found: PruningPrediction, every: bool) -> None:
     kept, std, empty = (np.atleast_2d(a) for a in (found.kept, found.kept_std, found.empty_probability))
     chances = np.atleast_1d(found.collapse_probability)
+    errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
         print(f"\nsparsity {s:g}: P(collapse) = {probability(float(chances[i]))}")
+        print(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
         print_table(
             ("layer", "weights", "kept", "± s.d.", "P(empty)"),
             [
@@ -235,7 +257,11 @@ def collapse(args: argparse.Namespace) -> int:
         ("paper's bound", "no theorem applies or binds" if found.bound is None else sparsity(found.bound)),
     ]
     facts += [(f"P(collapse) at {s:g}", probability(float(found.probability(float(s))))) for s in asked]
+    wrong = f"{found.median_error:.2g}; in nine networks of ten under {found.median_error_bound:.2g}"
+    facts.append(("expected error", f"{wrong} (of the median, in log10 of 1 - s)"))
     print_facts(facts)
+    for note in found.notes:
+        print(f"note: {note}")
     return _picture(found, args)
 
 
