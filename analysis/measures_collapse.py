@@ -87,5 +87,5 @@ PREDICTED = Measure("predicted-collapse", predict_collapse, seeded=False)
 
 
 def measured(networks: int) -> Measure:
-    """`measure_collapse` of so many networks a seed: a row of the store takes more room than their results."""
+    """`measure_collapse` of so many networks a seed: a row of the store takes more room than they do."""
     return Measure("measured-collapse", measure_collapse, settings=(("networks", networks),))

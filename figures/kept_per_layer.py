@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import eoc_theory as eoc
+from analysis.studies.collapse import KEPT
 from eoc_theory.plotting.files import save
 from eoc_theory.plotting.style import COLOURS, new_figure, style
 
-from .figure import FigureScript, Results
-from .phases import PHASES, SPARSITY, network, title
+from .figure import Results, StudyFigure
+from .phases import PHASES, title
+from .stored import by_network
 
-SEEDS = 40
+if TYPE_CHECKING:
+    from analysis import Store
 
 
-def compute() -> Results:
-    """Prediction and measurement of each phase."""
-    data = eoc.digits(100)
+def reduce(store: Store) -> Results:
+    """Fractions kept by phase: predicted with their deviation (layers,), measured (seeds, layers)."""
+    predicted, measured = by_network(store, "predicted-layers"), by_network(store, "measured-layers")
     results: dict[str, np.ndarray] = {}
-    for phase in PHASES:
-        found = eoc.compare(network(phase), SPARSITY, data=data, seeds=SEEDS, device="cpu")
-        results[f"{phase}_kept"] = found.kept.astype(np.float32)
-        results[f"{phase}_predicted"] = np.asarray(found.prediction.kept)
-        results[f"{phase}_predicted_std"] = np.asarray(found.prediction.kept_std)
+    # The study's networks are those of `figures.phases`, in this order.
+    for phase, net in zip(PHASES, KEPT.networks, strict=True):
+        (law,) = predicted[net, "snip"]
+        results[f"{phase}_predicted"] = np.array(law["kept"][0])
+        results[f"{phase}_predicted_std"] = np.array(law["kept_std"][0])
+        results[f"{phase}_kept"] = np.array([one["kept"][0] for one in measured[net, "snip"]])
     return results
 
 
@@ -65,9 +69,10 @@ def draw(results: Results, path: Path) -> None:
         save(figure, path)
 
 
-FIGURE = FigureScript(
+FIGURE = StudyFigure(
     "kept_per_layer",
     "Fraction kept per layer by SNIP at 70 % sparsity, predicted and measured, in three phases.",
-    compute,
+    KEPT,
+    reduce,
     draw,
 )
