@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data|exc):`~?([^`]+)`")
 SECTION = re.compile(r"(?P<head>^(?P<name>Args|Raises):\n)(?P<items>(?:(?:    .*)?(?:\n|\Z))+)", re.MULTILINE)
 #: Before an item of "Raises": one or several errors, which kind they are, a colon.
 ERROR = re.compile(r"(?:^|(?<=[.;]) )(?=[A-Z]\w*Error(?:, [A-Z]\w*Error)*(?: \([^)]*\))?: )")
+#: The name of something in code style, as seen from a user's program or whole.
+NAME = re.compile(r"(?<![`\[])`(?:eoc\.|eoc_theory\.(?:\w+\.)*)?(\w+)`(?![`\]])")
 
 
 def plain(text: str, parameters: Sequence[str] = ()) -> str:
@@ -35,3 +37,19 @@ def plain(text: str, parameters: Sequence[str] = ()) -> str:
         return section["head"] + items
 
     return SECTION.sub(item_lines, ROLE.sub(r"`\1`", text))
+
+
+def linked(text: str, public: Collection[str], own: str) -> str:
+    """A docstring's text where the package's public names lead to their place in the reference.
+
+    Args:
+        text: the docstring.
+        public: the names.
+        own: the name of what is described, which needs no link.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"[{found[0]}][eoc_theory.{name}]" if name in public and name != own else found[0]
+
+    return NAME.sub(link, text)

@@ -6,7 +6,8 @@ from typing import Any
 
 from griffe import Extension, Object  # pyright: ignore[reportMissingImports]
 
-from docs_build.docstrings import plain
+from docs_build.docstrings import linked, plain
+from eoc_theory import __all__ as public
 
 
 class PlainDocstrings(Extension):
@@ -17,4 +18,4 @@ class PlainDocstrings(Extension):
             return
         parameters = getattr(obj, "parameters", ())
         names = tuple(one.name for one in parameters)
-        obj.docstring.value = plain(obj.docstring.value, names)
+        obj.docstring.value = linked(plain(obj.docstring.value, names), public, obj.name)

@@ -12,7 +12,7 @@ from docs_build import generated
 from docs_build.__main__ import main
 from docs_build.blocks import CONSOLE, blocks, commands
 from docs_build.comparing import agrees
-from docs_build.docstrings import plain
+from docs_build.docstrings import linked, plain
 from docs_build.invoking import call, is_ours, parse
 from docs_build.running import PageError, run_page
 from eoc_theory import errors
@@ -226,4 +226,12 @@ def test_docstrings_have_one_item_a_line():
     assert plain(text, ("a", "b", "c", "d")) == (
         "Title, see `f`.\n\nArgs:\n    a: one.\n    b: two.\n    c, d: three.\n\nRaises:\n"
         '    ArgumentError: x, or for "y" so.\n    DataError, ModelError: z.\n\nEnd.'
+    )
+
+
+def test_public_names_in_docstrings_lead_to_the_reference():
+    text = "See `eoc.mlp`, `eoc_theory.architecture.mlp`, `mlp(3)`, ``mlp`` and `cnn`; `resnet` is this."
+    assert linked(text, {"mlp", "resnet"}, "resnet") == (
+        "See [`eoc.mlp`][eoc_theory.mlp], [`eoc_theory.architecture.mlp`][eoc_theory.mlp], `mlp(3)`, ``mlp`` "
+        "and `cnn`; `resnet` is this."
     )
