@@ -7,11 +7,12 @@ The measurements: results of the studies `trust`, `trust-criteria`, `trust-round
 figures/results, and the tables benchmarks/accuracy.csv and benchmarks/networks.csv. For each class of
 networks
 
-    expected error = constant · spread^a · width^b · depth^d
+    expected error = constant · predicted spread from network to network
 
 by the quasi-likelihood of a positive number of that mean. What a measurement's own noise adds to an error is
 part of the mean, so that it is not laid to the theory. The factor of the bound comes from leaving out one
-configuration after the other; activations in HELD_OUT are fitted to nowhere.
+configuration after the other; activations in HELD_OUT are fitted to nowhere. The report also says what powers
+of width and depth would add or do instead.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ GRAPHS = ("convolutional", "normalised convolutional", "residual", "normalised r
 HALF_NORMAL = 2 / np.pi
 #: Smaller spreads are taken for these.
 LEAST_SPREAD = {"kept": 1e-4, "collapse": 1e-2}
-#: Part of the spread below which twenty seeds or so do not tell an error from none.
-RESOLUTION = 0.05
+#: What the measurements do not tell from no error: a tenth of the spread, or 0.01 in log10(1 - s_cr).
+RESOLUTION = {("kept", True): 0.1, ("collapse", True): 0.1, ("collapse", False): 0.01}
 #: The factor of a bound is at least so much where fewer configurations than that say what it is.
 FEW, FACTOR_OF_FEW = 10, 2.0
 #: Significant digits of the map's numbers.
@@ -81,31 +82,46 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Observations with one entry in the map, and the powers that are fitted for them.
+class Model:
+    """Powers of the expected error: `fitted` ones, and 1 of the spread if it is `proportional`."""
 
-    A power that is not fitted is 0, or 1 for "spread" if it is `proportional`.
-    """
+    fitted: tuple[str, ...]
+    proportional: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Observations with one entry in the map; the error is `proportional` to the spread, or one number."""
 
     what: str
     criterion: str
     kinds: tuple[str, ...]
-    fitted: tuple[str, ...] = ()
     proportional: bool = True
 
+    def chosen(self, found: Sequence[Observation]) -> list[Observation]:
+        """Those of `found` that belong here."""
+        here = [one for one in found if (one.what, one.criterion) == (self.what, self.criterion)]
+        return [one for one in here if one.kind in self.kinds]
 
-SIZE = ("width", "depth")
+
 OTHERS = ("grasp", "magnitude", "synflow-oneshot", "synflow")
+#: The tables of convolutional networks do not hold the spread of s_cr.
 GROUPS = (
-    Group("kept", "snip", ("chain",), ("spread", *SIZE)),
-    *(Group("kept", "snip", (kind,)) for kind in GRAPHS),
+    *(Group("kept", "snip", (kind,)) for kind in ("chain", *GRAPHS)),
     *(Group("kept", criterion, ("chain",)) for criterion in (*OTHERS, "random")),
     *(Group("kept", criterion, GRAPHS) for criterion in OTHERS),
-    Group("collapse", "snip", ("chain",), ("spread", *SIZE)),
+    *(Group("collapse", criterion, ("chain",)) for criterion in ("snip", *OTHERS, "random")),
     *(Group("collapse", "snip", (kind,), proportional=False) for kind in GRAPHS),
-    *(Group("collapse", criterion, ("chain",), proportional=False) for criterion in (*OTHERS, "random")),
     *(Group("collapse", criterion, GRAPHS, proportional=False) for criterion in OTHERS),
 )
+#: Powers that are fitted in place of the map's, or beside them, for the report.
+ALTERNATIVES = {
+    "one number": Model((), False),
+    "width, depth": Model(("width", "depth"), False),
+    "spread (the map)": Model((), True),
+    "spread to a power": Model(("spread",), True),
+    "spread, width, depth": Model(("width", "depth"), True),
+}
 
 
 # --- what has been measured ---------------------------------------------------------------------------------
@@ -197,34 +213,33 @@ class Fit:
     constant: float
     powers: dict[str, float]
 
-    def expected(self, chosen: Sequence[Observation], least_spread: float) -> np.ndarray:
+    def expected(self, chosen: Sequence[Observation]) -> np.ndarray:
         """Expected errors, shape (n,)."""
-        logs = _logs(chosen, least_spread)
+        logs = _logs(chosen)
         return np.exp(self.constant + sum(power * logs[name] for name, power in self.powers.items()))
 
 
-def _logs(chosen: Sequence[Observation], least_spread: float) -> dict[str, np.ndarray]:
+def _logs(chosen: Sequence[Observation]) -> dict[str, np.ndarray]:
     return {
-        "spread": np.log([max(one.spread, least_spread) for one in chosen]),
+        "spread": np.log([max(one.spread, LEAST_SPREAD[one.what]) for one in chosen]),
         "width": np.log([one.width for one in chosen]),
         "depth": np.log([one.depth for one in chosen]),
     }
 
 
-def fit(group: Group, chosen: Sequence[Observation], least_spread: float) -> Fit:
+def fit(model: Model, chosen: Sequence[Observation]) -> Fit:
     """Minimises Σ w (e/m + log m), m² = f² + noise²; each configuration has the same weight in all."""
     from scipy.optimize import minimize
 
-    logs = _logs(chosen, least_spread)
-    fixed = {"spread": float(group.proportional), "width": 0.0, "depth": 0.0}
+    logs = _logs(chosen)
     error, noise = (np.array([getattr(one, name) for one in chosen]) for name in ("error", "noise"))
     weight = weights(chosen)
-    offset = np.zeros(len(chosen))
-    for name in fixed.keys() - set(group.fitted):
-        offset = offset + fixed[name] * logs[name]
+    fixed = {"spread": float(model.proportional), "width": 0.0, "depth": 0.0}
+    free = [name for name in fixed if name in model.fitted]
+    offset = sum((fixed[name] * logs[name] for name in fixed if name not in free), np.zeros(len(chosen)))
     # Centred, for the sake of the search.
-    centres = {name: float(weight @ logs[name]) for name in group.fitted}
-    columns = np.column_stack([np.ones(len(chosen)), *(logs[n] - centres[n] for n in group.fitted)])
+    centres = {name: float(weight @ logs[name]) for name in free}
+    columns = np.column_stack([np.ones(len(chosen)), *(logs[name] - centres[name] for name in free)])
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         squares = np.exp(2 * (columns @ parameters + offset))
@@ -233,13 +248,25 @@ def fit(group: Group, chosen: Sequence[Observation], least_spread: float) -> Fit
         return float(weight @ (error / mean + np.log(mean))), slope @ columns
 
     start = np.zeros(columns.shape[1])
-    start[0] = float(np.log(weight @ error) - np.log(weight @ np.exp(offset)))
+    start[0] = float(np.log(max(weight @ error, 1e-12)) - np.log(weight @ np.exp(offset)))
     found = minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500}).x
-    powers = fixed | dict(zip(group.fitted, map(float, found[1:]), strict=True))
-    constant = float(found[0]) - sum(powers[name] * centres[name] for name in group.fitted)
-    if group.proportional and not group.fitted:
-        constant = max(constant, float(np.log(RESOLUTION)))
+    powers = fixed | {name: float(power) for name, power in zip(free, found[1:], strict=True)}
+    constant = float(found[0]) - sum(powers[name] * centres[name] for name in free)
+    if not free:
+        constant = max(constant, float(np.log(RESOLUTION.get((chosen[0].what, model.proportional), 1e-9))))
     return Fit(constant, powers)
+
+
+def left_out(model: Model, chosen: Sequence[Observation]) -> np.ndarray:
+    """Expected errors of each configuration by a fit to all others, shape (n,); of an only one, by its own."""
+    names = np.array([one.configuration for one in chosen])
+    expected = fit(model, chosen).expected(chosen)
+    if len(set(names)) > 1:
+        for name in dict.fromkeys(names.tolist()):
+            out = names == name
+            others = fit(model, [chosen[i] for i in np.flatnonzero(~out)])
+            expected[out] = others.expected([chosen[i] for i in np.flatnonzero(out)])
+    return expected
 
 
 def weights(chosen: Sequence[Observation]) -> np.ndarray:
@@ -257,60 +284,72 @@ def quantile(values: np.ndarray, weight: np.ndarray, level: float, count: int) -
     return float(values[order[min(at, len(values) - 1)]])
 
 
-def entry(group: Group, all_of_it: Sequence[Observation]) -> tuple[dict[str, Any], dict[str, Any]]:
+def entry(group: Group, found: Sequence[Observation]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The map's entry of a group, and what the report says of it."""
-    inside = [
-        one
-        for one in all_of_it
-        if (one.what, one.criterion) == (group.what, group.criterion) and one.kind in group.kinds
-    ]
+    inside = group.chosen(found)
     chosen = [one for one in inside if one.activation not in HELD_OUT]
     held = [one for one in inside if one.activation in HELD_OUT]
-    names = list(dict.fromkeys(one.configuration for one in chosen))
-    least = LEAST_SPREAD[group.what]
-    whole = fit(group, chosen, least)
-    ratios = np.empty(len(chosen))
-    for name in names:
-        if len(names) == 1:
-            ratios[:] = np.array([one.true_error for one in chosen]) / whole.expected(chosen, least)
-            break
-        left = [one.configuration == name for one in chosen]
-        others = fit(group, [one for one, out in zip(chosen, left, strict=True) if not out], least)
-        out = [one for one, this in zip(chosen, left, strict=True) if this]
-        ratios[left] = np.array([one.true_error for one in out]) / others.expected(out, least)
+    model = Model((), group.proportional)
+    count = len({one.configuration for one in chosen})
+    ratios = np.array([one.true_error for one in chosen]) / left_out(model, chosen)
     weight = weights(chosen)
-    factor = quantile(ratios, weight, LEVEL, len(names))
-    if len(names) < FEW:
+    factor = quantile(ratios, weight, LEVEL, count)
+    if count < FEW:
         factor = max(factor, FACTOR_OF_FEW)
+    whole = fit(model, chosen)
     made = {
         "criterion": group.criterion,
         "kinds": list(group.kinds),
+        "proportional": group.proportional,
         "constant": short(float(np.exp(whole.constant))),
-        "powers": {name: short(power) for name, power in whole.powers.items()},
-        "least_spread": least,
+        "least_spread": LEAST_SPREAD[group.what],
         "bound_factor": short(factor, up=True),
-        "width": [short(f(one.width for one in chosen)) for f in (min, max)],
-        "depth": [f(one.depth for one in chosen) for f in (min, max)],
-        "configurations": len(names),
+        "width": [short(pick(one.width for one in chosen)) for pick in (min, max)],
+        "depth": [pick(one.depth for one in chosen) for pick in (min, max)],
+        "configurations": count,
     }
     if group.what == "kept":
-        made["sparsity"] = [f(s for one in chosen for s in one.sparsities) for f in (min, max)]
+        made["sparsity"] = [pick(s for one in chosen for s in one.sparsities) for pick in (min, max)]
     report = {
         "what": group.what,
         "criterion": group.criterion,
-        "kinds": group.kinds[0] if len(group.kinds) == 1 else "graphs",
-        "n": len(names),
+        "kinds": group.kinds[0] if len(group.kinds) == 1 else "all with positions",
+        "n": count,
         "constant": made["constant"],
-        **made["powers"],
         "factor": made["bound_factor"],
-        "median": float(quantile(ratios, weight, 0.5, 10**9)),
-        "left_out": float(weight @ (ratios <= made["bound_factor"])),
+        "typical": float(weight @ [one.true_error for one in chosen]),
+        "covered": float(weight @ (ratios <= made["bound_factor"])),
     }
     if held:
-        off = np.array([one.true_error for one in held]) / whole.expected(held, least)
-        report["held_out"] = float(weights(held) @ (off <= made["bound_factor"]))
-        report["held_out_median"] = float(quantile(off, weights(held), 0.5, 10**9))
+        off = np.array([one.true_error for one in held]) / whole.expected(held)
+        report["held_out"] = len({one.configuration for one in held})
+        report["held_out_covered"] = float(weights(held) @ (off <= made["bound_factor"]))
     return made, report
+
+
+def alternatives(found: Sequence[Observation]) -> list[dict[str, Any]]:
+    """How well other models do for SNIP in fully connected networks, each configuration left out in turn.
+
+    `loss` is the quasi-likelihood's, less that of one number for all; `factor` that of the bound.
+    """
+    lines = []
+    for what in ("kept", "collapse"):
+        chosen = [
+            one for one in Group(what, "snip", ("chain",)).chosen(found) if one.activation not in HELD_OUT
+        ]
+        weight = weights(chosen)
+        error, noise, true = (
+            np.array([getattr(one, name) for one in chosen]) for name in ("error", "noise", "true_error")
+        )
+        first = None
+        for name, model in ALTERNATIVES.items():
+            expected = left_out(model, chosen)
+            mean = np.sqrt(expected**2 + noise**2)
+            loss = float(weight @ (error / mean + np.log(mean)))
+            first = loss if first is None else first
+            factor = quantile(true / expected, weight, LEVEL, len({one.configuration for one in chosen}))
+            lines.append({"what": what, "error by": name, "loss": loss - first, "factor": factor})
+    return lines
 
 
 def short(value: float, up: bool = False) -> float:
@@ -340,8 +379,12 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the map would change")
     check = parser.parse_args().check
-    text, lines = build(observations())
-    print(pd.DataFrame(lines).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
+    found = observations()
+    text, lines = build(found)
+    for table in (lines, alternatives(found)):
+        print(
+            pd.DataFrame(table).to_string(index=False, float_format="{:.3g}".format, na_rep="-"), end="\n\n"
+        )
     same = MAP.exists() and MAP.read_text(encoding="utf-8") == text
     if check:
         print("the map is as stored" if same else "the stored map differs")

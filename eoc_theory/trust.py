@@ -2,13 +2,10 @@
 
 Predictions of networks of many widths and depths have been compared with measurements (`python -m analysis
 run trust` and the like); `python -m benchmarks.error_map` fits what is kept in ``error_map.json``. The error
-of the kept fractions goes with the predicted spread from one initialisation to the next, which already holds
-what depth over width, the phase and the sparsity do; width and depth come as powers beside it:
-
-    expected error = constant · spread^a · width^b · depth^d
-
-The bound is a multiple of it that nine networks in ten stay under. The numbers are for predictions with the
-default number of samples.
+is a part of the predicted spread from one initialisation to the next, by class of network and criterion: that
+spread already holds what width, depth over width, the phase and the sparsity do, and powers of width and
+depth beside it foretell the error no better. For a prediction rests on few sampled networks, so that most of
+its error is that of their mean. The numbers are for the default number of samples.
 """
 
 from __future__ import annotations
@@ -101,11 +98,11 @@ def error_map() -> Mapping[str, Any]:
     return json.loads(files("eoc_theory").joinpath("error_map.json").read_text(encoding="utf-8"))
 
 
-def evaluate(entry: Mapping[str, Any], width: float, depth: float, spread: Array) -> Array:
+def evaluate(entry: Mapping[str, Any], spread: Array) -> Array:
     """Expected error by an entry of the map, of the shape of `spread`."""
-    power = entry["powers"]
-    size = entry["constant"] * width ** power["width"] * depth ** power["depth"]
-    return np.minimum(size * np.maximum(spread, entry["least_spread"]) ** power["spread"], 1.0)
+    spread = np.asarray(spread, dtype=float)
+    size = np.maximum(spread, entry["least_spread"]) if entry["proportional"] else np.ones_like(spread)
+    return np.minimum(entry["constant"] * size, 1.0)
 
 
 def find(what: str, criterion: str, kind: str) -> tuple[Mapping[str, Any], bool]:
@@ -123,7 +120,7 @@ def _estimate(
     kind = kind_of(net)
     width, depth = size_of(net)
     entry, known = find(what, criterion, kind)
-    expected = evaluate(entry, width, depth, np.asarray(spread, dtype=float))
+    expected = evaluate(entry, spread)
     bound = np.minimum(entry["bound_factor"] * expected, 1.0)
     outside = [] if known else [f"{criterion} in {kind} networks"]
     outside += _beyond("width", [width], entry["width"]) + _beyond("depth", [depth], entry["depth"])
