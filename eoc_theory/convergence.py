@@ -22,7 +22,9 @@ class Convergence:
     Attributes:
         kind: "smooth" (φ' has no jumps: exponent 1, constant 2E[φ'²]/(q E[φ''²])), "kinked" (φ' jumps by Δ_k
             at x_k: exponent 2, constant 4/κ², κ = (√2/3π) σ_w² Σ Δ_k² exp(−x_k²/2q); ReLU: 9π²/2), or
-            "linear" (φ is linear and correlations stay: exponent 0, constant nan).
+            "linear" (φ is linear and correlations stay: exponent 0, constant nan), or "exponential" (under
+            dropout correlations approach c* < 1 by a factor a layer; see `CriticalPoint.c_star` and
+            `.depth_scale`: exponent 0, constant nan).
         exponent: 0, 1 or 2.
         constant: the law's constant; inf where the limit q → 0 makes φ linear.
 
@@ -30,7 +32,7 @@ class Convergence:
     expansion 1 − C(1−ε) = ε − κ ε^{3/2} + O(ε²).
     """
 
-    kind: Literal["smooth", "kinked", "linear"]
+    kind: Literal["smooth", "kinked", "linear", "exponential"]
     exponent: int
     constant: float
 

@@ -1,9 +1,11 @@
-"""Correlations in the chaotic phase: the fixed point c* < 1 of the correlation map for many (q, σ_w) at once.
+"""Fixed points c* < 1 of the correlation map, of the chaotic phase and under dropout, for many networks.
 
 At variance q the map is C(c) = 1 − σ_w² (Φ(1) − Φ(c))/q, and Φ' = q T(c) with T(c) = E[φ'(u)φ'(v)] (Price).
 With S(c) = 1/(1−c) ∫_c^1 T, the mean of T, a fixed point c* ≠ 1 has σ_w² S(c*) = 1 and the slope C'(c*) =
 σ_w² T(c*). Both depend on q and c alone: one table of T in (log q, θ = arccos c) serves every network with
 that activation.
+
+Under dropout with a mask of its own for each input C(c) = 1 − d − σ_w² (1 − c) S(c), d = 1 − C(1) > 0.
 """
 
 from __future__ import annotations
@@ -67,6 +69,14 @@ class Stretch:
         """dθ/dx."""
         return self.width * self.span * np.cosh(x * self.span)
 
+    def at_angle(self, theta: Array) -> Array:
+        """x at θ."""
+        return np.arcsinh(theta / self.width) / self.span
+
+    def of(self, rows: NDArray[np.bool_]) -> Stretch:
+        """The map for some of the variances."""
+        return Stretch(self.width[rows], self.span[rows])
+
 
 class CorrelationTable:
     """T and S over (log q, θ) for one activation, filled panel by panel of q when asked for."""
@@ -89,12 +99,52 @@ class CorrelationTable:
             1 − c* (n,), in (0, 1]: exactly 1 (c* = 0) where C(0) = 0; and the slope (n,).
         """
         epsilon, slope = np.empty_like(q), np.empty_like(q)
-        panel = np.floor(PANELS * np.log10(q)).astype(int)
-        panel = np.clip(panel, PANELS * FIRST_DECADE, PANELS * LAST_DECADE - 1)
+        panel = _panel_of(q)
         for p in np.unique(panel):
             rows = panel == p
             epsilon[rows], slope[rows] = self._solve(int(p), q[rows], sigma_w2[rows])
         return epsilon, slope
+
+    def noisy_fixed_points(self, q: Array, sigma_w2: Array, offset: Array) -> tuple[Array, Array]:
+        """c* and C'(c*) of C(c) = 1 − offset − σ_w² (1 − c) S(c), whose only fixed point in [0, 1] c* is.
+
+        Args:
+            q: variances, finite and > 0, shape (n,).
+            sigma_w2: σ_w² > 0, shape (n,).
+            offset: 1 − C(1), in (0, 1], shape (n,).
+
+        Returns:
+            1 − c* (n,), in [offset, 1], and the slope (n,), in [0, 1).
+        """
+        gap, slope = np.ones_like(q), np.zeros_like(q)
+        panel = _panel_of(q)
+        for p in np.unique(panel):
+            rows = np.flatnonzero(panel == p)
+            slopes, means = self._panel(int(p))
+            basis = chebyshev.chebvander(2.0 * (PANELS * np.log10(q[rows]) - p) - 1.0, len(means) - 1)
+            mean, local = (basis @ means).T.copy(), (basis @ slopes).T.copy()
+            stretch = Stretch.at(self.activation, q[rows])
+            for _ in range(100):
+                old, weight = gap[rows], sigma_w2[rows]
+                theta = 2.0 * np.arcsin(np.sqrt(0.5 * old))
+                x = stretch.at_angle(theta)
+                s, t = np.exp(_clenshaw(mean, x)[0]), _clenshaw(local, x)[0]
+                if self._jumps:
+                    s, t = s / theta, t / np.sin(theta)
+                slope[rows] = weight * t
+                # C is convex with C(0) ≥ 0 (Mehler): Newton's steps from c = 0 rise to c* and never pass it.
+                new = old - (old * (1.0 - weight * s) - offset[rows]) / (1.0 - slope[rows])
+                gap[rows] = np.clip(new, offset[rows], old)
+                moving = gap[rows] < old * (1.0 - 1e-9)
+                if not moving.any():
+                    break
+                rows, mean, local, stretch = (
+                    rows[moving],
+                    mean[:, moving],
+                    local[:, moving],
+                    stretch.of(moving),
+                )
+        return gap, slope
 
     def _panel(self, p: int) -> tuple[Array, Array]:
         """Chebyshev coefficients in (log q, x) of T and of log S for one panel of q."""
@@ -169,6 +219,12 @@ class CorrelationTable:
         if self._jumps:
             slope = slope / np.sin(theta)
         return np.minimum(2.0 * np.sin(0.5 * theta) ** 2, 1.0), slope
+
+
+def _panel_of(q: Array) -> NDArray[np.intp]:
+    """The number of the panel of each q."""
+    panel = np.floor(PANELS * np.log10(q)).astype(np.intp)
+    return np.clip(panel, PANELS * FIRST_DECADE, PANELS * LAST_DECADE - 1)
 
 
 def _mean_from_zero(along: Array, stretch: Stretch, x: Array, jumps: bool) -> Array:

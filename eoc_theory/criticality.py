@@ -4,6 +4,11 @@ For every variance q > 0 the pair σ_w² = 1/E[φ'²], σ_b² = q − E[φ²]/E[
 and the fixed point q (Hayou, Doucet & Rousseau 2019, "On the impact of the activation function on deep
 neural networks training", section 3). The edge of chaos is this curve where σ_b² ≥ 0 and q is stable; no
 nested iteration is needed.
+
+Dropout of probability p replaces σ_w by σ_w/√(1−p) in the variance map and in χ, so that the same q and σ_b
+keep variances and gradients at √(1−p) times the σ_w. It does not keep correlations: with noise of its own on
+each signal none of them reach 1, and there is no edge of chaos (Schoenholz et al. 2017, section 5; for
+rectifiers Pretorius et al. 2018).
 """
 
 from __future__ import annotations
@@ -52,6 +57,8 @@ class CriticalPoint:
         variance_slope: V'(q); the fixed point is stable where it lies in (−1, 1).
         error: estimated absolute error of sigma_w (of sigma_b where sigma_w was given).
         others: further solutions of the same question, stable or not, in the order of their q.
+        dropout: probability p of dropping an activation. Unless it is 0 the point keeps variances and mean
+            squared gradients through all layers (χ includes the factor 1/(1−p)), but not correlations.
     """
 
     activation: Activation
@@ -62,6 +69,7 @@ class CriticalPoint:
     variance_slope: float
     error: float
     others: tuple[CriticalPoint, ...] = field(default=(), repr=False)
+    dropout: float = 0.0
 
     @property
     def is_stable(self) -> bool:
@@ -71,17 +79,44 @@ class CriticalPoint:
     @property
     def note(self) -> str:
         """What a user must know before using the point, in one line; empty when there is nothing."""
-        if self.is_stable:
-            return ""
-        return (
-            f"{self.activation.name} has no stable point there: at q = {self.q:.6g} the variance "
-            f"map's slope is {self.variance_slope:.6g}, and variances drift away by that factor per layer"
-        )
+        notes = []
+        if not self.is_stable:
+            notes.append(
+                f"{self.activation.name} has no stable point there: at q = {self.q:.6g} the variance "
+                f"map's slope is {self.variance_slope:.6g}, and variances drift away by that factor per layer"
+            )
+        if self.dropout:
+            notes.append(
+                "with dropout there is no edge of chaos: variances and gradients keep their size here, but "
+                f"correlations go to c* = {self.c_star:.4g}, over a depth of {self.depth_scale:.3g} layers"
+            )
+        return "; ".join(notes)
 
     @property
     def convergence(self) -> Convergence:
-        """The law by which correlations approach 1 with depth."""
+        """The law by which correlations approach 1, under dropout c*, with depth."""
+        if self.dropout:
+            return Convergence("exponential", 0, math.nan)
         return convergence_law(self.activation, self.q, self.sigma_w)
+
+    @property
+    def c_star(self) -> float:
+        """Where correlations of two signals with masks of their own end; 1 without dropout."""
+        return 1.0 - self._limit()[0]
+
+    @property
+    def depth_scale(self) -> float:
+        """ξ_c, the layers over which correlations approach c* by a factor e; inf without dropout."""
+        slope = self._limit()[1]
+        return math.inf if slope == 1.0 else -1.0 / math.log(slope) if slope > 0.0 else 0.0
+
+    def _limit(self) -> tuple[float, float]:
+        """1 − c* and the slope of the correlation map there."""
+        if not self.dropout:
+            return 0.0, 1.0
+        from .meanfield import dropout_limit
+
+        return dropout_limit(self.activation, self.q, self.sigma_w, self.dropout)
 
 
 def edge_of_chaos(
@@ -90,14 +125,23 @@ def edge_of_chaos(
     sigma_b: float | None = None,
     sigma_w: float | None = None,
     q: float | None = None,
+    dropout: float = 0.0,
 ) -> CriticalPoint:
     """The edge-of-chaos initialisation of an activation for a given σ_b, σ_w or variance q.
+
+    With dropout no network has an edge of chaos. Then the point is the one that keeps variances and mean
+    squared gradients from layer to layer: χ = σ_w² E[φ'²]/(1−p) = 1 at a stable fixed point of the variance
+    map with the masks' noise in it. Its σ_w is √(1−p) times that without dropout, at the same σ_b and q;
+    ReLU: σ_w² = 2(1−p) (Pretorius et al. 2018). How far information travels there is the point's
+    `depth_scale`, which no σ_w makes infinite; for the built-in activations the best one at the same σ_b
+    makes it longer by a few per cent, at most by a fifth.
 
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.
         sigma_b: standard deviation of the biases, ≥ 0. (This, `sigma_w` or `q`; without any: 0.)
         sigma_w: standard deviation of the weights times √fan_in, > 0.
         q: variance of the pre-activations, > 0.
+        dropout: probability p of dropping an activation, the others divided by 1 − p, in [0, 1).
 
     Returns:
         The stable critical point, if there are several the one whose q is nearest to 1 (normalised data) in
@@ -117,14 +161,16 @@ def edge_of_chaos(
     if len(given) > 1:
         raise ArgumentError(f"give one of sigma_b, sigma_w and q, got {' and '.join(given)}")
     _require_slope(act)
+    dropout = checks.fraction("dropout", dropout)
     if sigma_w is not None:
         sigma_w = checks.positive("sigma_w", sigma_w)
-        return _choose(act, _with_sigma_w(act, sigma_w), f"sigma_w = {sigma_w:g}", "sigma_w")
+        seen = sigma_w / math.sqrt(1.0 - dropout) if dropout else sigma_w
+        return _choose(act, _with_sigma_w(act, seen), f"sigma_w = {sigma_w:g}", "sigma_w", dropout)
     if q is not None:
         q = checks.positive("q", q)
-        return _choose(act, _with_variance(act, q), f"q = {q:g}", "q")
+        return _choose(act, _with_variance(act, q), f"q = {q:g}", "q", dropout)
     sigma_b = checks.non_negative("sigma_b", 0.0 if sigma_b is None else sigma_b)
-    return _choose(act, _with_sigma_b(act, sigma_b), f"sigma_b = {sigma_b:g}", "sigma_b")
+    return _choose(act, _with_sigma_b(act, sigma_b), f"sigma_b = {sigma_b:g}", "sigma_b", dropout)
 
 
 def _resolve(spec: Any) -> Activation:
@@ -144,22 +190,35 @@ def _require_slope(act: Activation) -> None:
         raise NoCriticalPointError(f"{act.name} jumps, so E[φ'²] and χ are infinite: it has no edge of chaos")
 
 
-def _choose(act: Activation, points: list[CriticalPoint], asked: str, name: str) -> CriticalPoint:
+def _choose(
+    act: Activation, points: list[CriticalPoint], asked: str, name: str, dropout: float
+) -> CriticalPoint:
     """The stable point nearest to the data's variance, with the others attached; unstable if need be."""
     if not points:
-        raise NoCriticalPointError(_why_none(act, asked, name))
+        raise NoCriticalPointError(_why_none(act, asked, name, dropout))
+    if dropout:
+        points = [_under_dropout(point, name, dropout) for point in points]
     if len(points) == 1:
         return points[0]
     best = min(points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE))))
     return replace(best, others=tuple(p for p in points if p is not best))
 
 
-def _why_none(act: Activation, asked: str, name: str) -> str:
-    head = f"{act.name} has no critical point with {asked}"
+def _under_dropout(point: CriticalPoint, name: str, dropout: float) -> CriticalPoint:
+    """What was solved for the σ_w that variances and gradients see, in terms of the weights' own."""
+    share = math.sqrt(1.0 - dropout)
+    sigma_w = share * point.sigma_w
+    error = point.error if name == "sigma_w" else share * point.error + 2e-16 * sigma_w
+    return replace(point, sigma_w=sigma_w, error=error, dropout=dropout)
+
+
+def _why_none(act: Activation, asked: str, name: str, dropout: float) -> str:
+    head = f"{act.name} has no critical point with {asked}" + (f" and dropout {dropout:g}" if dropout else "")
+    share = math.sqrt(1.0 - dropout)
     if act.slopes is not None:
         if not any(act.slopes):
             return f"{act.name} is 0 everywhere and has no critical point"
-        only = _homogeneous_sigma_w(act)
+        only = share * _homogeneous_sigma_w(act)
         return f"{head}: being homogeneous it has only sigma_b = 0, sigma_w = {only:.10g}"
     scan = _scan(act)
     good = scan.bias > 0.0
@@ -171,7 +230,7 @@ def _why_none(act: Activation, asked: str, name: str) -> str:
     elif name == "sigma_b":
         low, high = math.sqrt(bias.min()), math.sqrt(bias.max())
     else:
-        low, high = 1.0 / math.sqrt(dphi2.max()), 1.0 / math.sqrt(dphi2.min())
+        low, high = share / math.sqrt(dphi2.max()), share / math.sqrt(dphi2.min())
     return f"{head}: there are some for {name} between {low:.4g} and {high:.4g} only"
 
 

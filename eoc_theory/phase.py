@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import checks
 from .activations import Activation
 from .activations import activation as resolve
 from .errors import ArgumentError
-from .meanfield import CRITICAL_TOLERANCE, correlations, scale, slopes
+from .meanfield import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ class PhaseDiagram:
         activation: the activation function.
         sigma_w, sigma_b: the axes.
         q_star: variance reached from q = 1; 0 where it dies out, inf where it grows without bound.
-        chi: σ_w² E[φ'²] at q*; at 0 and inf its limit.
+        chi: σ_w² E[φ'²]/(1−p) at q*; at 0 and inf its limit.
         variance_slope: V'(q*).
-        c_star: correlation reached from below 1: 1 where χ ≤ 1, the fixed point c* < 1 in the chaotic phase.
+        c_star: correlation reached from below 1: 1 where χ ≤ 1, the fixed point c* < 1 in the chaotic phase
+            and everywhere under dropout (with a mask of its own for each signal).
         xi_q: depth scale of the variance in layers, 1/|log V'(q*)| (inf where V' = 1; where q* = inf, of
             growth).
         xi_c: depth scale of correlations in layers, 1/|log χ| in the ordered, −1/log C'(c*) in the chaotic
-            phase, inf where critical.
-        phase: "ordered", "critical" (|χ − 1| ≤ 1e-5) or "chaotic".
+            phase and under dropout, inf where critical.
+        phase: "ordered", "critical" (|χ − 1| ≤ 1e-5) or "chaotic". Under dropout correlations have no phases,
+            and gradients are "vanishing", "stationary" or "exploding".
+        dropout: probability p of dropping an activation.
     """
 
     activation: Activation
@@ -48,6 +52,7 @@ class PhaseDiagram:
     xi_q: Array
     xi_c: Array
     phase: NDArray[np.str_]
+    dropout: float = 0.0
 
     def plot(self, path: Any = None) -> Figure:
         """Draw the phases with contours of the depth scales; see `eoc_theory.plotting.plot_phase_diagram`."""
@@ -56,28 +61,41 @@ class PhaseDiagram:
         return plot_phase_diagram(self, path)
 
 
-def phase_diagram(activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike) -> PhaseDiagram:
+def phase_diagram(
+    activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike, dropout: float = 0.0
+) -> PhaseDiagram:
     """The phase diagram of an activation over two axes.
 
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.
         sigma_w: standard deviations of the weights times √fan_in, > 0, 1-D.
         sigma_b: standard deviations of the biases, ≥ 0, 1-D.
+        dropout: probability p of dropping an activation, in [0, 1); see :class:`eoc_theory.MeanField`.
 
     Raises:
-        ArgumentError: an axis is not 1-D, empty, not finite or out of range.
+        ArgumentError: an axis is not 1-D, empty, not finite or out of range, or the probability is.
     """
     act = resolve(activation)
     weights = _axis("sigma_w", sigma_w, positive=True)
     biases = _axis("sigma_b", sigma_b, positive=False)
-    q = limits(act, weights, biases).T
-    weight = np.broadcast_to(weights**2, q.shape)
+    dropout = checks.fraction("dropout", dropout)
+    # What variances and gradients see of the weights' scale.
+    seen = weights / np.sqrt(1.0 - dropout)
+    q = limits(act, seen, biases).T
+    weight = np.broadcast_to(seen**2, q.shape)
     chi, variance_slope = slopes(act, q, weight)
-    phase = np.where(chi > 1.0 + CRITICAL_TOLERANCE, "chaotic", "critical")
-    phase = np.where(chi < 1.0 - CRITICAL_TOLERANCE, "ordered", phase)
-    c_star, slope = correlations(act, q, weight, chi)
+    if dropout:
+        own = np.broadcast_to(weights**2, q.shape)
+        c_star, slope = (
+            values.reshape(q.shape)
+            for values in noisy_correlations(act, q.reshape(-1), own.reshape(-1), dropout)
+        )
+    else:
+        c_star, slope = correlations(act, q, weight, chi)
     xi_q, xi_c = scale(variance_slope), scale(slope)
-    return PhaseDiagram(act, weights, biases, q, chi, variance_slope, c_star, xi_q, xi_c, phase)
+    return PhaseDiagram(
+        act, weights, biases, q, chi, variance_slope, c_star, xi_q, xi_c, phases(chi, dropout), dropout
+    )
 
 
 def _axis(name: str, values: ArrayLike, *, positive: bool) -> Array:

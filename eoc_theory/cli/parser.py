@@ -75,6 +75,7 @@ def _init(commands: Any) -> None:
         "eoc init tanh --sigma-b 0.2",
         'eoc init "x/(1+exp(-x))" --sigma-b 0.8',
         "eoc init gelu --q 1 --json",
+        "eoc init relu --dropout 0.1               (keeps variances and gradients; no edge of chaos there)",
         'eoc init --sigma-b 0.1 -- "-sin(x)"     (-- before an expression that starts with a minus)',
     ]
     made = _command(commands, "init", "the edge-of-chaos initialisation of an activation", examples, "init")
@@ -83,6 +84,7 @@ def _init(commands: Any) -> None:
     given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
     given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale, s.d. of a weight × √fan_in")
     given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
+    _dropout(made)
 
 
 def _curve(commands: Any) -> None:
@@ -94,13 +96,17 @@ def _curve(commands: Any) -> None:
 
 
 def _phase(commands: Any) -> None:
-    examples = ["eoc phase tanh --sigma-w 0.5:3:200 --sigma-b 0:1:200 --plot phase.png"]
+    examples = [
+        "eoc phase tanh --sigma-w 0.5:3:200 --sigma-b 0:1:200 --plot phase.png",
+        "eoc phase tanh --dropout 0.1 --plot dropout.png",
+    ]
     made = _command(
         commands, "phase", "ordered and chaotic phase, with depth scales, on a grid", examples, "phase"
     )
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-w", "0.5:3:100", "weight scales")
     _grid(made, "--sigma-b", "0:1:100", "bias scales")
+    _dropout(made)
     _plot(made)
 
 
@@ -313,6 +319,16 @@ def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -
         default=grid(default),
         metavar="GRID",
         help=f"{what}: LOW:HIGH:POINTS, or numbers with commas (default: {default})",
+    )
+
+
+def _dropout(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--dropout",
+        type=number,
+        default=0.0,
+        metavar="P",
+        help="probability of dropping an activation (default: 0)",
     )
 
 

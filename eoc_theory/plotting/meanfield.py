@@ -98,6 +98,8 @@ def _with_neighbours(chosen: Array, there: Array) -> Array:
 def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Ordered and chaotic phase over σ_w and σ_b, with contours of the depth scales ξ_c and ξ_q in layers.
 
+    Under dropout, where correlations have no phases: where gradients vanish and explode.
+
     Args:
         diagram: from `eoc_theory.phase_diagram`, at least 2×2.
         path: file to write (png, pdf or svg), or None.
@@ -110,7 +112,8 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
         raise ArgumentError(f"diagram must have at least 2 x 2 points, got {diagram.q_star.shape}")
     with style():
         figure, ax = canvas(ax, 3.0)
-        sign = np.where(diagram.phase == "chaotic", 1.0, np.where(diagram.phase == "ordered", -1.0, 0.0))
+        low, _, high = _names(diagram)
+        sign = np.where(diagram.phase == high, 1.0, np.where(diagram.phase == low, -1.0, 0.0))
         ax.pcolormesh(
             diagram.sigma_w, diagram.sigma_b, sign, cmap=_phase_colours(), vmin=-1, vmax=1, rasterized=True
         )
@@ -121,8 +124,16 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
         ax.set_ylabel(BIAS_LABEL)
         ax.set_xlim(diagram.sigma_w.min(), diagram.sigma_w.max())
         ax.set_ylim(diagram.sigma_b.min(), diagram.sigma_b.max())
-        ax.set_title(f"{diagram.activation.name}: depth scales in layers", loc="left", pad=16)
+        noise = f" with dropout {diagram.dropout:g}" if diagram.dropout else ""
+        ax.set_title(f"{diagram.activation.name}{noise}: depth scales in layers", loc="left", pad=16)
         return finish(figure, path)
+
+
+def _names(diagram: PhaseDiagram) -> tuple[str, str, str]:
+    """What the phases with χ below, at and above 1 are called."""
+    from ..meanfield import DROPOUT_PHASES, PHASES
+
+    return DROPOUT_PHASES if diagram.dropout else PHASES
 
 
 def _phase_colours() -> Any:
@@ -132,9 +143,15 @@ def _phase_colours() -> Any:
 
 
 def _draw_scales(ax: Axes, diagram: PhaseDiagram, sign: Array) -> None:
-    """Contours of ±1/ξ_c, which is continuous through the critical line where ξ_c itself is infinite."""
+    """Contours of ±1/ξ_c, which is continuous through the critical line where ξ_c itself is infinite.
+
+    Under dropout ξ_c is finite and continuous as it is, but for σ_b = 0 where signals die out.
+    """
     with np.errstate(divide="ignore"):
-        correlation, variance = sign / diagram.xi_c, 1.0 / diagram.xi_q
+        correlation = sign / diagram.xi_c
+        if diagram.dropout:
+            correlation = np.where(diagram.q_star > 0.0, 1.0 / diagram.xi_c, np.nan)
+        variance = 1.0 / diagram.xi_q
     # Positively homogeneous activations have V' = χ and one scale for both.
     same = np.isclose(diagram.xi_q, diagram.xi_c, rtol=1e-6)
     handles = [
@@ -201,7 +218,8 @@ def _draw_edge(ax: Axes, diagram: PhaseDiagram, sign: Array) -> Any:
     ax.contour(
         diagram.sigma_w, diagram.sigma_b, np.ma.masked_invalid(gap), [0.0], colors="black", linewidths=1.6
     )
-    return Line2D([], [], color="black", linewidth=1.6, label="edge of chaos")
+    label = r"$\chi$ = 1" if diagram.dropout else "edge of chaos"
+    return Line2D([], [], color="black", linewidth=1.6, label=label)
 
 
 def _draw_divergence(ax: Axes, diagram: PhaseDiagram) -> None:
@@ -218,9 +236,11 @@ def _draw_divergence(ax: Axes, diagram: PhaseDiagram) -> None:
 def _name_phases(ax: Axes, diagram: PhaseDiagram) -> None:
     """The phases' names, each in the middle of its part of the grid."""
     grows = np.isinf(diagram.q_star)
+    low, _, high = _names(diagram)
+    what = "gradients " if diagram.dropout else ""
     for name, where in (
-        ("ordered", (diagram.phase == "ordered") & ~grows),
-        ("chaotic", (diagram.phase == "chaotic") & ~grows),
+        (f"{what}{low}", (diagram.phase == low) & ~grows),
+        (f"{what}{high}", (diagram.phase == high) & ~grows),
         ("variance grows\nwithout bound", grows),
     ):
         if where.mean() < 0.04:
