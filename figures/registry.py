@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import collapse, critical_curves, kept_per_layer, phase_diagram, surviving_connections
+from . import collapse, collapse_depth, critical_curves, kept_per_layer, phase_diagram, surviving_connections
 from .figure import FigureScript, StudyFigure
 
 FIGURES: tuple[FigureScript | StudyFigure, ...] = (
@@ -10,5 +10,6 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     phase_diagram.FIGURE,
     kept_per_layer.FIGURE,
     collapse.FIGURE,
+    collapse_depth.FIGURE,
     surviving_connections.FIGURE,
 )
