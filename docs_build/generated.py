@@ -16,7 +16,7 @@ from .invoking import parser_of
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 #: Columns of the help texts.
-WIDTH = 88
+WIDTH = 82
 COMMANDS = (
     ("eoc",),
     ("python", "-m", "paper_checks"),

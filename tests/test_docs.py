@@ -129,7 +129,7 @@ def test_the_claims_have_their_verdicts():
 
 
 def test_the_command_line_has_every_command(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "88")
+    monkeypatch.setenv("COLUMNS", str(generated.WIDTH))
     page = generated.help_texts()
     for words in (["eoc", "init"], ["eoc", "diagnose"], ["python", "-m", "analysis", "run"], ["eoc"]):
         code, printed = call([*words, "--help"])
