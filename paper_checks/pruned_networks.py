@@ -63,6 +63,9 @@ class Chain:
             slope = self.activation.derivative(1)(found[number - 1])
             delta = (self.weights[number].T @ delta) * slope
             size = np.sqrt(np.mean(delta**2))
+            if size == 0:
+                # Nothing comes further back: a layer has been emptied, or its units are all off.
+                return np.array([-np.inf] * number + log_squares[::-1])
             delta = delta / size
             log_squares.append(log_squares[-1] + 2.0 * float(np.log(size)))
         return np.array(log_squares[::-1])
@@ -127,7 +130,8 @@ def gradient_series(titles: Sequence[str], chains: Sequence[Chain], batch: Batch
     found = []
     for colour, (title, chain) in enumerate(zip(titles, chains, strict=True)):
         values = chain.log_gradients(batch)[:-1] / np.log(10.0)
-        values -= values[-1]
+        if np.isfinite(values[-1]):
+            values -= values[-1]
         found.append(
             Series(title.replace("σ_w", "σ$_w$"), np.arange(1, len(values) + 1), values, colour=colour)
         )
