@@ -191,17 +191,17 @@ def _print_collapses(frame: Any) -> None:
             (
                 *(network if network != before else ("", "")),
                 str(one.criterion),
-                *(_shown(value) for value in (one.low, one.median, one.high)),
-                _shown(one.measured_median),
+                *(_left(value) for value in (one.low, one.median, one.high)),
+                _left(one.measured_median),
                 str(one.seeds),
                 "–" if one.gap != one.gap else f"{one.gap:+.2f}",
-                str(one.measured_weakest_layer or one.weakest_layer),
+                *(n if isinstance(n, str) else "–" for n in (one.weakest_layer, one.measured_weakest_layer)),
             )
         )
         before = network
     heads = (
         "network", "init", "criterion", "s_cr 10 %", "median", "90 %", "measured", "seeds", "Δ log₁₀(1−s)",
-        "first to go",
+        "first to go", "measured",
     )  # fmt: skip
     print_table(heads, rows, left=3)
 
@@ -214,6 +214,14 @@ def _network(one: Any) -> str:
 
 def _shown(value: float) -> str:
     return "–" if value != value else f"{value:.4f}"
+
+
+def _left(sparsity: float) -> str:
+    """Four decimals, or two digits of 1 − s where these are more."""
+    digits = 4
+    while digits < 15 and round(1.0 - sparsity, digits) < 10.0 ** (1 - digits):
+        digits += 1
+    return "–" if sparsity != sparsity else f"{sparsity:.{digits}f}"
 
 
 def _export(options: argparse.Namespace) -> int:
