@@ -79,6 +79,28 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
         ModelError: a layer type that has no linear counterpart here.
     """
     torch = require_torch()
+    gradients, ordered = _derivatives(graph, weights)
+    with torch.no_grad():
+        return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
+
+
+def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """∂R/∂mask: 0 where an entry, kept or not, joins no way from the input to the logits by kept ones.
+
+    Args:
+        masks: boolean, by the layer's name, otherwise as in `flow_scores`.
+
+    Returns:
+        float64 tensors of the masks' shapes, in their order.
+    """
+    return _derivatives(graph, {name: mask.double() for name, mask in masks.items()})[0]
+
+
+def _derivatives(
+    graph: Graph, weights: Mapping[str, torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """∂R/∂w for every entry, and the entries w near 1 that it is for."""
+    torch = require_torch()
     device = next(iter(weights.values())).device
     with full_precision(device), torch.enable_grad():
         leaves = {name: _near_one(w.detach()) for name, w in weights.items()}
@@ -86,9 +108,7 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
             leaf.entries.requires_grad_()
         total = _run(graph, leaves).entries.sum()
         ordered = [leaf.entries for leaf in leaves.values()]
-        gradients = torch.autograd.grad(total, ordered, materialize_grads=True)
-    with torch.no_grad():
-        return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
+        return list(torch.autograd.grad(total, ordered, materialize_grads=True)), ordered
 
 
 def _run(graph: Graph, weights: Mapping[str, Scaled]) -> Scaled:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks, ranking, scoring
+from .connectivity import Ways
 from .data import DataSummary, as_data
 from .errors import ArgumentError, DataError, ModelError
+from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .synflow_rounds import synflow_critical_sparsity, synflow_rounds
 from .torch_models import PrunableWeight, prunable_weights, require_torch
@@ -88,6 +90,7 @@ def measure_pruning(
     dtype: str = "auto",
     masks: bool = True,
     collapse: bool = True,
+    allocation: Any = None,
 ) -> PruningMeasurement:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
@@ -101,6 +104,9 @@ def measure_pruning(
     from `seed`. Iterative SynFlow has a schedule for each final sparsity: s_cr is then found by a search over
     final sparsities, exact up to 100,000 weights, and to 3 % of the number of weights left for more; it takes
     about ten times as long as pruning once.
+
+    With an `allocation` each layer keeps as many weights as that says, its best among those that lie on a way
+    from the input to the logits (:func:`eoc_theory.layerwise.way_masks`). There is no critical sparsity then.
 
     Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
     The batch is cut into parts where that changes nothing (:func:`eoc_theory.gradient_scores`).
@@ -121,9 +127,11 @@ def measure_pruning(
         dtype: "float32", "float64", or "auto": float64 where it is cheap or float32 would lose digits.
         masks: False leaves `.masks` None and saves their memory.
         collapse: False leaves `.critical_sparsity` NaN and saves its search.
+        allocation: None, the global ranking; or a `Design` or a sequence (L,), how many weights each layer
+            keeps, round((1 − s)·n) in all. For one sparsity, and for models that can be traced.
 
     Raises:
-        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data or model.
+        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, allocation or model.
         MissingDependencyError: torch is not installed.
     """
     sparsities = check_sparsities(sparsity)
@@ -135,15 +143,24 @@ def measure_pruning(
     names = tuple(w.name or "weight" for w in found)
     weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
     removed = [round(float(s) * int(weights.sum())) for s in sparsities]
+    if allocation is not None:
+        if np.ndim(sparsity):
+            raise ArgumentError("sparsity must be one number where an allocation is given, got several")
+        wanted = layer_counts(allocation, names, found, int(weights.sum()) - removed[0])
+    else:
+        wanted = None
 
     if criterion == "synflow":
         shown = shown_input(model, data, example_input)
         whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
-        pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+        if wanted is None:
+            pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+        else:
+            pruned = [synflow_layers(whole.copy(), wanted)]
         counts = [flow.left() for flow in pruned]
         chosen = [flow.masks() for flow in pruned] if masks else []
         critical, weakest = np.nan, None
-        if collapse:
+        if collapse and wanted is None:
             resolution = 0.0 if weights.sum() <= _EXACT_SEARCH else _SEARCH_RESOLUTION
             critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
         log_moments = zeros = np.full(len(found), np.nan)
@@ -158,10 +175,18 @@ def measure_pruning(
             seed=seed,
         )
         tops, log_moments, zeros = _survey(scores, names)
-        limits = ranking.thresholds(scores, removed)
-        counts = [limit.kept for limit in limits]
-        chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
-        critical, weakest = ranking.critical_sparsity(scores, tops) if collapse else (np.nan, None)
+        critical, weakest = np.nan, None
+        if wanted is None:
+            limits = ranking.thresholds(scores, removed)
+            counts = [limit.kept for limit in limits]
+            chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
+            if collapse:
+                critical, weakest = ranking.critical_sparsity(scores, tops)
+        else:
+            counts, chosen = [wanted], []
+            if masks:
+                ways = Ways.through(model, found, shown_input(model, data, example_input))
+                chosen = [way_masks(ways, scores, wanted)]
 
     kept = np.array(counts) / weights
     by_name = tuple(

@@ -136,7 +136,7 @@ def _pick(flat: Any, mask: Any) -> Any:
     return flat[np.flatnonzero(mask)] if isinstance(mask, np.ndarray) else flat[mask]
 
 
-def _smallest(parts: list[Any], rank: int) -> float:
+def smallest(parts: list[Any], rank: int) -> float:
     """The rank-th smallest entry of all parts, from 1."""
     torch = require_torch()
     if isinstance(parts[0], np.ndarray):
@@ -198,7 +198,7 @@ def _bracketed(
         if -int(at_low.sum()) < excess <= 0:
             result[k] = Threshold(lows[i], above, at_low if excess else 0 * at_low, -excess)
         elif 0 < excess <= sum(len(part) for part in inside[i]):
-            value = _smallest(inside[i], excess)
+            value = smallest(inside[i], excess)
             left = above - np.array(_fetch([count(part <= value) for part in inside[i]]), dtype=np.int64)
             ties_kept = n - k - int(left.sum())
             tied = np.zeros_like(left)

@@ -159,9 +159,9 @@ def synflow_start(
     """
     torch = require_torch()
     where = torch.device(device) if device is not None else weights[0].tensor.device
-    if where.type == "cpu" and _linear_chain(model, weights):
+    if where.type == "cpu" and is_linear_chain(model, weights):
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
-    graph = _graph(model, weights, example_input)
+    graph = model_graph(model, weights, example_input)
     if dtype == "auto":
         # Nothing but positive sums of numbers near 1: float32 loses no digits either.
         dtype = "float64" if double_is_cheap(weights) else "float32"
@@ -174,7 +174,7 @@ def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
     return value if weight.mask is None else value * weight.mask.to(value)
 
 
-def _linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
+def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
     """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
     torch = require_torch()
     try:
@@ -188,7 +188,7 @@ def _linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
     )
 
 
-def _graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
+def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
     """The model's graph, which must use each of `weights` once."""
     torch = require_torch()
     if example_input is None:

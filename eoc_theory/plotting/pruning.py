@@ -102,7 +102,7 @@ def _draw_kept(ax: Axes, prediction: PruningPrediction, comparison: Comparison |
     ax.set_ylabel("fraction of weights kept")
     ax.set_ylim(0.0, min(1.03, 1.05 * top) if top > 0.0 else 1.0)
     ax.set_xlim(0.4, depth[-1] + max(0.6, 0.02 * depth[-1]))
-    _integer_ticks(ax)
+    integer_ticks(ax)
     _legend_kept(ax, prediction.criterion, sparsity, shades, comparison)
 
 
@@ -123,7 +123,7 @@ def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker:
     )
 
 
-def _integer_ticks(ax: Axes) -> None:
+def integer_ticks(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
