@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .builders import cnn, resnet, vgg
     from .collapse import CollapsePrediction, predict_collapse
     from .comparing import Comparison, compare
+    from .connectivity import connected_weights
     from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .data import DataSummary, digits, digits_images
     from .datasets import load_images
+    from .designing import Design, design
     from .diagnosing import Diagnosis, diagnose
     from .errors import EOCError
     from .initialising import initialize_
@@ -42,9 +44,11 @@ _MODULES = {
     "builders": ("cnn", "resnet", "vgg"),
     "collapse": ("CollapsePrediction", "predict_collapse"),
     "comparing": ("Comparison", "compare"),
+    "connectivity": ("connected_weights",),
     "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
     "data": ("DataSummary", "digits", "digits_images"),
     "datasets": ("load_images",),
+    "designing": ("Design", "design"),
     "diagnosing": ("Diagnosis", "diagnose"),
     "errors": ("EOCError",),
     "initialising": ("initialize_",),
@@ -67,6 +71,7 @@ __all__ = [
     "CriticalCurve",
     "CriticalPoint",
     "DataSummary",
+    "Design",
     "Diagnosis",
     "EOCError",
     "MeanField",
@@ -80,7 +85,9 @@ __all__ = [
     "activation_names",
     "cnn",
     "compare",
+    "connected_weights",
     "critical_curve",
+    "design",
     "diagnose",
     "digits",
     "digits_images",

@@ -409,6 +409,38 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
     )
 
 
+def design(args: argparse.Namespace) -> int:
+    """``eoc design``: the inverse problem."""
+    from ..designing import design as run
+    from ..designing.words import CANDIDATE_HEADINGS, LAYER_HEADINGS, candidate_rows, layer_rows
+    from .networks import describe, network
+
+    net, data = network(args)
+    with working("designing"):
+        found = run(
+            net,
+            args.sparsity,
+            criterion=args.criterion,
+            data=data,
+            max_collapse_probability=args.max_collapse_probability,
+            networks=args.networks,
+            seed=args.seed,
+        )
+    if args.json:
+        print_json(found.to_dict())
+        return _picture(found, args)
+    print(f"{describe(args, net, data)}\n")
+    print_prose("Design", found.verdict, min(line_width(), 100))
+    print_table(CANDIDATE_HEADINGS, candidate_rows(found))
+    print()
+    print_table(
+        LAYER_HEADINGS,
+        layer_rows(found, shown_layers(len(found.layers), args.all_layers)),
+        note=thinned(len(found.layers), args.all_layers),
+    )
+    return _picture(found, args)
+
+
 def _sparsities(args: argparse.Namespace) -> Any:
     """One number where one was given, so that results have no sparsity axis."""
     return args.sparsity[0] if len(args.sparsity) == 1 else args.sparsity

@@ -255,7 +255,7 @@ def diagnose(
     checks.one_of("criterion", criterion, CRITERIA)
     sparsity = checks.fraction("sparsity", sparsity)
     seed = checks.integer("seed", seed, minimum=0)
-    net = _architecture(model, example_input, data)
+    net = architecture_of(model, example_input, data)
     batch = net.summarise(data, seed=seed)
     reading = read(net)
     before = outlook(net, reading, sparsity, criterion, batch, seed)
@@ -263,7 +263,7 @@ def diagnose(
     candidates: list[Cure] = []
     if off.any() or is_exploding(reading, before) or not before.is_fine:
         redraw = bool(off.any())
-        candidates = cures(net, reading, redraw=redraw, **_parameters(model, net, reading))
+        candidates = cures(net, reading, redraw=redraw, **parameters_of(model, net, reading))
     cure, after = best(
         before, reading, candidates, lambda other: outlook(other, reading, sparsity, criterion, batch, seed)
     )
@@ -286,18 +286,20 @@ def diagnose(
     )
 
 
-def _architecture(model: Any, example_input: Any, data: Any) -> Architecture:
-    """`model` itself, or read from torch with the example at hand."""
+def architecture_of(model: Any, example_input: Any, data: Any, name: str = "model") -> Architecture:
+    """`model` itself, or read from torch with the example at hand; `name` is the argument's."""
     if isinstance(model, Architecture):
         return model
     if not any(base.__module__.startswith("torch.nn") for base in type(model).__mro__):
-        raise ArgumentError(f"model must be a torch.nn.Module or an Architecture, got {type(model).__name__}")
+        raise ArgumentError(
+            f"{name} must be a torch.nn.Module or an Architecture, got {type(model).__name__}"
+        )
     if example_input is None and isinstance(data, (tuple, list)) and len(data) == 2:
         example_input = data[0][:2]
     return Architecture.from_torch(model, example_input)
 
 
-def _parameters(model: Any, net: Architecture, reading: Reading) -> dict[str, bool]:
+def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, bool]:
     """Whether the layers whose scale matters all have biases, and whether weights are masked already."""
     if isinstance(model, Architecture):
         return {"biases": True, "masked": False}

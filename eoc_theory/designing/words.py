@@ -1,0 +1,153 @@
+"""A design in words and rows of text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..presenting import probability, shown_layers, sparsity
+
+if TYPE_CHECKING:
+    from .candidate import Candidate
+    from .design import Design
+
+#: The widest a line of text may be.
+TEXT_WIDTH = 100
+
+CANDIDATE_HEADINGS = ("option", "P(empty layer)", "connected", "moved", "")
+LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
+
+
+def verdict(found: Design) -> str:
+    """What is wrong with the network as it is, and what to do."""
+    return " ".join(part for part in (_before(found), _chosen(found), _alternative(found)) if part)
+
+
+def _before(found: Design) -> str:
+    before = found.before
+    said = (
+        f"At s = {found.sparsity:g} {found.criterion} leaves {int(found.kept_weights.sum())} of "
+        f"{int(found.weights.sum())} weights in {len(found.layers)} layers."
+    )
+    if before.feasible:
+        return f"{said} Nothing needs to change: {_lost(before)}."
+    if before.collapse_probability > found.max_collapse_probability:
+        return (
+            f"{said} Ranked over the whole network as it is, P(some layer empty) is "
+            f"{probability(before.collapse_probability)}; half of such networks have lost a layer from "
+            f"s = {sparsity(found.critical_sparsity_before)} on."
+        )
+    return f"{said} Ranked over the whole network as it is, no layer is empty, but {_cut(before)}."
+
+
+def _lost(one: Candidate) -> str:
+    said = f"P(some layer empty) = {probability(one.collapse_probability)}"
+    if one.drawn:
+        drawn = "the drawn network" if one.drawn == 1 else f"all {one.drawn} drawn networks"
+        said += f", and every layer has weights on ways from input to logits in {drawn}"
+    return said
+
+
+def _cut(one: Candidate) -> str:
+    """Where drawing ended."""
+    which = "the first network drawn" if one.drawn == 1 else f"of {one.drawn} drawn networks the last"
+    return f"{which} has a layer none of whose weights lies on a way from input to logits"
+
+
+def _chosen(found: Design) -> str:
+    chosen = found.chosen
+    if chosen is found.before:
+        if chosen.feasible:
+            return ""
+        return f"Nothing avoids that: {len(found.layers)} layers cannot share so few weights. Prune less."
+    where = "With the weights as they are"
+    if chosen.initialisation is not None:
+        sigma_w, sigma_b = chosen.initialisation
+        where = f"On the edge of chaos (σ_w = {sigma_w:.4g}, σ_b = {sigma_b:g})"
+    if chosen.allocation == "global":
+        return f"{where} the same ranking keeps every layer: {_lost(chosen)}."
+    said = (
+        f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, leaves "
+        f"no layer empty; {_part(chosen.moved)} of the weights are in other layers than under global ranking."
+    )
+    if not chosen.feasible:
+        return f"{said} But even so {_cut(chosen)}. Prune less."
+    if chosen.drawn:
+        said += " Chosen on ways through the network, they connect "
+        said += "the drawn network." if chosen.drawn == 1 else f"all {chosen.drawn} drawn networks."
+    return said
+
+
+def _part(share: float) -> str:
+    return "none" if share < 5e-4 else f"{share:.1%}"
+
+
+def _alternative(found: Design) -> str:
+    if found.allocation == "layerwise":
+        return ""
+    other = next((one for one in found.candidates if one.allocation == "layerwise" and one.feasible), None)
+    if other is None:
+        return ""
+    return (
+        "The layer-wise alternative keeps the predicted number of weights in each layer whatever the draw"
+        + (f", {_part(other.moved)} of them moved." if other.moved >= 5e-4 else ".")
+    )
+
+
+def candidate_rows(found: Design) -> list[tuple[str, ...]]:
+    """Cells under CANDIDATE_HEADINGS."""
+    return [
+        (
+            one.name,
+            probability(one.collapse_probability),
+            f"{round(one.connected * one.drawn)} of {one.drawn}" if one.drawn else "–",
+            f"{one.moved:.1%}" if one.allocation == "layerwise" else "–",
+            _mark(found, one),
+        )
+        for one in found.candidates
+    ]
+
+
+def _mark(found: Design, one: Candidate) -> str:
+    if one is found.chosen:
+        return "chosen"
+    empties = one.collapse_probability > found.max_collapse_probability
+    return "collapses" if empties or one.connected < 1.0 else ""
+
+
+def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
+    """Cells under LAYER_HEADINGS for the layers at these positions."""
+    return [
+        (
+            found.layers[i],
+            str(found.weights[i]),
+            f"{found.before.kept[i]:.4f}",
+            f"{found.kept[i]:.4f}",
+            str(found.kept_weights[i]),
+        )
+        for i in layers
+    ]
+
+
+def as_text(found: Design) -> str:
+    """Verdict, what to run, candidates, and the layers thinned out."""
+    shown = shown_layers(len(found.layers))
+    lines = [*textwrap.wrap(found.verdict, TEXT_WIDTH, break_long_words=False), ""]
+    if found.feasible:
+        lines += [f"  {step}" for step in found.steps] + [""]
+    lines += _aligned([CANDIDATE_HEADINGS, *candidate_rows(found)])
+    lines += ["", *_aligned([LAYER_HEADINGS, *layer_rows(found, shown)])]
+    if len(shown) < len(found.layers):
+        lines.append(f"{len(shown)} of {len(found.layers)} layers; to_frame() holds each")
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
+    return lines
