@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _collapse(commands)
     _compare(commands)
     _diagnose(commands)
+    _design(commands)
     return parser
 
 
@@ -201,6 +202,42 @@ def _diagnose(commands: Any) -> None:
     made.add_argument(
         "--html", type=html_page, metavar="FILE", help="write one self-contained page; the suffix is .html"
     )
+
+
+def _design(commands: Any) -> None:
+    examples = [
+        "eoc design --activation relu --depth 100 --width 100 --sparsity 0.99",
+        "eoc design --activation tanh --depth 60 --width 100 --init 0.9,0.2 --sparsity 0.98 --data digits "
+        "--plot design.png",
+    ]
+    made = _command(
+        commands,
+        "design",
+        "the initialisation and the allocation of weights to layers that avoid collapse at a sparsity",
+        examples,
+        "design",
+    )
+    _network(made)
+    made.add_argument(
+        "--sparsity", required=True, type=number, metavar="S", help="fraction of the weights to remove"
+    )
+    made.add_argument(
+        "--max-collapse-probability",
+        type=number,
+        default=0.01,
+        metavar="P",
+        help="probability of an empty layer that is borne (default: 0.01)",
+    )
+    made.add_argument(
+        "--networks",
+        type=whole,
+        metavar="N",
+        help="networks to draw and prune for each option, to see whether ways through them are left; "
+        "0: none (default: 1 to 8, as many as are cheap)",
+    )
+    made.add_argument("--seed", type=whole, default=0, metavar="N", help="of samples and draws (default: 0)")
+    _layers(made)
+    _plot(made)
 
 
 # --- groups of options --------------------------------------------------------------------------------------
