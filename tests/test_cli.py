@@ -19,7 +19,7 @@ from eoc_theory.cli.parser import build_parser, grid
 from eoc_theory.presenting import plain, probability, shown_layers, sparsity
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose")
+COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design")
 NET = ["--activation", "tanh", "--depth", "4", "--width", "20"]
 
 

@@ -1,0 +1,263 @@
+"""`design`: budgets, floors, the order of its options, faces, errors; real networks in the file beside."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import eoc_theory as eoc
+from eoc_theory.cli import main
+from eoc_theory.datafree import densities
+from eoc_theory.designing.sharing import FLOOR, floors, rounded, share_out
+from eoc_theory.errors import ArgumentError, EOCError, ModelError
+
+ORDERED = eoc.mlp(12, 30, activation="tanh", init=(0.4, 0.1), in_features=20, out_features=5)
+
+
+# --- sharing ------------------------------------------------------------------------------------------------
+
+
+@given(
+    weights=st.lists(st.integers(1, 5000), min_size=1, max_size=30),
+    part=st.floats(0.0, 1.0),
+    seed=st.integers(0, 10_000),
+)
+def test_rounding_sums_to_the_budget_and_stays_near(weights, part, seed):
+    sizes = np.array(weights)
+    budget = max(1, int(part * sizes.sum()))
+    raw = np.random.default_rng(seed).random(len(sizes)) * sizes
+    numbers = np.minimum(raw * (budget / raw.sum()), sizes) if raw.sum() > 0 else np.zeros(len(sizes))
+    found = rounded(numbers, budget, sizes)
+    assert found.sum() == budget
+    assert (found >= 0).all() and (found <= sizes).all()
+    if abs(numbers.sum() - budget) < 1e-6:
+        assert np.abs(found - numbers).max() < 1.0 + 1e-6
+
+
+@given(
+    decay=st.floats(0.0, 1.0),
+    depth=st.integers(2, 40),
+    width=st.integers(5, 60),
+    density=st.floats(0.002, 0.9),
+)
+def test_layers_get_their_floors_and_the_others_what_the_ranking_leaves_them(decay, depth, width, density):
+    net = eoc.mlp(depth, width, activation="tanh", in_features=2 * width, out_features=5)
+    budget = max(depth, round(density * net.n_weights))
+    scale = np.exp(-decay * np.arange(depth)[::-1])
+
+    def ranked(budgets: np.ndarray) -> np.ndarray:
+        """Layers of exponential scores at these scales, ranked together."""
+        low, high = np.full(len(budgets), -100.0), np.full(len(budgets), 10.0)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            kept = net.weights * np.exp(-np.exp(middle)[:, None] / scale)
+            over = kept.sum(axis=1) > budgets
+            low, high = np.where(over, middle, low), np.where(over, high, middle)
+        return net.weights * np.exp(-np.exp(high)[:, None] / scale)
+
+    expected = ranked(np.array([float(budget)]))[0]
+    expected *= budget / expected.sum()
+    least = floors(net, budget)
+    found = share_out(expected, least, net.weights, ranked)
+    assert found.sum() == budget
+    assert (found >= np.minimum(least, net.weights)).all() and (found <= net.weights).all()
+    # Nothing is gained above the floor.
+    gains = (found > least) & (found > expected + 1.0)
+    assert not gains.any()
+
+
+@given(density=st.floats(0.001, 1.0), width=st.integers(4, 50), depth=st.integers(1, 30))
+def test_floors_fit_into_the_budget(density, width, depth):
+    net = eoc.mlp(depth, width, activation="relu", in_features=30, out_features=7)
+    budget = max(depth, round(density * net.n_weights))
+    least = floors(net, budget)
+    assert least.sum() <= budget and (least >= 1).all() and (least <= net.weights).all()
+    even = densities.kept_counts(net.weights, densities.wants(net, "erk"), budget)
+    if least.sum() > depth:
+        assert (least >= np.floor(FLOOR * even)).all()
+
+
+# --- designs ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None)
+@given(first=st.floats(0.3, 0.997), second=st.floats(0.3, 0.997))
+def test_allocations_sum_to_what_is_left_and_fall_with_sparsity(first, second):
+    net = eoc.mlp(8, 20, activation="relu", in_features=200, out_features=5)
+    low, high = sorted((first, second))
+    found = [eoc.design(net, s, criterion="magnitude", networks=0) for s in (low, high)]
+    for one, s in zip(found, (low, high), strict=True):
+        for candidate in one.candidates:
+            assert candidate.kept_weights.sum() == net.n_weights - round(s * net.n_weights)
+            assert (candidate.kept_weights <= net.weights).all()
+    more, fewer = (
+        next(c.kept_weights for c in one.candidates if c.allocation == "layerwise") for one in found
+    )
+    # To the one weight that rounding moves.
+    assert (fewer <= more + 1).all()
+    assert fewer.min() >= 1
+
+
+def test_what_is_well_stays_as_it_is():
+    net = eoc.mlp(5, 40, activation="relu", in_features=20, out_features=5)
+    found = eoc.design(net, 0.5)
+    assert found.feasible and found.chosen is found.before and found.allocation == "global"
+    assert found.initialisation is None and found.architecture is net
+    assert found.collapse_probability <= 0.01
+    assert len(found.steps) == 1 and "initialize_" not in found.steps[0]
+    assert "Nothing needs to change" in found.verdict
+    # The alternative is the same allocation, fixed.
+    other = next(c for c in found.candidates if c.allocation == "layerwise")
+    assert other.moved < 0.01
+    np.testing.assert_allclose(other.kept, found.kept, atol=0.01)
+
+
+def test_an_ordered_network_is_put_on_the_edge_of_chaos():
+    found = eoc.design(ORDERED, 0.7, networks=0)
+    assert found.before.collapse_probability > 0.5
+    assert found.feasible and found.allocation == "global"
+    # The nearest of the biases' scales that helps: its own.
+    assert found.initialisation == (pytest.approx(eoc.edge_of_chaos("tanh", sigma_b=0.1).sigma_w), 0.1)
+    layer = found.architecture.layers[3]
+    assert (layer.sigma_w, layer.sigma_b) == found.initialisation
+    assert found.critical_sparsity > 0.9 > 0.7 > found.critical_sparsity_before
+    again = eoc.predict_pruning(found.architecture, 0.7)
+    assert again.collapse_probability == found.collapse_probability
+    assert "eoc.initialize_(model, sigma_b=0.1)" in found.steps[0]
+
+
+def test_beyond_every_initialisation_each_layer_gets_its_number():
+    found = eoc.design(ORDERED, 0.99, networks=0)
+    assert found.feasible and found.allocation == "layerwise"
+    assert found.kept_weights.min() >= 1
+    assert found.kept_weights.sum() == ORDERED.n_weights - round(0.99 * ORDERED.n_weights)
+    np.testing.assert_array_equal(found.kept * found.weights, found.kept_weights)
+    assert found.collapse_probability == 0.0
+    assert found.critical_sparsity == 1 - (ORDERED.depth - 1) / ORDERED.n_weights
+    moved = [c.moved for c in found.candidates if c.allocation == "layerwise"]
+    assert found.chosen.moved <= min(moved) + 0.01
+    # The ordered network would have to move more.
+    assert max(moved) == next(
+        c.moved for c in found.candidates if c.allocation == "layerwise" and c.initialisation is None
+    )
+
+
+def test_fewer_weights_than_layers():
+    net = eoc.mlp(50, 4, activation="relu", in_features=4, out_features=4)
+    found = eoc.design(net, 0.95, criterion="magnitude")
+    assert found.kept_weights.sum() == 40
+    assert not found.feasible and found.allocation == "global"
+    assert "50 layers cannot share so few weights" in found.verdict
+    assert "eoc." not in str(found)
+    assert not any(c.allocation == "layerwise" for c in found.candidates)
+
+
+@pytest.mark.parametrize("criterion", ["synflow-oneshot", "random", "uniform", "erk"])
+def test_where_scales_do_not_matter_no_initialisation_is_tried(criterion):
+    found = eoc.design(ORDERED, 0.997, criterion=criterion, networks=0)
+    assert all(candidate.initialisation is None for candidate in found.candidates)
+
+
+def test_normalised_networks_have_no_scale_to_set():
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8), classes=4)
+    found = eoc.design(net, 0.98, criterion="magnitude", networks=0)
+    assert [c.initialisation for c in found.candidates] == [None, None]
+
+
+def test_the_same_bits_again():
+    first, second = (eoc.design(ORDERED, 0.98, networks=2, seed=3) for _ in range(2))
+    assert first.to_json() == second.to_json()
+
+
+# --- faces --------------------------------------------------------------------------------------------------
+
+
+def test_text_frame_json_and_picture(tmp_path):
+    found = eoc.design(ORDERED, 0.95, networks=1)
+    text = str(found)
+    assert all(step in text for step in found.steps)
+    assert "as it is, global" in text and "chosen" in text
+    assert max(map(len, found.verdict.split())) < 40
+    layers = found.to_frame()
+    assert list(layers["layer"]) == list(ORDERED.weight_layers)
+    assert layers["kept_weights"].sum() == found.kept_weights.sum()
+    options = found.to_frame("candidates")
+    assert len(options) == len(found.candidates) and options["chosen"].sum() == 1
+    data = json.loads(found.to_json())
+    assert data["kept_weights"] == found.kept_weights.tolist()
+    assert data["allocation"] == found.allocation and data["feasible"] is True
+    assert data["before"]["collapse_probability"] == found.before.collapse_probability
+    path = tmp_path / "design.png"
+    assert found.plot(path) is not None and path.stat().st_size > 1000
+    with pytest.raises(ArgumentError, match="of must be one of 'layers', 'candidates'"):
+        found.to_frame("rows")  # type: ignore[arg-type]
+
+
+def test_without_torch_nothing_is_drawn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = eoc.design(ORDERED, 0.7)
+    assert found.feasible and np.isnan(found.chosen.connected) and found.chosen.drawn == 0
+    assert "drawn" not in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity must be a number in"),
+        ({"sparsity": [0.5, 0.6]}, "sparsity must be a number in"),
+        ({"criterion": "size"}, "criterion must be one of"),
+        ({"max_collapse_probability": 1.5}, "max_collapse_probability must be"),
+        ({"networks": -1}, "networks must be a whole number >= 0"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"net": "relu"}, "net must be a torch.nn.Module or an Architecture, got str"),
+        ({"data": (np.zeros((3, 7)), np.zeros(3, dtype=int))}, "7 features"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message):
+    arguments = {"net": ORDERED, "sparsity": 0.9} | arguments
+    with pytest.raises(EOCError, match=message) as raised:
+        eoc.design(arguments.pop("net"), arguments.pop("sparsity"), **arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_pruned_model_is_refused():
+    pytest.importorskip("torch")
+    model = ORDERED.to_torch(0)
+    eoc.prune_(model, {"layers.0": np.eye(30, 20)})
+    with pytest.raises(ModelError, match="net must not be pruned yet"):
+        eoc.design(model, 0.9)
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+NET = ["--activation", "tanh", "--depth", "8", "--width", "20", "--init", "0.8,0.1", "--in-features", "10"]
+
+
+def test_the_command(capsys, tmp_path):
+    path = tmp_path / "design.svg"
+    assert main(["design", *NET, "--sparsity", "0.8", "--networks", "1", "--plot", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "as it is, global" in out and "layers.7" in out and str(path) in out and path.exists()
+    assert main(["design", *NET, "--sparsity", "0.8", "--networks", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    net = eoc.mlp(8, 20, activation="tanh", init=(0.8, 0.1), in_features=10)
+    assert found == json.loads(eoc.design(net, 0.8, networks=0).to_json())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sparsity", "1.2"], "sparsity must be"),
+        (["--sparsity", "0.8", "--max-collapse-probability", "2"], "max_collapse_probability must be"),
+        ([], "--sparsity"),
+    ],
+)
+def test_the_commands_errors(capsys, options, message):
+    assert main(["design", *NET, *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
