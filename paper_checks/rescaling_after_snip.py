@@ -83,7 +83,8 @@ def check(quick: bool) -> Finding:
         f"mask is {tanh[ALIGNMENT]:+.2f} and {relu[ALIGNMENT]:+.2f}, most of the deviation. A factor for "
         f"each row does not cure it ({tanh[3]:+.2f}, {relu[3]:+.2f}); leaving σ_w out then happens to bring "
         f"ReLU near ({relu[4]:+.2f}) and tanh further away ({tanh[4]:+.2f}). What works is one factor a "
-        "layer set by the signal, so that W h has the mean square it has in the unpruned network: "
+        "layer set by the signal (`rescale_(model, by='signal')`), so that W h has the mean square it has in "
+        "the unpruned network: "
         f"{tanh[SIGNAL]:+.3f} and {relu[SIGNAL]:+.3f}."
     )
     chosen = (0, 1, 2, SIGNAL)

@@ -106,6 +106,19 @@ def test_relu_networks_pruned_by_snip_are_critical_again():
     assert abs(exponents["signal"]) < 0.1
 
 
+def test_factors_are_those_of_the_paper_check():
+    net, data = eoc.mlp(8, 60, activation="relu"), eoc.digits(50)
+    act = net.layers[0].activation
+    assert act is not None
+    full = Chain.of_model(net.to_torch(0), act)
+    model = pruned(net, 0.9, data)
+    wanted = Chain.of_model(model, act).with_signal_of(full, data[0])
+    eoc.rescale_(model, by="signal", data=data)
+    found = Chain.of_model(model, act)
+    for one, other in zip(found.weights, wanted.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
+
+
 def test_the_same_as_rescaling_by_weights_where_the_mask_knows_nothing():
     net, data = eoc.mlp(6, 400, activation="tanh"), eoc.digits(50)
     factors = [

@@ -15,6 +15,7 @@ STUDIES: dict[str, Study] = {
         trained.RESCALING,
         trained.RESCALING_MNIST,
         trained.IMAGES,
+        trained.IMAGES_DIGITS,
         *trust.STUDIES,
         *collapse.STUDIES,
         atlas.ATLAS,

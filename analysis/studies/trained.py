@@ -105,3 +105,30 @@ IMAGES = Study(
     quick_seeds=1,
     quick_depth=32,
 )
+
+_SMALL = {"activation": "relu", "normalisation": "batch", "depth": [20, 50], "width": 4}
+
+
+def _small_images(networks: tuple[Network, ...], criteria: tuple[str, ...], *more: Study) -> Study:
+    return Study(
+        name="images-digits",
+        about="the image tables in small: narrow ResNets and Stable ResNets on digits of 8 × 8 pixels",
+        networks=networks,
+        criteria=criteria,
+        sparsities=(0.9, 0.95, 0.98),
+        seeds=3,
+        measures=(training(epochs=6, learning_rate=0.1),),
+        batch=Batch(shape=(1, 8, 8)),
+        quick_seeds=3,
+        quick_depth=20,
+        more=more,
+    )
+
+
+#: Nothing of this is the paper's but the question: another data set, networks of less than a fiftieth of the
+#: weights, a hundred steps of training.
+IMAGES_DIGITS = _small_images(
+    grid(kind=["resnet", "stable-resnet"], **_SMALL),
+    ("snip",),
+    _small_images(grid(kind="resnet", **_SMALL), ("grasp", "synflow")),
+)

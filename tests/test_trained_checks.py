@@ -1,0 +1,114 @@
+"""Paper checks that train networks: what they make of accuracies, and one small training whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from analysis import Batch, Network, Place, Study
+from analysis.training import training
+from paper_checks import image_tables, rescaling_training, trained_networks
+from paper_checks.claim import Verdict
+from paper_checks.picture import draw
+from paper_checks.trained_networks import Trained, trained
+
+
+def one(*accuracies: float) -> Trained:
+    return Trained(np.array(accuracies), np.linspace(0.1, np.mean(accuracies), 3), 0)
+
+
+def test_differences_are_measured_in_standard_errors():
+    low, high = one(0.1, 0.2, 0.3), one(0.7, 0.8, 0.9)
+    # s.d. 0.1, three seeds, two of them: 0.6 / (0.1 √(2/3)).
+    assert high.better_than(low) == pytest.approx(0.6 / (0.1 * np.sqrt(2 / 3)))
+    assert low.better_than(high) == -high.better_than(low)
+    assert one(0.5, 0.5).better_than(one(0.1, 0.1)) == np.inf
+    assert one(0.1, 0.1).better_than(one(0.5, 0.5)) == -np.inf
+    assert one(0.1, 0.1).better_than(one(0.1, 0.1)) == 0 == low.better_than(low)
+
+
+def test_trainings_are_gathered_by_cell():
+    study = Study(
+        name="gathered",
+        about="a test",
+        networks=(Network("mlp", 3, 20), Network("mlp", 4, 20)),
+        criteria=("random",),
+        sparsities=(0.5,),
+        seeds=2,
+        measures=(training(epochs=2, images=100, batch=20, learning_rate=0.05),),
+        batch=Batch(size=20),
+    )
+    found = trained(study.tasks(), lambda task: task.network.depth, Place("cpu"))
+    assert set(found) == {3, 4}
+    for cell in found.values():
+        assert cell.accuracy.shape == (2,) and cell.history.shape == (2,) and cell.revived == 0
+        assert cell.history[-1] == pytest.approx(cell.mean)
+
+
+def test_a_training_that_diverged_keeps_its_last_accuracy():
+    np.testing.assert_allclose(trained_networks._mean_history([[0.1], [0.3, 0.5, 0.7]]), [0.2, 0.3, 0.4])
+
+
+def given(monkeypatch: pytest.MonkeyPatch, module: Any, accuracy: Any) -> None:
+    """The check's trainings end with these accuracies, by cell, give or take a little."""
+
+    def told(tasks: Any, cell: Any, place: Place) -> Mapping[Any, Trained]:
+        return {key: one(accuracy(key) - 0.01, accuracy(key) + 0.01) for key in map(cell, tasks)}
+
+    monkeypatch.setattr(module, "trained", told)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize(
+    ("helps", "verdict"),
+    [
+        ({"tanh": ("snip", "random"), "relu": ("snip", "random")}, Verdict.HOLDS),
+        ({"tanh": ("snip", "random"), "relu": ("random",)}, Verdict.REFINED),
+        ({"tanh": ("snip", "random"), "relu": ("snip",)}, Verdict.HOLDS),
+        ({"tanh": ("snip", "random"), "relu": ()}, Verdict.FAILS),
+        ({"tanh": ("random",), "relu": ("snip", "random")}, Verdict.FAILS),
+        ({"tanh": (), "relu": ()}, Verdict.FAILS),
+    ],
+)
+def test_the_verdict_on_rescaling_follows_from_the_accuracies(monkeypatch, helps, verdict, quick):
+    def accuracy(cell: rescaling_training.Cell) -> float:
+        return 0.9 if cell.rescale == "weights" and cell.criterion in helps[cell.activation] else 0.3
+
+    given(monkeypatch, rescaling_training, accuracy)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    finding = rescaling_training.check(quick)
+    assert finding.verdict is verdict
+    for activation, shown in rescaling_training.SHOWN.items():
+        holds = "holds" if "snip" in helps[activation] else "does not hold"
+        assert f"{shown}: the claim {holds} for SNIP's masks" in finding.conclusion
+    assert "digits" in finding.conclusion and "not the paper's" in finding.conclusion
+    assert finding.picture is not None
+    draw(finding.picture)
+
+
+@pytest.mark.parametrize(
+    ("plain", "verdict"),
+    [
+        ({"snip": 0.2, "grasp": 0.3, "synflow": 0.3}, Verdict.HOLDS),
+        ({"snip": 0.2, "grasp": 0.5, "synflow": 0.3}, Verdict.REFINED),
+        ({"snip": 0.2, "grasp": 0.3, "synflow": 0.9}, Verdict.FAILS),
+        ({"snip": 0.5, "grasp": 0.3, "synflow": 0.3}, Verdict.FAILS),
+    ],
+)
+def test_the_verdict_on_images_follows_from_the_accuracies(monkeypatch, plain, verdict):
+    def accuracy(cell: image_tables.Cell) -> float:
+        (kind, criterion), _, _ = cell
+        return 0.5 if kind == "stable-resnet" else plain[criterion]
+
+    given(monkeypatch, image_tables, accuracy)
+    for quick in (True, False):
+        finding = image_tables.check(quick)
+        assert finding.verdict is verdict
+        assert "say nothing of the paper's accuracies on CIFAR-10" in finding.conclusion
+        assert finding.picture is not None
+        draw(finding.picture)
