@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from . import collapse, collapse_depth, critical_curves, kept_per_layer, phase_diagram, surviving_connections
+from . import (
+    collapse,
+    collapse_depth,
+    critical_curves,
+    kept_per_layer,
+    phase_diagram,
+    residual,
+    surviving_connections,
+)
 from .figure import FigureScript, StudyFigure
 
 FIGURES: tuple[FigureScript | StudyFigure, ...] = (
@@ -11,5 +19,6 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     kept_per_layer.FIGURE,
     collapse.FIGURE,
     collapse_depth.FIGURE,
+    residual.FIGURE,
     surviving_connections.FIGURE,
 )

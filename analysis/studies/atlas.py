@@ -31,7 +31,7 @@ def part(networks: tuple[Network, ...], size: int, block: int, rounds: int) -> t
         quick_seeds=1,
         quick_depth=11,
     )
-    return cheap, replace(cheap, criteria=("synflow",), seeds=1, measures=(PREDICTED, measured(rounds)))
+    return cheap, replace(cheap, criteria=("synflow",), seeds=rounds, measures=(PREDICTED, measured(1)))
 
 
 _CHAINS = part(
@@ -47,7 +47,7 @@ _CHAINS = part(
     ),
     32,
     10,
-    4,
+    2,
 )
 # Narrow, so that a CPU can prune them in a hundred rounds.
 _POSITIONS = part(
@@ -62,7 +62,7 @@ _POSITIONS = part(
     ),
     16,
     4,
-    3,
+    1,
 )
 _VGG = part(
     (
@@ -72,7 +72,7 @@ _VGG = part(
     ),
     32,
     4,
-    3,
+    1,
 )
 
 # What takes longest comes last.
