@@ -195,13 +195,14 @@ def _print_collapses(frame: Any) -> None:
                 _left(one.measured_median),
                 str(one.seeds),
                 "–" if one.gap != one.gap else f"{one.gap:+.2f}",
+                "–" if one.gap_error != one.gap_error else f"{one.gap_error:.2f}",
                 *(n if isinstance(n, str) else "–" for n in (one.weakest_layer, one.measured_weakest_layer)),
             )
         )
         before = network
     heads = (
         "network", "init", "criterion", "s_cr 10 %", "median", "90 %", "measured", "seeds", "Δ log₁₀(1−s)",
-        "first to go", "measured",
+        "±", "first to go", "measured",
     )  # fmt: skip
     print_table(heads, rows, left=3)
 

@@ -187,7 +187,8 @@ def collapses_frame(store: Store) -> pd.DataFrame:
 
     Columns beside those of `described`: predicted quantiles `low` (10 %), `median` and `high` (90 %) and
     `weakest_layer`; of `seeds` real networks `measured_median`, the least and the most, and the layer that
-    was emptied first most often; `gap`, predicted less measured median of log₁₀(1 − s_cr).
+    was emptied first most often; `gap`, predicted less measured median of log₁₀(1 − s_cr), and `gap_error`,
+    the standard error of the measured one.
     """
     import pandas as pd
 
@@ -224,10 +225,21 @@ def collapses_frame(store: Store) -> pd.DataFrame:
                 "measured_most": drawn.max() if len(drawn) else np.nan,
                 "measured_weakest_layer": names.most_common(1)[0][0] if names else None,
                 "gap": float(np.log10((1.0 - law[1]) / (1.0 - middle))) if both else np.nan,
+                "gap_error": median_error(np.log10(1.0 - drawn)) if both else np.nan,
                 "seconds": sum(row.seconds for row in rows),
             }
         )
     return pd.DataFrame(lines)
+
+
+def median_error(values: np.ndarray) -> float:
+    """Standard error of the median of a sample; nan for fewer than 4."""
+    if len(values) < 4:
+        return np.nan
+    # About 68 % of medians of n values lie between these quantiles.
+    half = 0.5 / np.sqrt(len(values))
+    low, high = np.quantile(values, (0.5 - half, 0.5 + half))
+    return float(high - low) / 2.0
 
 
 def _head(row: Row, sparsity: float) -> dict[str, Any]:
