@@ -5,7 +5,8 @@ run trust` and the like); `python -m benchmarks.error_map` fits what is kept in 
 is a part of the predicted spread from one initialisation to the next, by class of network and criterion: that
 spread already holds what width, depth over width, the phase and the sparsity do, and powers of width and
 depth beside it foretell the error no better. For a prediction rests on few sampled networks, so that most of
-its error is that of their mean. The numbers are for the default number of samples.
+its error is that of their mean. Where networks differ little, with normalisation, it is one number. All this
+is for the default number of samples.
 """
 
 from __future__ import annotations

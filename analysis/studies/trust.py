@@ -18,7 +18,7 @@ TRUST = Study(
         *grid(depth=DEPTHS, width=WIDTHS, activation="tanh", init=TANH_PHASES),
         *grid(depth=DEPTHS, width=WIDTHS, activation="relu", init=RELU_PHASES),
         # Not fitted to: the map must hold for an activation that it has not seen.
-        *grid(depth=[5, 30, 100], width=[10, 50, 200], activation="elu", init=ELU_PHASES),
+        *grid(depth=[5, 30], width=[10, 20, 50], activation="elu", init=ELU_PHASES),
     ),
     criteria=("snip",),
     sparsities=SPARSITIES,
