@@ -8,6 +8,7 @@ from . import (
     critical_curves,
     kept_per_layer,
     phase_diagram,
+    rescaling,
     residual,
     surviving_connections,
 )
@@ -19,6 +20,7 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     kept_per_layer.FIGURE,
     collapse.FIGURE,
     collapse_depth.FIGURE,
+    rescaling.FIGURE,
     residual.FIGURE,
     surviving_connections.FIGURE,
 )

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 ACTIVATIONS = {"tanh": "tanh", "relu": "ReLU"}
 #: Whether networks are critical, and how they were rescaled.
 ARMS = {
-    (True, "signal"): "edge of chaos,\nrescaled by the signal",
-    (True, "weights"): "edge of chaos,\nrescaled by the weights",
-    (True, "no"): "edge of chaos,\nnot rescaled",
-    (False, "no"): "ordered phase,\nnot rescaled",
+    (True, "signal"): "critical, rescaled\nby the signal",
+    (True, "weights"): "critical, rescaled\nby the weights",
+    (True, "no"): "critical,\nnot rescaled",
+    (False, "no"): "ordered,\nnot rescaled",
 }
 #: Random pruning: how it was rescaled.
-RANDOM = {"weights": "rescaled by the weights", "no": "not rescaled"}
+RANDOM = {"weights": "rescaled by\nthe weights", "no": "not rescaled"}
 
 
 def reduce(store: Store) -> Results:
@@ -54,7 +54,7 @@ def _name(activation: str, criterion: str, critical: bool, rescale: str) -> str:
 def draw(results: Results, path: Path) -> None:
     """A row an activation: a heat map an arm, and random pruning's accuracy by depth."""
     with style():
-        figure = new_figure(7.2, 3.5)
+        figure = new_figure(6.6, 3.1)
         panels = figure.subplots(2, len(ARMS) + 1, width_ratios=[1.0] * len(ARMS) + [1.25])
         image = None
         for row, (activation, shown) in zip(panels, ACTIVATIONS.items(), strict=True):
@@ -63,12 +63,12 @@ def draw(results: Results, path: Path) -> None:
                 depths, sparsities = results[f"{name}_depths"], results[f"{name}_sparsities"]
                 # Deep and sparse at the top right, as in the paper.
                 values = results[name]
-                image = ax.imshow(values, origin="lower", aspect="auto", vmin=0.0, vmax=1.0, cmap="cividis")
+                image = ax.pcolormesh(values, vmin=0.0, vmax=1.0, cmap="cividis")
                 for (i, j), value in np.ndenumerate(values):
-                    colour = "white" if value < 0.6 else "black"
-                    ax.text(j, i, f"{value:.2f}"[-3:], ha="center", va="center", fontsize=6.0, color=colour)
-                ax.set_xticks(range(len(sparsities)), [f"{s:g}"[1:] for s in sparsities])
-                ax.set_yticks(range(len(depths)), [str(d) for d in depths])
+                    at, colour = (j + 0.5, i + 0.5), "white" if value < 0.6 else "black"
+                    ax.text(*at, f"{value:.2f}"[-3:], ha="center", va="center", fontsize=6.0, color=colour)
+                ax.set_xticks(np.arange(len(sparsities)) + 0.5, [f"{s:g}"[1:] for s in sparsities])
+                ax.set_yticks(np.arange(len(depths)) + 0.5, [str(d) for d in depths])
                 if activation == "tanh":
                     ax.set_title(title, fontsize=7.0)
                 else:
@@ -96,12 +96,13 @@ def draw(results: Results, path: Path) -> None:
             ax.set_xticks(depths, [str(d) for d in depths])
             ax.minorticks_off()
             ax.yaxis.tick_right()
-            ax.spines[["right", "left"]].set_visible(False)
+            ax.spines["right"].set_visible(True)
+            ax.spines["left"].set_visible(False)
             if activation == "tanh":
-                ax.set_title("edge of chaos, random\npruning at sparsity .9", fontsize=7.0)
+                ax.set_title("critical, random\npruning, sparsity .9", fontsize=7.0)
+                ax.legend(loc="center right", fontsize=6.5)
             else:
                 ax.set_xlabel("depth")
-                ax.legend(loc="upper right", fontsize=6.0, bbox_to_anchor=(1.0, 1.0))
         assert image is not None
         bar = figure.colorbar(image, ax=list(panels[:, : len(ARMS)].ravel()), location="left", pad=0.02)
         bar.set_label("test accuracy")

@@ -32,10 +32,10 @@ def cell(task: Task) -> Cell:
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
-    tasks = list(IMAGES_DIGITS.quick().tasks() if quick else IMAGES_DIGITS.tasks())
+    tasks = list(IMAGES_DIGITS.tasks())
     if quick:
-        sparsest = max(IMAGES_DIGITS.sparsities)
-        tasks = [task for task in tasks if task.sparsities == (sparsest,)]
+        deepest, sparsest = max(task.network.depth for task in tasks), max(IMAGES_DIGITS.sparsities)
+        tasks = [task for task in tasks if cell(task)[1:] == (deepest, sparsest)]
     found = trained(tasks, cell, Place("cpu"))
     places = sorted({(depth, sparsity) for _, depth, sparsity in found})
     evidence = [
@@ -90,7 +90,7 @@ CLAIM = Claim(
     "SynFlow, most of all where networks are deep and sparse (Hayou et al. 2021, section 5: ResNet-32/50/104 "
     "on CIFAR-10 and others at 90, 95 and 98 %).",
     method="A reduced study, not the paper's protocol: ResNets with batch normalisation of 4, 8 and 16 "
-    "channels on digits of 8 × 8 pixels, 6 epochs of SGD, three seeds; depth 20 at 98 %, in the full form "
+    "channels on digits of 8 × 8 pixels, 4 epochs of SGD, three seeds; depth 50 at 98 %, in the full form "
     "depths 20 and 50 at 90, 95 and 98 % (the study images-digits). A difference of three standard errors "
     "counts. The paper's protocol is the study images.",
     recorded=Verdict.REFINED,
