@@ -5,7 +5,9 @@ from __future__ import annotations
 from . import (
     collapse,
     collapse_depth,
+    correlation_convergence,
     critical_curves,
+    dropout,
     kept_per_layer,
     phase_diagram,
     rescaling,
@@ -17,6 +19,8 @@ from .figure import FigureScript, StudyFigure
 FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     critical_curves.FIGURE,
     phase_diagram.FIGURE,
+    correlation_convergence.FIGURE,
+    dropout.FIGURE,
     kept_per_layer.FIGURE,
     collapse.FIGURE,
     collapse_depth.FIGURE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     convergence_rates,
     critical_depth,
+    dropout,
     eoc_constants,
     gradient_independence,
     hessian_moments,
@@ -17,6 +18,7 @@ from . import (
     score_moments,
     score_moments_cnn,
     surviving_connections,
+    weight_laws,
 )
 from .claim import Claim
 
@@ -35,4 +37,6 @@ CLAIMS: tuple[Claim, ...] = (
     rescaling_after_snip.CLAIM,
     residual_networks.CLAIM,
     surviving_connections.CLAIM,
+    weight_laws.CLAIM,
+    dropout.CLAIM,
 )
