@@ -1,85 +1,97 @@
-"""Probability that a layer is empty against sparsity, and measured critical sparsities as a histogram."""
+"""Probability that a layer is empty against sparsity, criteria side by side, and s_cr of real networks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import eoc_theory as eoc
-from eoc_theory.collapse import CollapsePrediction
-from eoc_theory.plotting import plot_collapse
+from analysis.measures_collapse import levels
+from analysis.studies.collapse import COLLAPSE
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, new_figure, style
+from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, sparsity_axis, style
 
-from .figure import FigureScript, Results
-from .phases import PHASES, SPARSITY, network, title
+from .figure import Results, StudyFigure
+from .stored import collapses
 
-SEEDS = 100
+if TYPE_CHECKING:
+    from analysis import Network, Store
+
+CRITERIA = {
+    "snip": "SNIP", "grasp": "GraSP", "magnitude": "magnitude", "synflow": "SynFlow, 100 rounds",
+    "random": "random",
+}  # fmt: skip
 
 
-def compute() -> Results:
-    """Draws of s_cr from the theory, and s_cr of real networks."""
-    data = eoc.digits(100)
-    results: dict[str, np.ndarray] = {}
-    for phase in PHASES:
-        net = network(phase)
-        predicted = eoc.predict_collapse(net, data=data)
-        measured = [
-            eoc.measure_pruning(net.to_torch(seed), SPARSITY, data=data, device="cpu", masks=False)
-            for seed in range(SEEDS)
-        ]
-        results[f"{phase}_predicted"] = predicted.samples
-        results[f"{phase}_weakest"] = predicted.weakest_probability
-        results[f"{phase}_measured"] = np.array([one.critical_sparsity for one in measured])
-    return results
+def reduce(store: Store) -> Results:
+    """See `figures.stored.collapses`; a name is the panel's number and the criterion."""
+    return collapses(
+        store,
+        {f"{at}_{one}": (net, one) for at, net in enumerate(COLLAPSE.networks) for one in CRITERIA},
+    )
+
+
+def title(network: Network) -> str:
+    """A panel's head."""
+    size = f"{network.depth} × {network.width}"
+    name = "ReLU" if network.activation == "relu" else network.activation
+    if isinstance(network.init, str):
+        return f"{name}, critical, {size}"
+    sigma_w, sigma_b = network.init
+    return f"{name}, ordered ($\\sigma_w={sigma_w:g}$, $\\sigma_b={sigma_b:g}$), {size}"
 
 
 def draw(results: Results, path: Path) -> None:
-    """Three panels side by side with one legend."""
+    """Four panels with one legend."""
+    from matplotlib.lines import Line2D
+
+    ends = np.concatenate([v for name, v in results.items() if not name.endswith("_bound")])
+    logs = -np.log10(1.0 - ends)
+    low, high = 1.0 - 10.0 ** -(0.95 * logs.min()), 1.0 - 10.0 ** -(logs.max() + 0.15)
+    seeds, rounds = (len(results[f"0_{criterion}_measured"]) for criterion in ("snip", "synflow"))
     with style():
-        figure = new_figure(7.0, 2.5)
-        panels = figure.subplots(1, len(PHASES), sharey=True)
-        for ax, phase in zip(panels, PHASES, strict=True):
-            net = network(phase)
-            weakest = results[f"{phase}_weakest"]
-            samples = results[f"{phase}_predicted"]
-            prediction = CollapsePrediction(
-                criterion="snip",
-                layers=net.weight_layers,
-                critical_sparsity=float(samples.mean()),
-                samples=samples,
-                weakest_probability=weakest,
-                weakest_layer=net.weight_layers[int(weakest.argmax())],
-                bound=None,
-            )
-            measured = np.sort(results[f"{phase}_measured"])
-            plot_collapse(prediction, measured=measured, ax=ax)
-            share = np.arange(1, len(measured) + 1) / len(measured)
-            ax.step(
-                measured,
-                share,
-                where="post",
-                color=COLOURS[1],
-                linestyle=(0, (3, 1)),
-                label="measured share with $s_{cr} \\leq s$",
-            )
-            ax.set_title(title(phase))
-            ax.set_xlabel("sparsity $s$ (log. in $1 - s$)")
-            handles, labels = ax.get_legend_handles_labels()
-            legend = ax.get_legend()
-            if legend is not None:
-                legend.remove()
-        panels[0].set_ylabel("probability, share of seeds")
-        for ax in panels[1:]:
-            ax.set_ylabel("")
+        figure = new_figure(7.0, 4.4)
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        for at, (ax, network) in enumerate(zip(panels.flat, COLLAPSE.networks, strict=True)):
+            sparsity_axis(ax, low, high)
+            for criterion, colour, marker in zip(CRITERIA, COLOURS, MARKERS, strict=False):
+                law = results[f"{at}_{criterion}_predicted"]
+                drawn = results[f"{at}_{criterion}_measured"]
+                ax.plot(law, levels(len(law)), color=colour)
+                ax.plot(
+                    drawn,
+                    (np.arange(len(drawn)) + 0.5) / len(drawn),
+                    linestyle="none",
+                    marker=marker,
+                    markersize=3.0,
+                    markerfacecolor="white",
+                    markeredgewidth=0.7,
+                    color=colour,
+                )
+            ax.set_title(title(network))
+            ax.set_ylim(0.0, 1.02)
+        for ax in panels[-1]:
+            ax.set_xlabel("sparsity $s$ (axis logarithmic in $1 - s$)")
+        for ax in panels[:, 0]:
+            ax.set_ylabel("$P(s_{cr} \\leq s)$")
+        handles = [
+            Line2D([], [], color=colour, marker=marker, markersize=3.0, markerfacecolor="white")
+            for colour, marker in zip(COLOURS, MARKERS, strict=True)
+        ][: len(CRITERIA)]
+        handles += [
+            Line2D([], [], color=GREY),
+            Line2D([], [], color=GREY, marker="o", markersize=3.0, markerfacecolor="white", linestyle="none"),
+        ]
+        labels = [*CRITERIA.values(), "predicted", f"measured, {seeds} networks (SynFlow {rounds})"]
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
         save(figure, path)
 
 
-FIGURE = FigureScript(
+FIGURE = StudyFigure(
     "collapse",
-    "Probability that some layer is empty against sparsity, and measured critical sparsities.",
-    compute,
+    "Probability that some layer is empty against sparsity, five criteria, and critical sparsities measured.",
+    COLLAPSE,
+    reduce,
     draw,
 )
