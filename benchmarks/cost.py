@@ -5,7 +5,7 @@
 
 Predicting is `eoc_theory.predict_pruning` (kept and its spread, SNIP, 100 digits) and `predict_collapse`;
 measuring is plain torch as in `benchmarks.predicting`: build a network, one forward and backward pass over
-the digits, threshold. Everything on one thread; of `REPEATS` runs the fastest, in seconds of the processor.
+the digits, threshold. Everything on one thread, in seconds of the processor, after a run that does not count.
 """
 
 from __future__ import annotations
@@ -30,18 +30,16 @@ SIZES = (
     *((width, 30) for width in (10, 30, 300, 1000)),
 )
 ACTIVATION = "tanh"
-REPEATS = 2
 
 
-def fastest(work: Callable[[int], object], repeats: int = REPEATS) -> float:
-    """Seconds of the fastest of so many runs, of different seeds; one more comes first and does not count."""
-    spent = []
-    for seed in range(repeats + 1):
-        # Of the processor, which other work on the machine does not change much.
-        started = time.process_time()
+def seconds(work: Callable[[int], object], runs: int = 3) -> float:
+    """Mean of so many runs with seeds of their own, after one that compiles and caches what can be."""
+    work(0)
+    # Of the processor, which other work on the machine does not change much.
+    started = time.process_time()
+    for seed in range(1, runs + 1):
         work(seed)
-        spent.append(time.process_time() - started)
-    return min(spent[1:])
+    return (time.process_time() - started) / runs
 
 
 def measure() -> pd.DataFrame:
@@ -57,14 +55,20 @@ def measure() -> pd.DataFrame:
     with threadpool_limits(1):
         for width, depth in SIZES:
             net = eoc.mlp(depth, width, activation=ACTIVATION)
+
+            def predict(seed: int, net: eoc.Architecture = net) -> object:
+                return eoc.predict_pruning(net, SPARSITY, data=data, seed=seed)
+
+            def predict_collapse(seed: int, net: eoc.Architecture = net) -> object:
+                return eoc.predict_collapse(net, data=data, seed=seed)
+
+            def measure_seed(seed: int, net: eoc.Architecture = net) -> object:
+                return measured(net, inputs, targets, seed)
+
             times = {
-                "predict": fastest(
-                    lambda seed, n=net: eoc.predict_pruning(n, SPARSITY, data=data, seed=seed)
-                ),
-                "predict_collapse": fastest(
-                    lambda seed, n=net: eoc.predict_collapse(n, data=data, seed=seed)
-                ),
-                "measure_seed": fastest(lambda seed, n=net: measured(n, inputs, targets, seed)),
+                "predict": seconds(predict),
+                "predict_collapse": seconds(predict_collapse, runs=1),
+                "measure_seed": seconds(measure_seed),
             }
             rows.append({"width": width, "depth": depth, **times})
             print(rows[-1], flush=True)

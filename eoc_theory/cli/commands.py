@@ -349,6 +349,7 @@ def _print_headlines(found: Comparison) -> None:
     print_facts(
         [
             ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
+            ("expected, without measurement noise", f"{np.mean(found.prediction.kept_error):.4f}"),
             ("weakest layer, predicted", f"{law.weakest_layer}, the first to be emptied in {weakest:.0%}"),
         ]
     )
