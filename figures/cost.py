@@ -56,6 +56,8 @@ def draw(results: Results, path: Path) -> None:
                 ax.set_yscale("log")
             lower.set_xticks(x, [f"{tick:g}" for tick in x])
             lower.minorticks_off()
+        for ax in panels[:, 0]:
+            ax.yaxis.set_major_formatter("{x:g}")
         panels[0, 0].set_ylabel("seconds, one core")
         panels[1, 0].set_ylabel(f"measure {SEEDS}\n/ predict")
         handles, labels = panels[0, 0].get_legend_handles_labels()

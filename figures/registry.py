@@ -6,6 +6,7 @@ from . import (
     collapse,
     collapse_depth,
     correlation_convergence,
+    cost,
     critical_curves,
     dropout,
     kept_per_layer,
@@ -27,4 +28,5 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     rescaling.FIGURE,
     residual.FIGURE,
     surviving_connections.FIGURE,
+    cost.FIGURE,
 )
