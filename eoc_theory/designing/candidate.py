@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -11,10 +10,10 @@ import numpy as np
 
 from ..architecture import Architecture
 from ..data import DataSummary
-from ..errors import MissingDependencyError
 from ..graph_laws import forward_cost
 from ..prediction import predict_pruning
 from ..presenting import plain
+from .drawing import draw
 from .sharing import floors, rounded, share_out
 
 Array = np.ndarray
@@ -36,12 +35,14 @@ class Candidate:
         kept: fraction of each layer's weights kept; of a global ranking the predicted mean.
         kept_weights: the same as whole numbers of weights, summing to those that are left.
         collapse_probability: probability that some layer loses all its weights.
-        connected: share of the drawn networks in which every layer has a weight on a way from the input to
-            the logits; nan where none was drawn.
+        cut_probability: probability that some layer has no weight on a way from the input to the logits, from
+            the drawn networks; nan where none was drawn.
+        connected: share of these in which every layer has such a weight; for "layerwise" in networks with
+            more than a row of dense layers, also with three quarters of the weights.
         drawn: number of them; drawing ends with the first that is disconnected.
         moved: part of the weights left that the global ranking would keep in other layers.
-        feasible: whether layers are lost with no more than the probability asked for, and none of the drawn
-            networks is disconnected. False for an allocation that was not drawn, a better one being there.
+        feasible: whether neither probability is more than was asked for. False for an allocation that was not
+            drawn, a better one being there.
     """
 
     initialisation: tuple[float, float] | None
@@ -51,6 +52,7 @@ class Candidate:
     kept: Array
     kept_weights: Array
     collapse_probability: float
+    cut_probability: float
     connected: float
     drawn: int
     moved: float
@@ -109,10 +111,10 @@ def by_global_ranking(task: Task, net: Architecture, initialisation: tuple[float
     kept, chance = np.asarray(found.kept), float(found.collapse_probability)
     counts = rounded(kept * net.weights, task.left, net.weights)
     made = Candidate(
-        initialisation, "global", net, net.weight_layers, kept, counts, chance, np.nan, 0, 0.0, False
+        initialisation, "global", net, net.weight_layers, kept, counts, chance, np.nan, np.nan, 0, 0.0, False
     )
     # Networks that lose layers anyway need not be drawn.
-    return made if chance > task.tolerance else drawn(task, made)
+    return made if chance > task.tolerance else checked(task, made)
 
 
 def layer_by_layer(task: Task, ranked: Candidate) -> Candidate | None:
@@ -135,6 +137,7 @@ def layer_by_layer(task: Task, ranked: Candidate) -> Candidate | None:
         kept=counts / net.weights,
         kept_weights=counts,
         collapse_probability=0.0,
+        cut_probability=np.nan,
         connected=np.nan,
         drawn=0,
         moved=float(np.abs(counts - expected).sum() / (2.0 * task.left)),
@@ -142,48 +145,19 @@ def layer_by_layer(task: Task, ranked: Candidate) -> Candidate | None:
     )
 
 
-def drawn(task: Task, made: Candidate) -> Candidate:
-    """The same with networks drawn and pruned, up to the first that is disconnected."""
-    whole = number = 0
-    for whole_now in _draws(task, made):
-        number += 1
-        whole += whole_now
-        if not whole_now:
-            break
+def checked(task: Task, made: Candidate) -> Candidate:
+    """The same, seen in networks that are drawn."""
+    counts = made.kept_weights if made.allocation == "layerwise" else None
+    seen = draw(task, made.architecture, counts)
     return replace(
-        made, connected=whole / number if number else np.nan, drawn=number, feasible=whole == number
+        made,
+        drawn=seen.number,
+        connected=seen.connected,
+        cut_probability=seen.cut_probability,
+        feasible=not seen.cut_probability > task.tolerance,
     )
 
 
 def _ranked(task: Task, net: Architecture, budgets: Array) -> Array:
     """Mean numbers that a global ranking leaves in each layer for these budgets, (m, L)."""
     return np.asarray(task.predicted(net, 1.0 - budgets / net.n_weights).kept) * net.weights
-
-
-def _draws(task: Task, made: Candidate) -> Iterator[bool]:
-    """Of really pruned networks, whether every layer has a weight on a way; none without torch."""
-    from ..connectivity import connected_weights
-    from ..measuring import measure_pruning
-    from ..torch_models import require_torch
-
-    net = made.architecture
-    try:
-        require_torch()
-    except MissingDependencyError:
-        return
-    shape = net.input_shape
-    example = None if net.graph is None else np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
-    for seed in range(task.seed, task.seed + task.draws(net)):
-        model = net.to_torch(seed)
-        found = measure_pruning(
-            model,
-            task.sparsity,
-            criterion=task.criterion,
-            data=task.data,
-            example_input=example,
-            seed=seed,
-            collapse=False,
-            allocation=made if made.allocation == "layerwise" else None,
-        )
-        assert isinstance(found.masks, dict)
-        yield all(connected_weights(model, found.masks, example_input=example).values())

@@ -18,7 +18,7 @@ from ..errors import EOCError, ModelError
 from ..initialising import critical_scales
 from ..prediction import CRITERIA
 from ..presenting import plain
-from .candidate import Candidate, Task, by_global_ranking, drawn, layer_by_layer
+from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,11 @@ class Design:
     def collapse_probability(self) -> float:
         """Probability that some layer loses all its weights."""
         return self.chosen.collapse_probability
+
+    @property
+    def cut_probability(self) -> float:
+        """Probability that some layer has no weight on a way from the input to the logits; nan if unknown."""
+        return self.chosen.cut_probability
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -199,9 +204,10 @@ def design(
        Erdős–Rényi-kernel allocation (`eoc_theory.designing.sharing`), chosen on ways through the network
        (`eoc_theory.layerwise`), with the initialisation that has to move the fewest weights.
 
-    Collapse is a layer without weights, which is predicted; or one none of whose weights lies on a way from
-    the input to the logits, which is looked for in a few networks that are drawn and pruned. The second comes
-    at lower sparsities. Neither can be mended by allocation alone.
+    Collapse is a layer without weights, whose probability is predicted; or one none of whose weights lies on
+    a way from the input to the logits, whose probability is estimated from a few networks that are drawn and
+    pruned further and further (`eoc_theory.designing.drawing`). The second comes at lower sparsities, and
+    numbers of weights alone do not prevent it.
 
     Nothing is trained, and a model is left as it was.
 
@@ -212,7 +218,7 @@ def design(
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
         example_input: a batch of inputs that a torch model can be traced with, or its shape; by default the
             first two of `data`. A chain of Linear layers needs none.
-        max_collapse_probability: probability of an empty layer that is borne, in [0, 1).
+        max_collapse_probability: probability of either that is borne, in [0, 1).
         networks: how many are drawn for each candidate; None: 1 to 8, as many as are cheap; 0: none. None are
             where torch is not installed.
         seed: of samples and draws; the same seed gives the same bits.
@@ -247,7 +253,7 @@ def design(
     # The fewest weights moved, to one in a hundred; then what comes first.
     layerwise.sort(key=lambda one: round(one.moved, 2))
     for index, one in enumerate(layerwise):
-        layerwise[index] = drawn(task, one)
+        layerwise[index] = checked(task, one)
         if layerwise[index].feasible:
             break
     candidates += layerwise

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: The widest a line of text may be.
 TEXT_WIDTH = 100
 
-CANDIDATE_HEADINGS = ("option", "P(empty layer)", "connected", "moved", "")
+CANDIDATE_HEADINGS = ("option", "P(empty layer)", "P(cut off)", "connected", "moved", "")
 LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
 
 
@@ -44,13 +44,19 @@ def _before(found: Design) -> str:
 def _lost(one: Candidate) -> str:
     said = f"P(some layer empty) = {probability(one.collapse_probability)}"
     if one.drawn:
-        drawn = "the drawn network" if one.drawn == 1 else f"all {one.drawn} drawn networks"
-        said += f", and every layer has weights on ways from input to logits in {drawn}"
+        drawn = "the drawn network" if one.drawn == 1 else f"{one.drawn} drawn networks"
+        said += f", and P(some layer cut off) = {probability(one.cut_probability)}, from {drawn}"
     return said
 
 
 def _cut(one: Candidate) -> str:
-    """Where drawing ended."""
+    """How connected the drawn networks are."""
+    if one.connected == 1.0:
+        drawn = "the drawn network" if one.drawn == 1 else f"the {one.drawn} drawn networks"
+        return (
+            f"{drawn} would be cut off with a few weights less: P(some layer without a way from input to "
+            f"logits) = {probability(one.cut_probability)}"
+        )
     which = "the first network drawn" if one.drawn == 1 else f"of {one.drawn} drawn networks the last"
     return f"{which} has a layer none of whose weights lies on a way from input to logits"
 
@@ -101,6 +107,7 @@ def candidate_rows(found: Design) -> list[tuple[str, ...]]:
         (
             one.name,
             probability(one.collapse_probability),
+            probability(one.cut_probability) if one.drawn else "–",
             f"{round(one.connected * one.drawn)} of {one.drawn}" if one.drawn else "–",
             f"{one.moved:.1%}" if one.allocation == "layerwise" else "–",
             _mark(found, one),
@@ -113,7 +120,7 @@ def _mark(found: Design, one: Candidate) -> str:
     if one is found.chosen:
         return "chosen"
     empties = one.collapse_probability > found.max_collapse_probability
-    return "collapses" if empties or one.connected < 1.0 else ""
+    return "collapses" if empties or one.cut_probability > found.max_collapse_probability else ""
 
 
 def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
