@@ -226,7 +226,7 @@ def _design(commands: Any) -> None:
         type=number,
         default=0.01,
         metavar="P",
-        help="probability of an empty layer that is borne (default: 0.01)",
+        help="probability of an empty layer, or of one cut off, that is borne (default: 0.01)",
     )
     made.add_argument(
         "--networks",
