@@ -53,8 +53,8 @@ class Training:
         augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
             in every epoch.
         compiled: whether the model is compiled on a GPU.
-        mixed: whether forward passes on a GPU are in bfloat16. Its eight bits do not tell apart what a deep
-            network without shortcuts has left of the difference between two inputs.
+        mixed: whether forward passes on a GPU are in bfloat16. Its eight bits round away part of the little
+            difference between inputs that a deep network without shortcuts has left.
     """
 
     epochs: int = 30

@@ -11,6 +11,8 @@ from .trained_networks import Trained, trained
 
 #: Standard errors from which a difference counts.
 CLEAR = 3.0
+#: Accuracies that differ by less are alike.
+ALIKE = 0.05
 #: Kind of network, criterion.
 Way = tuple[str, str]
 STABLE: Way = ("stable-resnet", "snip")
@@ -33,44 +35,58 @@ def cell(task: Task) -> Cell:
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     tasks = list(IMAGES_DIGITS.tasks())
+    deepest, sparsest = max(task.network.depth for task in tasks), max(IMAGES_DIGITS.sparsities)
     if quick:
-        deepest, sparsest = max(task.network.depth for task in tasks), max(IMAGES_DIGITS.sparsities)
-        tasks = [task for task in tasks if cell(task)[1:] == (deepest, sparsest)]
+        tasks = [task for task in tasks if _is_quick(task, deepest, sparsest)]
     found = trained(tasks, cell, Place("cpu"))
-    places = sorted({(depth, sparsity) for _, depth, sparsity in found})
+    rows = sorted(found.items(), key=lambda item: item[0][1:])
     evidence = [
-        Evidence(f"ResNet-{depth}, {sparsity:.0%} removed: accuracy, {NAMES[way]}", None, one.mean, one.error)
-        for (way, depth, sparsity), one in sorted(found.items(), key=lambda item: item[0][1:])
+        Evidence(f"{_place(depth, sparsity)}: accuracy, {NAMES[way]}", None, one.mean, one.error)
+        for (way, depth, sparsity), one in rows
+        if sparsity
     ]
-    for depth, sparsity in places:
-        stable = found[STABLE, depth, sparsity]
+    for depth, sparsity in sorted({(depth, sparsity) for _, depth, sparsity in found if sparsity}):
         for way in PLAIN:
-            gain = stable.better_than(found[way, depth, sparsity])
-            what = f"ResNet-{depth}, {sparsity:.0%} removed: {NAMES[STABLE]} less {NAMES[way]}"
+            gain = found[STABLE, depth, sparsity].better_than(found[way, depth, sparsity])
+            what = f"{_place(depth, sparsity)}: {NAMES[STABLE]} less {NAMES[way]}"
             evidence.append(Evidence(f"{what}, in standard errors", f"> {CLEAR:g}", gain))
-    depth, sparsity = places[-1]
-    stable = found[STABLE, depth, sparsity]
-    gains = [stable.better_than(found[way, depth, sparsity]) for way in PLAIN]
+    for (kind, _), depth, sparsity in found:
+        if not sparsity:
+            one = found[(kind, "snip"), depth, 0.0]
+            evidence.append(Evidence(f"{kind}-{depth}, nothing removed: accuracy", None, one.mean, one.error))
+    stable = found[STABLE, deepest, sparsest]
+    others = [found[way, deepest, sparsest] for way in PLAIN]
+    unpruned = [found[way, deepest, 0.0].mean for way in (STABLE, PLAIN[0])]
+    alike = abs(unpruned[0] - unpruned[1]) < ALIKE
     verdict = Verdict.FAILS
-    if gains[0] > CLEAR and min(gains) > -CLEAR:
-        verdict = Verdict.HOLDS if min(gains) > CLEAR else Verdict.REFINED
+    if min(map(stable.better_than, others)) > CLEAR:
+        verdict = Verdict.HOLDS if alike else Verdict.REFINED
     compared = ", ".join(
-        f"{found[way, depth, sparsity].mean:.2f} ± {found[way, depth, sparsity].error:.2f} ({NAMES[way]})"
-        for way in PLAIN
+        f"{other.mean:.2f} ± {other.error:.2f} ({NAMES[way]})"
+        for way, other in zip(PLAIN, others, strict=True)
     )
-    words = {
-        Verdict.HOLDS: "does better than all three on ResNets",
-        Verdict.REFINED: "does better than SNIP on ResNets; against GraSP and SynFlow these few seeds and "
-        "small networks do not show a clear difference both times",
-        Verdict.FAILS: "does not do better than SNIP on ResNets, or clearly worse than another criterion",
-    }[verdict]
+    words = "is better than" if verdict is not Verdict.FAILS else "is not clearly better than each of"
+    control = f"Unpruned Stable ResNets reach {unpruned[0]:.2f}, ResNets {unpruned[1]:.2f}: " + (
+        "what differs is due to pruning." if alike else "in so few steps part of it is not due to pruning."
+    )
     conclusion = (
-        f"In small: at depth {depth} with {sparsity:.0%} removed SNIP on Stable ResNets reaches "
-        f"{stable.mean:.2f} ± {stable.error:.2f}, against {compared}: it {words}. Networks of 4 to 16 "
+        f"In small: at depth {deepest} with {sparsest:.0%} removed SNIP on Stable ResNets reaches "
+        f"{stable.mean:.2f} ± {stable.error:.2f}, which {words} {compared}. {control} Networks of 4 to 16 "
         "channels on digits say nothing of the paper's accuracies on CIFAR-10, neither for nor against: for "
         "these there is `python -m analysis run images`, 189 trainings of 160 epochs on a GPU."
     )
-    return Finding(tuple(evidence), verdict, conclusion, _picture(found, depth, sparsity))
+    return Finding(tuple(evidence), verdict, conclusion, _picture(found, deepest, sparsest))
+
+
+def _is_quick(task: Task, depth: int, sparsity: float) -> bool:
+    """Deepest and sparsest, or unpruned; of GraSP and SynFlow, which are far off, two seeds."""
+    where = cell(task)[1:]
+    seeds = {0.0: 3, sparsity: 4 if task.criterion == "snip" else 2}
+    return where[0] == depth and task.seed < seeds.get(where[1], 0)
+
+
+def _place(depth: int, sparsity: float) -> str:
+    return f"ResNet-{depth}, {sparsity:.0%} removed"
 
 
 def _picture(found: dict[Cell, Trained], depth: int, sparsity: float) -> Picture:
@@ -90,9 +106,9 @@ CLAIM = Claim(
     "SynFlow, most of all where networks are deep and sparse (Hayou et al. 2021, section 5: ResNet-32/50/104 "
     "on CIFAR-10 and others at 90, 95 and 98 %).",
     method="A reduced study, not the paper's protocol: ResNets with batch normalisation of 4, 8 and 16 "
-    "channels on digits of 8 × 8 pixels, 4 epochs of SGD, three seeds; depth 50 at 98 %, in the full form "
-    "depths 20 and 50 at 90, 95 and 98 % (the study images-digits). A difference of three standard errors "
-    "counts. The paper's protocol is the study images.",
+    "channels on digits of 8 × 8 pixels, 3 epochs of SGD, two to four seeds; depth 50 at 98 %, in the full "
+    "form depths 20 and 50 at 90, 95 and 98 % (the study images-digits), beside networks with nothing "
+    "removed. A difference of three standard errors counts. The paper's protocol is the study images.",
     recorded=Verdict.REFINED,
     check=check,
 )
