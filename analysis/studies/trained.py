@@ -68,8 +68,8 @@ RESCALING = rescaling(
     learning_rate=0.03,
 )
 
-#: The size of the paper's figure, for a GPU; it has not been run. Without bfloat16: rounding to eight bits adds
-#: up over a hundred layers.
+#: The size of the paper's figure, for a GPU; it has not been run. Without bfloat16: rounding to eight bits
+#: adds up over a hundred layers.
 RESCALING_MNIST = rescaling(
     "rescaling-mnist",
     "the paper's figure 2: accuracy over depth × sparsity with and without rescaling, on MNIST, on a GPU",
