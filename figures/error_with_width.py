@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HALF_NORMAL = float(np.sqrt(2 / np.pi))
 #: Those that the error map is fitted to.
 ACTIVATIONS = ("tanh", "relu")
+TICKS = (0.002, 0.005, 0.01, 0.02)
 PANELS = {
     "kept": "error of the fraction kept",
     "collapse": "error of median $\\log_{10}(1-s_{cr})$",
@@ -85,7 +86,8 @@ def draw(results: Results, path: Path) -> None:
             upper.set_ylabel(label)
             _map(lower, *arrays)
         panels[0, 0].set_yscale("log")
-        panels[0, 0].yaxis.set_major_formatter("{x:g}")
+        panels[0, 0].set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        panels[0, 0].minorticks_off()
         panels[0, 1].set_ylim(bottom=0.0)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         handles, labels = [Line2D([], [], color=GREY), *handles], ["stated by the predictions", *labels]
