@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -190,7 +190,7 @@ class MeanField:
         say what becomes of gradients on their way back: "vanishing", "stationary" (the same 1e-5) or
         "exploding".
         """
-        return str(phases(np.asarray(self.chi()), self.dropout))  # type: ignore[return-value]
+        return cast(Phase, str(phases(np.asarray(self.chi()), self.dropout)))
 
     @property
     def depth_scales(self) -> DepthScales:
