@@ -9,6 +9,7 @@ from . import (
     cost,
     critical_curves,
     dropout,
+    error_with_width,
     kept_per_layer,
     phase_diagram,
     rescaling,
@@ -28,5 +29,6 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     rescaling.FIGURE,
     residual.FIGURE,
     surviving_connections.FIGURE,
+    error_with_width.FIGURE,
     cost.FIGURE,
 )
