@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import eoc_theory as eoc
+from analysis import Network
 from analysis.measures_collapse import levels
 from analysis.studies.collapse import COLLAPSE_DEPTH
 from eoc_theory.bounds import snip_bound
@@ -122,7 +123,7 @@ def _label(init: str | tuple[float, float]) -> str:
 
 def _point(init: str | tuple[float, float]) -> tuple[float, float, float]:
     """σ_w, σ_b and χ."""
-    layer = eoc.mlp(3, 100, activation="tanh", init=init).layers[1]
+    layer = Network(depth=3, activation="tanh", init=init).build((64,), 10).layers[1]
     return layer.sigma_w, layer.sigma_b, float(eoc.MeanField("tanh", layer.sigma_w, layer.sigma_b).chi())
 
 
