@@ -486,6 +486,7 @@ class CriticalCurve:
         sigma_w: critical σ_w for each; nan where there is no critical point.
         q: fixed points of the variance map; nan likewise.
         stable: whether the variance map stays there; False where there is no critical point.
+        dropout: probability of dropping an activation; what the points keep then, `CriticalPoint` says.
     """
 
     activation: Activation
@@ -493,6 +494,7 @@ class CriticalCurve:
     sigma_b: Array
     q: Array
     stable: NDArray[np.bool_]
+    dropout: float = 0.0
 
     def plot(self, path: Any = None) -> Figure:
         """Draw the curve σ_w(σ_b); see `eoc_theory.plotting.plot_critical_curve`."""
@@ -501,12 +503,12 @@ class CriticalCurve:
         return plot_critical_curve(self, path)
 
 
-def critical_curve(activation: Any, *, sigma_b: ArrayLike) -> CriticalCurve:
+def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0) -> CriticalCurve:
     """The edge of chaos for an array of σ_b ≥ 0; for each the solution that :func:`edge_of_chaos` chooses.
 
     Raises:
         NoCriticalPointError: there is no critical point for any of the σ_b.
-        ArgumentError: a σ_b is negative or not finite.
+        ArgumentError: a σ_b is negative or not finite, or `dropout` is not in [0, 1).
     """
     act = _resolve(activation)
     values = np.asarray(sigma_b, dtype=np.float64)
@@ -520,7 +522,7 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike) -> CriticalCurve:
     reason: NoCriticalPointError | None = None
     for i, value in enumerate(flat):
         try:
-            point = edge_of_chaos(act, sigma_b=float(value))
+            point = edge_of_chaos(act, sigma_b=float(value), dropout=dropout)
         except NoCriticalPointError as error:
             reason = error
             continue
@@ -528,4 +530,6 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike) -> CriticalCurve:
     if reason is not None and not np.any(np.isfinite(q)):
         raise reason
     shape = values.shape
-    return CriticalCurve(act, sigma_w.reshape(shape), values, q.reshape(shape), stable.reshape(shape))
+    return CriticalCurve(
+        act, sigma_w.reshape(shape), values, q.reshape(shape), stable.reshape(shape), float(dropout)
+    )

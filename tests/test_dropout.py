@@ -207,6 +207,15 @@ def test_the_graph_theory_agrees():
     assert found.c[-1] == pytest.approx(net.c_star, abs=0.03)
 
 
+def test_curve_is_the_critical_one_scaled():
+    sigma_b = np.array([0.0, 0.3, 1.0])
+    found = eoc.critical_curve("tanh", sigma_b=sigma_b, dropout=0.19)
+    assert found.sigma_w == pytest.approx(
+        0.9 * eoc.critical_curve("tanh", sigma_b=sigma_b).sigma_w, rel=1e-14
+    )
+    assert found.dropout == 0.19 and found.stable.all()
+
+
 def test_what_cannot_be_is_refused():
     for p in (1.0, -0.1, math.nan, "0.1", True):
         with pytest.raises(ArgumentError, match="dropout must be a number in"):
@@ -230,6 +239,9 @@ def test_command_line(capsys, tmp_path):
     assert main(["init", "relu", "--dropout", "0.1"]) == 0
     shown = capsys.readouterr().out
     assert "stationary under dropout 0.1" in shown and "note: with dropout there is no edge of chaos" in shown
+    assert main(["curve", "tanh", "--sigma-b", "0.2", "--dropout", "0.1"]) == 0
+    shown = capsys.readouterr().out
+    assert "stationary under dropout 0.1" in shown and f"{point.sigma_w:.10g}" in shown
     grid = ["--sigma-w", "0.5:3:10", "--sigma-b", "0:1:9", "--dropout", "0.1"]
     assert main(["phase", "tanh", *grid, "--plot", str(tmp_path / "phase.png")]) == 0
     shown = capsys.readouterr().out

@@ -15,7 +15,7 @@ from .progress import bar, working
 
 if TYPE_CHECKING:
     from ..comparing import Comparison
-    from ..criticality import CriticalPoint
+    from ..criticality import CriticalCurve, CriticalPoint
     from ..diagnosing import Diagnosis
     from ..phase import PhaseDiagram
     from ..prediction import PruningPrediction
@@ -74,12 +74,12 @@ def curve(args: argparse.Namespace) -> int:
     """``eoc curve``: the critical curve."""
     from ..criticality import critical_curve
 
-    found = critical_curve(args.activation, sigma_b=args.sigma_b)
+    found = critical_curve(args.activation, sigma_b=args.sigma_b, dropout=args.dropout)
     if args.json:
         arrays = {name: getattr(found, name) for name in ("sigma_w", "sigma_b", "q", "stable")}
-        print_json({"activation": found.activation.name, **arrays})
+        print_json({"activation": found.activation.name, "dropout": found.dropout, **arrays})
     else:
-        print(f"{found.activation.name}: edge of chaos")
+        print(f"{found.activation.name}: {_what(found)}")
         rows = zip(found.sigma_b, found.sigma_w, found.q, found.stable, strict=True)
         print_table(
             ("sigma_b", "sigma_w", "q", "stable"),
@@ -139,10 +139,10 @@ def _spread(n: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, n - 1, min(n, PRINTED_GRID))})
 
 
-def _what(point: CriticalPoint) -> str:
-    if not point.dropout:
+def _what(found: CriticalPoint | CriticalCurve) -> str:
+    if not found.dropout:
         return "edge of chaos"
-    return f"variances and gradients stationary under dropout {point.dropout:g}"
+    return f"variances and gradients stationary under dropout {found.dropout:g}"
 
 
 def _point(point: CriticalPoint) -> dict[str, Any]:

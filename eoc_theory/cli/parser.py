@@ -93,6 +93,7 @@ def _curve(commands: Any) -> None:
     made = _command(commands, "curve", "the edge of chaos as a curve σ_w(σ_b)", examples, "curve")
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-b", "0:2:21", "bias scales")
+    _dropout(made)
     _plot(made)
 
 

@@ -70,6 +70,8 @@ def _draw_curve(ax: Axes, curve: CriticalCurve, colour: str) -> bool:
     bias, weight = np.ravel(curve.sigma_b)[order], np.ravel(curve.sigma_w)[order]
     stable, there = np.ravel(curve.stable)[order], np.isfinite(weight)
     name, unstable = curve.activation.name, there & ~stable
+    if curve.dropout:
+        name += f", dropout {curve.dropout:g}"
     if there.sum() == 1:
         ax.plot(
             bias[there],
