@@ -50,10 +50,10 @@ def check(quick: bool) -> Finding:
             gain = found[STABLE, depth, sparsity].better_than(found[way, depth, sparsity])
             what = f"{_place(depth, sparsity)}: {NAMES[STABLE]} less {NAMES[way]}"
             evidence.append(Evidence(f"{what}, in standard errors", f"> {CLEAR:g}", gain))
-    for (kind, _), depth, sparsity in found:
+    for (way, depth, sparsity), one in rows:
         if not sparsity:
-            one = found[(kind, "snip"), depth, 0.0]
-            evidence.append(Evidence(f"{kind}-{depth}, nothing removed: accuracy", None, one.mean, one.error))
+            what = f"{_place(depth, 0.0)}: accuracy, {NAMES[way].split(',')[0]}"
+            evidence.append(Evidence(what, None, one.mean, one.error))
     stable = found[STABLE, deepest, sparsest]
     others = [found[way, deepest, sparsest] for way in PLAIN]
     unpruned = [found[way, deepest, 0.0].mean for way in (STABLE, PLAIN[0])]
