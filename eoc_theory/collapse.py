@@ -17,7 +17,7 @@ from .graph_laws import COLLAPSE, graph_laws
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
 from .scores import COLLAPSE_SCORES, GRID
-from .trust import collapse_trust
+from .trust import OWN_SAMPLES, collapse_trust
 
 Array = np.ndarray
 
@@ -115,6 +115,7 @@ def predict_collapse(
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
+    own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:
         free = collapse_data_free(net, criterion, seed=seed)
         drawn, weakest = free.critical_sparsity, free.weakest_layer
@@ -139,7 +140,7 @@ def predict_collapse(
         bound=paper_bound(net, criterion),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
-        notes=trust.notes,
+        notes=own + trust.notes,
     )
 
 

@@ -19,7 +19,7 @@ from .graph_laws import graph_laws
 from .layers import BatchNorm
 from .propagation import propagate, restrict
 from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
-from .trust import kept_trust
+from .trust import OWN_SAMPLES, kept_trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,6 +191,7 @@ def predict_pruning(
         samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)
     notes: tuple[str, ...] = ()
+    own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:
         free = predict_data_free(net, values, criterion, seed=seed)
         kept, std, empty, collapse = (
@@ -220,7 +221,7 @@ def predict_pruning(
         empty_probability=empty[0] if scalar else empty,
         collapse_probability=float(collapse[0]) if scalar else collapse,
         samples=samples,
-        notes=notes + network_notes(net) + trust.notes,
+        notes=notes + network_notes(net) + own + trust.notes,
         kept_error=float(trust.expected[0]) if scalar else trust.expected,
         kept_error_bound=float(trust.bound[0]) if scalar else trust.bound,
     )

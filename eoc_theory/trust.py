@@ -27,6 +27,8 @@ Array = np.ndarray
 
 #: Criteria whose kept fractions are set and not predicted.
 EXACT = ("uniform", "erk")
+#: What a prediction with another number of samples than the default is to say.
+OWN_SAMPLES = "expected error is that of the default number of samples"
 #: Part of the networks whose error is under the bound.
 LEVEL = 0.9
 

@@ -177,6 +177,13 @@ def test_notes_say_what_was_not_measured(net, sparsity, criterion, words):
     assert note.startswith("expected error extrapolated beyond what was measured: ") and words in note
 
 
+def test_other_numbers_of_samples_are_told():
+    net = eoc.mlp(5, 20)
+    for notes in (eoc.predict_pruning(net, 0.9, samples=4).notes, eoc.predict_collapse(net, samples=4).notes):
+        assert notes == ("expected error is that of the default number of samples",)
+    assert eoc.predict_pruning(net, 0.9, criterion="magnitude", samples=4).notes == ()
+
+
 def test_command_line_prints_the_error(capsys):
     arguments = ["--activation", "relu", "--depth", "5", "--width", "50", "--sparsity", "0.9"]
     assert main(["predict", *arguments]) == 0
