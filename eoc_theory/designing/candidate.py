@@ -97,12 +97,12 @@ class Task:
     def predicted(self, net: Architecture, sparsity: Any) -> Any:
         return predict_pruning(net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed)
 
-    def draws(self, net: Architecture) -> int:
-        """Number of networks to draw: some batches forwards and backwards each."""
+    def draws(self, net: Architecture, *, sure: bool = False) -> int:
+        """Number of networks to draw, each a batch forwards and backwards; two if they are `sure` to do."""
         if self.networks is not None:
             return self.networks
         cost = 3.0 * self.data.size * forward_cost(net.as_graph())
-        return int(np.clip(_BUDGET / cost, 1, DRAWN))
+        return int(np.clip(_BUDGET / cost, 1, 2 if sure else DRAWN))
 
 
 def by_global_ranking(task: Task, net: Architecture, initialisation: tuple[float, float] | None) -> Candidate:

@@ -91,7 +91,9 @@ def _connected_parts(task: Task, net: Architecture, counts: Array | None) -> Ite
         return
     shape = net.input_shape
     example = None if net.graph is None else np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
-    for seed in range(task.seed, task.seed + task.draws(net)):
+    # In a row of layers, choosing on ways cannot fail.
+    number = task.draws(net, sure=counts is not None and net.graph is None)
+    for seed in range(task.seed, task.seed + number):
         model = net.to_torch(seed)
         shown = None if example is None else torch.tensor(example)
         ways = Ways.through(model, prunable_weights(model), shown)
