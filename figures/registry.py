@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    atlas,
     collapse,
     collapse_depth,
     correlation_convergence,
@@ -28,6 +29,7 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     collapse_depth.FIGURE,
     rescaling.FIGURE,
     residual.FIGURE,
+    atlas.FIGURE,
     surviving_connections.FIGURE,
     error_with_width.FIGURE,
     cost.FIGURE,

@@ -14,8 +14,10 @@ SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 CHEAP = tuple(name for name in ALL_CRITERIA if name != "synflow")
 
 
-def part(networks: tuple[Network, ...], size: int, block: int, rounds: int) -> tuple[Study, Study]:
-    """Networks measured with 2·`block` seeds, under SynFlow in a hundred rounds `rounds`.
+def part(
+    networks: tuple[Network, ...], size: int, *, blocks: int, block: int, rounds: int
+) -> tuple[Study, Study]:
+    """Networks measured with `blocks`·`block` seeds, under SynFlow in a hundred rounds with `rounds`.
 
     Images are of `size` × `size`.
     """
@@ -25,7 +27,7 @@ def part(networks: tuple[Network, ...], size: int, block: int, rounds: int) -> t
         networks=networks,
         criteria=CHEAP,
         sparsities=SPARSITIES,
-        seeds=2,
+        seeds=blocks,
         measures=(PREDICTED, measured(block)),
         batch=Batch(shape=(3, size, size)),
         quick_seeds=1,
@@ -46,8 +48,9 @@ _CHAINS = part(
         Network("mlp", 30, 100, "tanh", init="pytorch"),
     ),
     32,
-    10,
-    2,
+    blocks=4,
+    block=10,
+    rounds=2,
 )
 # Narrow, so that a CPU can prune them in a hundred rounds.
 _POSITIONS = part(
@@ -61,8 +64,9 @@ _POSITIONS = part(
         Network("stable-resnet", 20, 8, "relu", normalisation="batch"),
     ),
     16,
-    4,
-    1,
+    blocks=2,
+    block=4,
+    rounds=3,
 )
 _VGG = part(
     (
@@ -71,8 +75,9 @@ _VGG = part(
         Network("vgg", 16, 8, "relu", normalisation="batch"),
     ),
     32,
-    4,
-    1,
+    blocks=2,
+    block=4,
+    rounds=1,
 )
 
 # What takes longest comes last.
