@@ -39,7 +39,8 @@ class Trained:
     @property
     def error(self) -> float:
         """Standard error of the mean."""
-        return mean_and_error(self.accuracy)[1]
+        # Of equal numbers it is 0, and not what rounding of their mean leaves.
+        return mean_and_error(self.accuracy)[1] if np.ptp(self.accuracy) > 0 else 0.0
 
     def better_than(self, other: Trained) -> float:
         """How many standard errors of the difference its mean lies above the other's."""

@@ -27,6 +27,7 @@ def test_differences_are_measured_in_standard_errors():
     # s.d. 0.1, three seeds, two of them: 0.6 / (0.1 √(2/3)).
     assert high.better_than(low) == pytest.approx(0.6 / (0.1 * np.sqrt(2 / 3)))
     assert low.better_than(high) == -high.better_than(low)
+    assert one(0.1, 0.1, 0.1).error == 0
     assert one(0.5, 0.5).better_than(one(0.1, 0.1)) == np.inf
     assert one(0.1, 0.1).better_than(one(0.5, 0.5)) == -np.inf
     assert one(0.1, 0.1).better_than(one(0.1, 0.1)) == 0 == low.better_than(low)
