@@ -200,7 +200,7 @@ def collapses_frame(store: Store) -> pd.DataFrame:
             groups.setdefault(key, []).append(row)
     lines = []
     # By network, then criterion; the store's order is the other way round.
-    for _, rows in sorted(groups.items()):
+    for rows in sorted(groups.values(), key=_order):
         line: dict[str, Any] = described(rows[0])
         theory = next((row.found for row in rows if row.measure == "predicted-collapse"), None)
         law = np.full(3, np.nan)
@@ -230,6 +230,12 @@ def collapses_frame(store: Store) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
+
+
+def _order(rows: list[Row]) -> tuple[Any, ...]:
+    line = described(rows[0])
+    words = (str(line[name]) for name in ("kind", "activation", "normalisation", "init"))
+    return (*words, line["depth"], line["width"], line["criterion"])
 
 
 def median_error(values: np.ndarray) -> float:
