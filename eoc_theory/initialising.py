@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from . import checks
-from .activations import Activation
+from .critical_scales import critical_scales
 from .errors import ModelError
-from .graph import Graph
-from .layers import Convolution, Dense, Nonlinearity
 from .torch_models import prunable_weights, require_torch
 from .torch_structure import normalisations, structure
 from .torch_weights import LAWS, check_delta, fill_
@@ -29,7 +27,9 @@ def initialize_(
     Layer by layer W has variance σ_w²/fan_in (fan_in = channels/groups × kernel size of a convolution),
     b ~ N(0, σ_b²), with σ_w from :func:`edge_of_chaos` of the activation that follows, whatever normalisation
     or sum stands between. The logits' layer takes the nearest activation before it. A layer that goes
-    into other weights without an activation between is linear: σ_w = 1 and no biases.
+    into other weights without an activation between is linear: σ_w = 1 and no biases. Where dropout of
+    probability p in training mode comes before the weights, σ_w is √(1−p) times that, which keeps variances
+    and gradients as they are in training (`edge_of_chaos` with `dropout`).
 
     Normalisation layers get γ = 1, β = 0 and fresh running statistics. A branch of a residual block is
     initialised as the same layers in a row would be, and factors in the model, such as a stable ResNet's
@@ -80,54 +80,6 @@ def initialize_(
     for module in normalisations(model):
         _reset(module)
     return model
-
-
-def critical_scales(graph: Graph, sigma_b: float) -> dict[str, tuple[float, float]]:
-    """(σ_w, σ_b) of each weight layer on the edge of chaos of its activation, by name.
-
-    Raises:
-        ModelError: no activation at all. NoCriticalPointError: none has an edge of chaos at `sigma_b`.
-    """
-    from .criticality import edge_of_chaos
-
-    points: dict[Activation, tuple[float, float]] = {}
-    found = {}
-    for position in graph.weighted:
-        layer = graph.nodes[position].layer
-        assert isinstance(layer, (Dense, Convolution))
-        act = layer.weight.activation
-        if (act is None or act.name == "identity") and _feeds_weights(graph, position):
-            found[layer.name] = (1.0, 0.0)
-            continue
-        act = act or _activation_before(graph, position)
-        if act not in points:
-            points[act] = (float(edge_of_chaos(act, sigma_b=sigma_b).sigma_w), sigma_b)
-        found[layer.name] = points[act]
-    return found
-
-
-def _feeds_weights(graph: Graph, position: int) -> bool:
-    """Whether weights come after a node."""
-    open_ = list(graph.consumers[position])
-    while open_:
-        here = open_.pop()
-        if here in graph.weighted:
-            return True
-        open_.extend(graph.consumers[here])
-    return False
-
-
-def _activation_before(graph: Graph, position: int) -> Activation:
-    """The nearest activation on the way from the input to a node; identities are none."""
-    here = set(graph.nodes[position].inputs)
-    while here:
-        last = max(here)
-        here.discard(last)
-        layer = graph.nodes[last].layer
-        if isinstance(layer, Nonlinearity) and layer.activation.name != "identity":
-            return layer.activation
-        here.update(graph.nodes[last].inputs)
-    raise ModelError("model has no activation between its layers, so no edge of chaos")
 
 
 def _reset(module: Any) -> None:

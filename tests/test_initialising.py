@@ -135,6 +135,24 @@ def test_branches_multiply_the_variance_by_one_plus_the_factor_squared(factor):
     assert (end / start) ** (1 / blocks) == pytest.approx(1 + factor**2, rel=0.04)
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_before_weights_is_allowed_for(p):
+    parts = [(nn.Linear(500, 500), nn.Tanh(), nn.Dropout(p)) for _ in range(8)]
+    model = nn.Sequential(*(layer for part in parts for layer in part), nn.Linear(500, 10))
+    initialize_(model, sigma_b=0.2, seed=0)
+    expected = [TANH, *[TANH * math.sqrt(1 - p)] * 8]
+    found = [scale_of(layer.weight) for layer in model if isinstance(layer, nn.Linear)]
+    assert found == pytest.approx(expected, rel=0.02)
+    # Variances stay at the fixed point that the network has without dropout.
+    torch.manual_seed(0)
+    q = eoc.edge_of_chaos("tanh", sigma_b=0.2).q
+    signal = model[:-1](math.sqrt(q) / TANH * torch.randn(50, 500))
+    assert float(signal.detach().square().mean()) == pytest.approx((q - 0.04) / TANH**2 / (1 - p), rel=0.1)
+    # In evaluation mode dropout does nothing, and weights are scaled for that.
+    initialize_(model.eval(), sigma_b=0.2, seed=0)
+    assert scale_of(model[3].weight) == pytest.approx(TANH, rel=0.02)
+
+
 def test_what_the_weights_were_does_not_matter():
     model = Residual()
     twin = Residual()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .. import checks
 from ..architecture import DEFAULT_SIGMA_B, Architecture
-from ..diagnosing.cures import with_weights
+from ..critical_scales import critical_scales
+from ..diagnosing.cures import at_scales
 from ..diagnosing.diagnosis import architecture_of, parameters_of
 from ..diagnosing.reading import read
 from ..errors import EOCError, ModelError
-from ..initialising import critical_scales
 from ..prediction import CRITERIA
 from ..presenting import plain
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
@@ -293,13 +293,7 @@ def _on_the_edge(
             scales = critical_scales(net.as_graph(), sigma_b)
         except EOCError:
             continue  # this activation has no such point
-        laws = {
-            layer.name: replace(
-                layer, sigma_w=scales[layer.name][0], sigma_b=scales[layer.name][1], law="normal"
-            )
-            for layer in net
-        }
-        critical = with_weights(net, laws)
+        critical = at_scales(net, scales)
         if tried and criterion in _ANY_POINT:
             return
         tried += 1

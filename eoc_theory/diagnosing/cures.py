@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..activations import Activation
 from ..architecture import DEFAULT_SIGMA_B, Architecture
+from ..critical_scales import critical_scales
+from ..errors import EOCError
 from ..graph import Graph, Node
 from ..layers import Sum, WeightLayer
-from .reading import Reading, critical_scale
+from .reading import Reading
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def cures(
     found: list[Cure] = []
     if redraw and reading.scaled.any():
         for sigma_b in _bias_scales(net, reading, biases):
-            scales = _critical_scales(net, sigma_b)
-            if scales is None:
+            try:
+                scales = critical_scales(net.as_graph(), sigma_b)
+            except EOCError:
                 continue
-            critical = at_scales(net, scales, sigma_b)
+            critical = at_scales(net, scales)
             call = f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})"
             step = "eoc.rescale_(model)" if masked else call
             found.append(Cure((step,), _sets(scales, reading, sigma_b), critical))
@@ -73,23 +75,8 @@ def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[flo
     return (DEFAULT_SIGMA_B, 0.0)
 
 
-def _critical_scales(net: Architecture, sigma_b: float) -> dict[str, float] | None:
-    """σ_w of every layer by name; one without an activation takes that of the layer before, the first of all
-    that of the first which has one. None where an activation has no edge of chaos at `sigma_b`."""
-    acts: list[Activation] = [layer.activation for layer in net if layer.activation is not None]
-    critical = {act: critical_scale(act, sigma_b) for act in acts}
-    if not acts or any(math.isnan(scale) for scale in critical.values()):
-        return None
-    before = acts[0]
-    scales = {}
-    for layer in net:
-        before = layer.activation or before
-        scales[layer.name] = critical[before]
-    return scales
-
-
-def _sets(scales: Mapping[str, float], reading: Reading, sigma_b: float) -> str:
-    values = sorted(set(scales.values()))
+def _sets(scales: Mapping[str, tuple[float, float]], reading: Reading, sigma_b: float) -> str:
+    values = sorted({sigma_w for sigma_w, _ in scales.values()})
     shown = (
         " or ".join(f"{value:.4g}" for value in values)
         if len(values) <= 3
@@ -102,10 +89,11 @@ def _sets(scales: Mapping[str, float], reading: Reading, sigma_b: float) -> str:
 # --- the same network, otherwise ----------------------------------------------------------------------------
 
 
-def at_scales(net: Architecture, scales: Mapping[str, float], sigma_b: float) -> Architecture:
-    """`net` with normal weights of scale σ_w by layer name and biases of scale `sigma_b`."""
+def at_scales(net: Architecture, scales: Mapping[str, tuple[float, float]]) -> Architecture:
+    """`net` with normal weights and biases of scales (σ_w, σ_b) by layer name."""
     changed = {
-        layer.name: replace(layer, sigma_w=scales[layer.name], sigma_b=sigma_b, law="normal") for layer in net
+        layer.name: replace(layer, sigma_w=scales[layer.name][0], sigma_b=scales[layer.name][1], law="normal")
+        for layer in net
     }
     return with_weights(net, changed)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..activations import Activation
 from ..architecture import Architecture
+from ..critical_scales import let_through
 from ..criticality import edge_of_chaos
 from ..errors import NoCriticalPointError
 from ..graph import Graph
@@ -71,10 +72,13 @@ class Reading:
 
 def read(net: Architecture) -> Reading:
     """The reading of `net`."""
+    graph = net.as_graph()
     edge = np.array(
         [
-            math.nan if layer.activation is None else critical_scale(layer.activation, layer.sigma_b)
-            for layer in net
+            math.nan
+            if layer.activation is None
+            else _critical_scale(layer.activation, layer.sigma_b) * math.sqrt(let_through(graph, node))
+            for layer, node in zip(net, graph.weighted, strict=True)
         ]
     )
     normalised = np.zeros(net.depth, dtype=bool)
@@ -98,7 +102,7 @@ def read(net: Architecture) -> Reading:
     )
 
 
-def critical_scale(act: Activation, sigma_b: float) -> float:
+def _critical_scale(act: Activation, sigma_b: float) -> float:
     """σ_w on the edge of chaos at `sigma_b`, at 0 for a homogeneous activation; nan where there is none."""
     try:
         return float(edge_of_chaos(act, sigma_b=0.0 if act.is_homogeneous else sigma_b).sigma_w)
