@@ -110,7 +110,7 @@ def test_what_is_well_stays_as_it_is():
     assert found.feasible and found.chosen is found.before and found.allocation == "global"
     assert found.initialisation is None and found.architecture is net
     assert found.collapse_probability <= 0.01
-    assert len(found.steps) == 1 and "initialize_" not in found.steps[0]
+    assert len(found.steps) == 2 and "initialize_" not in found.steps[0]
     assert "Nothing needs to change" in found.verdict
     # The alternative is the same allocation, fixed.
     other = next(c for c in found.candidates if c.allocation == "layerwise")
@@ -173,6 +173,25 @@ def test_normalised_networks_have_no_scale_to_set():
 def test_the_same_bits_again():
     first, second = (eoc.design(RELU, 0.97, networks=2, seed=3) for _ in range(2))
     assert first.to_json() == second.to_json()
+
+
+def test_the_steps_are_code_that_carries_it_out():
+    torch = pytest.importorskip("torch")
+    data = eoc.digits(50)
+    model = eoc.mlp(10, 60, activation="relu", init="pytorch").to_torch(0)
+    found = eoc.design(model, 0.97, data=data, networks=1)
+    assert found.initialisation is not None
+    for step in found.steps:
+        exec(step, {"eoc": eoc, "model": model, "design": found, "data": data})
+    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    left = sum(int((layer.weight != 0).sum()) for layer in linear)
+    assert left == found.kept_weights.sum()
+    # The signal has the strength of a critical ReLU network's before pruning, up to its width.
+    signal = torch.as_tensor(data[0], dtype=torch.float32)
+    for layer in linear[:-1]:
+        signal = torch.relu(layer(signal))
+    strength = float(linear[-1](signal).detach().square().mean())
+    assert 0.05 < strength < 20.0
 
 
 # --- faces --------------------------------------------------------------------------------------------------

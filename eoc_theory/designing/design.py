@@ -115,7 +115,9 @@ class Design:
             found.append(f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})")
         rest = ", allocation=design" if self.allocation == "layerwise" else ""
         call = f"eoc.measure_pruning(model, {self.sparsity:g}, criterion={self.criterion!r}, data=data{rest})"
-        return (*found, f"eoc.prune_(model, {call}.masks)")
+        # Pruning takes a network off its scale, by design or not.
+        again = "eoc.rescale_(model, by='signal', data=data)"
+        return (*found, f"eoc.prune_(model, {call}.masks)", again)
 
     @property
     def verdict(self) -> str:
