@@ -13,7 +13,7 @@ from pathlib import Path
 from eoc_theory.errors import EOCError
 
 from .executors import serial, window
-from .store import Row, Store, StoreError, writing
+from .store import Row, Store, StoreError, reading, writing
 from .study import Place, Study, Task
 from .working import work
 
@@ -73,6 +73,11 @@ def run(
     """
     tasks = list(study.tasks())
     place = Place() if place is None else place
+    if resume and _is_complete(study, store, tasks):
+        # Not opened for writing: a finished file stays as it is, byte for byte.
+        if progress is not None:
+            progress(len(tasks), len(tasks))
+        return Outcome(len(tasks), len(tasks), ())
     with ExitStack() as opened:
         results = opened.enter_context(writing(store, study.name))
         finished = results.keys()
@@ -89,6 +94,14 @@ def run(
             progress(before, len(tasks))
         failures = _collect(open_tasks, executor, place, results, before, progress)
     return Outcome(len(tasks), before, tuple(failures))
+
+
+def _is_complete(study: Study, path: Path | str, tasks: list[Task]) -> bool:
+    """Whether the file is the study's and holds all its results."""
+    if not Path(path).is_file():
+        return False
+    with reading(path) as found:
+        return found.study == study.name and {task.key for task in tasks} <= found.keys()
 
 
 def _collect(

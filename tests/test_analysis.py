@@ -175,7 +175,9 @@ def test_resume_does_what_is_left(tmp_path):
         run(study, store)
     outcome = run(study, store, resume=True)
     assert (outcome.before, outcome.done) == (4, 8)
-    assert run(study, store, resume=True).done == 0
+    before, told = store.read_bytes(), []
+    assert run(study, store, resume=True, progress=lambda *counts: told.append(counts)).done == 0
+    assert told == [(12, 12)] and store.read_bytes() == before
     run(study, tmp_path / "whole")
     assert digest(store) == digest(tmp_path / "whole")
 
