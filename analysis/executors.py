@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 from typing import Any
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
@@ -36,8 +38,6 @@ def serial() -> Iterator[Executor]:
     Where threadpoolctl is missing (scikit-learn brings it) and there is more than one core, the last digits
     of a theory's numbers may differ from a worker's.
     """
-    import sys
-
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
@@ -92,6 +92,15 @@ def _start_worker(counter: Any, gpus: tuple[str, ...]) -> None:
         counter.value += 1
     assign_gpu(number, gpus)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # After everything else that multiprocessing does at a process's end.
+    Finalize(None, _leave, exitpriority=-1000)
+
+
+def _leave() -> None:
+    """End without taking the interpreter down module by module: with torch in it that takes a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from importlib import import_module
 
 NAMES = (
     "cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting",
-    "training_step", "ranking", "networks", "cost",
+    "training_step", "ranking", "networks", "cost", "sweeps",
 )  # fmt: skip
 
 

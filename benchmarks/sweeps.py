@@ -5,13 +5,15 @@ usage: python -m benchmarks.sweeps
 Overhead: a study of `TASKS` tasks that do nothing, in this process and by one worker; the time in which the
 worker starts is left out by taking the difference to a study of `WARM` tasks. Throughput: a study of
 `NETWORKS` real networks (tanh, 100 layers of width 100, snip on 100 digits), with one worker and with two,
-from the start of the workers to the last result. Only on a machine with nothing else to do does it say much:
-where the system divides its time between sessions (Linux's autogroup), two workers get no more than one.
+from the start of the workers to their end, in turn, so that what else the machine does falls on both. Only on
+a machine with nothing else to do does it say much: where the system divides its time between sessions
+(Linux's autogroup), two workers get no more than one.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,7 +25,7 @@ from analysis import Measure, Network, Place, Study, Task, run
 from analysis.executors import processes
 from analysis.measures import PRUNING
 
-WARM, TASKS, NETWORKS = 100, 2100, 200
+WARM, TASKS, NETWORKS, ROUNDS = 100, 2100, 200, 3
 
 
 def nothing(task: Task, place: Place) -> Mapping[str, Any]:
@@ -53,10 +55,12 @@ def main() -> None:
         warm, whole = (seconds(study(idle, tasks), workers) for tasks in (WARM, TASKS))
         where = "in this process" if workers is None else "by one worker"
         print(f"a task that does nothing, {where:<16} {(whole - warm) / (TASKS - WARM) * 1e3:6.2f} ms")
-    times = [seconds(study(PRUNING, NETWORKS), workers) for workers in (1, 2)]
-    for workers, spent in zip((1, 2), times, strict=True):
-        print(f"{NETWORKS} networks, {workers} worker(s) {spent:32.1f} s")
-    print(f"two workers against one {times[0] / times[1]:33.2f} times as fast; load {os.getloadavg()[0]:.1f}")
+    gains = []
+    for _ in range(ROUNDS):
+        one, two = (seconds(study(PRUNING, NETWORKS), workers) for workers in (1, 2))
+        gains.append(one / two)
+        print(f"{NETWORKS} networks, one worker {one:.1f} s, two {two:.1f} s: {gains[-1]:.2f} times as fast")
+    print(f"median {statistics.median(gains):.2f} times as fast; load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

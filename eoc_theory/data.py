@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from .errors import ArgumentError, DataError, MissingDependencyError
 
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
+#: Where scikit-learn keeps the digits.
+_DIGITS = ("datasets", "data", "digits.csv.gz")
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ def standardise(inputs: np.ndarray) -> np.ndarray:
 
 def all_digits() -> tuple[np.ndarray, np.ndarray]:
     """All 1797 digits in their own order, as `digits` gives them: inputs (1797, 64), targets (1797,)."""
-    return standardise(_digit_pixels()), np.asarray(_digit_set().target, dtype=np.int64)
+    pixels, labels = _digit_set()
+    return standardise(pixels), labels.copy()
 
 
 def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +143,7 @@ def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         ArgumentError: n < 1 or more than the smallest class allows. MissingDependencyError: no scikit-learn.
     """
     chosen, labels = _choose_digits(n, seed)
-    return standardise(_digit_pixels())[chosen], labels
+    return standardise(_digit_set()[0])[chosen], labels
 
 
 def digits_images(
@@ -166,7 +171,7 @@ def digits_images(
         raise ArgumentError(f"shape must be (C, H, W), got {shape!r}")
     channels, height, width = (checks.integer(f"shape[{i}]", m, minimum=1) for i, m in enumerate(shape))
     chosen, labels = _choose_digits(n, seed)
-    pixels = _digit_pixels()
+    pixels = _digit_set()[0]
     centred = pixels - pixels.mean(axis=0)
     enlarge = np.kron(_bilinear(8, height), _bilinear(8, width))
     # The mean square over all 1797 enlarged images, without making them.
@@ -186,24 +191,33 @@ def _bilinear(size: int, wanted: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _digit_set() -> Any:
+def _digit_set() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64) and labels (1797,) of scikit-learn's digits.
+
+    The file that scikit-learn embeds is read where it is found: importing scikit-learn itself takes longer
+    than most of what is done with these images.
+    """
+    try:
+        found = find_spec("sklearn")
+        folder = None if found is None else (found.submodule_search_locations or [None])[0]
+        if folder is not None:
+            table = np.loadtxt(Path(folder, *_DIGITS), delimiter=",", dtype=np.int64)
+            return table[:, :-1].astype(np.float64), table[:, -1]
+    except (OSError, ValueError):
+        pass  # kept in another place or form, by a version to come
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise MissingDependencyError(
             "data set 'digits' needs scikit-learn: pip install 'eoc-theory[data]'"
         ) from None
-    return load_digits()
-
-
-def _digit_pixels() -> np.ndarray:
-    """All images of the set, shape (1797, 64)."""
-    return np.asarray(_digit_set().data, dtype=np.float64)
+    loaded: Any = load_digits()
+    return np.asarray(loaded.data, dtype=np.float64), np.asarray(loaded.target, dtype=np.int64)
 
 
 def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and labels of `n` images, classes in turn."""
-    labels = np.asarray(_digit_set().target)
+    labels = _digit_set()[1]
     chosen = balanced_choice(labels, n, seed, "digits")
     return chosen, labels[chosen]
 

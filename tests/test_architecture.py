@@ -8,7 +8,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory.architecture import Architecture, WeightLayer, init_scales, mlp
 from eoc_theory.data import as_data, standardise
-from eoc_theory.errors import ArgumentError, DataError, ModelError
+from eoc_theory.errors import ArgumentError, DataError, MissingDependencyError, ModelError
 
 
 def test_mlp_has_the_shapes_asked_for():
@@ -73,6 +73,27 @@ def test_digits_are_standardised_and_balanced():
     assert np.mean(inputs**2) == pytest.approx(1.0, abs=0.05)
     assert np.array_equal(eoc.digits(100)[0], inputs)
     assert not np.array_equal(eoc.digits(100, seed=1)[0], inputs)
+
+
+def test_digits_are_scikit_learns_wherever_it_keeps_them(monkeypatch):
+    from eoc_theory import data
+
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    wanted = load_digits()
+    read = data._digit_set()
+    for file in (data._DIGITS, ("elsewhere.csv",)):
+        monkeypatch.setattr(data, "_DIGITS", file)
+        data._digit_set.cache_clear()
+        pixels, labels = data._digit_set()
+        for found, also, expected in zip((pixels, labels), read, (wanted.data, wanted.target), strict=True):
+            assert found.dtype == also.dtype
+            np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
+    data._digit_set.cache_clear()
+    with pytest.raises(MissingDependencyError, match="needs scikit-learn"):
+        eoc.digits(10)
+    data._digit_set.cache_clear()
 
 
 def test_standardise_has_unit_mean_square():
