@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .study import Measure, Place, Task
+
+if TYPE_CHECKING:
+    from eoc_theory.measuring import PruningMeasurement
 
 
 def predict(task: Task, place: Place) -> Mapping[str, Any]:
@@ -26,10 +29,15 @@ def predict(task: Task, place: Place) -> Mapping[str, Any]:
     return pruning | collapse | {"notes": notes}
 
 
-def measure(task: Task, place: Place) -> Mapping[str, Any]:
-    """`eoc_theory.measure_pruning` of a real network; kept weights are counted, not given as fractions."""
-    import numpy as np
+def pruned(
+    task: Task, place: Place, seed: int, sparsity: Any = None, *, collapse: bool = True
+) -> PruningMeasurement:
+    """`eoc_theory.measure_pruning` of the task's network, really built with that seed.
 
+    Args:
+        sparsity: fractions removed; None: those of the task.
+        collapse: whether its critical sparsity is wanted.
+    """
     import eoc_theory as eoc
     from eoc_theory.torch_models import require_torch
 
@@ -37,16 +45,24 @@ def measure(task: Task, place: Place) -> Mapping[str, Any]:
     require_torch().set_num_threads(1)
     net, data = task.architecture(place)
     shape = net.input_shape
-    found = eoc.measure_pruning(
-        net.to_torch(task.seed),
-        task.sparsities,
+    return eoc.measure_pruning(
+        net.to_torch(seed),
+        task.sparsities if sparsity is None else sparsity,
         criterion=task.criterion,
         data=data,
         example_input=None if net.graph is None else (1, shape.channels, *shape.space),
         device=place.device,
-        seed=task.seed,
+        seed=seed,
         masks=False,
+        collapse=collapse,
     )
+
+
+def measure(task: Task, place: Place) -> Mapping[str, Any]:
+    """A real network; kept weights are counted, not given as fractions."""
+    import numpy as np
+
+    found = pruned(task, place, task.seed)
     return {
         "layers": found.layers,
         "weights": found.weights,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .measures import pruned
 from .study import Measure, Place, Task
 
 #: Quantiles of the predicted law of s_cr that are stored; enough to draw it.
@@ -42,28 +43,10 @@ def measure_collapse(task: Task, place: Place) -> Mapping[str, Any]:
 
     Setting `networks`: how many they are; those of seed n of the study have the seeds n·networks, ….
     """
-    import eoc_theory as eoc
-    from eoc_theory.torch_models import require_torch
-
-    # One thread, so that sums are taken in one order whatever the number of workers.
-    require_torch().set_num_threads(1)
-    net, data = task.architecture(place)
-    shape = net.input_shape
     networks = dict(task.measure.settings)["networks"]
-    found = [
-        eoc.measure_pruning(
-            net.to_torch(seed),
-            # Asked for nothing but s_cr, which is the same whatever is removed.
-            0.0,
-            criterion=task.criterion,
-            data=data,
-            example_input=None if net.graph is None else (1, shape.channels, *shape.space),
-            device=place.device,
-            seed=seed,
-            masks=False,
-        )
-        for seed in range(task.seed * networks, (task.seed + 1) * networks)
-    ]
+    seeds = range(task.seed * networks, (task.seed + 1) * networks)
+    # Asked for nothing but s_cr, which is the same whatever is removed.
+    found = [pruned(task, place, seed, 0.0) for seed in seeds]
     return {
         "critical_sparsity": [_rounded(one.critical_sparsity) for one in found],
         "weakest_layer": [one.weakest_layer for one in found],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .measures import pruned
 from .study import Measure, Place, Task
 
 #: Significant digits that are stored: the measurement itself knows fewer.
@@ -29,28 +30,13 @@ def error(task: Task, place: Place) -> Mapping[str, Any]:
     """
     import eoc_theory as eoc
     from eoc_theory.graph_laws import forward_cost
-    from eoc_theory.torch_models import require_torch
 
-    require_torch().set_num_threads(1)
     settings = dict(task.measure.settings)
     net, data = task.architecture(place)
-    shape = net.input_shape
     seeds = int(
         np.clip(settings["work"] / forward_cost(net.as_graph()), settings["fewest"], settings["seeds"])
     )
-    found = [
-        eoc.measure_pruning(
-            net.to_torch(seed),
-            task.sparsities,
-            criterion=task.criterion,
-            data=data,
-            example_input=None if net.graph is None else (1, shape.channels, *shape.space),
-            device=place.device,
-            seed=seed,
-            masks=False,
-        )
-        for seed in range(seeds)
-    ]
+    found = [pruned(task, place, seed) for seed in range(seeds)]
     predicted = eoc.predict_pruning(net, task.sparsities, criterion=task.criterion, data=data, seed=task.seed)
     collapse = eoc.predict_collapse(net, criterion=task.criterion, data=data, seed=task.seed)
     result = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .measures import pruned
 from .study import Measure, Place, Task
 
 if TYPE_CHECKING:
@@ -37,23 +38,7 @@ def predict_layers(task: Task, place: Place) -> Mapping[str, Any]:
 
 def measure_layers(task: Task, place: Place) -> Mapping[str, Any]:
     """The same of one real network: `kept`, (sparsities, layers), and `log_moment` = log m^l − log m^L."""
-    import eoc_theory as eoc
-    from eoc_theory.torch_models import require_torch
-
-    require_torch().set_num_threads(1)
-    net, data = task.architecture(place)
-    shape = net.input_shape
-    found = eoc.measure_pruning(
-        net.to_torch(task.seed),
-        task.sparsities,
-        criterion=task.criterion,
-        data=data,
-        example_input=None if net.graph is None else (1, shape.channels, *shape.space),
-        device=place.device,
-        seed=task.seed,
-        masks=False,
-        collapse=False,
-    )
+    found = pruned(task, place, task.seed, collapse=False)
     moments = found.log_score_moments
     return {"kept": _short(found.kept, 4), "log_moment": _short(moments - moments[-1], 3)}
 
