@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="eoc",
         description="Deep networks at initialisation: the edge of chaos, and what pruning there keeps.",
-        epilog="example: eoc init tanh --sigma-b 0.2     'eoc COMMAND --help' shows one for each command",
+        epilog="example: eoc init tanh --sigma-b 0.2; 'eoc COMMAND --help' shows one for each command",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"eoc {__version__}")
