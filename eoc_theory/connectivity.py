@@ -85,21 +85,25 @@ def connected_weights(
     """
     torch = require_torch()
     weights = prunable_weights(model)
+    if not (masks is None or isinstance(masks, Mapping)):
+        raise ArgumentError(f"masks must be a dict of arrays by layer name, got {type(masks).__name__}")
     given = None if masks is None else dict(masks)
     kept = []
     for weight in weights:
         mask = weight.mask if given is None else given.pop(weight.name or "weight", None)
-        mask = torch.ones_like(weight.tensor, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        try:
+            mask = torch.ones_like(weight.tensor) if mask is None else torch.as_tensor(mask)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(mask).__name__
+            raise ArgumentError(f"masks[{weight.name!r}] must be an array of 0 and 1, got {kind}") from None
         if mask.shape != weight.tensor.shape:
             wanted = tuple(weight.tensor.shape)
             raise ArgumentError(f"masks[{weight.name!r}] must have shape {wanted}, got {tuple(mask.shape)}")
         kept.append(mask.to(weight.tensor.device) != 0)
     if given:
         raise ArgumentError(f"masks must name layers of the model, got {next(iter(given))!r}")
-    shown = example_input
-    if shown is not None and not hasattr(shown, "shape"):
-        shown = torch.zeros(*shown)
-    ways = Ways.through(model, weights, shown)
+    shape = tuple(example_input) if isinstance(example_input, list) else example_input
+    ways = Ways.through(model, weights, shape)
     counted = (int(way.count_nonzero()) for way in ways.on_way(kept))
     return dict(zip(ways.names, counted, strict=True))
 

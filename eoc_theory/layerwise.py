@@ -52,10 +52,14 @@ def layer_counts(
             )
         of = dict(zip(allocation.layers, allocation.kept_weights, strict=True))
         allocation = [of[name] for name in names]
-    if np.ndim(allocation) != 1 or len(allocation) != len(names):
+    try:
+        shape = np.shape(allocation)
+    except ValueError:
+        shape = "of unequal rows"
+    if shape != (len(names),):
         raise ArgumentError(
             f"allocation must hold one number of weights for each of the {len(names)} layers, "
-            f"got shape {np.shape(allocation)}"
+            f"got shape {shape}"
         )
     counts = np.array([checks.integer("allocation", count, minimum=0) for count in allocation])
     for name, count, weight in zip(names, counts, weights, strict=True):

@@ -14,7 +14,7 @@ from .data import DataSummary, as_data
 from .errors import ArgumentError, DataError, ModelError
 from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
-from .synflow_rounds import synflow_critical_sparsity, synflow_rounds
+from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def measure_pruning(
         if wanted is None:
             pruned = [synflow_rounds(whole.copy(), k) for k in removed]
         else:
-            pruned = [synflow_layers(whole.copy(), wanted)]
+            pruned = [synflow_layers(_unmasked(whole.copy(), found, where), wanted)]
         counts = [flow.left() for flow in pruned]
         chosen = [flow.masks() for flow in pruned] if masks else []
         critical, weakest = np.nan, None
@@ -205,6 +205,15 @@ def measure_pruning(
         zero_scores=zeros,
         masks=None if not masks else by_name[0] if scalar else by_name,
     )
+
+
+def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow:
+    """`flow` without the weights that are masked; else they would tie at 0 with those on no way."""
+    torch = require_torch()
+    if any(weight.mask is not None for weight in weights):
+        masks = [torch.ones_like(w.tensor) if w.mask is None else w.mask for w in weights]
+        flow.keep([mask.reshape(-1).to(where) != 0 for mask in masks])
+    return flow
 
 
 def _survey(

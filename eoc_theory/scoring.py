@@ -195,7 +195,7 @@ def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: An
         first = weights[0].module
         if not isinstance(first, torch.nn.Linear):
             raise ModelError(
-                "synflow needs an example_input (or data) for this model, to know the shape of its inputs"
+                "example_input (or data) is needed for this model, to know the shape of its inputs"
             )
         example_input = torch.zeros(2, first.in_features)
     from .tracing import trace

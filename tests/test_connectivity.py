@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.connectivity import Ways, connected_weights  # noqa: E402
-from eoc_theory.errors import ArgumentError  # noqa: E402
+from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.graph import GraphBuilder  # noqa: E402
 from eoc_theory.layers import Dense, Shape, WeightLayer  # noqa: E402
 from eoc_theory.layerwise import best_masks, synflow_layers, way_masks  # noqa: E402
@@ -92,6 +92,23 @@ def test_wrong_masks_are_one_line():
         connected_weights(model, {"other": np.ones((8, 5))})
     with pytest.raises(ArgumentError, match=r"must have shape \(8, 5\), got \(5, 8\)"):
         connected_weights(model, {"layers.0": np.ones((5, 8))})
+    with pytest.raises(ArgumentError, match=r"masks\['layers\.0'\] must be an array of 0 and 1, got str"):
+        connected_weights(model, {"layers.0": "all"})
+    # What measure_pruning gives for several sparsities.
+    several = eoc.measure_pruning(model, [0.5, 0.6], criterion="magnitude").masks
+    with pytest.raises(ArgumentError, match="masks must be a dict of arrays by layer name, got tuple"):
+        connected_weights(model, several)  # type: ignore[arg-type]
+
+
+def test_an_example_that_is_none_is_one_line():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    assert connected_weights(model, example_input=[1, 3, 4, 4]) == {"0": 108, "2": 32}
+    for example in (5, "4x4"):
+        with pytest.raises(ModelError, match="example_input must be a batch of inputs"):
+            connected_weights(model, example_input=example)
+    with pytest.raises(ModelError, match=r"example_input .* is needed") as raised:
+        connected_weights(model)
+    assert "synflow" not in str(raised.value)
 
 
 # --- masks on ways ------------------------------------------------------------------------------------------
@@ -196,6 +213,7 @@ def test_a_measured_allocation_of_a_graph():
     ("allocation", "message"),
     [
         ([10, 10], "one number of weights for each of the 3 layers"),
+        ([40, [10, 5], 5], "one number of weights for each of the 3 layers, got shape of unequal rows"),
         ([40, 10, 11], "must keep 60 weights in all, got 61"),
         ([59, 0.5, 0.5], "allocation must be a whole number"),
         ([70, -20, 10], "allocation must be a whole number >= 0"),
@@ -211,13 +229,15 @@ def test_unusable_allocations_are_one_line(allocation, message):
         eoc.measure_pruning(model, [0.7, 0.8], criterion="magnitude", allocation=allocation)
 
 
-def test_an_allocation_leaves_out_what_is_gone():
+@pytest.mark.parametrize("criterion", ["magnitude", "synflow"])
+def test_an_allocation_leaves_out_what_is_gone(criterion):
     model = eoc.mlp(3, 10, activation="tanh", in_features=8, out_features=2).to_torch(0)
     mask = np.zeros((10, 8), dtype=bool)
     mask[:, :2] = True
     eoc.prune_(model, {"layers.0": mask})
-    found = eoc.measure_pruning(model, 0.7, criterion="magnitude", allocation=[15, 30, 15])
+    # Few in the middle, so that of the first layer's weights many are on no way.
+    found = eoc.measure_pruning(model, 0.8, criterion=criterion, allocation=[20, 5, 15])
     assert isinstance(found.masks, dict)
     assert not (found.masks["layers.0"] & ~mask).any()
     with pytest.raises(ArgumentError, match=r"at most the 20 weights of 'layers\.0', got 25"):
-        eoc.measure_pruning(model, 0.7, criterion="magnitude", allocation=[25, 20, 15])
+        eoc.measure_pruning(model, 0.7, criterion=criterion, allocation=[25, 20, 15])

@@ -156,6 +156,11 @@ def test_fewer_weights_than_layers():
     assert "50 layers cannot share so few weights" in found.verdict
     assert "eoc." not in str(found)
     assert not any(c.allocation == "layerwise" for c in found.candidates)
+    # A layer is empty for certain, which no one who bears less than that is to be told is well.
+    borne = eoc.design(net, 0.95, criterion="magnitude", max_collapse_probability=0.999999)
+    small = eoc.mlp(5, 10, activation="tanh", in_features=5, out_features=10)
+    for one in (borne, eoc.design(small, 0.99, max_collapse_probability=0.99, networks=0)):
+        assert not one.feasible and one.collapse_probability == 1.0
 
 
 @pytest.mark.parametrize("criterion", ["synflow-oneshot", "random", "uniform", "erk"])
@@ -192,6 +197,30 @@ def test_the_steps_are_code_that_carries_it_out():
         signal = torch.relu(layer(signal))
     strength = float(linear[-1](signal).detach().square().mean())
     assert 0.05 < strength < 20.0
+
+
+def test_the_steps_tell_the_extent_of_images():
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(216, 3))
+    inputs = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = (inputs, torch.arange(12) % 3)
+    for layer in (model[0], model[3]):
+        nn.init.normal_(layer.weight, std=0.05 if layer is model[0] else 0.5)
+    found = eoc.design(model, 0.9, data=data, networks=0)
+    assert found.initialisation is not None
+    for step in found.steps:
+        exec(step, {"eoc": eoc, "model": model, "design": found, "data": data})
+    left = sum(int((layer.weight != 0).sum()) for layer in (model[0], model[3]))
+    assert left == found.kept_weights.sum()
+
+
+def test_the_steps_keep_every_digit_of_the_sparsity():
+    # With six of them other numbers of weights would be left than the design has, or none.
+    for sparsity in (0.987654321, 0.9999999):
+        (call,) = (step for step in eoc.design(RELU, sparsity, networks=0).steps if "measure_pruning" in step)
+        assert f", {sparsity!r}, " in call
 
 
 # --- faces --------------------------------------------------------------------------------------------------

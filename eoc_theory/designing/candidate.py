@@ -108,7 +108,9 @@ class Task:
 def by_global_ranking(task: Task, net: Architecture, initialisation: tuple[float, float] | None) -> Candidate:
     """Pruning `net`, all weights ranked at once."""
     found = task.predicted(net, task.sparsity)
-    kept, chance = np.asarray(found.kept), float(found.collapse_probability)
+    # Fewer weights than layers leave one empty whatever the law of the scores.
+    chance = float(found.collapse_probability) if task.left >= net.depth else 1.0
+    kept = np.asarray(found.kept)
     counts = rounded(kept * net.weights, task.left, net.weights)
     made = Candidate(
         initialisation, "global", net, net.weight_layers, kept, counts, chance, np.nan, np.nan, 0, 0.0, False

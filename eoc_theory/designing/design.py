@@ -108,13 +108,19 @@ class Design:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Code that carries it out on a torch model `model`, with `design` for this."""
+        """Code that carries it out on a torch model `model`.
+
+        With `design` for this, and `data` for a batch (inputs, targets) of the model's own.
+        """
         found = []
         if self.initialisation is not None:
-            sigma_b = self.initialisation[1]
-            found.append(f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})")
+            sigma_b, shape = self.initialisation[1], self.architecture.input_shape
+            drawn = f", sigma_b={sigma_b:g}" if sigma_b else ""
+            if shape.space:  # a model of images does not tell their extent
+                drawn += f", example_input={(2, shape.channels, *shape.space)}"
+            found.append(f"eoc.initialize_(model{drawn})")
         rest = ", allocation=design" if self.allocation == "layerwise" else ""
-        call = f"eoc.measure_pruning(model, {self.sparsity:g}, criterion={self.criterion!r}, data=data{rest})"
+        call = f"eoc.measure_pruning(model, {self.sparsity!r}, criterion={self.criterion!r}, data=data{rest})"
         # Pruning takes a network off its scale, by design or not.
         again = "eoc.rescale_(model, by='signal', data=data)"
         return (*found, f"eoc.prune_(model, {call}.masks)", again)
