@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -93,14 +94,14 @@ def _bar(name: str) -> Any:
 
 def _again(options: argparse.Namespace) -> str:
     """The command that goes on from here."""
-    words = ["python -m analysis run", options.study]
+    words = ["python", "-m", "analysis", "run", options.study]
     words += ["--quick"] if options.quick else []
-    words += [f"--workers {options.workers}"] if options.workers is not None else []
-    words += [f"--scheduler {options.scheduler}"] if options.scheduler is not None else []
-    words += [f"--store {options.store}"] if options.store is not None else []
-    words += [f"--data-folder {options.data_folder}"] if options.data_folder is not None else []
-    words += [f"--device {options.device}"] if options.device != "auto" else []
-    return " ".join([*words, "--resume"])
+    words += ["--workers", str(options.workers)] if options.workers is not None else []
+    words += ["--scheduler", options.scheduler] if options.scheduler is not None else []
+    words += ["--store", str(options.store)] if options.store is not None else []
+    words += ["--data-folder", str(options.data_folder)] if options.data_folder is not None else []
+    words += ["--device", options.device] if options.device != "auto" else []
+    return shlex.join([*words, "--resume"])
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -219,6 +220,8 @@ def _shown(value: float) -> str:
 
 def _left(sparsity: float) -> str:
     """Four decimals, or two digits of 1 − s where these are more."""
+    if sparsity == 1.0:
+        return "1"
     digits = 4
     while digits < 15 and round(1.0 - sparsity, digits) < 10.0 ** (1 - digits):
         digits += 1

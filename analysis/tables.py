@@ -172,14 +172,19 @@ def training_frame(store: Store) -> pd.DataFrame:
 
 def summarise_training(store: Store) -> pd.DataFrame:
     """One line a way to train: mean test accuracy over seeds, and its standard error."""
+    import pandas as pd
+
     frame = training_frame(store)
     if frame.empty:
         return frame
     ways = [
         "kind", "activation", "depth", "width", "normalisation", "init", "criterion", "sparsity", "rescale",
     ]  # fmt: skip
-    grouped = frame.groupby(ways, dropna=False, sort=False)["accuracy"]
-    return grouped.agg(seeds="size", accuracy="mean", standard_error="sem").reset_index()
+    # Also what is no column, such as epochs: only seeds are averaged over.
+    asked = pd.Series([row.hash for row in store.rows("training")], name="hash")
+    grouped = frame.groupby([asked, *ways], dropna=False, sort=False)["accuracy"]
+    found = grouped.agg(seeds="size", accuracy="mean", standard_error="sem")
+    return found.reset_index().drop(columns="hash")
 
 
 def collapses_frame(store: Store) -> pd.DataFrame:
@@ -225,11 +230,17 @@ def collapses_frame(store: Store) -> pd.DataFrame:
                 "measured_most": drawn.max() if len(drawn) else np.nan,
                 "measured_weakest_layer": names.most_common(1)[0][0] if names else None,
                 "gap": float(np.log10((1.0 - law[1]) / (1.0 - middle))) if both else np.nan,
-                "gap_error": median_error(np.log10(1.0 - drawn)) if both else np.nan,
+                "gap_error": _gap_error(drawn) if both else np.nan,
                 "seconds": sum(row.seconds for row in rows),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _gap_error(drawn: np.ndarray) -> float:
+    """Standard error of the median of log₁₀(1 − s_cr); some of them may be 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return median_error(np.log10(1.0 - drawn))
 
 
 def _order(rows: list[Row]) -> tuple[Any, ...]:
@@ -253,18 +264,24 @@ def _head(row: Row, sparsity: float) -> dict[str, Any]:
 
 
 def rows_frame(store: Store) -> pd.DataFrame:
-    """One line a row, of whatever measure: what was asked, and every single number or word that was found."""
+    """One line a row, of whatever measure: what was asked, and every single number or word that was found.
+
+    A setting with the name of another column, such as training's `batch`, is `setting_batch`.
+    """
     import pandas as pd
 
     lines = []
     for row in store.rows():
         asked = row.asked
         sparsities = asked["sparsities"]
+        head = _head(row, sparsities[0] if len(sparsities) == 1 else float("nan"))
+        found = {name: value for name, value in row.found.items() if not isinstance(value, (list, dict))}
+        taken = head.keys() | found.keys()
         lines.append(
             {
-                **_head(row, sparsities[0] if len(sparsities) == 1 else float("nan")),
-                **asked["settings"],
-                **{name: value for name, value in row.found.items() if not isinstance(value, (list, dict))},
+                **head,
+                **{f"setting_{k}" if k in taken else k: v for k, v in asked["settings"].items()},
+                **found,
                 "seconds": row.seconds,
                 "device": row.device,
             }

@@ -1,6 +1,6 @@
 """What pages show of the registries and the parsers, so that it cannot fall behind them.
 
-A page says where with a line such as ``<!-- generated: gallery -->``.
+A page says where with a line such as ``<!-- generated: figures -->``.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except EOCError as error:
             print(f"figures: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"figures: stopped at {one.name}; what was drawn stays", file=sys.stderr)
+            return 130
     return 0
 
 

@@ -86,23 +86,40 @@ class StudyFigure:
         A study that is stopped loses nothing it had finished: the next call goes on with it.
 
         Raises:
-            FigureError: a task of the study failed. StoreError: the results file cannot be used.
+            FigureError: a task of the study failed, or the results are not those that the study asks for.
+            StoreError: the results file cannot be used.
         """
         from analysis import reading
 
         if recompute or not self.data.exists():
             self._run()
         with reading(self.data) as store:
+            missing, others = len(self._keys() - store.keys()), len(store.keys() - self._keys())
+            if missing or others:
+                raise FigureError(
+                    f"{str(self.data)!r} lacks {missing} results of study {self.study.name!r} and holds "
+                    f"{others} of another form of it: {self.name} is not drawn; --recompute runs the study"
+                )
             return self.reduce(store)
+
+    def _keys(self) -> set[tuple[str, int]]:
+        return {task.key for task in self.study.tasks()}
 
     def _run(self) -> None:
         import os
 
-        from analysis import run
+        from analysis import reading, run
         from analysis.executors import processes
 
         # Beside the stored ones, which stay until all is there.
         new = self.data.with_suffix(".new.sqlite")
+        if new.exists():
+            with reading(new) as begun:
+                foreign = not begun.keys() <= self._keys()
+            if foreign:
+                # Begun when the study was another one; what a kill left beside it belongs to it.
+                for suffix in ("", "-wal", "-shm"):
+                    new.with_name(new.name + suffix).unlink(missing_ok=True)
         with processes(os.cpu_count() or 1) as executor:
             outcome = run(self.study, new, executor=executor, resume=True)
         if outcome.failures:

@@ -89,11 +89,11 @@ def test_failed_tasks_end_with_1(tmp_path, capsys, monkeypatch):
 
 def test_an_interrupt_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     study_of(monkeypatch, fake_studies.interrupt)
-    store = str(tmp_path / "store")
+    store = str(tmp_path / "my store")
     assert main(["run", "small", "--store", store, "--device", "cpu"]) == 130
     said = capsys.readouterr().err
     assert "interrupted; 3 of 12 results are kept" in said and said.count("\n") == 1
-    assert f"python -m analysis run small --store {store} --device cpu --resume" in said
+    assert f"python -m analysis run small --store '{store}' --device cpu --resume" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -22,7 +22,7 @@ import torch
 
 import analysis.training as module
 from analysis import Batch, Network, Place, Study, reading, run
-from analysis.tables import summarise_training, training_frame
+from analysis.tables import rows_frame, summarise_training, training_frame
 from analysis.training import Checkpoint, Images, Training, train, training
 from eoc_theory.errors import ArgumentError
 
@@ -234,6 +234,18 @@ def test_results_are_stored_and_checkpoints_removed(tmp_path):
     assert frame["accuracy"].tolist() == [row.found["accuracy"]]
     assert frame["epochs"].tolist() == [2] and frame["rescale"].tolist() == ["weights"]
     assert summary["accuracy"].tolist() == [row.found["accuracy"]] and summary["seeds"].tolist() == [1]
+
+
+def test_tables_keep_apart_what_is_trained_in_other_ways(tmp_path):
+    ways = tuple(training(epochs=epochs, images=100, batch=50) for epochs in (1, 2))
+    made = replace(study(), measures=ways)
+    assert run(made, tmp_path / "store", place=Place(device="cpu")).failures == ()
+    with reading(tmp_path / "store") as store:
+        summary, rows = summarise_training(store), rows_frame(store)
+        found = [row.found["accuracy"] for row in store.rows("training")]
+    assert summary["seeds"].tolist() == [1, 1] and summary["accuracy"].tolist() == found
+    # Images to score on, and images in a step.
+    assert set(rows["batch"]) == {made.batch.size} and set(rows["setting_batch"]) == {50}
 
 
 def test_every_sparsity_is_a_task_of_its_own():

@@ -9,7 +9,7 @@ import pytest
 
 import analysis.__main__ as command
 import eoc_theory as eoc
-from analysis import Network, Place, Study, reading, run
+from analysis import Measure, Network, Place, Study, Task, reading, run
 from analysis.__main__ import main
 from analysis.measures_collapse import PREDICTED, levels, measured
 from analysis.measures_collapse import _rounded as rounded
@@ -163,3 +163,16 @@ def test_the_atlas_is_whole():
     networks = {t.network for t in tasks}
     assert len(predicted) == len(set(predicted)) == len(networks) * len(ALL_CRITERIA)
     assert set(predicted) == real and len(networks) >= 14
+
+
+def test_networks_that_lose_no_layer_before_the_last_weight_are_told_plainly(tmp_path, recwarn):
+    def law(task: Task, place: Place) -> dict[str, object]:
+        return {"critical_sparsity": [0.9, 0.99, 0.995, 1.0], "weakest_layer": ["layers.0"] * 4}
+
+    laws = (Measure("measured-collapse", law),)
+    made = Study("few", "", (Network(depth=2, width=3),), ("snip",), (0.5,), 1, laws)
+    run(made, tmp_path / "store")
+    with reading(tmp_path / "store") as store:
+        frame = collapses_frame(store)
+    assert frame["measured_most"].tolist() == [1.0] and len(recwarn) == 0
+    assert command._left(1.0) == "1" and command._left(1.0 - 2e-6) == "0.9999980"

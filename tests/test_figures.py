@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
+import fake_studies
 import numpy as np
 import pytest
+from fake_studies import fake
 
+import figures.figure as figure_module
+from analysis import Place, Store, Study, reading, run
 from analysis.studies import STUDIES
 from figures.__main__ import main
-from figures.figure import FORMATS, HERE, StudyFigure
+from figures.figure import FORMATS, HERE, FigureError, StudyFigure
 from figures.registry import FIGURES
 
 NAMES = [one.name for one in FIGURES]
@@ -140,6 +145,63 @@ def test_recomputed_curves_are_the_stored_ones():
     assert fresh.keys() == stored.keys()
     for name in stored:
         np.testing.assert_allclose(fresh[name], stored[name], rtol=1e-9)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Makes figures of made-up studies, with results below `tmp_path`."""
+    monkeypatch.setattr(figure_module, "HERE", tmp_path)
+
+    def make(study: Study) -> StudyFigure:
+        def values(store: Store) -> dict[str, np.ndarray]:
+            return {"value": np.array([row.found["value"] for row in store.rows()])}
+
+        return StudyFigure("made", "nothing", replace(study, name="made"), values, lambda *_: None)
+
+    return make
+
+
+def test_results_of_another_form_of_the_study_are_not_drawn(made):
+    figure = made(fake(fake_studies.numbers))
+    run(replace(figure.study, seeds=2), figure.data)
+    with pytest.raises(FigureError, match=r"lacks 8 results .* and holds 0 .*: made is not drawn"):
+        figure.results()
+    run(figure.study, figure.data, resume=True)
+    assert len(figure.results()["value"]) == 12
+    with pytest.raises(FigureError, match=r"lacks 0 results .* and holds 6"):
+        made(fake(fake_studies.numbers, networks=1)).results()
+
+
+def test_recomputing_goes_on_but_not_with_another_form_of_the_study(made):
+    figure = made(fake(fake_studies.numbers, seeds=2))
+    new = figure.data.with_suffix(".new.sqlite")
+    run(replace(figure.study, seeds=1), new)
+    with reading(new) as store:
+        begun = {row.finished for row in store.rows()}
+    assert len(figure.results(recompute=True)["value"]) == 4
+    with reading(figure.data) as store:
+        assert begun < {row.finished for row in store.rows()}
+    run(made(fake(fake_studies.numbers, networks=3)).study, new)
+    assert len(figure.results(recompute=True)["value"]) == 4
+    assert [path.name for path in figure.data.parent.iterdir()] == ["made.sqlite"]
+
+
+def test_a_failing_task_leaves_the_stored_results(made):
+    figure = made(fake(fake_studies.stumble, seeds=2))
+    run(figure.study, figure.data, place=Place(folder=str(figure.data.parent.parent)))
+    before = figure.data.read_bytes()
+    with pytest.raises(FigureError, match=r"2 tasks .* ModelError: this one cannot be done"):
+        figure.results(recompute=True)
+    assert figure.data.read_bytes() == before
+
+
+def test_ctrl_c_ends_with_130_and_one_line(monkeypatch, capsys):
+    def stop(self, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StudyFigure, "render", stop)
+    assert main(["collapse"]) == 130
+    assert capsys.readouterr().err == "figures: stopped at collapse; what was drawn stays\n"
 
 
 def test_unusable_arguments_are_refused_in_one_line(capsys):
