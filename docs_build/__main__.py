@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="all below docs/ without any")
     parser.add_argument("--update", action="store_true", help="write into the pages what their code prints")
     options = parser.parse_args(arguments)
+    for path in options.pages:
+        if not path.is_file():
+            parser.error(f"PAGE must be a file that exists; got {str(path)!r}")
     status = 0
     for path in options.pages or sorted(DOCS.rglob("*.md")):
         page = path.read_text(encoding="utf-8")

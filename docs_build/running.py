@@ -92,7 +92,7 @@ def _run(block: Block, name: str, names: dict[str, Any]) -> str:
     try:
         with redirect_stdout(printed):
             exec(compile(block.text, name, "exec"), names)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a page that exits would end the check of all pages
         raise PageError(f"{name}: {type(error).__name__}: {error}\n{block.text}") from error
     return printed.getvalue()
 

@@ -125,11 +125,12 @@ def check(quick: bool) -> Finding:
             f"rescaled by the signal and {ordered.mean:.2f} in the ordered phase; with 90 % removed at "
             f"random ρ takes them from {chance[0].mean:.2f} to {chance[1].mean:.2f}."
         )
-    conclusion = (
-        f"Trained here: {where}; the accuracies are not the paper's. {' '.join(parts)} The reason is in "
-        "rescaling-after-snip: SNIP's masks gather on the same units in ReLU networks, and ρ makes gradients "
-        "explode."
-    )
+    conclusion = f"Trained here: {where}; the accuracies are not the paper's. {' '.join(parts)}"
+    if not helped[1]:
+        conclusion += (
+            " The reason is in rescaling-after-snip: SNIP's masks gather on the same units in ReLU networks, "
+            "and ρ makes gradients explode."
+        )
     return Finding(tuple(evidence), verdict, conclusion, _picture(found, depth, sparsity, where))
 
 

@@ -190,10 +190,17 @@ def test_commands_are_run_where_their_output_is_shown(tmp_path):
     assert difference.printed == page[len("```console\n") : -len("```\n")].replace("9.9", eoc.__version__)
 
 
+def test_a_page_that_is_not_there_is_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "none.md")])
+    assert stopped.value.code == 2 and "PAGE must be a file that exists" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("page", "message"),
     [
         ("```python\n1 / 0\n```\n", "ZeroDivisionError"),
+        ("```python\nraise SystemExit(0)\n```\n", "SystemExit"),
         ("```python\nprint(1)\n```\n", "does not show"),
         ("```console\n$ eoc init nonsense\nσ_w\n```\n", "exit status 2"),
     ],

@@ -87,6 +87,7 @@ def test_the_verdict_on_rescaling_follows_from_the_accuracies(monkeypatch, helps
     for activation, shown in rescaling_training.SHOWN.items():
         holds = "holds" if "snip" in helps[activation] else "does not hold"
         assert f"{shown}: the claim {holds} for SNIP's masks" in finding.conclusion
+    assert ("gather on the same units" in finding.conclusion) is ("snip" not in helps["relu"])
     assert "digits" in finding.conclusion and "not the paper's" in finding.conclusion
     assert finding.picture is not None
     if verdict is Verdict.HOLDS:
