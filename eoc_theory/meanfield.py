@@ -280,13 +280,27 @@ def correlation_terms(
 ) -> tuple[DualTable, float, float]:
     """Φ, factor and lost of 1 − C(c) = lost + factor (Φ(1) − Φ(c)), at a fixed point q of the variances."""
     limit = not 0.0 < q < np.inf
-    q = 1.0 if limit and act.slopes is not None else float(np.clip(q, SMALLEST, LARGEST))
-    table = DualTable(act, q)
+    at = 1.0 if limit and act.slopes is not None else float(np.clip(q, SMALLEST, LARGEST))
+    table = DualTable(act, at)
     if limit:
         # There biases are absent or negligible.
         return table, (1.0 - dropout) / table.phi_at_one, dropout
-    weight = sigma_w**2
+    weight, q = (float(values[0]) for values in _tabled(act, np.array([sigma_w**2]), np.array([q])))
     return table, weight / q, dropout / (1.0 - dropout) * weight * table.phi_at_one / q
+
+
+def _tabled(act: Activation, weight: Array, q: Array) -> tuple[Array, Array]:
+    """σ_w² and q, where q is finite and outside of the tables those at their end with the same σ_w² E[φ²]/q.
+
+    Φ(c)/Φ(1) hardly changes any more out there.
+    """
+    at = np.where((q > 0.0) & np.isfinite(q), np.clip(q, SMALLEST, LARGEST), q)
+    far = at != q
+    if not far.any():
+        return weight, q
+    phi2, weight = moment_table(act).phi2, weight.copy()
+    weight[far] *= phi2(q[far]) / phi2(at[far]) * (at[far] / q[far])
+    return weight, at
 
 
 def dropout_limit(act: Activation, q: float, sigma_w: float, dropout: float) -> tuple[float, float]:
@@ -321,6 +335,7 @@ def dropout_limit(act: Activation, q: float, sigma_w: float, dropout: float) -> 
 
 def noisy_correlations(act: Activation, q: Array, weight: Array, dropout: float) -> tuple[Array, Array]:
     """`correlations` under dropout, for the σ_w² = weight of the weights themselves."""
+    weight, q = _tabled(act, weight, q)
     limit = (q == 0.0) | np.isinf(q)
     stand_in = np.ones_like(q) if act.slopes is not None else np.clip(q, SMALLEST, _largest(act))
     at = np.where(limit, stand_in, q)
@@ -352,6 +367,10 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
     c_star, slope = np.ones_like(q), np.where(np.abs(chi - 1.0) <= CRITICAL_TOLERANCE, 1.0, chi)
     if act.slopes is not None:
         return c_star, np.where(np.isinf(q), 1.0, slope)
+    own = weight
+    weight, q = _tabled(act, own, q)
+    # `slopes` judges χ at the same q, for σ_w² as it is.
+    chi = np.where(weight == own, chi, chi * (weight / own))
     limit = (q == 0.0) | np.isinf(q)
     at = np.where(limit, np.clip(q, SMALLEST, _largest(act)), q)
     if limit.any():

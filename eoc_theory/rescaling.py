@@ -127,6 +127,9 @@ def rescale_(
         example_input = shown_input(model, (inputs, None), example_input)
     graph, weights = structure(model, example_input)
     names = [layer.name for layer in graph.weight_layers]
+    for name in names:
+        if name not in weights:
+            raise ModelError(f"layer {name!r} shares its weights with another layer, which cannot be read")
     chosen = {name: weights[name] for name in names}
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
@@ -184,6 +187,8 @@ def _inputs(data: Any) -> Any:
     if inputs is None or inputs.ndim < 2 or not len(inputs):
         kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"
         raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by='signal', got {kind}")
+    if inputs.is_complex():
+        raise DataError(f"data must hold real inputs, got {inputs.dtype}")
     if not bool(torch.isfinite(inputs).all()):
         raise DataError("data must hold finite inputs, got nan or inf")
     return inputs

@@ -14,6 +14,7 @@ from eoc_theory.duals import dual
 from eoc_theory.errors import ArgumentError
 from eoc_theory.gaussian import moments
 from eoc_theory.meanfield import MeanField
+from eoc_theory.phase import phase_diagram
 
 
 @pytest.mark.parametrize("spec", ["tanh", "relu", "elu", "sin", "hardtanh"])
@@ -184,3 +185,27 @@ def test_invariants_of_the_correlation_map(spec, sigma_w, sigma_b, c):
     assert np.all(np.diff(values, 2) > -1e-10)
     assert np.all(np.abs(net.correlation_map(np.array(c))) <= 1 + 1e-11)
     assert -1e-9 <= net.correlation_map(net.c_star) - net.c_star <= 1e-9
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("size", [1e-7, 1e4])
+def test_correlations_have_no_scale_where_the_activation_has_none(size, dropout):
+    """Fixed points of the variance that are finite and beyond the tables of moments, 1e-12 to 1e6."""
+    net = MeanField("sign", 1.0, 0.5, dropout=dropout)
+    far = MeanField("sign", size, 0.5 * size, dropout=dropout)
+    assert far.q_star == pytest.approx(size**2 * net.q_star, rel=1e-9) and not 1e-12 < far.q_star < 1e6
+    c = np.array([-1.0, 0.0, 0.5, 1.0])
+    assert far.correlation_map(c) == pytest.approx(net.correlation_map(c), abs=1e-11)
+    assert far.c_star == pytest.approx(net.c_star, abs=1e-8)
+    assert far.depth_scales.xi_c == pytest.approx(net.depth_scales.xi_c, rel=1e-7)
+    diagram = phase_diagram("sign", sigma_w=[size], sigma_b=[0.5 * size], dropout=dropout)
+    assert diagram.c_star[0, 0] == pytest.approx(net.c_star, abs=1e-8)
+    assert diagram.xi_c[0, 0] == pytest.approx(net.depth_scales.xi_c, rel=1e-7)
+
+
+def test_strong_dropout_of_a_slow_activation_leaves_correlations_between_minus_one_and_one():
+    net = MeanField("asinh", 20.0, 1.0, dropout=0.999)
+    assert 1e6 < net.q_star < np.inf and 0 < net.c_star < 1e-4
+    found = net.correlation_map([-1.0, 0.0, 1.0, net.c_star])
+    assert found[0] == pytest.approx(-found[2], abs=1e-4) and found[2] == pytest.approx(0.001, rel=1e-3)
+    assert found[3] == pytest.approx(net.c_star, abs=1e-12)

@@ -180,6 +180,7 @@ def without_signal():
         ({"by": "signal"}, DataError, "data must be inputs (n, …) or (inputs, targets)"),
         ({"by": "signal", "data": np.ones(3)}, DataError, "got shape (3,)"),
         ({"by": "signal", "data": np.full((2, 64), np.nan)}, DataError, "got nan or inf"),
+        ({"by": "signal", "data": np.ones((2, 64), dtype=complex)}, DataError, "data must hold real inputs"),
         ({"by": "signal", "data": np.ones((2, 63))}, DataError, "data must be inputs that the model takes"),
     ],
 )
@@ -208,3 +209,12 @@ def test_a_layer_without_signal_is_named():
 def test_a_model_that_is_not_pruned_is_refused():
     with pytest.raises(ModelError, match="prune it first"):
         eoc.rescale_(MODELS["mlp"]().to_torch(0), by="signal", data=IMAGES)
+
+
+@pytest.mark.parametrize("by", ["weights", "signal"])
+def test_layers_that_share_their_weights_are_named(by):
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    model[2].weight = model[0].weight
+    eoc.prune_(model, {"4": np.random.default_rng(0).random((4, 64)) < 0.5})
+    with pytest.raises(ModelError, match="layer '2' shares its weights with another"):
+        eoc.rescale_(model, by=by, data=eoc.digits(10) if by == "signal" else None)
