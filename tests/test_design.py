@@ -204,13 +204,15 @@ def test_the_steps_tell_the_extent_of_images():
     from torch import nn
 
     model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(216, 3))
-    inputs = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    data = (inputs, torch.arange(12) % 3)
-    for layer in (model[0], model[3]):
-        nn.init.normal_(layer.weight, std=0.05 if layer is model[0] else 0.5)
-    found = eoc.design(model, 0.9, data=data, networks=0)
+    draws = torch.Generator().manual_seed(3)
+    data = (torch.randn(12, 1, 8, 8, generator=draws), torch.arange(12) % 3)
+    # So that the network as it is loses a layer in one of three.
+    for layer, sigma in ((model[0], 0.02), (model[3], 3.0)):
+        nn.init.normal_(layer.weight, std=sigma, generator=draws)
+        nn.init.normal_(layer.bias, std=0.1, generator=draws)
+    found = eoc.design(model, 0.95, data=data, networks=0)
     assert found.initialisation is not None
-    for step in found.steps:
+    for step in found.steps[:2]:
         exec(step, {"eoc": eoc, "model": model, "design": found, "data": data})
     left = sum(int((layer.weight != 0).sum()) for layer in (model[0], model[3]))
     assert left == found.kept_weights.sum()
