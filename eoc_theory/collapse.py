@@ -148,10 +148,15 @@ def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Arra
     """Draws of s_cr, shape (S · DRAWS_PER_NETWORK,), and how often each layer is the weakest, shape (L,)."""
     rng = np.random.default_rng([seed, 0x6D6178])
     networks, depth = laws.nonzero.shape
+    share = laws.weights / laws.weights.sum()
+    empty = (laws.nonzero == 0).all(axis=0)
+    if empty.any():
+        # Whose largest score is 0: removing all scores of 0 empties it.
+        zeros = 1.0 - laws.nonzero @ share
+        return np.tile(zeros, DRAWS_PER_NETWORK), empty / empty.sum()
     cdf = np.maximum.accumulate(laws.max_cdf, axis=1) + 1e-13 * np.arange(len(GRID))
     uniform = rng.random((DRAWS_PER_NETWORK, networks, depth))
     largest = np.stack([np.interp(uniform[..., layer], cdf[layer], GRID) for layer in range(depth)], axis=-1)
-    share = laws.weights / laws.weights.sum()
     drawn = np.empty((DRAWS_PER_NETWORK, networks))
     weakest = np.zeros(depth)
     for index, u in enumerate(largest):

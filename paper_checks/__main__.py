@@ -20,7 +20,7 @@ unusable or a package is missing."""
 
 
 #: What the forms cost in all: quick took 145 s of one core; full has four to seven times as many networks.
-QUICK_TIME, FULL_TIME = "some four minutes", "an hour and more; what takes longest says so in its method"
+QUICK_TIME, FULL_TIME = "some four minutes", "some half an hour"
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:

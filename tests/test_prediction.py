@@ -252,6 +252,18 @@ def test_collapse_law_is_a_law():
         result.quantile(1.5)
 
 
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_a_layer_whose_scores_are_surely_0_is_emptied_with_the_zeros(criterion):
+    # One logit is always right: no gradient, whatever the weights.
+    net = eoc.mlp(3, 10, activation="relu", in_features=5, out_features=1)
+    found = eoc.predict_collapse(net, criterion=criterion)
+    assert found.critical_sparsity == 1.0 and np.isfinite(found.samples).all()
+    inputs, targets = np.random.default_rng(0).normal(size=(8, 5)), np.zeros(8, dtype=int)
+    if criterion == "snip":
+        measured = eoc.measure_pruning(net.to_torch(0), 0.5, criterion=criterion, data=(inputs, targets))
+        assert measured.critical_sparsity == 1.0
+
+
 def test_deep_ordered_networks_collapse_at_the_input():
     result = eoc.predict_collapse(mlp(60, 50, activation="tanh", init=(0.7, 0.1)), data=eoc.digits(20))
     assert result.weakest_probability[:20].sum() > 0.95
