@@ -183,7 +183,7 @@ def compare(
                     sparsity,
                     criterion=criterion,
                     data=batch,
-                    example_input=None if net.graph is None else _example(net),
+                    example_input=None if net.graph is None else example_of(net),
                     device=device,
                     seed=seed,
                     masks=False,
@@ -220,7 +220,7 @@ def _seeds(seeds: int | Iterable[int]) -> list[int]:
     return list(range(checks.integer("seeds", seeds, 1)))
 
 
-def _example(net: Architecture) -> np.ndarray:
+def example_of(net: Architecture) -> np.ndarray:
     """One input of the network's shape."""
     shape = net.input_shape
     return np.zeros((1, shape.channels, *shape.space), dtype=np.float32)

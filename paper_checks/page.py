@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Sequence
 from html import escape
 
 import eoc_theory
+from eoc_theory.plotting.pages import document, inline, write
 
 from .claim import Outcome, Verdict, measured, number
 from .picture import Picture, draw
@@ -65,12 +65,7 @@ def write_page(outcomes: Sequence[Outcome], path: str | os.PathLike[str], *, qui
     Raises:
         ArgumentError: `path` does not end in .html, or cannot be written.
     """
-    from eoc_theory.plotting.files import check_path, replacing
-
-    target = check_path(path, (".html", ".htm"))
-    text = page(outcomes, quick=quick).encode()
-    with replacing(target) as stream:
-        stream.write(text)
+    write(path, lambda: page(outcomes, quick=quick))
 
 
 def page(outcomes: Sequence[Outcome], *, quick: bool) -> str:
@@ -78,16 +73,6 @@ def page(outcomes: Sequence[Outcome], *, quick: bool) -> str:
     title = "Robust Pruning at Initialization: its claims, checked"
     form = "quick" if quick else "full"
     minutes = sum(outcome.seconds for outcome in outcomes) / 60
-    head = [
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        # Nothing is loaded, and the page says so itself.
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
-        '<link rel="icon" href="data:,">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style>",
-    ]
     body = [
         f"<h1>{escape(title)}</h1>",
         '<p class="sub">Claims of Hayou, Ton, Doucet &amp; Teh (ICLR 2021) and of the papers it builds '
@@ -101,8 +86,7 @@ def page(outcomes: Sequence[Outcome], *, quick: bool) -> str:
         f"<footer>eoc-theory {escape(eoc_theory.__version__)}; the {form} form of {len(outcomes)} checks, "
         f"{minutes:.1f} minutes: python -m paper_checks --{form}</footer>",
     ]
-    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", "<main>", *body]
-    return "\n".join([*lines, "</main>", "</body>", "</html>", ""])
+    return document(title, _STYLE, body)
 
 
 def _mark(outcome: Outcome) -> str:
@@ -158,7 +142,7 @@ def _table(outcome: Outcome) -> str:
 
 
 def _figure(picture: Picture, prefix: str) -> str:
-    drawn = _inline(picture, prefix)
+    drawn = inline(draw(picture), picture.caption, prefix=prefix, salt="paper-checks")
     return f"<figure>{drawn}</figure><figcaption>{prose(picture.caption)}</figcaption>"
 
 
@@ -180,23 +164,3 @@ _BRACED = re.compile(r"([\^_])\{([^{}]*)\}")
 def _raised(found: re.Match[str]) -> str:
     tag = "sup" if found.group(1) == "^" else "sub"
     return f"<{tag}>{found.group(2)}</{tag}>"
-
-
-def _inline(picture: Picture, prefix: str) -> str:
-    """The picture as an svg element that stands in a page: own ids, the text's colour, nothing to load."""
-    import matplotlib
-
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": f"paper-checks-{prefix}", "svg.fonttype": "path"}):
-        draw(picture).savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", text).replace("xlink:href", "href")
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = text.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
-    text = text.replace("#000000", "currentColor")
-    size = re.search(r'viewBox="[^"]*"', text)
-    assert size is not None  # matplotlib always writes one
-    opening = f'<svg {size.group()} role="img" aria-label="{escape(picture.caption)}" fill="currentColor">'
-    return opening + text[text.index(">") + 1 :].strip()

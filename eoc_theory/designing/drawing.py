@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..architecture import Architecture
+from ..comparing import example_of
 from ..errors import MissingDependencyError
 from ..torch_models import require_torch
 
@@ -89,8 +90,7 @@ def _connected_parts(task: Task, net: Architecture, counts: Array | None) -> Ite
         torch = require_torch()
     except MissingDependencyError:
         return
-    shape = net.input_shape
-    example = None if net.graph is None else np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
+    example = None if net.graph is None else example_of(net)
     # In a row of layers, choosing on ways cannot fail.
     number = task.draws(net, sure=counts is not None and net.graph is None)
     for seed in range(task.seed, task.seed + number):

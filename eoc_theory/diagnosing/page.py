@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
 from html import escape
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..plotting.pages import document, inline, write
 from ..presenting import probability, sparsity
 from .outlook import SAFE
 from .table import LEGEND, columns
@@ -113,12 +113,7 @@ def write_page(found: Diagnosis, path: str | os.PathLike[str], title: str) -> No
     Raises:
         ArgumentError: `path` does not end in .html, or cannot be written.
     """
-    from ..plotting.files import check_path, replacing
-
-    target = check_path(path, (".html", ".htm"))
-    text = page(found, title).encode()
-    with replacing(target) as stream:
-        stream.write(text)
+    write(path, lambda: page(found, title))
 
 
 def page(found: Diagnosis, title: str) -> str:
@@ -142,18 +137,7 @@ def page(found: Diagnosis, title: str) -> str:
         _legend(),
         f"<footer>{escape(_versions(found))}</footer>",
     ]
-    head = [
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        # Nothing is loaded, and the page says so itself.
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
-        '<link rel="icon" href="data:,">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style>",
-    ]
-    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", "<main>", *body]
-    return "\n".join([*lines, "</main>", "</body>", "</html>", ""])
+    return document(title, _STYLE, body)
 
 
 def _subtitle(found: Diagnosis) -> str:
@@ -214,34 +198,14 @@ def _pictures(found: Diagnosis) -> str:
 
     made = []
     for number, (title, draw) in enumerate(panels()):
-        picture = _inline(plot_panel(found, draw), f"p{number}-", f"{title}. {_CAPTIONS[title]}")
+        label = f"{title}. {_CAPTIONS[title]}"
+        drawn = plot_panel(found, draw)
+        picture = inline(drawn, label, prefix=f"p{number}-", salt="eoc-theory", colours=_COLOURS)
         made.append(
             f'<figure class="card"><figcaption>{escape(title)}</figcaption>{picture}'
             f'<p class="sub">{escape(_CAPTIONS[title])}</p></figure>'
         )
     return '<div class="pictures">' + "\n".join(made) + "</div>"
-
-
-def _inline(figure: Any, prefix: str, label: str) -> str:
-    """The figure as an svg element that stands in a page: own ids, the page's colours, nothing to load."""
-    import matplotlib
-
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": f"eoc-theory-{prefix}", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", text).replace("xlink:href", "href")
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = text.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
-    for colour, variable in _COLOURS.items():
-        text = text.replace(colour, variable)
-    # Glyphs and tick lines have no colour of their own: black is what svg fills with.
-    size = re.search(r'viewBox="[^"]*"', text)
-    assert size is not None  # matplotlib always writes one
-    opening = f'<svg {size.group()} role="img" aria-label="{escape(label)}" fill="currentColor">'
-    return opening + text[text.index(">") + 1 :].strip()
 
 
 def _table(found: Diagnosis) -> str:
