@@ -155,6 +155,10 @@ def _collect(
         # What was finished while the last rows were written.
         store([future for future in _drained(ready) if future in running])
         raise
+    except WorkerError:
+        # The executor is giving what is left an exception just now, which cancelled futures do not take.
+        running.clear()
+        raise
     finally:
         for future in running:
             future.cancel()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -78,11 +79,30 @@ def processes(workers: int) -> Iterator[Executor]:
             yield pool
         except BaseException:
             # Nobody waits for what they are at.
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            try:
+                _drop_waiting(pool)
+            finally:
+                for child in set(multiprocessing.active_children()) - others:
+                    child.terminate()
             raise
         pool.shutdown()
+
+
+def _drop_waiting(pool: ProcessPoolExecutor, patience: float = 5.0) -> None:
+    """Shut the pool down and wait, `patience` seconds at most, until no task waits in it any more.
+
+    The pool's own thread must be done with the cancelled ones before workers are ended: a worker's end makes
+    it give every task that it still holds an exception, and a cancelled one takes none (Python 3.11
+    prints that thread's traceback then).
+    """
+    try:
+        last = pool.submit(int)
+    except RuntimeError:  # broken or shut down: its thread has ended or is ending
+        last = None
+    pool.shutdown(wait=False, cancel_futures=True)
+    end = time.monotonic() + patience
+    while last is not None and not (last.running() or last.done()) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _start_worker(counter: Any, gpus: tuple[str, ...]) -> None:

@@ -10,10 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import fake_studies
@@ -210,6 +212,44 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
         run(study, store)
     with reading(store) as found:
         assert len(found) == 3
+
+
+def test_an_interrupt_ends_workers_without_a_word(monkeypatch):
+    """However soon they are gone: none of the pool's threads stumbles over a cancelled task."""
+    end, complaints = BaseProcess.terminate, []
+
+    def terminate(process):
+        end(process)
+        process.join()
+        time.sleep(0.1)  # the pool's thread sees it first
+
+    monkeypatch.setattr(BaseProcess, "terminate", terminate)
+    monkeypatch.setattr(threading, "excepthook", complaints.append)
+    threads, start = set(threading.enumerate()), time.monotonic()
+    with pytest.raises(KeyboardInterrupt), processes(2) as pool:
+        waiting = [pool.submit(time.sleep, 60) for _ in range(64)]
+        time.sleep(0.2)  # until the pool's thread has nothing else to wake up for
+        for future in waiting:
+            future.cancel()
+        raise KeyboardInterrupt
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=20)
+    assert not complaints and all(future.done() for future in waiting)
+    assert time.monotonic() - start < 30
+
+
+def test_dead_workers_end_the_pool_without_a_word(tmp_path, monkeypatch):
+    """Nothing is cancelled while the pool's thread gives what is left its exception."""
+    complaints = []
+    give = Future.set_exception
+    monkeypatch.setattr(Future, "set_exception", lambda *all: (time.sleep(0.01), give(*all)))
+    monkeypatch.setattr(threading, "excepthook", complaints.append)
+    threads = set(threading.enumerate())
+    with pytest.raises(WorkerError), processes(1) as pool:
+        run(fake(fake_studies.die, seeds=20), tmp_path / "store", executor=pool)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=20)
+    assert not complaints
 
 
 def test_a_gpu_and_a_thread_for_each_worker(tmp_path, monkeypatch):
