@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ArgumentError
-from .linearised import way_counts
+from .linearised import way_counts, ways_through
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ class Ways:
     def on_way(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The kept weights that lie on a way from the input to the logits, as masks."""
         return [mask & open_ for mask, open_ in zip(masks, self.open_to(masks), strict=True)]
+
+    def on_way_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
+        """The kept weights on those ways that go through layer `index`; in a row of layers all ways do."""
+        if self.graph is None:
+            return self.on_way(masks)
+        counts = ways_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
+        return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
 
 
 def connected_weights(

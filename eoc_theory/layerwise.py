@@ -129,7 +129,12 @@ def way_masks(
             passing, done = _one_by_one(ways, scores, eligible, wanted), 1.0
         # What lies off the ways is gone, so that what takes its place must not lean on it.
         eligible = [a & b for a, b in zip(eligible, ways.open_to(passing), strict=True)]
-    chosen = [_best(*layer) for layer in zip(scores, eligible, wanted, strict=True)]
+    chosen = [
+        kept | _best(score, open_ & ~kept, missing)
+        for kept, score, open_, missing in zip(
+            passing, scores, eligible, _missing(passing, wanted), strict=True
+        )
+    ]
     return [
         mask if missing == 0 else mask | _best(score, torch.isfinite(score) & ~mask, missing)
         for score, mask, missing in zip(scores, chosen, _missing(chosen, wanted), strict=True)
@@ -141,13 +146,51 @@ def _one_by_one(
 ) -> list[torch.Tensor]:
     """Each layer's best weights on ways in turn, those with the fewest first, the others being whole still.
 
-    In a row of layers this never loses the last way.
+    In a row of layers this never loses the last way. Where shortcuts go round a branch, the best weights of
+    another layer can be such that all ways through the branch are lost: then that layer keeps, before its
+    best, weights on ways through the branch.
     """
     passing = ways.on_way(eligible)
     for index in np.argsort(wanted, kind="stable"):
-        passing[index] = _best(scores[index], passing[index], int(wanted[index]))
-        passing = ways.on_way(passing)
+        passing = _thinned(ways, scores[index], passing, int(index), int(wanted[index]))
     return passing
+
+
+def _thinned(
+    ways: Ways, score: torch.Tensor, passing: list[torch.Tensor], index: int, count: int
+) -> list[torch.Tensor]:
+    """What is on ways when layer `index` keeps `count` weights of those in `passing`, all of them on ways."""
+    own, needed = passing[index], {}
+    while True:
+        chosen = _covering(score, own, list(needed.values()), count)
+        found = ways.on_way([*passing[:index], chosen, *passing[index + 1 :]])
+        lost = [
+            at
+            for at, (before, after) in enumerate(zip(passing, found, strict=True))
+            if at not in needed and bool(before.any()) and not bool(after.any())
+        ]
+        if not lost:
+            return found
+        for at in lost:
+            needed[at] = ways.on_way_through(passing, at)[index]
+
+
+def _covering(
+    score: torch.Tensor, eligible: torch.Tensor, needed: list[torch.Tensor], count: int
+) -> torch.Tensor:
+    """The best `count` of the eligible scores, but first one of each of the sets `needed` of them.
+
+    Few weights serve many sets: in turn that which is in most of the sets not served yet, the best of these.
+    """
+    torch = require_torch()
+    chosen = torch.zeros_like(eligible)
+    missing = [among for among in needed if bool(among.any())]
+    while missing and int(chosen.count_nonzero()) < count:
+        served = torch.stack(missing).sum(dim=0)
+        one = _best(score, served == served.max(), 1)
+        chosen |= one
+        missing = [among for among in missing if not bool((among & one).any())]
+    return chosen | _best(score, eligible & ~chosen, count - int(chosen.count_nonzero()))
 
 
 def _missing(masks: Sequence[torch.Tensor], wanted: np.ndarray) -> list[int]:

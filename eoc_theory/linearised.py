@@ -96,6 +96,22 @@ def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Te
     return _derivatives(graph, {name: mask.double() for name, mask in masks.items()})[0]
 
 
+def ways_through(graph: Graph, masks: Mapping[str, torch.Tensor], name: str) -> list[torch.Tensor]:
+    """As `way_counts`, of those ways alone that go through a kept weight of the layer `name`.
+
+    Every way uses a layer's weights once at most, so that R is linear in them: what R loses without the layer
+    is Σ mask ∂R/∂mask over its entries, and no difference of large numbers is taken.
+    """
+    torch = require_torch()
+    device = next(iter(masks.values())).device
+    with full_precision(device), torch.enable_grad():
+        leaves = {key: Scaled(mask.double().requires_grad_(), 0) for key, mask in masks.items()}
+        total, own = _run(graph, leaves).entries.sum(), leaves[name].entries
+        (along,) = torch.autograd.grad(total, own, create_graph=True)
+        ordered = [leaf.entries for leaf in leaves.values()]
+        return list(torch.autograd.grad((along * own).sum(), ordered, materialize_grads=True))
+
+
 def _derivatives(
     graph: Graph, weights: Mapping[str, torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -14,8 +14,8 @@ import eoc_theory as eoc  # noqa: E402
 from eoc_theory.connectivity import Ways, connected_weights  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.graph import GraphBuilder  # noqa: E402
-from eoc_theory.layers import Dense, Shape, WeightLayer  # noqa: E402
-from eoc_theory.layerwise import best_masks, synflow_layers, way_masks  # noqa: E402
+from eoc_theory.layers import Dense, Shape, Sum, WeightLayer  # noqa: E402
+from eoc_theory.layerwise import _covering, best_masks, synflow_layers, way_masks  # noqa: E402
 from eoc_theory.scoring import synflow_start  # noqa: E402
 from eoc_theory.torch_models import prunable_weights  # noqa: E402
 
@@ -78,6 +78,44 @@ def test_a_shortcut_goes_round_an_emptied_branch():
     assert all(left[name] == whole[name] for name in net.weight_layers if name not in net.weight_layers[1:3])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_ways_through_a_layer_are_those_of_walking_them(seed):
+    """a, then b and c with a shortcut round them, then d: ways a-d and ways a-b-c-d."""
+    rng = np.random.default_rng(seed)
+    shapes = {"a": (5, 3), "b": (4, 5), "c": (5, 4), "d": (2, 5)}
+    masks = {name: rng.random(shape) < 0.3 for name, shape in shapes.items()}
+    build = GraphBuilder(Shape(3))
+    last = {}
+    for name, (units, inputs) in shapes.items():
+        if name == "d":
+            build.add(Sum("sum", (1.0, 1.0)), last["a"], last["c"])
+        last[name] = build.add(Dense(name, WeightLayer(name, inputs, units, 1.0, 0.0, None)))
+    ways = Ways(tuple(shapes), build.build())
+    a, b, c, d = (mask.astype(float) for mask in masks.values())
+    long = "ji,bj,kb,ok->"
+    wanted = {
+        # Every way, of either kind, goes through a and d.
+        "a": [
+            np.einsum(long + "ji", a, b, c, d) + np.einsum("ji,oj->ji", a, d),
+            *(np.einsum(long + own, a, b, c, d) for own in ("bj", "kb")),
+            np.einsum(long + "ok", a, b, c, d) + np.einsum("ji,oj->oj", a, d),
+        ],
+        "b": [np.einsum(long + own, a, b, c, d) for own in ("ji", "bj", "kb", "ok")],
+    }
+    wanted |= {"c": wanted["b"], "d": wanted["a"]}
+    tensors = [torch.from_numpy(mask) for mask in masks.values()]
+    for index, name in enumerate(shapes):
+        for found, expected in zip(ways.on_way_through(tensors, index), wanted[name], strict=True):
+            np.testing.assert_array_equal(found.numpy(), expected > 0)
+
+
+def test_in_a_row_of_layers_every_way_goes_through_each():
+    ways, _ = chain_of(3, 6)
+    masks = [torch.from_numpy(np.random.default_rng(0).random((6, 6)) < 0.3) for _ in range(3)]
+    for one, other in zip(ways.on_way_through(masks, 1), ways.on_way(masks), strict=True):
+        assert bool((one == other).all())
+
+
 def test_masks_that_the_model_carries():
     model = eoc.mlp(3, 8, activation="relu", in_features=5, out_features=2).to_torch(0)
     mask = np.zeros((8, 5), dtype=bool)
@@ -106,7 +144,7 @@ def test_an_example_that_is_none_is_one_line():
     for example in (5, "4x4"):
         with pytest.raises(ModelError, match="example_input must be a batch of inputs"):
             connected_weights(model, example_input=example)
-    with pytest.raises(ModelError, match=r"example_input .* is needed") as raised:
+    with pytest.raises(ModelError, match=r"example_input .*is needed") as raised:
         connected_weights(model)
     assert "synflow" not in str(raised.value)
 
@@ -156,6 +194,31 @@ def test_what_cannot_lie_on_a_way_makes_up_the_number():
     none = way_masks(ways, scores, [5, 0, 5])
     assert bool((none[0] == best_masks(scores, [5, 0, 5])[0]).all())
     assert [int(mask.sum()) for mask in none] == [5, 0, 5]
+
+
+@pytest.mark.parametrize("each", [2, 3])
+def test_no_branch_loses_its_way_to_a_shortcut(each):
+    net = eoc.resnet(20, width=8, input_shape=(3, 8, 8))
+    model = net.to_torch(0)
+    ways = Ways.through(model, prunable_weights(model), (1, 3, 8, 8))
+    rng = np.random.default_rng(each)
+    for _ in range(2):
+        scores = [torch.from_numpy(rng.random(layer.weight_shape)) for layer in net]
+        chosen = way_masks(ways, scores, [each] * net.depth)
+        assert [int(mask.sum()) for mask in chosen] == [each] * net.depth
+        # Not only one of each layer: all.
+        assert [int(way.sum()) for way in ways.on_way(chosen)] == [each] * net.depth
+
+
+def test_a_layer_serves_as_many_others_as_its_number_allows():
+    score = torch.tensor([0.9, 0.8, 0.3, 0.2, 0.1])
+    sets = [
+        torch.tensor(one, dtype=torch.bool) for one in ([0, 0, 1, 0, 1], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0])
+    ]
+    all_ = torch.ones(5, dtype=torch.bool)
+    found = [_covering(score, all_, sets, count).int().tolist() for count in (1, 2, 3)]
+    assert found == [[0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 0, 1, 1, 0]]
+    assert _covering(score, all_, [], 2).int().tolist() == [1, 1, 0, 0, 0]
 
 
 def test_ties_and_gone_weights():
