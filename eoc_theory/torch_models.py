@@ -110,9 +110,12 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
     """The weight tensors of the model's Linear and convolution layers, in module order; shared ones once.
 
     Raises:
-        ModelError: the object is not a torch module or has no such layer.
+        ModelError: the object is not a torch module or has no such layer, or one has no values yet: lazy, or
+            on the meta device.
     """
     torch = require_torch()
+    from torch.nn.parameter import is_lazy
+
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
@@ -127,6 +130,10 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             raise ModelError(
                 f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
             )
+        if is_lazy(own[parameter]):
+            raise ModelError(f"layer {name!r} is not initialised: call the model once before")
+        if own[parameter].device.type == "meta":
+            raise ModelError(f"layer {name!r} has its weight on the meta device: without values")
         if id(own[parameter]) not in seen:
             seen.add(id(own[parameter]))
             found.append(PrunableWeight(name, module, parameter))

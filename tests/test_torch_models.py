@@ -12,6 +12,8 @@ from eoc_theory.architecture import Architecture, WeightLayer, mlp  # noqa: E402
 from eoc_theory.criticality import edge_of_chaos  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.initialising import initialize_  # noqa: E402
+from eoc_theory.masking import prune_  # noqa: E402
+from eoc_theory.measuring import measure_pruning  # noqa: E402
 from eoc_theory.torch_models import build_model  # noqa: E402
 
 
@@ -91,6 +93,23 @@ def test_unreadable_models_are_named(model, message):
     with pytest.raises(ModelError, match=message) as caught:
         Architecture.from_torch(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(2)), "layer '1' is not initialised"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2, device="meta")), "'1' .*the meta device"),
+    ],
+)
+@pytest.mark.parametrize("criterion", ["snip", "magnitude", "synflow", "random"])
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_weights_without_values_are_named(make, message, criterion):
+    data = (np.zeros((2, 4)), np.array([0, 1]))
+    with pytest.raises(ModelError, match=message):
+        measure_pruning(make(), 0.5, criterion=criterion, data=data)
+    with pytest.raises(ModelError, match=message):
+        prune_(make(), {"0": np.ones((4, 4))})
 
 
 def test_an_example_input_that_does_not_fit_is_an_error():
