@@ -50,7 +50,8 @@ class NetworkLaws:
         u0, u1 = self.u[layer, flat - 1], self.u[layer, flat]
         goal = np.broadcast_to(target, right.shape).reshape(flat.shape)
         # Beyond the outermost quantiles the law moves as a whole.
-        inside = u0 + (goal - t0) * (u1 - u0) / (t1 - t0)
+        # Quantiles of a layer without scores other than 0 are all the same.
+        inside = u0 + (goal - t0) * (u1 - u0) / np.where(t1 > t0, t1 - t0, 1.0)
         result = np.where(goal < t0, u0 + goal - t0, np.where(goal > t1, u1 + goal - t1, inside))
         return result.reshape(right.shape)
 

@@ -126,6 +126,7 @@ class Architecture:
         """The batch this network is scored on: `data` checked against the first and the last layer."""
         from .data import as_data
 
+        seed = checks.integer("seed", seed, minimum=0)
         return as_data(data, in_features=self.in_features, classes=self.out_features, seed=seed)
 
     @classmethod

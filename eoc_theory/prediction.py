@@ -187,6 +187,7 @@ def predict_pruning(
     """
     checks.one_of("criterion", criterion, CRITERIA)
     values = check_sparsities(sparsity)
+    seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2)
     net = as_architecture(net)

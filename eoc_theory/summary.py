@@ -64,6 +64,7 @@ def propagate_summary(
     """
     variance = checks.positive("variance", variance)
     batch = checks.integer("batch", batch, minimum=2)
+    seed = checks.integer("seed", seed, minimum=0)
     correlation = checks.finite("correlation", correlation)
     if not -1.0 / (batch - 1) <= correlation <= 1.0:
         raise ArgumentError(

@@ -264,6 +264,27 @@ def test_a_layer_whose_scores_are_surely_0_is_emptied_with_the_zeros(criterion):
         assert measured.critical_sparsity == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_scores_that_are_all_0_tie_without_a_word(criterion):
+    net = eoc.mlp(3, 10, activation="relu", in_features=5, out_features=1)
+    assert eoc.predict_pruning(net, 0.75, criterion=criterion).kept == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", None])
+def test_seeds_are_whole_numbers(seed):
+    net = eoc.mlp(3, 10, activation="tanh", in_features=5)
+    calls = (
+        lambda: eoc.predict_pruning(net, 0.5, seed=seed),
+        lambda: eoc.predict_collapse(net, seed=seed),
+        lambda: net.propagate(seed=seed),
+        lambda: eoc.propagate_summary(net, seed=seed),
+    )
+    for call in calls:
+        with pytest.raises(ArgumentError, match="seed must be a whole number >= 0, got"):
+            call()
+
+
 def test_deep_ordered_networks_collapse_at_the_input():
     result = eoc.predict_collapse(mlp(60, 50, activation="tanh", init=(0.7, 0.1)), data=eoc.digits(20))
     assert result.weakest_probability[:20].sum() > 0.95
