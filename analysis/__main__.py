@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from eoc_theory.cli.output import drop_output, prepare_streams
 from eoc_theory.cli.parser import OneLineParser, whole
 from eoc_theory.errors import EOCError, MissingDependencyError
 
 from .engine import WorkerError
-from .store import StoreError, reading
+from .store import Store, StoreError, reading
 from .studies import STUDIES
 from .study import Place, Study
 from .tables import TABLES
 
 #: What the shell says of a command that Ctrl-C ended.
 INTERRUPTED = 130
+#: The stores that the project's figures are drawn from.
+DRAWN = Path(__file__).resolve().parent.parent / "figures" / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit status 0 done, 1 a failure while running, 2 unusable arguments."""
+    prepare_streams()
     try:
         options = _parser().parse_args(arguments)
-        return options.do(options)
+        status = options.do(options)
+        sys.stdout.flush()
+        return status
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except EOCError as error:
@@ -36,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("analysis: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        drop_output()
+        return 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -116,129 +126,34 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from .tables import collapses_frame, summarise, summarise_training
+    from .summaries import SUMMARIES, show
 
-    with reading(_store(options)) as results:
-        frame, trained = summarise(results), summarise_training(results)
-        collapses = collapses_frame(results)
+    with _results(options) as results:
+        frames = {one.name: one.lines(results) for one in SUMMARIES}
         digest, count, study = results.digest(), len(results), results.study
     if options.json:
         from eoc_theory.cli.output import print_json
 
-        print_json(
-            {
-                "study": study,
-                "results": count,
-                "digest": digest,
-                "networks": frame.to_dict(orient="records"),
-                "trained": trained.to_dict(orient="records"),
-                "collapses": collapses.to_dict(orient="records"),
-            }
-        )
+        lines = {name: frame.to_dict(orient="records") for name, frame in frames.items()}
+        print_json({"study": study, "results": count, "digest": digest, **lines})
         return 0
-    from eoc_theory.cli.output import print_table
-
-    lines: Any = frame.itertuples()
-    rows = [
-        (
-            _network(one),
-            str(one.init),
-            str(one.criterion),
-            str(one.seeds),
-            _shown(one.critical_sparsity),
-            _shown(one.measured_critical_sparsity),
-            _shown(one.standard_error),
-            _shown(one.kept_error),
-            f"{one.seconds:.1f}",
-        )
-        for one in lines
-    ]
-    heads = (
-        "network", "init", "criterion", "seeds", "s_cr", "measured", "±", "kept error", "seconds",
-    )  # fmt: skip
-    if rows:
-        print_table(heads, rows, left=3)
-    lines = trained.itertuples()
-    rows = [
-        (
-            _network(one),
-            str(one.init),
-            str(one.criterion),
-            f"{one.sparsity:g}",
-            str(one.rescale),
-            str(one.seeds),
-            _shown(one.accuracy),
-            _shown(one.standard_error),
-        )
-        for one in lines
-    ]
-    heads = ("network", "init", "criterion", "sparsity", "rescaled", "seeds", "test accuracy", "±")
-    if rows:
-        print_table(heads, rows, left=3)
-    if len(collapses):
-        _print_collapses(collapses)
+    for one in SUMMARIES:
+        show(one, frames[one.name])
     print(f"{count} results of study {study}; digest {digest[:16]}")
     return 0
-
-
-def _print_collapses(frame: Any) -> None:
-    """Networks one after the other, each with its criteria."""
-    from eoc_theory.cli.output import print_table
-
-    rows, before = [], None
-    for one in frame.itertuples():
-        network = _network(one), str(one.init)
-        rows.append(
-            (
-                *(network if network != before else ("", "")),
-                str(one.criterion),
-                *(_left(value) for value in (one.low, one.median, one.high)),
-                _left(one.measured_median),
-                str(one.seeds),
-                "–" if one.gap != one.gap else f"{one.gap:+.2f}",
-                "–" if one.gap_error != one.gap_error else f"{one.gap_error:.2f}",
-                *(n if isinstance(n, str) else "–" for n in (one.weakest_layer, one.measured_weakest_layer)),
-            )
-        )
-        before = network
-    heads = (
-        "network", "init", "criterion", "s_cr 10 %", "median", "90 %", "measured", "seeds", "Δ log₁₀(1−s)",
-        "±", "first to go", "measured",
-    )  # fmt: skip
-    print_table(heads, rows, left=3)
-
-
-def _network(one: Any) -> str:
-    """A network in a few letters."""
-    normalised = f" {one.normalisation}" if isinstance(one.normalisation, str) else ""
-    return f"{one.kind} {one.activation} {one.depth}x{one.width}{normalised}"
-
-
-def _shown(value: float) -> str:
-    return "–" if value != value else f"{value:.4f}"
-
-
-def _left(sparsity: float) -> str:
-    """Four decimals, or two digits of 1 − s where these are more."""
-    if sparsity == 1.0:
-        return "1"
-    digits = 4
-    while digits < 15 and round(1.0 - sparsity, digits) < 10.0 ** (1 - digits):
-        digits += 1
-    return "–" if sparsity != sparsity else f"{sparsity:.{digits}f}"
 
 
 def _export(options: argparse.Namespace) -> int:
     from .tables import check_export, export
 
     check_export(options.file)
-    with reading(_store(options)) as results:
+    with _results(options) as results:
         try:
-            lines = export(results, options.file, options.table)
+            table, lines = export(results, options.file, options.table)
         except OSError as error:
             print(f"analysis: {options.file} cannot be written: {error.strerror or error}", file=sys.stderr)
             return 1
-    print(f"{lines} lines written to {options.file}")
+    print(f"{lines} lines of table {table} written to {options.file}")
     return 0
 
 
@@ -249,6 +164,23 @@ def _study(options: argparse.Namespace) -> Study:
 
 def _store(options: argparse.Namespace) -> Path:
     return Path("results", f"{options.study}.sqlite") if options.store is None else options.store
+
+
+def _results(options: argparse.Namespace) -> AbstractContextManager[Store]:
+    """The study's store, to read.
+
+    Raises:
+        StoreError: there is none, with what to do, or it cannot be used.
+    """
+    path = _store(options)
+    if options.store is None and not path.exists():
+        kept = DRAWN / path.name
+        instead = f"; --store {shlex.quote(os.path.relpath(kept))} has what the figures show"
+        raise StoreError(
+            f"store {str(path)!r} does not exist: python -m analysis run {options.study} makes it"
+            + (instead if kept.is_file() else "")
+        )
+    return reading(path)
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -291,9 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--table",
         choices=TABLES,
-        default="networks",
-        help="a line for each network and sparsity, each layer of these, each trained network, or each row "
-        "of the store as it is (default: networks)",
+        help="a line for each network and sparsity, each layer of these, each trained network, each law of "
+        "the critical sparsity, each error of a prediction, or each row of the store as it is (default: the "
+        "first of them that the store has something for)",
     )
     made.set_defaults(do=_export)
     return parser

@@ -58,6 +58,16 @@ def levels(count: int) -> np.ndarray:
     return np.arange(1, count + 1) / (count + 1)
 
 
+def median_error(values: np.ndarray) -> float:
+    """Standard error of the median of a sample; nan for fewer than 4."""
+    if len(values) < 4:
+        return np.nan
+    # About 68 % of medians of n values lie between these quantiles.
+    half = 0.5 / np.sqrt(len(values))
+    low, high = np.quantile(values, (0.5 - half, 0.5 + half))
+    return float(high - low) / 2.0
+
+
 def _rounded(sparsity: float) -> float:
     """`sparsity` to DIGITS digits of itself or of 1 − s, whichever is smaller."""
     smaller = min(sparsity, 1.0 - sparsity)

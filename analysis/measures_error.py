@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .measures import pruned
+from .measures_collapse import median_error
 from .study import Measure, Place, Task
 
 #: Significant digits that are stored: the measurement itself knows fewer.
@@ -74,12 +75,9 @@ def collapse_errors(predicted: np.ndarray, measured: np.ndarray, weights: int) -
     # A network whose last layer goes with its last weight: 1 − s_cr is less than what one weight is.
     least = 0.5 / weights
     law, seen = (np.log10(np.maximum(1.0 - values, least)) for values in (predicted, measured))
-    # About 68 % of medians of n values lie between these quantiles.
-    half = 0.5 / np.sqrt(len(seen))
-    low, high = np.quantile(seen, (0.5 - half, 0.5 + half))
     return {
         "gap": float(np.median(law) - np.median(seen)),
-        "gap_deviation": float(high - low) / 2,
+        "gap_deviation": median_error(seen),
         "predicted_spread": float(law.std()),
         "measured_spread": float(seen.std(ddof=1)),
     }

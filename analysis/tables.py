@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,38 +11,14 @@ import numpy as np
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
 
-from .measures_collapse import levels
+from .measures_collapse import levels, median_error
+from .rows import described, grouped, head, number, numbers, of_measure, ordered
 from .store import Row, Store, StoreError
+from .tables_error import errors_frame
+from .tables_layers import kept, layers_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def _number(value: Any) -> float:
-    """A number as the store writes it: null is nan, the infinities are words."""
-    return float("nan") if value is None else float(value)
-
-
-def described(row: Row) -> dict[str, Any]:
-    """The network, criterion and data of a row, flat."""
-    asked = row.asked
-    init = asked["network"].pop("init")
-    named = isinstance(init, str)
-    return {
-        **asked["network"],
-        "init": init if named else f"{init[0]:g},{init[1]:g}",
-        "criterion": asked["criterion"],
-        "data": asked["data"]["name"],
-        "batch": asked["data"]["size"],
-    }
-
-
-def kept(row: Row) -> np.ndarray:
-    """Fraction of each layer's weights that is kept, shape (sparsities, layers)."""
-    found = row.found
-    if row.measure == "theory":
-        return np.array(found["kept"], dtype=float)
-    return np.array(found["kept_weights"], dtype=float) / np.array(found["weights"], dtype=float)
 
 
 def summarise(store: Store) -> pd.DataFrame:
@@ -56,14 +31,16 @@ def summarise(store: Store) -> pd.DataFrame:
     import pandas as pd
 
     lines = []
-    for what, theory, measured in _grouped(store):
-        line: dict[str, Any] = {**what, "seeds": len(measured)}
+    for rows in grouped(_scored(store)):
+        theory = next((row for row in rows if row.measure == "theory"), None)
+        measured = [row for row in rows if row.measure == "pruning"]
+        line: dict[str, Any] = {**described(rows[0]), "seeds": len(measured)}
         seconds = sum(row.seconds for row in measured)
         line["critical_sparsity"] = np.nan
         if theory is not None:
-            line["critical_sparsity"] = _number(theory.found["critical_sparsity"])
+            line["critical_sparsity"] = number(theory.found["critical_sparsity"])
             seconds += theory.seconds
-        critical = np.array([_number(row.found["critical_sparsity"]) for row in measured])
+        critical = np.array([number(row.found["critical_sparsity"]) for row in measured])
         line["measured_critical_sparsity"] = critical.mean() if len(critical) else np.nan
         spread = critical.std(ddof=1) / np.sqrt(len(critical)) if len(critical) > 1 else np.nan
         line["standard_error"] = spread
@@ -72,19 +49,7 @@ def summarise(store: Store) -> pd.DataFrame:
             mean = np.mean([kept(row) for row in measured], axis=0)
             line["kept_error"] = float(np.abs(kept(theory) - mean).mean())
         lines.append({**line, "seconds": seconds})
-    return pd.DataFrame(lines)
-
-
-def _grouped(store: Store) -> Iterator[tuple[dict[str, Any], Row | None, list[Row]]]:
-    """For each network, criterion and batch: its description, the theory's row, the measured rows."""
-    groups: dict[str, list[Row]] = {}
-    for row in _scored(store):
-        asked = row.asked
-        key = json.dumps([asked[name] for name in ("network", "criterion", "data", "sparsities")])
-        groups.setdefault(key, []).append(row)
-    for rows in groups.values():
-        theory = next((row for row in rows if row.measure == "theory"), None)
-        yield described(rows[0]), theory, [row for row in rows if row.measure == "pruning"]
+    return ordered(pd.DataFrame(lines))
 
 
 def _scored(store: Store) -> Iterator[Row]:
@@ -106,44 +71,18 @@ def networks_frame(store: Store) -> pd.DataFrame:
             theory = row.measure == "theory"
             lines.append(
                 {
-                    **_head(row, sparsity),
+                    **head(row, sparsity),
                     "kept": float(fractions[index] @ weights / weights.sum()),
                     "least_kept": float(fractions[index].min()),
-                    "collapse": _number(found["collapse_probability"][index])
+                    "collapse": number(found["collapse_probability"][index])
                     if theory
                     else float((fractions[index] == 0).any()),
-                    "critical_sparsity": _number(found["critical_sparsity"]),
+                    "critical_sparsity": number(found["critical_sparsity"]),
                     "weakest_layer": found["weakest_layer"],
                     "seconds": row.seconds,
                     "device": row.device,
                 }
             )
-    return pd.DataFrame(lines)
-
-
-def layers_frame(store: Store) -> pd.DataFrame:
-    """One line a row, sparsity and layer: the fraction kept; of theory its spread and chance to be empty."""
-    import pandas as pd
-
-    lines = []
-    for row in _scored(store):
-        found, fractions = row.found, kept(row)
-        for index, sparsity in enumerate(row.asked["sparsities"]):
-            head = _head(row, sparsity)
-            for layer, name in enumerate(found["layers"]):
-                line = {
-                    **head,
-                    "layer": layer,
-                    "name": name,
-                    "weights": found["weights"][layer],
-                    "kept": float(fractions[index, layer]),
-                }
-                if row.measure == "theory":
-                    line["kept_std"] = _number(found["kept_std"][index][layer])
-                    line["empty_probability"] = _number(found["empty_probability"][index][layer])
-                else:
-                    line["log_score_moment"] = _number(found["log_score_moments"][layer])
-                lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -156,10 +95,10 @@ def training_frame(store: Store) -> pd.DataFrame:
         asked, found = row.asked, row.found
         lines.append(
             {
-                **_head(row, asked["sparsities"][0]),
+                **head(row, asked["sparsities"][0]),
                 **{name: asked["settings"][name] for name in ("epochs", "learning_rate", "rescale")},
-                "accuracy": _number(found["accuracy"]),
-                "train_loss": _number(found["train_loss"][-1]),
+                "accuracy": number(found["accuracy"]),
+                "train_loss": number(found["train_loss"][-1]),
                 "diverged": found["diverged"],
                 "revived": found["revived"],
                 "least_kept": found["least_kept"],
@@ -184,7 +123,7 @@ def summarise_training(store: Store) -> pd.DataFrame:
     asked = pd.Series([row.hash for row in store.rows("training")], name="hash")
     grouped = frame.groupby([asked, *ways], dropna=False, sort=False)["accuracy"]
     found = grouped.agg(seeds="size", accuracy="mean", standard_error="sem")
-    return found.reset_index().drop(columns="hash")
+    return ordered(found.reset_index().drop(columns="hash"))
 
 
 def collapses_frame(store: Store) -> pd.DataFrame:
@@ -197,22 +136,16 @@ def collapses_frame(store: Store) -> pd.DataFrame:
     """
     import pandas as pd
 
-    groups: dict[str, list[Row]] = {}
-    for measure in ("predicted-collapse", "measured-collapse"):
-        for row in store.rows(measure):
-            asked = row.asked
-            key = json.dumps([asked[name] for name in ("network", "criterion", "data", "sparsities")])
-            groups.setdefault(key, []).append(row)
+    measures = ("predicted-collapse", "measured-collapse")
     lines = []
-    # By network, then criterion; the store's order is the other way round.
-    for rows in sorted(groups.values(), key=_order):
+    for rows in grouped(row for row in store.rows() if row.measure in measures):
         line: dict[str, Any] = described(rows[0])
-        theory = next((row.found for row in rows if row.measure == "predicted-collapse"), None)
+        theory = next(iter(of_measure(rows, "predicted-collapse")), None)
         law = np.full(3, np.nan)
         if theory is not None:
             law = np.interp((0.1, 0.5, 0.9), levels(len(theory["quantiles"])), theory["quantiles"])
-        found = [row.found for row in rows if row.measure == "measured-collapse"]
-        drawn = np.array([_number(s) for one in found for s in one["critical_sparsity"]])
+        found = of_measure(rows, "measured-collapse")
+        drawn = numbers([s for one in found for s in one["critical_sparsity"]])
         middle = float(np.median(drawn)) if len(drawn) else np.nan
         # A network of one layer loses it with its last weight, at s = 1.
         both = law[1] < 1.0 and middle < 1.0
@@ -234,33 +167,13 @@ def collapses_frame(store: Store) -> pd.DataFrame:
                 "seconds": sum(row.seconds for row in rows),
             }
         )
-    return pd.DataFrame(lines)
+    return ordered(pd.DataFrame(lines))
 
 
 def _gap_error(drawn: np.ndarray) -> float:
     """Standard error of the median of log₁₀(1 − s_cr); some of them may be 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return median_error(np.log10(1.0 - drawn))
-
-
-def _order(rows: list[Row]) -> tuple[Any, ...]:
-    line = described(rows[0])
-    words = (str(line[name]) for name in ("kind", "activation", "normalisation", "init"))
-    return (*words, line["depth"], line["width"], line["criterion"])
-
-
-def median_error(values: np.ndarray) -> float:
-    """Standard error of the median of a sample; nan for fewer than 4."""
-    if len(values) < 4:
-        return np.nan
-    # About 68 % of medians of n values lie between these quantiles.
-    half = 0.5 / np.sqrt(len(values))
-    low, high = np.quantile(values, (0.5 - half, 0.5 + half))
-    return float(high - low) / 2.0
-
-
-def _head(row: Row, sparsity: float) -> dict[str, Any]:
-    return {"measure": row.measure, **described(row), "seed": row.seed, "sparsity": sparsity}
 
 
 def rows_frame(store: Store) -> pd.DataFrame:
@@ -274,12 +187,12 @@ def rows_frame(store: Store) -> pd.DataFrame:
     for row in store.rows():
         asked = row.asked
         sparsities = asked["sparsities"]
-        head = _head(row, sparsities[0] if len(sparsities) == 1 else float("nan"))
+        start = head(row, sparsities[0] if len(sparsities) == 1 else float("nan"))
         found = {name: value for name, value in row.found.items() if not isinstance(value, (list, dict))}
-        taken = head.keys() | found.keys()
+        taken = start.keys() | found.keys()
         lines.append(
             {
-                **head,
+                **start,
                 **{f"setting_{k}" if k in taken else k: v for k, v in asked["settings"].items()},
                 **found,
                 "seconds": row.seconds,
@@ -294,6 +207,7 @@ TABLES = {
     "layers": layers_frame,
     "training": training_frame,
     "collapses": collapses_frame,
+    "errors": errors_frame,
     "rows": rows_frame,
 }
 
@@ -315,21 +229,26 @@ def check_export(path: Path) -> None:
             ) from None
 
 
-def export(store: Store, path: Path, table: str = "networks") -> int:
-    """Write one of `TABLES` to a .csv or .parquet file; gives the number of lines.
+def export(store: Store, path: Path, table: str | None = None) -> tuple[str, int]:
+    """Write one of `TABLES` to a .csv or .parquet file; gives its name and the number of lines.
+
+    Without `table` it is the first that the store has something for.
 
     Raises:
         ArgumentError, MissingDependencyError: see `check_export`. StoreError: nothing for this table.
     """
     check_export(path)
-    frame = TABLES[table](store)
-    if frame.empty:
-        raise StoreError(
-            f"store {str(store.path)!r} holds nothing for table {table!r}; its measures are "
-            f"{', '.join(sorted({row.measure for row in store.rows()})) or 'none yet'}: try --table rows"
-        )
+    for name in TABLES if table is None else (table,):
+        frame = TABLES[name](store)
+        if not frame.empty:
+            break
+    else:
+        others = [name for name, make in TABLES.items() if not make(store).empty]
+        instead = f"it has {', '.join(others)}" if others else "it is empty"
+        what = "any table" if table is None else f"table {table!r}"
+        raise StoreError(f"store {str(store.path)!r} holds nothing for {what}: {instead}")
     if path.suffix == ".csv":
         frame.to_csv(path, index=False, lineterminator="\n")
     else:
         frame.to_parquet(path, index=False)
-    return len(frame)
+    return name, len(frame)

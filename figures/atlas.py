@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.measures_collapse import median_error
 from analysis.studies.atlas import ATLAS
-from analysis.tables import median_error
 from eoc_theory.plotting.files import save
 from eoc_theory.plotting.style import GREY, new_figure, style
 

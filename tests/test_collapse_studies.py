@@ -18,6 +18,7 @@ from analysis.measures_layers import PREDICTED as PREDICTED_LAYERS
 from analysis.measures_layers import log_moments
 from analysis.studies.atlas import ATLAS
 from analysis.studies.pruned import ALL_CRITERIA
+from analysis.summaries import sparsity
 from analysis.tables import collapses_frame
 from eoc_theory.prediction import network_laws
 
@@ -111,7 +112,8 @@ def test_table_and_summary_say_the_same(filled, capsys, monkeypatch):
     assert main(["summary", "few", "--store", str(filled)]) == 0
     said = capsys.readouterr().out
     assert f"{line['measured_median']:.4f}" in said and f"{gap:+.2f}" in said
-    assert said.count("mlp tanh 4x20") == 1
+    # Of the other lines of a table only what is new is printed: here, in each of three.
+    assert said.count("mlp tanh 4x20") == 3
     assert main(["summary", "few", "--store", str(filled), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["collapses"]
     assert [one["gap"] for one in listed] == pytest.approx(list(frame["gap"]))
@@ -175,4 +177,4 @@ def test_networks_that_lose_no_layer_before_the_last_weight_are_told_plainly(tmp
     with reading(tmp_path / "store") as store:
         frame = collapses_frame(store)
     assert frame["measured_most"].tolist() == [1.0] and len(recwarn) == 0
-    assert command._left(1.0) == "1" and command._left(1.0 - 2e-6) == "0.9999980"
+    assert sparsity(1.0) == "1" and sparsity(1.0 - 2e-6) == "0.9999980"

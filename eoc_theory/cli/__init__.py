@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Sequence
 
 from ..errors import ConvergenceError, EOCError, MissingDependencyError
+from .output import drop_output, prepare_streams
 
 __all__ = ["main"]
 
@@ -19,10 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from .parser import build_parser
 
-    # A terminal or pipe that knows no σ gets a question mark, not an error.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     name = "eoc"
     try:
         args = build_parser().parse_args(argv)
@@ -38,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(name, "interrupted", 1)
     except BrokenPipeError:
-        # The reader, `head` for one, has seen enough. Python must not find that out once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 1
     except (MemoryError, OSError) as error:
         return _fail(name, str(error) or "out of memory", 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -10,6 +12,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..presenting import plain, shown_layers
+
+
+def prepare_streams() -> None:
+    """A terminal or pipe that knows no σ gets a question mark, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def drop_output() -> None:
+    """After a BrokenPipeError: the reader, `head` for one, has seen enough.
+
+    Python must not find that out once more at exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(values: dict[str, Any]) -> None:
