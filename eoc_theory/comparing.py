@@ -28,7 +28,7 @@ class Comparison:
 
     Attributes:
         criterion, sparsity: as asked for.
-        layers: names of the weight layers.
+        layers: names of the weight layers, input to output.
         weights: number of weights per layer, (L,).
         seeds: the seeds that were measured, (S,).
         kept: measured fraction kept, (S, n_s, L).
@@ -183,7 +183,7 @@ def compare(
                     sparsity,
                     criterion=criterion,
                     data=batch,
-                    example_input=None if net.graph is None else example_of(net),
+                    example_input=example_of(net),
                     device=device,
                     seed=seed,
                     masks=False,
@@ -196,19 +196,27 @@ def compare(
             raise
     prediction, collapse = predicted or predict(_average(read[: len(measured)]))
     first = measured[0]
+    order = _order(first.layers, prediction.layers)
     return Comparison(
         criterion=criterion,
         sparsity=first.sparsity,
-        layers=first.layers,
-        weights=first.weights,
+        layers=tuple(first.layers[i] for i in order),
+        weights=first.weights[order],
         seeds=np.array(chosen[: len(measured)], dtype=np.int64),
-        kept=np.array([m.kept for m in measured]),
+        kept=np.array([m.kept for m in measured])[..., order],
         critical_sparsity=np.array([m.critical_sparsity for m in measured]),
-        log_score_moments=np.array([m.log_score_moments for m in measured]),
+        log_score_moments=np.array([m.log_score_moments for m in measured])[:, order],
         prediction=prediction,
         collapse=collapse,
         complete=len(measured) == len(chosen),
     )
+
+
+def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:
+    """Where each predicted layer is among the measured: a model may run them in another order than it has."""
+    if sorted(measured) != sorted(predicted):
+        return list(range(len(measured)))  # built from an architecture, in its order, under other names
+    return [measured.index(name) for name in predicted]
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:

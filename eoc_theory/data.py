@@ -76,23 +76,27 @@ class DataSummary:
         return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
 
 
-def as_data(data: Any, *, in_features: int, classes: int, seed: int = 0) -> DataSummary:
+def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
     Args:
         data: None (independent standard normal inputs with balanced labels), ``(inputs, targets)`` as arrays
             or tensors with inputs of shape (B, …) flattened to (B, in_features), or a `DataSummary`.
+        classes: None: as many as the data have, which must then be given.
         seed: of the stand-in inputs.
 
     Raises:
         DataError: shapes, labels or values that do not fit.
     """
     if data is None:
+        if classes is None:
+            raise DataError("data must be given where the number of classes is not known, got None")
         rng = np.random.default_rng([seed, 0x64617461])
         inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
         return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
     if isinstance(data, DataSummary):
         summary = data
+        classes = summary.classes if classes is None else classes
         if summary.classes > classes:
             raise DataError(f"data has {summary.classes} classes, the network {classes} outputs")
         summary = DataSummary(summary.inputs, summary.targets, classes, summary.synthetic)
@@ -107,7 +111,9 @@ def as_data(data: Any, *, in_features: int, classes: int, seed: int = 0) -> Data
         targets = np.asarray(_to_numpy(targets))
         if targets.size and not np.array_equal(targets, targets.astype(np.int64)):
             raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
-        summary = DataSummary(inputs.reshape(len(inputs), -1), targets.astype(np.int64), classes)
+        labels = targets.astype(np.int64)
+        classes = int(labels.max(initial=0)) + 1 if classes is None else classes
+        summary = DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
     if summary.inputs.shape[1] != in_features:
         raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
     return summary

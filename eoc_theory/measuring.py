@@ -15,7 +15,8 @@ from .errors import ArgumentError, DataError, ModelError
 from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
-from .torch_models import PrunableWeight, prunable_weights, require_torch
+from .torch_models import PrunableWeight, chain, prunable_weights, require_torch
+from .tracing import batch_shape, first_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,8 @@ class PruningMeasurement:
     Attributes:
         criterion: the criterion's name.
         sparsity: the fraction of weights removed; float, or array (S,).
-        layers: names of the weight layers, input to output.
+        layers: names of the weight layers in the order of the model's modules, which need not be that in
+            which they run.
         weights: number of weights per layer, int64 (L,).
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
         critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
@@ -168,7 +170,7 @@ def measure_pruning(
         scores = scoring.layer_scores(
             model,
             criterion,
-            _data(model, data, example_input, found, seed) if criterion in GRADIENT_CRITERIA else None,
+            _data(model, data, example_input, seed) if criterion in GRADIENT_CRITERIA else None,
             example_input=shown_input(model, data, example_input),
             device=where,
             dtype=dtype,
@@ -270,67 +272,86 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
 def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
     """Inputs that show the shape of one: `example_input` or those of `data`; None where nothing does.
 
-    None too for a network whose first and last layers are Linear: it takes vectors.
+    None too for a network that takes vectors: images given to it are flattened.
     """
-    if example_input is not None or data is None or isinstance(data, DataSummary):
+    if example_input is not None:
         return example_input
+    inputs = _inputs_of(data)
+    return None if inputs is None or _vector_features(model, inputs) else inputs
+
+
+def _inputs_of(data: Any) -> Any:
+    """The inputs of (inputs, targets); None where data are not that."""
+    if data is None or isinstance(data, DataSummary):
+        return None
     try:
         inputs, _ = data
     except (TypeError, ValueError):
         return None
-    # Images given to a network of Linear layers alone are flattened.
-    return None if _linear_ends(prunable_weights(model)) else inputs
+    return inputs
 
 
-def _linear_ends(weights: Sequence[PrunableWeight]) -> bool:
-    """Whether the first and the last layer are Linear: such a network takes vectors."""
-    linear = require_torch().nn.Linear
-    return isinstance(weights[0].module, linear) and isinstance(weights[-1].module, linear)
+def _vector_features(model: Any, inputs: Any = None) -> int | None:
+    """How many features the vectors have that a model takes; None where it does not take vectors.
+
+    It takes them where the layer that it runs first is Linear, with as many features as one of `inputs` has
+    numbers: one with other features may be applied along an axis.
+    """
+    try:
+        shape = () if inputs is None else tuple(np.shape(inputs))
+    except ValueError:
+        return None
+    first = first_layer(model, shape if len(shape) > 1 and min(shape) > 0 else None)
+    if first is None:
+        # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
+        first = prunable_weights(model)[0].module
+    if not isinstance(first, require_torch().nn.Linear):
+        return None
+    fits = inputs is None or int(np.prod(shape[1:])) == first.in_features
+    return first.in_features if fits or _outputs(model) is not None else None
 
 
-def _data(
-    model: Any, data: Any, example_input: Any, weights: Sequence[PrunableWeight], seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _outputs(model: Any) -> int | None:
+    """Outputs of a row of layers whose last one with weights is Linear; None for any other model."""
+    last = prunable_weights(model)[-1].module
+    try:
+        in_a_row = any(module is last for _, module in chain(model))
+    except ModelError:
+        return None
+    return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
+
+
+def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(inputs float64, targets int64) as torch tensors on the CPU, the inputs of the model's own shape."""
     torch = require_torch()
-    first, last = weights[0].module, weights[-1].module
     if example_input is not None:
-        shape = tuple(getattr(example_input, "shape", example_input))[1:]
-    elif _linear_ends(weights):
-        shape = (first.in_features,)
-    elif data is None or isinstance(data, DataSummary):
-        raise DataError(
-            f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
-            "to know the shape of its inputs"
-        )
+        shape = batch_shape(example_input)[1:]
     else:
-        shape = None
-    if shape is None:
-        return _as_given(data)
-    features = int(np.prod(shape))
-    if isinstance(last, torch.nn.Linear):
-        classes = last.out_features
-    elif data is None:
-        classes = _classes(model, as_data(None, in_features=features, classes=1, seed=seed).inputs, shape)
-    elif isinstance(data, DataSummary):
-        classes = data.classes
-    else:
-        inputs, targets = _as_given(data)
-        if inputs[:1].numel() != features:
-            raise DataError(f"inputs have {inputs[:1].numel()} features, the network takes {features}")
-        return inputs.reshape(-1, *shape), targets
-    batch = as_data(data, in_features=features, classes=classes, seed=seed)
+        features = _vector_features(model, _inputs_of(data))
+        if features is None:
+            return _as_given(data)
+        shape = (features,)
+    classes = _outputs(model)
+    if classes is None and data is None:
+        classes = _classes(model, shape)
+    batch = as_data(data, in_features=int(np.prod(shape)), classes=classes, seed=seed)
     return torch.from_numpy(batch.inputs).reshape(-1, *shape), torch.from_numpy(batch.targets)
 
 
-def _classes(model: Any, inputs: np.ndarray, shape: tuple[int, ...]) -> int:
+def _classes(model: Any, shape: tuple[int, ...]) -> int:
     """Number of logits that the model returns; its buffers and torch's random state are left alone."""
     torch = require_torch()
     own = next(model.parameters())
-    shown = torch.from_numpy(inputs[:_PROBE]).reshape(-1, *shape).to(own)
+    shown = torch.zeros(_PROBE, *shape).to(own)
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[own.device] if own.is_cuda else []):
-        logits = torch.func.functional_call(model, buffers, (shown,))
+        try:
+            logits = torch.func.functional_call(model, buffers, (shown,))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"example_input must be a batch of inputs that the model takes, tried shape "
+                f"{tuple(shown.shape)} ({str(error).splitlines()[0]})"
+            ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"model must return logits of shape (batch, classes), got {given}")
@@ -340,6 +361,11 @@ def _classes(model: Any, inputs: np.ndarray, shape: tuple[int, ...]) -> int:
 def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Images keep their shape."""
     torch = require_torch()
+    if data is None or isinstance(data, DataSummary):
+        raise DataError(
+            f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
+            "to know the shape of its inputs"
+        )
     try:
         inputs, targets = (torch.as_tensor(part) for part in data)
     except (TypeError, ValueError):

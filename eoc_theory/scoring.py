@@ -190,14 +190,6 @@ def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
 
 def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
     """The model's graph, which must use each of `weights` once."""
-    torch = require_torch()
-    if example_input is None:
-        first = weights[0].module
-        if not isinstance(first, torch.nn.Linear):
-            raise ModelError(
-                "example_input (or data) is needed for this model, to know the shape of its inputs"
-            )
-        example_input = torch.zeros(2, first.in_features)
     from .tracing import trace
 
     graph = trace(model, example_input)

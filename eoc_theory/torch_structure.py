@@ -41,7 +41,7 @@ def structure(
     for name, weight in weights.items():
         if isinstance(weight.tensor, lazy):
             raise ModelError(f"layer {name!r} is not initialised: call the model once before")
-    shapes = [example_input] if example_input is not None else _guesses(weights)
+    shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []
     with _stand_ins(model, list(weights.values()), fresh):
         for shape in shapes:
@@ -62,14 +62,15 @@ def normalisations(model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, kinds)]
 
 
-def _guesses(weights: dict[str, PrunableWeight]) -> list[Any]:
-    """Shapes of inputs to try for the first layer."""
-    first = next(iter(weights.values()))
-    axes = first.tensor.ndim - 2
+def _guesses(model: Any, weights: dict[str, PrunableWeight]) -> list[Any]:
+    """Shapes of inputs to try for the layer that runs first."""
+    from .tracing import first_layer
+
+    first = first_layer(model) or next(iter(weights.values())).module
+    axes = first.weight.ndim - 2
     if not axes:
         return [None]
-    channels = first.tensor.shape[1] * getattr(first.module, "groups", 1)
-    return [(2, channels, *(extent,) * axes) for extent in EXTENTS]
+    return [(2, first.in_channels, *(extent,) * axes) for extent in EXTENTS]
 
 
 @contextlib.contextmanager

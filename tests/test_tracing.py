@@ -756,8 +756,10 @@ def test_an_example_input_is_asked_for_where_it_is_needed():
         ModelError, match=r"example_input has shape .B, 1, 8, 8., the first layer 'features.0' takes 3"
     ):
         trace(PlainCNN(), np.zeros((1, 1, 8, 8)))
-    with pytest.raises(ModelError, match="vectors of 24 features were assumed"):
+    with pytest.raises(ModelError, match=r"example_input is needed: the first layer 'conv' is Conv2d"):
         trace(Model(lambda m, x: m.fc(m.conv(x).flatten(1)), fc=nn.Linear(24, 2), conv=nn.Conv2d(1, 2, 3)))
+    with pytest.raises(ModelError, match="vectors of 24 features were assumed"):
+        trace(Model(lambda m, x: m.fc(torch.cat([x, x], 1)), fc=nn.Linear(24, 2)))
     with pytest.raises(ModelError, match=r"'conv' .Convolution. takes images of at least its kernel"):
         trace(Model(lambda m, x: m.conv(x).flatten(1), conv=nn.Conv2d(1, 1, 3)), (1, 1, 2, 2))
 

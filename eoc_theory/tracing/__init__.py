@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..graph import Graph
 
-__all__ = ["trace"]
+__all__ = ["batch_shape", "first_layer", "trace"]
 
 
 def trace(model: Any, example_input: Any = None) -> Graph:
@@ -43,3 +43,43 @@ def trace(model: Any, example_input: Any = None) -> Graph:
     from .tracer import trace_model
 
     return trace_model(model, example_input)
+
+
+def first_layer(model: Any, example_input: Any = None) -> Any:
+    """The Linear or convolution module that a model runs first, whatever the order its layers are kept in.
+
+    The forward pass is followed as by `trace`, on inputs of the example's shape or else of shapes that the
+    model's layers suggest, as far as its first layer with weights; what comes after it need not be
+    describable.
+
+    Args:
+        model: ``torch.nn.Module`` with one input.
+        example_input: as `trace` takes it, or None.
+
+    Returns:
+        the module, or None where the forward pass cannot be followed so far.
+
+    Raises:
+        ModelError: no torch module, without such a layer, or an example_input that is no batch of inputs.
+        MissingDependencyError: torch is not installed.
+    """
+    from ..torch_models import require_torch
+
+    require_torch()
+    from .tracer import first_layer_of
+
+    return first_layer_of(model, example_input)
+
+
+def batch_shape(example_input: Any) -> tuple[int, ...]:
+    """The shape of a batch of inputs, or that shape itself, as tuple or list, as whole numbers.
+
+    Raises:
+        ModelError: it is neither. MissingDependencyError: torch is not installed.
+    """
+    from ..torch_models import require_torch
+
+    require_torch()
+    from .tracer import batch_shape_of
+
+    return batch_shape_of(example_input)

@@ -16,7 +16,7 @@ from ..activations import activation
 from ..errors import ActivationError, EOCError, ModelError
 from ..graph import Graph
 from ..layers import Shape
-from ..torch_models import prunable_weights
+from ..torch_models import chain, prunable_weights
 
 # Imported for the readers that they register, too.
 from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
@@ -51,6 +51,48 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     )
 
 
+#: Extent of the images tried on a model of which no input's shape is known.
+_EXTENT = 32
+
+
+class _Met(BaseException):
+    """Ends a trace at a weight layer; no error, so that no model's own code catches it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
+    """The Linear or convolution layer that a model runs first; see `eoc_theory.tracing.first_layer`."""
+    weighted = [weight.module for weight in prunable_weights(model)]
+    model = getattr(model, "_orig_mod", model)  # of a compiled model, which would be compiled for nothing
+    guesses = [] if example is None else [batch_shape_of(example)]
+    try:
+        # A row of layers runs as it is registered.
+        row = next((module for _, module in chain(model) if module in weighted), None)
+    except ModelError:
+        row = None
+    if row is not None:
+        return row
+    for module in weighted:
+        if isinstance(module, nn.Linear):
+            guesses.append((2, module.in_features))
+        else:
+            guesses.append((2, module.in_channels, *(_EXTENT,) * len(module.kernel_size)))
+    for sizes in dict.fromkeys(guesses):
+        recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__)
+        tracer = _ModelTracer(recorder, model, until_weights=True)
+        try:
+            with unchanged(model), no_draws(), torch.enable_grad(), Guard(model, recorder):
+                tracer.run()
+        except _Met as met:
+            return met.module
+        except EOCError:
+            continue
+    return None
+
+
 def _kind_of_output(output: Any) -> str:
     if isinstance(output, (tuple, list, dict)):
         return f"a {type(output).__name__} of {len(output)}"
@@ -59,33 +101,43 @@ def _kind_of_output(output: Any) -> str:
 
 def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
     """Shape of a batch, and a note for errors where it was assumed."""
-    if example is None:
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear):
-                note = f"no example_input was given, so vectors of {module.in_features} features were assumed"
-                return (2, module.in_features), note
-            if isinstance(module, nn.modules.conv._ConvNd):
-                raise ModelError(
-                    f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which "
-                    "does not tell the extent of its inputs"
-                )
-        raise ModelError("model has no Linear or convolution layer")
-    sizes: tuple[int, ...]
-    if isinstance(example, tuple) and example and all(isinstance(n, (int, np.integer)) for n in example):
+    if example is not None:
+        return batch_shape_of(example), ""
+    first = first_layer_of(model)
+    for name, module in model.named_modules():
+        # A forward pass that cannot be followed so far is tried as it is registered: the trace tells why.
+        if first is not None and module is not first:
+            continue
+        if isinstance(module, nn.Linear):
+            note = f"no example_input was given, so vectors of {module.in_features} features were assumed"
+            return (2, module.in_features), note
+        if isinstance(module, nn.modules.conv._ConvNd):
+            raise ModelError(
+                f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which "
+                "does not tell the extent of its inputs"
+            )
+    raise ModelError("model has no Linear or convolution layer")
+
+
+def batch_shape_of(example: Any) -> tuple[int, ...]:
+    """The shape of a batch of inputs; see `eoc_theory.tracing.batch_shape`."""
+    if isinstance(example, (tuple, list)) and example and all(_is_whole(n) for n in example):
         sizes = tuple(int(n) for n in example)
-    elif isinstance(example, (torch.Tensor, np.ndarray)):
-        sizes = tuple(int(n) for n in example.shape)
     else:
         try:
-            sizes = np.shape(example)
-        except ValueError:
+            sizes = tuple(int(n) for n in np.shape(example))
+        except (TypeError, ValueError):
             sizes = ()
     if len(sizes) < 2 or min(sizes) < 1:
         raise ModelError(
             "example_input must be a batch of inputs, (B, features), (B, C, length) or (B, C, height, width),"
             f" got {'shape ' + str(sizes) if sizes else describe(example)}"
         )
-    return sizes, ""
+    return sizes
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
 
 
 class _Holder(nn.Module):
@@ -102,12 +154,16 @@ class _Holder(nn.Module):
 
 
 class _ModelTracer(Tracer):
-    """Calls readers for leaf modules and functions instead of noting them down for later."""
+    """Calls readers for leaf modules and functions instead of noting them down for later.
 
-    def __init__(self, recorder: Recorder, model: nn.Module) -> None:
+    With `until_weights` the first layer with weights ends it, and is told by `_Met`.
+    """
+
+    def __init__(self, recorder: Recorder, model: nn.Module, *, until_weights: bool = False) -> None:
         super().__init__()
         self.recorder = recorder
         self.model = model
+        self.until_weights = until_weights
         self.prunable = prunable_weights(model)
         first = self.prunable[0].tensor
         self.dtype, self.device = first.dtype, first.device
@@ -177,6 +233,8 @@ class _ModelTracer(Tracer):
         recorder = self.recorder
         if m not in paths or not holds_signal((args, kwargs)):
             return forward(*args, **kwargs)
+        if self.until_weights and isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)):
+            raise _Met(m)
         name = paths[m].partition(".")[2]
         recorder.stack.append((name, type(m).__name__))
         try:
