@@ -15,7 +15,8 @@ from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError
 from .graph_laws import COLLAPSE, graph_laws
 from .meanfield import MeanField
-from .prediction import CRITERIA, DEFAULT_SAMPLES, _plain, as_architecture, network_laws
+from .prediction import CRITERIA, DEFAULT_SAMPLES, as_architecture, network_laws
+from .presenting import plain
 from .scores import COLLAPSE_SCORES, GRID
 from .trust import OWN_SAMPLES, collapse_trust
 
@@ -71,24 +72,26 @@ class CollapsePrediction:
         return float(share) if levels.ndim == 0 else share
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers: mean, quantiles, the weakest layers, the bound and the expected error."""
+        """Mean, quantiles, weakest layers, bound and expected error as plain numbers; nan is None."""
         levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-        return {
-            "criterion": self.criterion,
-            "layers": list(self.layers),
-            "critical_sparsity": self.critical_sparsity,
-            "quantile": {str(p): self.quantile(p) for p in levels},
-            "weakest_layer": self.weakest_layer,
-            "weakest_probability": _plain(self.weakest_probability),
-            "bound": self.bound,
-            "median_error": self.median_error,
-            "median_error_bound": self.median_error_bound,
-            "notes": list(self.notes),
-        }
+        return plain(
+            {
+                "criterion": self.criterion,
+                "layers": self.layers,
+                "critical_sparsity": self.critical_sparsity,
+                "quantile": {str(p): self.quantile(p) for p in levels},
+                "weakest_layer": self.weakest_layer,
+                "weakest_probability": self.weakest_probability,
+                "bound": self.bound,
+                "median_error": self.median_error,
+                "median_error_bound": self.median_error_bound,
+                "notes": self.notes,
+            }
+        )
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     def plot(self, path: Any = None) -> Any:
         """Collapse probability against sparsity; see `eoc_theory.plotting.plot_collapse`."""

@@ -17,6 +17,7 @@ from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .graph_laws import graph_laws
 from .layers import BatchNorm
+from .presenting import plain
 from .propagation import propagate, restrict
 from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
 from .trust import OWN_SAMPLES, kept_trust
@@ -87,27 +88,18 @@ class PruningPrediction:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as plain numbers, strings and lists."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        """The attributes as plain numbers, strings and lists; nan is None."""
+        return plain({name: getattr(self, name) for name in self.__dataclass_fields__})
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     def plot(self, path: Any = None) -> Any:
         """Kept per layer with its band; see `eoc_theory.plotting.plot_prediction`."""
         from .plotting import plot_prediction
 
         return plot_prediction(self, path)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy values as JSON has them."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    return list(value) if isinstance(value, tuple) else value
 
 
 def as_architecture(net: Any) -> Architecture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,6 +199,10 @@ def test_table_and_json():
     assert list(frame.columns) == ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability"]
     assert len(frame) == 6
     assert json.loads(result.to_json())["kept"] == result.kept.tolist()
+    # JSON knows no nan.
+    unknown = replace(result, kept_error=np.array([0.1, np.nan]), kept_error_bound=np.nan)
+    assert unknown.to_dict()["kept_error"] == [0.1, None]
+    assert json.loads(unknown.to_json())["kept_error_bound"] is None
 
 
 @pytest.mark.parametrize(
@@ -248,6 +253,7 @@ def test_collapse_law_is_a_law():
     assert result.weakest_layer in result.layers
     assert result.critical_sparsity == pytest.approx(result.samples.mean())
     assert json.loads(result.to_json())["weakest_layer"] == result.weakest_layer
+    assert "NaN" not in replace(result, median_error=np.nan).to_json()
     with pytest.raises(ArgumentError, match=r"p must lie in \[0, 1\]"):
         result.quantile(1.5)
 
