@@ -148,8 +148,7 @@ if hasattr(os, "register_at_fork"):
 
 @numba.njit(cache=True, nogil=True)
 def _gather_axis(first, last, view, tap, runs, out):
-    outputs = tap.shape[0]
-    after, before = view.shape[2], view.shape[3]
+    outputs, after, before = tap.shape[0], view.shape[2], view.shape[3]
     for a in range(first, last):
         for o in range(outputs):
             for n in range(len(runs)):
@@ -159,20 +158,12 @@ def _gather_axis(first, last, view, tap, runs, out):
                     continue
                 for s in range(after):
                     for b in range(before):
-                        source, target = view[a, i, s, b], out[a, o, s, b]
-                        if step == 1:
-                            for r in range(count * after):
-                                target[q * after + r] += source[j * after + r]
-                        else:
-                            for m in range(count):
-                                for r in range(after):
-                                    target[(q + m) * after + r] += source[(j + m * step) * after + r]
+                        _add_run(out[a, o, s, b], q, 1, view[a, i, s, b], j, step, count, after)
 
 
 @numba.njit(cache=True, nogil=True)
 def _scatter_axis(first, last, view, tap, runs, out):
-    outputs = tap.shape[0]
-    after, before = view.shape[2], view.shape[3]
+    outputs, after, before = tap.shape[0], view.shape[2], view.shape[3]
     for a in range(first, last):
         for o in range(outputs):
             for n in range(len(runs)):
@@ -182,14 +173,19 @@ def _scatter_axis(first, last, view, tap, runs, out):
                     continue
                 for s in range(after):
                     for b in range(before):
-                        source, target = view[a, o, s, b], out[a, i, s, b]
-                        if step == 1:
-                            for r in range(count * after):
-                                target[j * after + r] += source[q * after + r]
-                        else:
-                            for m in range(count):
-                                for r in range(after):
-                                    target[(j + m * step) * after + r] += source[(q + m) * after + r]
+                        _add_run(out[a, i, s, b], j, step, view[a, o, s, b], q, 1, count, after)
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_run(target, to, to_step, source, start, start_step, count, after):
+    """Add `count` blocks of `after` entries, every `start_step`-th from `start` on, to every `to_step`-th."""
+    if to_step == 1 and start_step == 1:
+        for r in range(count * after):
+            target[to * after + r] += source[start * after + r]
+    else:
+        for m in range(count):
+            for r in range(after):
+                target[(to + m * to_step) * after + r] += source[(start + m * start_step) * after + r]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
