@@ -107,7 +107,10 @@ def test_the_verdict_on_rescaling_follows_from_the_accuracies(monkeypatch, helps
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_verdict_on_images_follows_from_the_accuracies(monkeypatch, plain, unpruned, verdict, quick):
     def accuracy(cell: image_tables.Cell) -> float:
-        (kind, criterion), _, sparsity = cell
+        (kind, criterion), depth, sparsity = cell
+        if kind == "vgg":
+            # The claim says nothing of them.
+            return {11: 0.75, 16: 0.95}[depth] if sparsity else 0.99
         if kind == "stable-resnet":
             return 0.5 if sparsity else 0.9
         return plain[criterion] if sparsity else unpruned
@@ -117,6 +120,12 @@ def test_the_verdict_on_images_follows_from_the_accuracies(monkeypatch, plain, u
     assert finding.verdict is verdict
     assert "say nothing of the paper's accuracies on CIFAR-10" in finding.conclusion
     assert ("part of it is not due to pruning" in finding.conclusion) is (unpruned == 0.6)
+    assert "VGG-11, as sparse, reaches 0.75 ± 0.01 (SNIP), 0.75" in finding.conclusion
+    of_vgg = [one for one in finding.evidence if one.what.startswith("VGG-")]
+    # Each criterion at each sparsity, and unpruned; all of it without a claim.
+    assert len(of_vgg) == (4 if quick else 2 * 10)
+    assert all(one.claimed is None for one in of_vgg)
+    assert {round(float(one.found), 2) for one in of_vgg} == ({0.75, 0.99} if quick else {0.75, 0.95, 0.99})
     assert finding.picture is not None
     if verdict is Verdict.HOLDS:
         draw(finding.picture)

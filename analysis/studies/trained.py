@@ -108,24 +108,31 @@ IMAGES = Study(
     quick_depth=32,
 )
 
-_SMALL = {"activation": "relu", "normalisation": "batch", "depth": [20, 50], "width": 4}
+#: Channels of the first stage, in small.
+_SMALL = {"activation": "relu", "normalisation": "batch", "width": 4}
+_RESNETS = grid(kind="resnet", depth=[20, 50], **_SMALL)
+_STABLE = grid(kind="stable-resnet", depth=[20, 50], **_SMALL)
+_VGGS = grid(kind="vgg", depth=[11, 16], **_SMALL)
 
 
 def _small_images(
-    kinds: list[str],
+    networks: tuple[Network, ...],
     criteria: tuple[str, ...],
     sparsities: tuple[float, ...] = (0.9, 0.95, 0.98),
+    *,
+    size: int = 8,
     more: tuple[Study, ...] = (),
 ) -> Study:
+    """Images of `size` × `size` pixels."""
     return Study(
         name="images-digits",
-        about="the image tables in small: narrow ResNets and Stable ResNets on digits of 8 × 8 pixels",
-        networks=grid(kind=kinds, **_SMALL),
+        about="the image tables in small: narrow ResNets, Stable ResNets and VGGs on digits",
+        networks=networks,
         criteria=criteria,
         sparsities=sparsities,
         seeds=4,
         measures=(training(epochs=3, learning_rate=0.1),),
-        batch=Batch(shape=(1, 8, 8)),
+        batch=Batch(shape=(1, size, size)),
         quick_seeds=3,
         quick_depth=20,
         more=more,
@@ -133,12 +140,15 @@ def _small_images(
 
 
 #: Nothing of this is the paper's but the question: another data set, networks of less than a fiftieth of the
-#: weights, 66 steps of training. With nothing removed it says what is not due to pruning.
+#: weights, 66 steps of training. With nothing removed it says what is not due to pruning. A VGG halves its
+#: images five times, and sees digits enlarged to 32 × 32 pixels.
 IMAGES_DIGITS = _small_images(
-    ["resnet", "stable-resnet"],
+    _RESNETS + _STABLE,
     ("snip",),
     more=(
-        _small_images(["resnet"], ("grasp", "synflow")),
-        _small_images(["resnet", "stable-resnet"], ("snip",), (0.0,)),
+        _small_images(_RESNETS, ("grasp", "synflow")),
+        _small_images(_RESNETS + _STABLE, ("snip",), (0.0,)),
+        _small_images(_VGGS, ("snip", "grasp", "synflow"), size=32),
+        _small_images(_VGGS, ("snip",), (0.0,), size=32),
     ),
 )
