@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from eoc_theory.cli.output import run_command
+from eoc_theory.cli.parser import OneLineParser
 
 from .running import PageError, run_page
 
@@ -15,7 +17,11 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; exit status 1 where a page shows something else and is not updated."""
-    parser = argparse.ArgumentParser(
+    return run_command("docs_build", lambda: _compare(arguments))
+
+
+def _compare(arguments: Sequence[str] | None) -> int:
+    parser = OneLineParser(
         prog="python -m docs_build",
         description="Runs the code of the documentation's pages and compares what it prints with what they "
         "show.",

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eoc_theory.cli.output import INTERRUPTED, run_command
+from eoc_theory.cli.parser import OneLineParser
 from eoc_theory.errors import EOCError
 
 from .figure import HERE
@@ -15,7 +17,11 @@ from .registry import FIGURES
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit status."""
-    parser = argparse.ArgumentParser(
+    return run_command("figures", lambda: _draw(arguments))
+
+
+def _draw(arguments: Sequence[str] | None) -> int:
+    parser = OneLineParser(
         prog="python -m figures",
         description="Draws the figures from their stored results, as PNG and PDF.",
         epilog="figures:\n" + "\n".join(f"  {one.name:<24}{one.caption}" for one in FIGURES),
@@ -42,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt:
             print(f"figures: stopped at {one.name}; what was drawn stays", file=sys.stderr)
-            return 130
+            return INTERRUPTED
     return 0
 
 

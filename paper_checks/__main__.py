@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from eoc_theory.cli.output import INTERRUPTED, run_command
+from eoc_theory.cli.parser import OneLineParser
 from eoc_theory.errors import EOCError
 from eoc_theory.plotting.files import check_path
 
@@ -25,6 +27,10 @@ QUICK_TIME, FULL_TIME = "some four minutes", "some half an hour"
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:
     """Runs the command line and gives its exit status."""
+    return run_command("paper_checks", lambda: _check(arguments, claims))
+
+
+def _check(arguments: Sequence[str] | None, claims: Sequence[Claim]) -> int:
     parser = _parser(claims)
     options = parser.parse_args(arguments)
     known = {claim.name: claim for claim in claims}
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIM
             print(outcome.to_json() if options.json else outcome.to_text() + "\n", flush=True)
     except KeyboardInterrupt:
         print(f"stopped: {len(outcomes)} of {len(chosen)} claims were checked", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except EOCError as error:
         print(f"paper_checks: error: {error}", file=sys.stderr)
         status = 2
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIM
 
 def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
     names = "\n".join(f"  {claim.name:<24}{claim.statement.split(' (Hayou')[0]}" for claim in claims)
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m paper_checks",
         description=DESCRIPTION,
         epilog=f"claims:\n{names}\n\nexample: python -m paper_checks eoc-constants relu-point --html "

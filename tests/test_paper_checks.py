@@ -204,7 +204,7 @@ def test_page_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, 
         main(["--html", str(tmp_path / name)], [Claim("c", "s.", "m.", Verdict.HOLDS, never)])
     assert stopped.value.code == 2
     shown = capsys.readouterr()
-    assert "error: --html must" in shown.err and not shown.out
+    assert "paper_checks: --html must" in shown.err and not shown.out
 
 
 def test_stopped_and_failed_runs_keep_what_was_finished(tmp_path, capsys):

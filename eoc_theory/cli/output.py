@@ -8,14 +8,39 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..errors import EOCError
 from ..presenting import plain, shown_layers
+
+#: What the shell says of a command that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+def run_command(name: str, call: Callable[[], int]) -> int:
+    """The exit status of `call`, where what ends it early is one line on stderr: 1, or 130 for Ctrl-C."""
+    prepare_streams()
+    try:
+        status = call()
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        drop_output()
+        return 1
+    except (EOCError, MemoryError, OSError) as error:
+        print(f"{name}: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
+        return 1
 
 
 def prepare_streams() -> None:
-    """A terminal or pipe that knows no σ gets a question mark, not an error."""
+    """A terminal or pipe that knows no σ gets a question mark, not an error; a closed one swallows all."""
+    # Python has None for a stream that is closed; print() would take another for it.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

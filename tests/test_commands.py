@@ -1,0 +1,63 @@
+"""How the commands end that are run from a checkout, and what all commands do about their streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PRINTS = "from eoc_theory.cli.output import run_command; raise SystemExit(run_command('it', {}))"
+LONG = "lambda: print('x' * 10**6, flush=True) or 0"
+
+
+def run(code: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **options
+    )
+
+
+@pytest.mark.parametrize("name", ["benchmarks", "docs_build", "figures", "paper_checks"])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
+def test_unusable_arguments_are_one_line(name, arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        import_module(f"{name}.__main__").main(arguments)
+    printed = capsys.readouterr()
+    assert stopped.value.code == 2 and printed.out == ""
+    assert printed.err.startswith(f"python -m {name}: ") and printed.err.count("\n") == 1
+    assert "nonsense" in printed.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("call", [LONG, "lambda: print('x') or 0"])
+def test_a_full_disk_is_one_line(call):
+    with open("/dev/full", "w") as full:
+        done = run(PRINTS.format(call), stdout=full)
+    assert (done.returncode, done.stderr) == (1, "it: [Errno 28] No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = run(PRINTS.format(LONG), stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_ctrl_c_is_one_line():
+    done = run(PRINTS.format("lambda: (_ for _ in ()).throw(KeyboardInterrupt)"))
+    assert (done.returncode, done.stderr) == (130, "it: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a descriptor")
+@pytest.mark.parametrize("closed", [1, 2])
+def test_closed_streams_swallow_what_is_printed(closed):
+    options = {"stdout": subprocess.PIPE} if closed == 2 else {}
+    again = f"os.execl({sys.executable!r}, 'python', '-m', 'eoc_theory', 'init', 'tanh')"
+    done = run(f"import os; os.close({closed}); {again}", **options)
+    assert done.returncode == 0 and done.stderr == ""
+    assert closed == 1 or done.stdout.startswith("tanh: edge of chaos")
