@@ -13,7 +13,7 @@ from analysis.measures_collapse import levels
 from analysis.studies.collapse import COLLAPSE_DEPTH
 from eoc_theory.bounds import snip_bound
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, style
+from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import Results, StudyFigure
 from .stored import collapses
@@ -79,7 +79,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def _draw_phase(ax: Any, results: Results, at: int, label: str) -> None:
-    colour, marker = COLOURS[at], MARKERS[at]
+    colour = COLOURS[at]
     law = np.array(
         [
             np.interp((0.1, 0.5, 0.9), levels(len(quantiles)), quantiles)
@@ -89,18 +89,8 @@ def _draw_phase(ax: Any, results: Results, at: int, label: str) -> None:
     seen = np.array([np.quantile(results[f"{at}_{depth}_measured"], (0.1, 0.5, 0.9)) for depth in DEPTHS])
     ax.fill_between(DEPTHS, law[:, 0], law[:, 2], color=colour, alpha=0.25, linewidth=0)
     ax.plot(DEPTHS, law[:, 1], color=colour)
-    ax.errorbar(
-        DEPTHS,
-        seen[:, 1],
-        yerr=[seen[:, 1] - seen[:, 0], seen[:, 2] - seen[:, 1]],
-        fmt=marker,
-        color=colour,
-        markersize=3.5,
-        markerfacecolor="white",
-        markeredgewidth=0.8,
-        elinewidth=0.8,
-        label=label,
-    )
+    error = [seen[:, 1] - seen[:, 0], seen[:, 2] - seen[:, 1]]
+    points(ax, DEPTHS, seen[:, 1], error, colour=colour, marker=MARKERS[at], label=label)
     value = bound(INITS[at])
     ax.plot(FURTHER, np.where(value < 1.0, value, np.nan), color=colour, linestyle="--")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, style
+from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import FigureScript, Results
 from .pairs import sampled_gaps
@@ -87,17 +87,9 @@ def draw(results: Results, path: Path) -> None:
 def _points(ax: Axes, sampled: np.ndarray, colour: str, marker: str) -> None:
     mean, spread = sampled.mean(axis=0), sampled.std(axis=0, ddof=1)
     shown = mean > 1e-6
-    ax.errorbar(
-        POINTS[shown],
-        mean[shown],
-        yerr=[np.minimum(spread, 0.9 * mean)[shown], spread[shown]],
-        fmt=marker,
-        color=colour,
-        markersize=3,
-        markerfacecolor="none",
-        markeredgewidth=0.8,
-        elinewidth=0.7,
-    )
+    error = [np.minimum(spread, 0.9 * mean)[shown], spread[shown]]
+    look = {"markersize": 3, "markerfacecolor": "none", "elinewidth": 0.7}
+    points(ax, POINTS[shown], mean[shown], error, colour=colour, marker=marker, **look)
 
 
 def _word(ax: Axes, values: np.ndarray, text: str) -> None:

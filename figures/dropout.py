@@ -8,7 +8,7 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, style
+from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import FigureScript, Results
 from .pairs import sampled_gaps
@@ -74,17 +74,8 @@ def draw(results: Results, path: Path) -> None:
             scales.plot(SIGMA_W, results[f"{p} xi"], color=colour)
             c, c_error, xi, xi_error = results[f"{p} measured"].T
             for ax, value, error in ((ends, c, c_error), (scales, xi, xi_error)):
-                ax.errorbar(
-                    MEASURED,
-                    value,
-                    yerr=error,
-                    fmt=marker,
-                    color=colour,
-                    markersize=3.5,
-                    markerfacecolor="none",
-                    markeredgewidth=0.9,
-                    elinewidth=0.7,
-                )
+                look = {"markerfacecolor": "none", "markeredgewidth": 0.9, "elinewidth": 0.7}
+                points(ax, MEASURED, value, error, colour=colour, marker=marker, **look)
             for ax, value in ((ends, point.c_star), (scales, point.depth_scale)):
                 ax.plot([point.sigma_w], [value], "*", color=colour, markersize=8, markeredgecolor="white")
         ends.plot([], [], "*", color="0.3", markersize=8, markeredgecolor="white", label=r"$\chi = 1$")

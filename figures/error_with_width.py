@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.studies.trust import DEPTHS, TRUST, WIDTHS
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import GREY, MARKERS, new_figure, style
+from eoc_theory.plotting.style import GREY, MARKERS, new_figure, points, style
 from eoc_theory.trust import evaluate, find
 
 from .figure import Results, StudyFigure
@@ -104,10 +104,8 @@ def _against_width(ax: Axes, error: np.ndarray, deviation: np.ndarray, stated: n
         # A little apart, so that the bars can be told apart.
         x = np.array(WIDTHS) * 1.03 ** (at - 1.5)
         low = np.minimum(deviation[:, at], 0.7 * error[:, at])
-        ax.errorbar(
-            x, error[:, at], yerr=[low, deviation[:, at]], fmt=MARKERS[at], color=colour, markersize=3.5,
-            elinewidth=0.8, markerfacecolor="white", label=f"measured, depth {depth}",
-        )  # fmt: skip
+        look = {"markeredgewidth": 1.0, "label": f"measured, depth {depth}"}
+        points(ax, x, error[:, at], [low, deviation[:, at]], colour=colour, marker=MARKERS[at], **look)
     ax.set_xscale("log")
     ax.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
     ax.minorticks_off()

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.studies.collapse import RESIDUAL_LAYERS
 from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, style
+from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import Results, StudyFigure
 from .stored import by_network
@@ -107,17 +107,9 @@ def _draw(ax: Any, index: int, law: np.ndarray, seen: np.ndarray) -> None:
     ax.plot(layer, law[0], color=colour)
     # Some layers only, so that points can be told apart.
     shown = np.unique(np.linspace(0, len(layer) - 1, 12).astype(int))
-    ax.errorbar(
-        layer[shown],
-        seen.mean(axis=0)[shown],
-        yerr=seen.std(axis=0, ddof=1)[shown],
-        fmt=MARKERS[index],
-        color=colour,
-        markersize=3.0,
-        markerfacecolor="white",
-        markeredgewidth=0.7,
-        elinewidth=0.7,
-    )
+    mean, spread = seen.mean(axis=0)[shown], seen.std(axis=0, ddof=1)[shown]
+    look = {"markersize": 3.0, "markeredgewidth": 0.7, "elinewidth": 0.7}
+    points(ax, layer[shown], mean, spread, colour=colour, marker=MARKERS[index], **look)
 
 
 FIGURE = StudyFigure(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eoc_theory.plotting.style import COLOURS, MARKERS, canvas, style
+from eoc_theory.plotting.style import COLOURS, MARKERS, canvas, points, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,19 +57,9 @@ def draw(picture: Picture) -> Figure:
             colour = COLOURS[series.colour]
             label = series.label or None
             if series.points:
+                look = {"markerfacecolor": "none", "markeredgewidth": 1.0, "label": label}
                 marker = MARKERS[series.colour]
-                ax.errorbar(
-                    series.x,
-                    series.y,
-                    series.error,
-                    fmt=marker,
-                    color=colour,
-                    label=label,
-                    markersize=3.5,
-                    elinewidth=0.8,
-                    markerfacecolor="none",
-                    markeredgewidth=1.0,
-                )
+                points(ax, series.x, series.y, series.error, colour=colour, marker=marker, **look)
             else:
                 ax.plot(
                     series.x, series.y, color=colour, linestyle="--" if series.dashed else "-", label=label

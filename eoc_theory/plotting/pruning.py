@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .style import COLOURS, COLUMN, GREY, MARKERS, canvas, colours, finish, new_figure, sparsity_axis, style
+from .style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    MARKERS,
+    canvas,
+    colours,
+    finish,
+    new_figure,
+    points,
+    sparsity_axis,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,19 +120,10 @@ def _draw_kept(ax: Axes, prediction: PruningPrediction, comparison: Comparison |
 
 def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker: str) -> None:
     """Means with error bars cut at 0; points shrink where there are many layers."""
-    size = float(np.clip(90.0 / len(x), 1.6, 3.5))
-    ax.errorbar(
-        x,
-        mean,
-        yerr=[np.minimum(spread, mean), spread],
-        fmt=marker,
-        color=colour,
-        markersize=size,
-        markerfacecolor="white" if len(x) <= 40 else colour,
-        markeredgewidth=0.8,
-        elinewidth=0.7 if len(x) <= 40 else 0.5,
-        zorder=3,
-    )
+    look: dict[str, Any] = {"markersize": float(np.clip(90.0 / len(x), 1.6, 3.5)), "elinewidth": 0.7}
+    if len(x) > 40:
+        look |= {"markerfacecolor": colour, "elinewidth": 0.5}
+    points(ax, x, mean, [np.minimum(spread, mean), spread], colour=colour, marker=marker, zorder=3, **look)
 
 
 def integer_ticks(ax: Axes) -> None:

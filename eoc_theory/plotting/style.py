@@ -78,6 +78,12 @@ def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     return figure
 
 
+def points(ax: Axes, x: Any, y: Any, error: Any, *, colour: Any, marker: str, **look: Any) -> None:
+    """Measured values with error bars, as everywhere but for what `look` says (of ``Axes.errorbar``)."""
+    usual = {"markersize": 3.5, "markerfacecolor": "white", "markeredgewidth": 0.8, "elinewidth": 0.8}
+    ax.errorbar(x, y, yerr=error, fmt=marker, color=colour, **(usual | look))
+
+
 def colours(n: int) -> list[Any]:
     """`n` colours that can be told apart; beyond the palette, steps of viridis in order."""
     if n <= len(COLOURS):
