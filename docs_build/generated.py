@@ -37,22 +37,20 @@ def fill(page: str) -> str:
 @cache
 def figures() -> str:
     """Each figure with its caption, its origin and the command that draws it."""
-    from figures.figure import StudyFigure
+    from figures.figure import FigureScript, StudyFigure
     from figures.registry import FIGURES
 
-    parts = []
-    for one in FIGURES:
-        parts.append(f"## {_title(one.name)} {{ #{one.name} }}\n")
-        parts.append(f"[![{_attribute(one.caption)}](figures/{one.name}.png)](figures/{one.name}.png)\n")
-        parts.append(f"{one.caption}\n")
+    def section(one: FigureScript | StudyFigure) -> str:
+        picture = f"[![{_attribute(one.caption)}](figures/{one.name}.png)](figures/{one.name}.png)"
         kept = f"`figures/{one.data.parent.name}/{one.data.name}`"
         if isinstance(one, StudyFigure):
             source = f"Drawn from the study `{one.study.name}`, kept in {kept}."
         else:
             source = f"Drawn from arrays kept in {kept}."
-        parts.append(f"{source} As [PDF](figures/{one.name}.pdf).\n")
-        parts.append(f"```console\n$ python -m figures {one.name}\n```\n")
-    return "\n".join(parts)
+        source += f" As [PDF](figures/{one.name}.pdf)."
+        return _section(one.name, "python -m figures", picture, one.caption, source)
+
+    return "\n".join(map(section, FIGURES))
 
 
 @cache
@@ -60,15 +58,19 @@ def claims() -> str:
     """A table of the claims and the verdicts on record; then each with how it is checked."""
     from paper_checks.registry import CLAIMS
 
-    parts = ["| claim | verdict on record |\n|---|---|\n"]
-    parts[0] += "".join(f"| [{one.name}](#{one.name}) | {one.recorded.value} |\n" for one in CLAIMS)
-    for one in CLAIMS:
-        parts.append(f"## {_title(one.name)} {{ #{one.name} }}\n")
-        parts.append(f"**Claim.** {_text(one.statement)}\n")
-        parts.append(f"**Check.** {_text(one.method)}\n")
-        parts.append(f"**Verdict on record:** {one.recorded.value}.\n")
-        parts.append(f"```console\n$ python -m paper_checks {one.name}\n```\n")
-    return "\n".join(parts)
+    table = "| claim | verdict on record |\n|---|---|\n"
+    table += "".join(f"| [{one.name}](#{one.name}) | {one.recorded.value} |\n" for one in CLAIMS)
+    sections = [
+        _section(
+            one.name,
+            "python -m paper_checks",
+            f"**Claim.** {_text(one.statement)}",
+            f"**Check.** {_text(one.method)}",
+            f"**Verdict on record:** {one.recorded.value}.",
+        )
+        for one in CLAIMS
+    ]
+    return "\n".join([table, *sections])
 
 
 @cache
@@ -137,6 +139,12 @@ def _columns(width: int) -> Iterator[None]:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
+
+
+def _section(name: str, command: str, *paragraphs: str) -> str:
+    """What a page says of one thing, under its title, and the command that makes it."""
+    title = f"## {_title(name)} {{ #{name} }}"
+    return "\n\n".join([title, *paragraphs, f"```console\n$ {command} {name}\n```\n"])
 
 
 def _title(name: str) -> str:
