@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .data import DataSummary, digits, digits_images
     from .datasets import load_images
-    from .designing import Design, design
+    from .designing.design import Design, design
     from .diagnosing import Diagnosis, diagnose
     from .errors import EOCError
     from .initialising import initialize_

@@ -107,6 +107,15 @@ def test_what_is_in_the_reference_has_a_docstring():
             assert getattr(import_module(module), name).__doc__, one
 
 
+def test_the_reference_shows_functions_and_classes():
+    """As the site sees them: a name that a module has too could be taken for that."""
+    griffe = pytest.importorskip("griffe")
+    package = griffe.load("eoc_theory", search_paths=[ROOT], resolve_aliases=True)
+    for page in PAGES.values():
+        for one in IDENTIFIER.findall(page):
+            assert not package[one.removeprefix("eoc_theory.")].is_module, one
+
+
 def test_each_mark_stands_in_one_page():
     marks = [mark for page in PAGES.values() for mark in generated.MARK.findall(page)]
     assert sorted(marks) == sorted(generated.GENERATED)
