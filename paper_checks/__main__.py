@@ -67,7 +67,7 @@ def _check(arguments: Sequence[str] | None, claims: Sequence[Claim]) -> int:
 
 
 def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
-    names = "\n".join(f"  {claim.name:<24}{claim.statement.split(' (Hayou')[0]}" for claim in claims)
+    names = "\n".join(f"  {claim.name:<24}{claim.brief}" for claim in claims)
     parser = OneLineParser(
         prog="python -m paper_checks",
         description=DESCRIPTION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from eoc_theory.presenting import plain
 
 if TYPE_CHECKING:
     from .picture import Picture
+
+#: A source in a statement: brackets with a year.
+_SOURCE = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
 
 
 class Verdict(str, Enum):
@@ -71,6 +75,11 @@ class Claim:
     method: str
     recorded: Verdict
     check: Callable[[bool], Finding]
+
+    @property
+    def brief(self) -> str:
+        """The statement without its sources."""
+        return _SOURCE.sub("", self.statement)
 
 
 @dataclass(frozen=True)

@@ -97,15 +97,10 @@ def _mark(outcome: Outcome) -> str:
 def _index(outcomes: Sequence[Outcome]) -> str:
     rows = "".join(
         f'<tr><td class="left"><a href="#{escape(o.claim.name)}">{escape(o.claim.name)}</a></td>'
-        f'<td class="left">{_mark(o)}</td><td class="left">{prose(_short(o.claim.statement))}</td></tr>'
+        f'<td class="left">{_mark(o)}</td><td class="left">{prose(o.claim.brief)}</td></tr>'
         for o in outcomes
     )
     return f'<div class="card wide"><table class="index"><tbody>{rows}</tbody></table></div>'
-
-
-def _short(statement: str) -> str:
-    """The statement without its source, which stands in the section."""
-    return statement.split(" (Hayou")[0].rstrip(".") + "."
 
 
 def _section(position: int, outcome: Outcome) -> str:

@@ -92,7 +92,16 @@ def test_help_lists_every_claim():
     shown = subprocess.run(
         [sys.executable, "-m", "paper_checks", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(claim.name in shown.stdout for claim in CLAIMS)
+    assert all(claim.name in shown.stdout and claim.brief in shown.stdout for claim in CLAIMS)
+
+
+def test_briefly_a_claim_is_its_statement_without_sources():
+    brief = {claim.name: claim.brief for claim in CLAIMS}
+    assert brief["relu-point"] == "For ReLU the edge of chaos is the single point (σ_w, σ_b) = (√2, 0)."
+    # What stands behind a source is part of the claim.
+    assert brief["gradient-independence"].endswith("forwards, also where depth is comparable to width.")
+    assert brief["weight-laws"].startswith("Beyond the paper, whose weights are normal: variances, χ")
+    assert [name for name, text in brief.items() if "et al." in text] == ["eoc-constants"]
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
