@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eoc_theory.cli.output import print_table
+
 ROOT = Path(__file__).resolve().parent.parent
 PRINTS = "from eoc_theory.cli.output import run_command; raise SystemExit(run_command('it', {}))"
 LONG = "lambda: print('x' * 10**6, flush=True) or 0"
@@ -61,3 +63,12 @@ def test_closed_streams_swallow_what_is_printed(closed):
     done = run(f"import os; os.close({closed}); {again}", **options)
     assert done.returncode == 0 and done.stderr == ""
     assert closed == 1 or done.stdout.startswith("tanh: edge of chaos")
+
+
+@pytest.mark.parametrize("columns", [20, 80, 200])
+def test_tables_are_as_wide_as_they_need(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cells = ["stages.2.1.shortcut.0", *(f"0.{i:010d}" for i in range(20))]
+    print_table(cells, [cells], note="all of it")
+    head, _, row, note = capsys.readouterr().out.splitlines()
+    assert head.split() == row.split() == cells and note == "all of it"

@@ -75,9 +75,10 @@ def print_table(
         # Text, so that brackets in an activation's name are not taken for markup.
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        # Nobody's window: as wide as it needs.
-        console.width = 200
+    # As wide as it needs, also where a line goes on in the next one of a window: numbers cut short are none.
+    console.width = max(
+        console.width, console.measure(table, options=console.options.update(width=10**4)).maximum
+    )
     console.print(table)
     if note:
         print(note)
