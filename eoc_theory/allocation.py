@@ -28,6 +28,8 @@ class NetworkLaws:
         t: where they lie in each network, absolute, shape (S, L, K), increasing.
         nonzero: P(score ≠ 0), shape (S, L).
         weights: number of weights, shape (L,).
+        largest: largest log-score of each layer in each network, absolute, shape (S, L); None where networks
+            were not sampled to the last score.
     """
 
     tail: Array
@@ -36,6 +38,7 @@ class NetworkLaws:
     t: Array
     nonzero: Array
     weights: Array
+    largest: Array | None = None
 
     def locate(self, log_t: Array) -> Array:
         """u of the mean law for thresholds (S, …) in every layer, shape (S, …, L)."""
@@ -62,12 +65,25 @@ class NetworkLaws:
 
     def displace(self, u: Array) -> Array:
         """Absolute log-scores of mean-law values u, shapes (S, L)."""
-        right = np.clip((self.u[None] < u[..., None]).sum(axis=-1), 1, self.u.shape[1] - 1)
-        network, layer = np.arange(len(u))[:, None], np.arange(u.shape[1])[None]
-        u0, u1 = self.u[layer, right - 1], self.u[layer, right]
-        t0, t1 = self.t[network, layer, right - 1], self.t[network, layer, right]
-        inside = t0 + (u - u0) * (t1 - t0) / (u1 - u0)
-        return np.where(u < u0, t0 + u - u0, np.where(u > u1, t1 + u - u1, inside))
+        return _carried(u, np.broadcast_to(self.u, self.t.shape), self.t)
+
+    def undisplace(self, log_score: Array) -> Array:
+        """Mean-law values of absolute log-scores, shapes (S, L): what `displace` undoes."""
+        return _carried(log_score, self.t, np.broadcast_to(self.u, self.t.shape))
+
+
+def _carried(x: Array, source: Array, target: Array) -> Array:
+    """x (S, L) by the piecewise linear map of knots `source` to `target`, (S, L, K); slope 1 beyond them."""
+    right = np.clip((source < x[..., None]).sum(axis=-1), 1, source.shape[-1] - 1)
+
+    def knots(of: Array) -> tuple[Array, Array]:
+        left, here = (np.take_along_axis(of, at[..., None], axis=-1)[..., 0] for at in (right - 1, right))
+        return left, here
+
+    (x0, x1), (y0, y1) = knots(source), knots(target)
+    with np.errstate(invalid="ignore"):
+        inside = y0 + (x - x0) * (y1 - y0) / (x1 - x0)
+    return np.where(x < x0, y0 + x - x0, np.where(x > x1, y1 + x - x1, inside))
 
 
 def mean_network(laws: ScoreLaws, weights: Array) -> NetworkLaws:
