@@ -63,6 +63,17 @@ class Ways:
         """The kept weights that lie on a way from the input to the logits, as masks."""
         return [mask & open_ for mask, open_ in zip(masks, self.open_to(masks), strict=True)]
 
+    def bottleneck(self, scores: Sequence[torch.Tensor]) -> float:
+        """The largest t such that weights of scores ≥ t make a way, in a row of layers.
+
+        The best, over all ways, of the smallest score on the way: (max, min) in place of sums of products.
+        """
+        best: Any = None
+        for score in scores:
+            limited = score if best is None else score.minimum(best)
+            best = limited.amax(dim=1)
+        return float(best.max())
+
     def on_way_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
         """The kept weights on those ways that go through layer `index`; in a row of layers all ways do."""
         if self.graph is None:

@@ -127,8 +127,9 @@ def test_an_ordered_network_is_put_on_the_edge_of_chaos():
     layer = found.architecture.layers[3]
     assert (layer.sigma_w, layer.sigma_b) == found.initialisation
     assert found.critical_sparsity > 0.9 > 0.7 > found.critical_sparsity_before
-    again = eoc.predict_pruning(found.architecture, 0.7)
-    assert again.collapse_probability == found.collapse_probability
+    law = eoc.predict_collapse(found.architecture)
+    assert found.critical_sparsity == law.quantile(0.5)
+    assert law.probability(0.7) == 0 and found.collapse_interval[1] < 1e-3
     assert "eoc.initialize_(model, sigma_b=0.1)" in found.steps[0]
 
 
@@ -243,10 +244,47 @@ def test_text_frame_json_and_picture(tmp_path):
     assert data["kept_weights"] == found.kept_weights.tolist()
     assert data["allocation"] == found.allocation and data["feasible"] is True
     assert data["before"]["collapse_probability"] == found.before.collapse_probability
+    for name in ("collapse", "cut"):
+        value, interval = data[f"{name}_probability"], data[f"{name}_interval"]
+        assert interval[0] <= value <= interval[1]
+        ends = options[[f"{name}_low", f"{name}_high"]].to_numpy()[options["chosen"]]
+        assert ends.tolist() == [interval]
     path = tmp_path / "design.png"
     assert found.plot(path) is not None and path.stat().st_size > 1000
     with pytest.raises(ArgumentError, match="of must be one of 'layers', 'candidates'"):
         found.to_frame("rows")  # type: ignore[arg-type]
+
+
+def test_words_for_what_few_networks_tell():
+    # Networks at the sparsity that cuts some of them off: two say little, and it is said.
+    net = eoc.mlp(8, 40, activation="tanh", in_features=20, out_features=5)
+    found = eoc.design(net, 0.96, networks=2, max_collapse_probability=0.4)
+    assert found.chosen is found.before and found.cut_interval[1] > 0.4
+    low, high = (f"{end:.2f}" for end in found.cut_interval)
+    assert f"({low}–{high}), from 2 drawn networks" in found.verdict.replace("(0–", "(0.00–")
+    assert "2 drawn networks leave open whether that is more than the 0.4 asked for" in found.verdict
+    assert "in brackets: where the probability lies in nine cases of ten" in str(found)
+    sure = eoc.design(net, 0.5, networks=2)
+    assert "open" not in sure.verdict
+
+
+def test_more_networks_are_drawn_where_few_do_not_tell():
+    pytest.importorskip("torch")
+    net = eoc.mlp(8, 40, activation="tanh", in_features=20, out_features=5)
+    # All too few weights, plenty, and in between.
+    for sparsity, drawn in ((0.98, {4}), (0.5, {8}), (0.96, set(range(9, 33)))):
+        before = eoc.design(net, sparsity, max_collapse_probability=0.05).before
+        assert before.drawn in drawn
+        if before.drawn < 32:
+            assert before.cut_interval[0] > 0.05 or before.cut_interval[1] <= 0.05
+
+
+def test_progress_is_told():
+    said: list[str] = []
+    eoc.design(RELU, 0.9, networks=2, progress=said.append)
+    assert said[0] == "as it is, global" and any("network 2 of" in text for text in said)
+    with pytest.raises(ArgumentError, match="progress must be None or a function of a text, got 3"):
+        eoc.design(RELU, 0.9, progress=3)  # type: ignore[arg-type]
 
 
 def test_without_torch_nothing_is_drawn(monkeypatch):

@@ -413,11 +413,17 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
 def design(args: argparse.Namespace) -> int:
     """``eoc design``: the inverse problem."""
     from ..designing import design as run
-    from ..designing.words import CANDIDATE_HEADINGS, LAYER_HEADINGS, candidate_rows, layer_rows
+    from ..designing.words import (
+        CANDIDATE_HEADINGS,
+        CANDIDATE_NOTE,
+        LAYER_HEADINGS,
+        candidate_rows,
+        layer_rows,
+    )
     from .networks import describe, network
 
     net, data = network(args)
-    with working("designing"):
+    with working("designing") as said:
         found = run(
             net,
             args.sparsity,
@@ -426,13 +432,14 @@ def design(args: argparse.Namespace) -> int:
             max_collapse_probability=args.max_collapse_probability,
             networks=args.networks,
             seed=args.seed,
+            progress=said,
         )
     if args.json:
         print_json(found.to_dict())
         return _picture(found, args)
     print(f"{describe(args, net, data)}\n")
     print_prose("Design", found.verdict, min(line_width(), 100))
-    print_table(CANDIDATE_HEADINGS, candidate_rows(found))
+    print_table(CANDIDATE_HEADINGS, candidate_rows(found), note=CANDIDATE_NOTE)
     print()
     print_table(
         LAYER_HEADINGS,

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def working(text: str) -> Iterator[None]:
-    """A spinner with `text` while the work inside goes on."""
+def working(text: str) -> Iterator[Callable[[str], None] | None]:
+    """A spinner with `text` while the work inside goes on; gives a function that says what it is at."""
     if not sys.stderr.isatty():
-        yield
+        yield None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield lambda now: status.update(f"{text}: {now}")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -9,17 +11,22 @@ from typing import Any, Literal
 import numpy as np
 
 from ..architecture import Architecture
+from ..collapse import CollapsePrediction, predict_collapse
 from ..data import DataSummary
 from ..graph_laws import forward_cost
-from ..prediction import predict_pruning
+from ..prediction import GRADIENT_CRITERIA, predict_pruning
 from ..presenting import plain
-from .drawing import draw
+from .chance import NEVER, UNKNOWN, Chance, smooth_share
+from .drawing import Drawn, budget, draw
 from .sharing import floors, rounded, share_out
 
 Array = np.ndarray
 
-#: Networks that are drawn: the most, and the multiply-adds that all of them together may take about.
-DRAWN, _BUDGET = 8, 5e10
+#: Samples of a first look at the law of the critical sparsity, of a row of layers and of other networks:
+#: about a quarter of the usual ones, so that its error may be twice as large.
+_QUICK, _QUICK_ERROR = (16, 6), 2.0
+#: Draws of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
+_INDEPENDENT = 32
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,15 @@ class Candidate:
         layers: names.
         kept: fraction of each layer's weights kept; of a global ranking the predicted mean.
         kept_weights: the same as whole numbers of weights, summing to those that are left.
-        collapse_probability: probability that some layer loses all its weights.
+        collapse_probability: probability that some layer loses all its weights, as predicted; not more than
+            `cut_probability`, where that is known.
+        collapse_interval: where that lies in nine cases of ten, from the expected error of the critical
+            sparsity.
         cut_probability: probability that some layer has no weight on a way from the input to the logits, from
             the drawn networks; nan where none was drawn.
-        connected: share of these in which every layer has such a weight; for "layerwise" in networks with
-            more than a row of dense layers, also with three quarters of the weights.
-        drawn: number of them; drawing ends with the first that is disconnected.
+        cut_interval: where that lies in nine cases of ten, as far as so few networks tell.
+        connected: share of these in which every layer has such a weight.
+        drawn: number of them.
         moved: part of the weights left that the global ranking would keep in other layers.
         feasible: whether neither probability is more than was asked for. False for an allocation that was not
             drawn, a better one being there.
@@ -52,7 +62,9 @@ class Candidate:
     kept: Array
     kept_weights: Array
     collapse_probability: float
+    collapse_interval: tuple[float, float]
     cut_probability: float
+    cut_interval: tuple[float, float]
     connected: float
     drawn: int
     moved: float
@@ -84,6 +96,7 @@ class Task:
         tolerance: largest probability of an empty layer.
         networks: how many are drawn; None: as many as are cheap.
         seed: of samples and draws.
+        said: is told what is being looked at.
     """
 
     sparsity: float
@@ -93,53 +106,122 @@ class Task:
     tolerance: float
     networks: int | None
     seed: int
+    said: Callable[[str], None]
 
     def predicted(self, net: Architecture, sparsity: Any) -> Any:
         return predict_pruning(net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed)
 
-    def draws(self, net: Architecture, *, sure: bool = False) -> int:
-        """Number of networks to draw, each a batch forwards and backwards; two if they are `sure` to do."""
+    def law(self, net: Architecture, samples: int | None = None) -> CollapsePrediction:
+        """Of the critical sparsity."""
+        return predict_collapse(
+            net, criterion=self.criterion, data=self.data, samples=samples, seed=self.seed
+        )
+
+    def draws(self, net: Architecture) -> tuple[int, int]:
+        """Networks to draw whatever comes, and at most."""
         if self.networks is not None:
-            return self.networks
-        cost = 3.0 * self.data.size * forward_cost(net.as_graph())
-        return int(np.clip(_BUDGET / cost, 1, 2 if sure else DRAWN))
+            return self.networks, self.networks
+        return budget(3.0 * self.data.size * forward_cost(net.as_graph()))
 
 
-def by_global_ranking(task: Task, net: Architecture, initialisation: tuple[float, float] | None) -> Candidate:
-    """Pruning `net`, all weights ranked at once."""
-    found = task.predicted(net, task.sparsity)
-    # Fewer weights than layers leave one empty whatever the law of the scores.
-    chance = float(found.collapse_probability) if task.left >= net.depth else 1.0
-    kept = np.asarray(found.kept)
-    counts = rounded(kept * net.weights, task.left, net.weights)
+@dataclass(frozen=True)
+class Ranked:
+    """A network under global ranking: the candidate, and the law of its critical sparsity."""
+
+    candidate: Candidate
+    law: CollapsePrediction
+
+    @property
+    def critical_sparsity(self) -> float:
+        """The median."""
+        return float(self.law.quantile(0.5))
+
+
+def by_global_ranking(
+    task: Task,
+    net: Architecture,
+    initialisation: tuple[float, float] | None,
+    *,
+    quick: bool = False,
+) -> Ranked:
+    """Pruning `net`, all weights ranked at once.
+
+    Args:
+        quick: to have a first look, and the whole only where the candidate seems to do.
+    """
+    kept = np.asarray(task.predicted(net, task.sparsity).kept)
+    quick = quick and task.criterion in GRADIENT_CRITERIA
+    law = task.law(net, _QUICK[net.graph is not None] if quick else None)
+    empty = _emptied(task, net, law, _QUICK_ERROR if quick else 1.0)
     made = Candidate(
-        initialisation, "global", net, net.weight_layers, kept, counts, chance, np.nan, np.nan, 0, 0.0, False
+        initialisation=initialisation,
+        allocation="global",
+        architecture=net,
+        layers=net.weight_layers,
+        kept=kept,
+        kept_weights=rounded(kept * net.weights, task.left, net.weights),
+        collapse_probability=empty.value,
+        collapse_interval=empty.interval,
+        cut_probability=np.nan,
+        cut_interval=UNKNOWN.interval,
+        connected=np.nan,
+        drawn=0,
+        moved=0.0,
+        feasible=False,
     )
     # Networks that lose layers anyway need not be drawn.
-    return made if chance > task.tolerance else checked(task, made)
+    if empty.low <= task.tolerance:
+        made = _judged(task, made, _drawn(task, made, _log_left(law, net)), empty)
+        if made.feasible and quick:
+            law = task.law(net)
+            cut = Chance(made.cut_probability, *made.cut_interval)
+            made = _judged(task, made, Drawn(made.drawn, made.connected, cut), _emptied(task, net, law))
+    return Ranked(made, law)
 
 
-def layer_by_layer(task: Task, ranked: Candidate) -> Candidate | None:
+def _emptied(task: Task, net: Architecture, law: CollapsePrediction, factor: float = 1.0) -> Chance:
+    """P(some layer is empty), by the law of the critical sparsity and by what that may be off by.
+
+    Args:
+        factor: how much more than expected that is, where the law rests on fewer samples than usual.
+    """
+    # Fewer weights than layers leave one empty whatever the law of the scores.
+    if task.left < net.depth:
+        return Chance(1.0, 1.0, 1.0)
+    limits, left = _log_left(law, net), math.log(task.left / net.n_weights)
+    independent = min(len(limits), _INDEPENDENT)
+    error = factor * math.log(10.0) * law.median_error_bound
+    return Chance(*(smooth_share(limits, left + shift, independent) for shift in (0.0, error, -error)))
+
+
+def _log_left(law: CollapsePrediction, net: Architecture) -> Array:
+    """Draws of log(1 − s_cr), as whole numbers of weights have it."""
+    return np.log(np.maximum(1.0 - law.samples, 0.5 / net.n_weights))
+
+
+def layer_by_layer(task: Task, made: Candidate) -> Candidate | None:
     """The same network with numbers of weights for each layer; None where fewer weights than layers are left.
 
     No network is drawn yet.
 
     Args:
-        ranked: the network under global ranking.
+        made: the network under global ranking.
     """
-    net = ranked.architecture
+    net = made.architecture
     if task.left < net.depth:
         return None
-    expected = ranked.kept * net.weights
+    expected = made.kept * net.weights
     expected = expected * (task.left / expected.sum())
     counts = share_out(expected, floors(net, task.left), net.weights, partial(_ranked, task, net))
     return replace(
-        ranked,
+        made,
         allocation="layerwise",
         kept=counts / net.weights,
         kept_weights=counts,
         collapse_probability=0.0,
+        collapse_interval=(0.0, 0.0),
         cut_probability=np.nan,
+        cut_interval=UNKNOWN.interval,
         connected=np.nan,
         drawn=0,
         moved=float(np.abs(counts - expected).sum() / (2.0 * task.left)),
@@ -148,15 +230,33 @@ def layer_by_layer(task: Task, ranked: Candidate) -> Candidate | None:
 
 
 def checked(task: Task, made: Candidate) -> Candidate:
-    """The same, seen in networks that are drawn."""
-    counts = made.kept_weights if made.allocation == "layerwise" else None
-    seen = draw(task, made.architecture, counts)
+    """Numbers of weights for each layer, seen in networks that are drawn."""
+    return _judged(task, made, _drawn(task, made), NEVER)
+
+
+def _drawn(task: Task, made: Candidate, limits: Array | None = None) -> Drawn:
+    return draw(
+        task,
+        made.architecture,
+        counts=made.kept_weights if made.allocation == "layerwise" else None,
+        limits=limits,
+        said=lambda text: task.said(f"{made.name}: {text}"),
+    )
+
+
+def _judged(task: Task, made: Candidate, seen: Drawn, empty: Chance) -> Candidate:
+    """The same with what was seen in drawn networks, and whether it will do."""
+    # An empty layer is cut off, too.
+    empty = empty.at_most(seen.cut)
     return replace(
         made,
+        collapse_probability=empty.value,
+        collapse_interval=empty.interval,
         drawn=seen.number,
         connected=seen.connected,
-        cut_probability=seen.cut_probability,
-        feasible=not seen.cut_probability > task.tolerance,
+        cut_probability=seen.cut.value,
+        cut_interval=seen.cut.interval,
+        feasible=not (seen.cut.value > task.tolerance or empty.value > task.tolerance),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from ..critical_scales import critical_scales
 from ..diagnosing.cures import at_scales
 from ..diagnosing.diagnosis import architecture_of, parameters_of
 from ..diagnosing.reading import read
-from ..errors import EOCError, ModelError
+from ..errors import ArgumentError, EOCError, ModelError
 from ..prediction import CRITERIA
 from ..presenting import plain
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
@@ -102,9 +102,19 @@ class Design:
         return self.chosen.collapse_probability
 
     @property
+    def collapse_interval(self) -> tuple[float, float]:
+        """Where that lies in nine cases of ten."""
+        return self.chosen.collapse_interval
+
+    @property
     def cut_probability(self) -> float:
         """Probability that some layer has no weight on a way from the input to the logits; nan if unknown."""
         return self.chosen.cut_probability
+
+    @property
+    def cut_interval(self) -> tuple[float, float]:
+        """Where that lies in nine cases of ten, from as many networks as were drawn."""
+        return self.chosen.cut_interval
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -141,6 +151,8 @@ class Design:
             for row, candidate in zip(rows, self.candidates, strict=True):
                 row["sigma_w"], row["sigma_b"] = row.pop("initialisation") or (np.nan, np.nan)
                 row["chosen"] = candidate is self.chosen
+                for name in ("collapse", "cut"):
+                    row[f"{name}_low"], row[f"{name}_high"] = row.pop(f"{name}_interval")
                 del row["kept"], row["kept_weights"]
             return pd.DataFrame(rows)
         return pd.DataFrame(
@@ -201,6 +213,7 @@ def design(
     max_collapse_probability: float = 0.01,
     networks: int | None = None,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Design:
     """Which initialisation, and which allocation of weights to layers, avoids collapse at a sparsity.
 
@@ -213,9 +226,10 @@ def design(
        (`eoc_theory.layerwise`), with the initialisation that has to move the fewest weights.
 
     Collapse is a layer without weights, whose probability is predicted; or one none of whose weights lies on
-    a way from the input to the logits, whose probability is estimated from a few networks that are drawn and
-    pruned further and further (`eoc_theory.designing.drawing`). The second comes at lower sparsities, and
-    numbers of weights alone do not prevent it.
+    a way from the input to the logits, whose probability is estimated from how many weights a few networks,
+    which are drawn, need for that (`eoc_theory.designing.drawing`). The second comes at lower sparsities, and
+    numbers of weights alone do not prevent it. Each probability has an interval that is to hold it in nine
+    cases of ten; the probability itself decides.
 
     Nothing is trained, and a model is left as it was.
 
@@ -227,9 +241,11 @@ def design(
         example_input: a batch of inputs that a torch model can be traced with, or its shape; by default the
             first two of `data`. A chain of Linear layers needs none.
         max_collapse_probability: probability of either that is borne, in [0, 1).
-        networks: how many are drawn for each candidate; None: 1 to 8, as many as are cheap; 0: none. None are
-            where torch is not installed.
+        networks: how many are drawn for each candidate, fewer where two are enough to rule it out; None: 1 to
+            8, as many as are cheap, and up to 32 until the interval of P(cut off) lies on one side of
+            `max_collapse_probability`; 0: none. None are where torch is not installed.
         seed: of samples and draws; the same seed gives the same bits.
+        progress: called with a few words on what is being looked at.
 
     Raises:
         ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read, or
@@ -241,46 +257,50 @@ def design(
     if networks is not None:
         networks = checks.integer("networks", networks, minimum=0)
     seed = checks.integer("seed", seed, minimum=0)
+    if not (progress is None or callable(progress)):
+        raise ArgumentError(f"progress must be None or a function of a text, got {checks.shown(progress)}")
     found = architecture_of(net, example_input, data, "net")
     state = parameters_of(net, found, read(found))
     if state["masked"]:
         raise ModelError("net must not be pruned yet; design before pruning")
     total = found.n_weights
     batch = found.summarise(data, seed=seed)
-    task = Task(sparsity, total - round(sparsity * total), criterion, batch, tolerance, networks, seed)
-    before = by_global_ranking(task, found, None)
-    candidates = [before]
+    said = progress or (lambda text: None)
+    task = Task(sparsity, total - round(sparsity * total), criterion, batch, tolerance, networks, seed, said)
+    said("as it is, global")
+    ranked = [by_global_ranking(task, found, None)]
+    before = ranked[0].candidate
     if not before.feasible:
         for initialisation, critical in _on_the_edge(found, criterion, state["biases"]):
-            candidates.append(by_global_ranking(task, critical, initialisation))
-            if candidates[-1].feasible:
+            said("σ_w = {:.4g}, σ_b = {:g}, global".format(*initialisation))
+            ranked.append(by_global_ranking(task, critical, initialisation, quick=True))
+            if ranked[-1].candidate.feasible:
                 break
+    candidates = [one.candidate for one in ranked]
     # Where a global ranking will do, its own network's allocation is the alternative.
-    ranked = candidates[-1:] if candidates[-1].feasible else list(candidates)
-    layerwise = [made for made in (layer_by_layer(task, one) for one in ranked) if made is not None]
+    options = candidates[-1:] if candidates[-1].feasible else list(candidates)
+    layerwise = [made for made in (layer_by_layer(task, one) for one in options) if made is not None]
     # The fewest weights moved, to one in a hundred; then what comes first.
     layerwise.sort(key=lambda one: round(one.moved, 2))
     for index, one in enumerate(layerwise):
         layerwise[index] = checked(task, one)
         if layerwise[index].feasible:
             break
-    candidates += layerwise
-    chosen = next((one for one in candidates if one.feasible), (layerwise or candidates)[0])
-    limit_before = _critical(task, found)
+    chosen = next((one for one in candidates + layerwise if one.feasible), (layerwise or candidates)[0])
     if chosen.allocation == "layerwise":
         limit = 1.0 - (found.depth - 1) / total  # a weight for each layer but one
     else:
-        limit = limit_before if chosen is before else _critical(task, chosen.architecture)
+        limit = next(one.critical_sparsity for one in ranked if one.candidate is chosen)
     return Design(
         criterion=criterion,
         sparsity=sparsity,
         max_collapse_probability=tolerance,
         chosen=chosen,
         before=before,
-        candidates=tuple(candidates),
+        candidates=(*candidates, *layerwise),
         weights=found.weights,
         critical_sparsity=limit,
-        critical_sparsity_before=limit_before,
+        critical_sparsity_before=ranked[0].critical_sparsity,
         seed=seed,
     )
 
@@ -316,11 +336,3 @@ def _same(net: Architecture, other: Architecture) -> bool:
         a.law == b.law and np.allclose([a.sigma_w, a.sigma_b], [b.sigma_w, b.sigma_b], rtol=0.01, atol=1e-3)
         for a, b in zip(net, other, strict=True)
     )
-
-
-def _critical(task: Task, net: Architecture) -> float:
-    """Median of the critical sparsity under global ranking."""
-    from ..collapse import predict_collapse
-
-    law = predict_collapse(net, criterion=task.criterion, data=task.data, seed=task.seed)
-    return float(law.quantile(0.5))

@@ -1,37 +1,45 @@
 """Networks that are drawn and pruned, to see how far they are from losing the last way.
 
-Which scores gather on which units no law of single layers tells, so this is measured: the part r of the
-weights left with which a network is connected still. Its logarithm is taken as normal over networks, with
-mean and variance from the few that are drawn and a weak prior for the variance; the probability that r = 1 is
-not enough is that of Student's predictive law.
+Which scores gather on which units no law of single layers tells, so this is measured: how many weights, in
+the order of its scores, a network needs for every layer to have one on a way from the input to the logits.
+`eoc_theory.designing.chance` makes of that the probability that those left are too few.
+
+Drawing goes on until the interval of that probability lies on one side of what was asked for, or the budget
+of networks is spent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import ranking
 from ..architecture import Architecture
 from ..comparing import example_of
+from ..connectivity import Ways
 from ..errors import MissingDependencyError
-from ..torch_models import require_torch
+from ..prediction import GRADIENT_CRITERIA
+from ..torch_models import prunable_weights, require_torch
+from .chance import NEVER, UNKNOWN, Chance, expected_spread, positive, share
 
 if TYPE_CHECKING:
-    from ..connectivity import Ways
+    import torch
+
     from .candidate import Task
 
 Array = np.ndarray
 
-#: Parts of the weights left that are tried, one after the other, until a network falls apart.
-PARTS = (1.0, 0.85, 0.7, 0.58, 0.48, 0.4, 0.3, 0.2, 0.1)
-#: The part with which networks with numbers for each layer are tried once more, where there are shortcuts.
-SPARE = 0.75
-#: The prior of the logarithm's standard deviation, worth so many networks.
-_SPREAD, _WORTH = 0.15, 2.0
+#: Networks that are drawn of each candidate whatever comes, and the most; fewer where the multiply-adds of
+#: all together, a batch forwards and backwards each, exceed `_BUDGETS`. Two are where none can fail; four
+#: are enough to rule a candidate out.
+DRAWN, MOST, SURE, ENOUGH = 8, 32, 2, 4
+_BUDGETS = (5e10, 1e11)
+#: To so much the logarithm of the number of weights is found where it takes a search.
+_RESOLUTION = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,98 +47,142 @@ class Drawn:
     """What was seen in drawn networks.
 
     Attributes:
-        number: how many; drawing ends with the first that is not connected.
+        number: how many.
         connected: share in which every layer has a weight on a way from the input to the logits, or nan.
-        cut_probability: probability that in a network some layer has none, or nan.
+        cut: probability that in a network some layer has none.
     """
 
     number: int
     connected: float
-    cut_probability: float
+    cut: Chance
 
 
-def draw(task: Task, net: Architecture, counts: Array | None = None) -> Drawn:
+NOTHING = Drawn(0, math.nan, UNKNOWN)
+
+
+def draw(
+    task: Task,
+    net: Architecture,
+    *,
+    counts: Array | None = None,
+    limits: Array | None = None,
+    said: Callable[[str], None] = lambda text: None,
+) -> Drawn:
     """Networks of `net`, pruned by global ranking, or with numbers of weights `counts` for each layer.
 
     Numbers for each layer are chosen on ways, and iterative SynFlow keeps these as long as it can: for both
-    the probability is the share of networks that are cut off. Where shortcuts go round a branch, choosing on
-    ways can fail with few weights; there a network counts as cut off also where SPARE of them would not do.
+    the probability is the share of networks that are cut off, and 0 for the first in a row of layers, where
+    choosing on ways cannot fail.
+
+    Args:
+        limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
+        said: is told how far drawing is.
     """
-    parts = []
-    for part in _connected_parts(task, net, counts):
-        parts.append(part)
-        if part > 1.0:
-            break
-    if not parts:
-        return Drawn(0, np.nan, np.nan)
-    connected = float(np.mean(np.array(parts) <= 1.0))
-    looked = counts is not None or task.criterion == "synflow"
-    return Drawn(
-        len(parts), connected, 1.0 - connected if looked or connected < 1.0 else cut_probability(parts)
-    )
-
-
-def cut_probability(parts: list[float]) -> float:
-    """Probability that a network needs more than all of the weights left, from the parts that some need."""
-    from scipy.stats import t
-
-    logs = np.log(parts)
-    freedom = len(logs) - 1 + _WORTH
-    variance = (((logs - logs.mean()) ** 2).sum() + _WORTH * _SPREAD**2) / freedom
-    return float(t.sf(-logs.mean() / math.sqrt(variance * (1.0 + 1.0 / len(logs))), freedom))
-
-
-def _connected_parts(task: Task, net: Architecture, counts: Array | None) -> Iterator[float]:
-    """The smallest of PARTS that connects each drawn network, inf for none; nothing without torch."""
-    from ..connectivity import Ways
-    from ..measuring import measure_pruning
-    from ..torch_models import prunable_weights
-
     try:
-        torch = require_torch()
+        require_torch()
     except MissingDependencyError:
-        return
-    example = None if net.graph is None else example_of(net)
-    # In a row of layers, choosing on ways cannot fail.
-    number = task.draws(net, sure=counts is not None and net.graph is None)
-    for seed in range(task.seed, task.seed + number):
-        model = net.to_torch(seed)
-        shown = None if example is None else torch.tensor(example)
-        ways = Ways.through(model, prunable_weights(model), shown)
-
-        def masks(sparsity: Any, allocation: Any, model: Any = model, seed: int = seed) -> Any:
-            return measure_pruning(
-                model,
-                sparsity,
-                criterion=task.criterion,
-                data=task.data,
-                example_input=example,
-                seed=seed,
-                collapse=False,
-                allocation=allocation,
-            ).masks
-
-        if counts is not None:
-            tried = [masks(1.0 - counts.sum() / net.n_weights, counts)]
-            if net.graph is not None:
-                fewer = np.ceil(SPARE * counts).astype(np.int64)
-                tried.append(masks(1.0 - fewer.sum() / net.n_weights, fewer))
-            whole = all(_is_connected(ways, kept) for kept in tried)
-            yield 1.0 if whole else math.inf
-        elif task.criterion == "synflow":
-            yield 1.0 if _is_connected(ways, masks(task.sparsity, None)) else math.inf
-        else:
-            least = math.inf
-            for part, kept in zip(
-                PARTS, masks(1.0 - (1.0 - task.sparsity) * np.array(PARTS), None), strict=True
-            ):
-                if not _is_connected(ways, kept):
-                    break
-                least = part
-            yield least
+        return NOTHING
+    sure = counts is not None and net.graph is None
+    least, most = task.draws(net)
+    if sure:
+        least = most = min(least, SURE)
+    if counts is not None or task.criterion == "synflow":
+        connected = []
+        for index in range(least):
+            said(f"network {index + 1} of {least}")
+            connected.append(_stays_connected(task, net, counts, task.seed + index))
+        if not connected:
+            return NOTHING
+        lost = connected.count(False)
+        cut = NEVER if sure and not lost else share(lost, len(connected))
+        return Drawn(len(connected), 1.0 - lost / len(connected), cut)
+    needed: list[float] = []
+    cut = UNKNOWN
+    while len(needed) < most:
+        said(f"network {len(needed) + 1} of up to {most if len(needed) >= least else least}")
+        needed.append(_needed(task, net, task.seed + len(needed)))
+        scored = limits if task.criterion in GRADIENT_CRITERIA else None
+        relative = None if scored is None else scored - math.log(task.left / net.n_weights)
+        cut = positive(needed, expected_spread(np.array(needed), relative))
+        if cut.low > task.tolerance and len(needed) >= min(ENOUGH, least):
+            break
+        if cut.high <= task.tolerance and len(needed) >= least:
+            break
+    if not needed:
+        return NOTHING
+    return Drawn(len(needed), float(np.mean(np.array(needed) <= 0.0)), cut)
 
 
-def _is_connected(ways: Ways, masks: dict[str, Array]) -> bool:
-    """Whether every layer has a weight on a way."""
+def budget(cost: float) -> tuple[int, int]:
+    """Networks drawn whatever comes, and the most, when one takes `cost` multiply-adds."""
+    least, most = (int(np.clip(b / cost, 1, n)) for b, n in zip(_BUDGETS, (DRAWN, MOST), strict=True))
+    return least, max(least, most)
+
+
+def _needed(task: Task, net: Architecture, seed: int) -> float:
+    """log(weights that one network needs to be connected / weights left)."""
+    from ..scoring import layer_scores
+
+    torch = require_torch()
+    model, example, ways = _made(net, seed)
+    data = None
+    if task.criterion in GRADIENT_CRITERIA:
+        shape = net.input_shape
+        inputs = torch.from_numpy(np.array(task.data.inputs, dtype=np.float64))
+        if net.graph is not None:
+            inputs = inputs.reshape(-1, shape.channels, *shape.space)
+        data = (inputs, torch.from_numpy(np.array(task.data.targets, dtype=np.int64)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scores = layer_scores(model, task.criterion, data, example_input=example, device=device, seed=seed)
+    # Indexed once: some criteria compute their scores anew each time.
+    scores = [scores[i] for i in range(len(scores))]
+    return math.log(fewest_connected(ways, scores) / task.left)
+
+
+def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor]) -> float:
+    """Number of weights, in the order of their scores, with which every layer has one on a way.
+
+    Exact for a row of layers. Otherwise to some 3 %, and inf where the whole network is not connected.
+    """
+    total = sum(score.numel() for score in scores)
+    if ways.graph is None:
+        limit = ways.bottleneck(scores)
+        return float(sum(int(ranking.count(ranking.entries(score) >= limit)) for score in scores))
+
+    def connects(number: int) -> bool:
+        (limit,) = ranking.thresholds(scores, [total - number])
+        return all(bool(way.any()) for way in ways.on_way(ranking.masks(scores, limit)))
+
+    low, high = math.log(len(scores)), math.log(total)
+    if not connects(total):
+        return math.inf
+    while high - low > _RESOLUTION:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if connects(round(math.exp(middle))) else (middle, high)
+    return math.exp(0.5 * (low + high))
+
+
+def _stays_connected(task: Task, net: Architecture, counts: Array | None, seed: int) -> bool:
+    """Whether one network, pruned, has a weight on a way in every layer."""
+    from ..measuring import measure_pruning
+
+    model, example, ways = _made(net, seed)
+    masks: Any = measure_pruning(
+        model,
+        task.sparsity if counts is None else 1.0 - counts.sum() / net.n_weights,
+        criterion=task.criterion,
+        data=task.data,
+        example_input=example,
+        seed=seed,
+        collapse=False,
+        allocation=counts,
+    ).masks
     on = ways.on_way([require_torch().from_numpy(mask) for mask in masks.values()])
     return all(bool(way.any()) for way in on)
+
+
+def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:
+    """A network, one input of its shape where it needs one, and the ways through it."""
+    model = net.to_torch(seed)
+    example = None if net.graph is None else require_torch().tensor(example_of(net))
+    return model, example, Ways.through(model, prunable_weights(model), example)

@@ -22,21 +22,21 @@ Array = np.ndarray
 
 #: The floors' part of an Erdős–Rényi-kernel allocation.
 FLOOR = 0.5
-#: Fewest weights of a layer where the floors' part of the budget has as many: with one or two a branch that a
-#: shortcut goes round can lose its way.
-FEWEST = 4
+#: Fewest weights of a layer, the first of these that the floors' part of the budget has for all: with one
+#: each a branch that a shortcut goes round can lose its way.
+FEWEST = (4, 2, 1)
 #: Budgets at which the global ranking is asked for, a decade apart in so many steps, over so many decades.
 _STEPS, _DECADES = 6, 3
 
 
 def floors(net: Architecture, budget: int, part: float = FLOOR) -> Array:
-    """Fewest weights that each layer keeps, int64 (L,): `part` of an ERK allocation, and FEWEST at least.
+    """Fewest weights that each layer keeps, int64 (L,): `part` of an ERK allocation, and FEWEST.
 
     Less where the budget, of L weights or more, does not have that.
     """
     even = densities.kept_counts(net.weights, densities.wants(net, "erk"), budget)
     share = np.floor(part * even).astype(np.int64)
-    fewest = FEWEST if FEWEST * net.depth <= part * budget else 1
+    fewest = next((few for few in FEWEST if few * net.depth <= part * budget), 1)
     found = np.maximum(np.minimum(fewest, net.weights), share)
     return found if found.sum() <= budget else np.ones_like(found)
 

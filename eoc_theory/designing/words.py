@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 TEXT_WIDTH = 100
 
 CANDIDATE_HEADINGS = ("option", "P(empty layer)", "P(cut off)", "connected", "moved", "")
+CANDIDATE_NOTE = "in brackets: where the probability lies in nine cases of ten"
 LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
 
 
 def verdict(found: Design) -> str:
     """What is wrong with the network as it is, and what to do."""
-    return " ".join(part for part in (_before(found), _chosen(found), _alternative(found)) if part)
+    said = (
+        _before(found),
+        _chosen(found),
+        _open_question(found) if found.feasible else "",
+        _alternative(found),
+    )
+    return " ".join(part for part in said if part)
 
 
 def _before(found: Design) -> str:
@@ -33,32 +40,49 @@ def _before(found: Design) -> str:
     if before.feasible:
         return f"{said} Nothing needs to change: {_lost(before)}."
     if before.collapse_probability > found.max_collapse_probability:
+        odds = _between(before.collapse_probability, before.collapse_interval)
         return (
-            f"{said} Ranked over the whole network as it is, P(some layer empty) is "
-            f"{probability(before.collapse_probability)}; half of such networks have lost a layer from "
-            f"s = {sparsity(found.critical_sparsity_before)} on."
+            f"{said} Ranked over the whole network as it is, P(some layer empty) is {odds}; half of such "
+            f"networks have lost a layer from s = {sparsity(found.critical_sparsity_before)} on."
         )
     return f"{said} Ranked over the whole network as it is, no layer is empty, but {_cut(before)}."
 
 
+def _between(value: float, interval: tuple[float, float]) -> str:
+    """A probability and where it lies; nothing more where that is what is printed anyway."""
+    low, high = (f"{end:.2f}".replace("0.00", "0").replace("1.00", "1") for end in interval)
+    shown = probability(value)
+    return shown if float(low) == float(high) else f"{shown} ({low}–{high})"
+
+
 def _lost(one: Candidate) -> str:
-    said = f"P(some layer empty) = {probability(one.collapse_probability)}"
+    said = f"P(some layer empty) = {_between(one.collapse_probability, one.collapse_interval)}"
     if one.drawn:
-        drawn = "the drawn network" if one.drawn == 1 else f"{one.drawn} drawn networks"
-        said += f", and P(some layer cut off) = {probability(one.cut_probability)}, from {drawn}"
+        said += f", and P(some layer cut off) = {_between(one.cut_probability, one.cut_interval)}, from "
+        said += "the drawn network" if one.drawn == 1 else f"{one.drawn} drawn networks"
     return said
 
 
 def _cut(one: Candidate) -> str:
     """How connected the drawn networks are."""
-    if one.connected == 1.0:
-        drawn = "the drawn network" if one.drawn == 1 else f"the {one.drawn} drawn networks"
-        return (
-            f"{drawn} would be cut off with a few weights less: P(some layer without a way from input to "
-            f"logits) = {probability(one.cut_probability)}"
-        )
-    which = "the first network drawn" if one.drawn == 1 else f"of {one.drawn} drawn networks the last"
-    return f"{which} has a layer none of whose weights lies on a way from input to logits"
+    odds = _between(one.cut_probability, one.cut_interval)
+    odds = f"P(some layer without a way from input to logits) = {odds}"
+    lost = one.drawn - round(one.connected * one.drawn)
+    if lost:
+        which = "the drawn network" if one.drawn == 1 else f"{lost} of {one.drawn} drawn networks"
+        verb = "has" if max(lost, one.drawn == 1) == 1 else "have"
+        return f"{which} {verb} a layer none of whose weights lies on a way from input to logits: {odds}"
+    which = "the drawn network" if one.drawn == 1 else f"the {one.drawn} drawn networks"
+    return f"{which} would be cut off with some weights less: {odds}"
+
+
+def _open_question(found: Design) -> str:
+    """What the draws leave open about a design that will do."""
+    chosen, borne = found.chosen, found.max_collapse_probability
+    if not (chosen.feasible and chosen.drawn) or chosen.cut_interval[1] <= borne:
+        return ""
+    drawn = "One drawn network leaves" if chosen.drawn == 1 else f"{chosen.drawn} drawn networks leave"
+    return f"{drawn} open whether that is more than the {borne:g} asked for; more networks would tell."
 
 
 def _chosen(found: Design) -> str:
@@ -77,12 +101,35 @@ def _chosen(found: Design) -> str:
         f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, leaves "
         f"no layer empty; {_part(chosen.moved)} of the weights are in other layers than under global ranking."
     )
+    said = f"{_not_enough(found)}{said}"
     if not chosen.feasible:
         return f"{said} But even so {_cut(chosen)}. Prune less."
     if chosen.drawn:
         said += " Chosen on ways through the network, they connect "
-        said += "the drawn network." if chosen.drawn == 1 else f"all {chosen.drawn} drawn networks."
+        said += {1: "the drawn network", 2: "both drawn networks"}.get(
+            chosen.drawn, f"all {chosen.drawn} drawn networks"
+        )
+        if chosen.cut_interval[1] > 0:
+            said += f": P(some layer cut off) = {_between(chosen.cut_probability, chosen.cut_interval)}"
+        said += "."
     return said
+
+
+def _not_enough(found: Design) -> str:
+    """Why another initialisation alone will not do; nothing where none was tried."""
+    tried = [one for one in found.candidates if one.allocation == "global" and one is not found.before]
+    if not tried:
+        return ""
+
+    def worst(one: Candidate) -> float:
+        return one.cut_probability if one.drawn else one.collapse_probability
+
+    best = min(tried, key=worst)
+    what, interval = ("cut off", best.cut_interval) if best.drawn else ("empty", best.collapse_interval)
+    return (
+        f"Another initialisation alone will not do: on the edge of chaos P(some layer {what}) is "
+        f"{_between(worst(best), interval)} at best. "
+    )
 
 
 def _part(share: float) -> str:
@@ -106,8 +153,8 @@ def candidate_rows(found: Design) -> list[tuple[str, ...]]:
     return [
         (
             one.name,
-            probability(one.collapse_probability),
-            probability(one.cut_probability) if one.drawn else "–",
+            _between(one.collapse_probability, one.collapse_interval),
+            _between(one.cut_probability, one.cut_interval) if one.drawn else "–",
             f"{round(one.connected * one.drawn)} of {one.drawn}" if one.drawn else "–",
             f"{one.moved:.1%}" if one.allocation == "layerwise" else "–",
             _mark(found, one),
@@ -119,8 +166,10 @@ def candidate_rows(found: Design) -> list[tuple[str, ...]]:
 def _mark(found: Design, one: Candidate) -> str:
     if one is found.chosen:
         return "chosen"
-    empties = one.collapse_probability > found.max_collapse_probability
-    return "collapses" if empties or one.cut_probability > found.max_collapse_probability else ""
+    borne = found.max_collapse_probability
+    chances = [(one.collapse_probability, *one.collapse_interval), (one.cut_probability, *one.cut_interval)]
+    over = [low for value, low, _ in chances if value > borne]
+    return "" if not over else "collapses" if max(over) > borne else "may collapse"
 
 
 def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
@@ -140,10 +189,10 @@ def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
 def as_text(found: Design) -> str:
     """Verdict, what to run, candidates, and the layers thinned out."""
     shown = shown_layers(len(found.layers))
-    lines = [*textwrap.wrap(found.verdict, TEXT_WIDTH, break_long_words=False), ""]
+    lines = [*textwrap.wrap(found.verdict, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False), ""]
     if found.feasible:
         lines += [f"  {step}" for step in found.steps] + [""]
-    lines += _aligned([CANDIDATE_HEADINGS, *candidate_rows(found)])
+    lines += [*_aligned([CANDIDATE_HEADINGS, *candidate_rows(found)]), CANDIDATE_NOTE]
     lines += ["", *_aligned([LAYER_HEADINGS, *layer_rows(found, shown)])]
     if len(shown) < len(found.layers):
         lines.append(f"{len(shown)} of {len(found.layers)} layers; to_frame() holds each")
