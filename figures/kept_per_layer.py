@@ -23,8 +23,7 @@ def reduce(store: Store) -> Results:
     """Fractions kept by phase: predicted with their deviation (layers,), measured (seeds, layers)."""
     predicted, measured = by_network(store, "predicted-layers"), by_network(store, "measured-layers")
     results: dict[str, np.ndarray] = {}
-    # The study's networks are those of `figures.phases`, in this order.
-    for phase, net in zip(PHASES, KEPT.networks, strict=True):
+    for phase, net in PHASES.items():
         (law,) = predicted[net, "snip"]
         results[f"{phase}_predicted"] = np.array(law["kept"][0])
         results[f"{phase}_predicted_std"] = np.array(law["kept_std"][0])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import eoc_theory as eoc
+from analysis import Network
+from analysis.studies.collapse import KEPT
 from eoc_theory.architecture import Architecture
 
-ACTIVATION, DEPTH, WIDTH, SPARSITY = "tanh", 100, 100, 0.7
-#: (σ_w, σ_b) by title; None stands for the edge of chaos at σ_b = 0.2.
-PHASES: dict[str, tuple[float, float] | None] = {
-    "ordered": (1.0, 0.2),
-    "critical": None,
-    "chaotic": (2.0, 0.2),
-}
+#: Networks by title, critical ones at σ_b = 0.2.
+PHASES: dict[str, Network] = dict(zip(("ordered", "critical", "chaotic"), KEPT.networks, strict=True))
+(SPARSITY,) = KEPT.sparsities
 
 
 def network(phase: str) -> Architecture:
-    """The architecture of a phase."""
-    return eoc.mlp(DEPTH, WIDTH, activation=ACTIVATION, init=PHASES[phase] or "eoc")
+    """The architecture of a phase, for digits."""
+    return PHASES[phase].build((64,), 10)
 
 
 def title(phase: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import measures_collapse, measures_layers
-from ..study import Batch, Network, Study, grid
-from .pruned import TANH_PHASES
+from ..study import Batch, Study, grid
+from .pruned import RELU_PHASES, TANH_PHASES
 
 LAYER_MEASURES = (measures_layers.PREDICTED, measures_layers.MEASURED)
 
@@ -14,10 +14,8 @@ COLLAPSE = Study(
     name="collapse",
     about="law of the critical sparsity under five criteria, critical and ordered networks",
     networks=(
-        Network(depth=30, activation="tanh"),
-        Network(depth=30, activation="tanh", init=(1.0, 0.2)),
-        Network(depth=30, activation="relu"),
-        Network(depth=30, activation="relu", init=(1.2, 0.2)),
+        *grid(depth=30, activation="tanh", init=["eoc", TANH_PHASES[0]]),
+        *grid(depth=30, activation="relu", init=["eoc", RELU_PHASES[0]]),
     ),
     criteria=("snip", "grasp", "magnitude", "random"),
     sparsities=(0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999),

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..study import Batch, Network, Study, grid
 from ..training import training
+from .pruned import RELU_PHASES, TANH_PHASES
 
 #: (σ_w, σ_b) in the ordered phase.
-ORDERED = {"tanh": (1.0, 0.2), "relu": (1.2, 0.2)}
+ORDERED = {"tanh": TANH_PHASES[0], "relu": RELU_PHASES[0]}
 
 
 def rescaling(
