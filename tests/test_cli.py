@@ -249,6 +249,9 @@ def test_data_from_a_file(capsys, tmp_path):
     assert found["kept"] == eoc.predict_pruning(net, 0.8, data=(inputs, targets)).kept.tolist()
     fewer = json.loads(run(capsys, "predict", *options, "--batch", "6"))
     assert fewer["kept"] == eoc.predict_pruning(net, 0.8, data=(inputs[:6], targets[:6])).kept.tolist()
+    # The first two are of two classes, those of the file are four all the same.
+    two = json.loads(run(capsys, "predict", *options, "--batch", "2"))
+    assert two["weights"] == found["weights"]
     assert "at most 12" in refused(capsys, "predict", *options, "--batch", "13")
     assert "9 features" in refused(capsys, "predict", *options, "--in-features", "8")
 

@@ -11,7 +11,7 @@ import eoc_theory as eoc
 from eoc_theory.cli import main
 from eoc_theory.cli.networks import describe, network
 from eoc_theory.cli.parser import build_parser
-from eoc_theory.errors import EOCError
+from eoc_theory.errors import DataError, EOCError
 
 
 def parse(*options):
@@ -46,6 +46,23 @@ RELU = ("--activation", "relu", "--depth")
 def test_kinds_make_the_network_of_the_api(options, expected):
     net, data = network(parse("--kind", *options))
     assert net == expected() and data is None
+
+
+@pytest.mark.parametrize("batch", ["1", "7"])
+def test_fewer_digits_than_classes_are_of_ten_classes_all_the_same(batch):
+    pytest.importorskip("sklearn")
+    net, data = network(
+        parse("--kind", "mlp", *RELU, "3", "--width", "4", "--data", "digits", "--batch", batch)
+    )
+    assert net.out_features == data.classes == 10 and data.size == int(batch)
+
+
+def test_what_is_no_npz_file_is_told_without_advice_to_unpickle_it(tmp_path):
+    path = tmp_path / "batch.npz"
+    path.write_text("inputs, targets")
+    with pytest.raises(DataError, match=r"'inputs' .* 'targets' .*not an archive of plain arrays") as caught:
+        network(parse("--kind", "mlp", *RELU, "3", "--width", "4", "--data", str(path)))
+    assert "pickle" not in str(caught.value)
 
 
 def test_digits_as_images():

@@ -13,7 +13,7 @@ from .. import checks
 from ..architecture import Architecture, Init, mlp
 from ..builders import cnn, resnet, vgg
 from ..data import DataSummary, digits, digits_images
-from ..datasets import SETS, load_images
+from ..datasets import NAMES, SETS, load_images
 from ..errors import ArgumentError, DataError
 
 KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
@@ -29,6 +29,8 @@ _OWN = {
 
 #: Inputs where neither the data nor --image say what they are.
 DEFAULT_IMAGE = (3, 32, 32)
+#: Classes of every image set, and where nothing says how many there are.
+DEFAULT_CLASSES = 10
 
 
 def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]:
@@ -52,7 +54,9 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
     data = load_data(args)
     classes = args.out_features
     if classes is None:
-        classes = 10 if data is None else _classes(data[1])
+        # A batch may lack some of the classes that its set or file has.
+        known = data is None or args.data in NAMES
+        classes = DEFAULT_CLASSES if known else _classes(args.data)
     net = _build(args, _input_shape(args, data), classes)
     return net, None if data is None else net.summarise(data)
 
@@ -158,9 +162,11 @@ def _read_npz(name: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(
             f"data file {name!r} cannot be read: {error.strerror or 'not an .npz file'}"
         ) from None
-    except (KeyError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"data must be {wanted}, got {name!r} ({reason})") from None
+    except KeyError as missing:
+        raise DataError(f"data must be {wanted}, got {name!r} ({missing.args[0]})") from None
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        # NumPy's own words advise to unpickle it.
+        raise DataError(f"data must be {wanted}, got {name!r} (not an archive of plain arrays)") from None
     numeric = inputs.dtype.kind in "biuf" and targets.dtype.kind in "biuf"
     if not numeric or inputs.ndim < 2 or not inputs.size or targets.shape != inputs.shape[:1]:
         raise DataError(
@@ -169,8 +175,10 @@ def _read_npz(name: str) -> tuple[np.ndarray, np.ndarray]:
     return inputs, targets
 
 
-def _classes(targets: np.ndarray) -> int:
-    largest: Any = targets.max()
+def _classes(name: str) -> int:
+    """Number of classes in all of a file that `load_data` has read."""
+    with np.load(name, allow_pickle=False) as file:
+        largest: Any = file["targets"].max()
     if not np.isfinite(largest) or largest < 0:
         raise DataError(f"targets must be class numbers >= 0, got {largest}")
     return int(largest) + 1
