@@ -21,7 +21,7 @@ it is finished. The exit status is 1 when a verdict differs from the one on reco
 unusable or a package is missing."""
 
 
-#: What the forms cost in all: quick took 145 s of one core; full has four to seven times as many networks.
+#: What the forms cost in all: quick took 250 s of one core; full has four to seven times as many networks.
 QUICK_TIME, FULL_TIME = "some four minutes", "some half an hour"
 
 

@@ -10,6 +10,7 @@ import eoc_theory as eoc
 from eoc_theory.data import DataSummary
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .graph_networks import mean_and_error
 from .networks import forward
 from .picture import Picture, Series
 
@@ -55,7 +56,7 @@ def sampled_gap(name: str, sigma_b: float, *, depth: int, width: int, networks: 
     unit = y / norms[:, None, :]
     # From the difference of the unit vectors, which keeps small gaps.
     gap = 0.5 * ((unit[:, :, 0] - unit[:, :, 1]) ** 2).sum(axis=1)
-    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(networks))
+    return mean_and_error(gap)
 
 
 def check(quick: bool) -> Finding:

@@ -10,6 +10,7 @@ from eoc_theory.architecture import Architecture, Init
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
 from .picture import Picture, Series
+from .pruned_networks import critical_sparsities
 
 WIDTH, SAMPLES = 100, 32
 #: Title, activation, initialisation, on the edge of chaos.
@@ -19,17 +20,6 @@ CASES: tuple[tuple[str, str, Init, bool], ...] = (
     ("tanh ordered (1, 0.2)", "tanh", (1.0, 0.2), False),
     ("tanh chaotic (2, 0.2)", "tanh", (2.0, 0.2), False),
 )
-
-
-def measured(net: Architecture, seeds: int) -> np.ndarray:
-    """s_cr of real networks under SNIP on 100 digits, shape (seeds,)."""
-    data = eoc.digits(100)
-    return np.array(
-        [
-            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
-            for seed in range(seeds)
-        ]
-    )
 
 
 def predicted(net: Architecture) -> float:
@@ -52,7 +42,7 @@ def check(quick: bool) -> Finding:
             left[title][depth] = 1.0 - theory
             what = f"{title}, {depth}×{WIDTH}: mean s_cr"
             if depth in (30, 100):
-                mean, error = mean_and_error(measured(net, seeds))
+                mean, error = mean_and_error(critical_sparsities(net, seeds))
                 evidence.append(Evidence(f"{what}, predicted and measured", theory, mean, error))
                 points.setdefault(title, []).append((depth, 1.0 - mean, error))
                 if critical:

@@ -7,6 +7,7 @@ import numpy as np
 import eoc_theory as eoc
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .graph_networks import mean_and_error
 from .picture import Picture, Series
 
 Array = np.ndarray
@@ -81,8 +82,7 @@ def check(quick: bool) -> Finding:
     tanh = eoc.edge_of_chaos("tanh", sigma_b=SIGMA_B, dropout=0.1)
     net = eoc.MeanField("tanh", 1.5 * tanh.sigma_w, SIGMA_B, dropout=0.1)
     alike = eoc.MeanField("tanh", net.sigma_w / np.sqrt(0.9), SIGMA_B)
-    values = sampled(net, width, networks, shared=True)[:, 1]
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(networks))
+    mean, error = mean_and_error(sampled(net, width, networks, shared=True)[:, 1])
     evidence.append(
         Evidence(
             "tanh, p = 0.1, one mask for both: c*, without dropout at σ_w/√0.9", alike.c_star, mean, error

@@ -10,6 +10,7 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.activations import Activation
+from eoc_theory.architecture import Architecture
 from eoc_theory.propagation import loss_gradient
 from eoc_theory.torch_models import require_torch
 
@@ -123,6 +124,17 @@ def masks_of(model: Any, sparsity: float, criterion: str, data: Batch, seed: int
     ).masks
     assert isinstance(found, dict)
     return list(found.values())
+
+
+def critical_sparsities(net: Architecture, seeds: int) -> Array:
+    """s_cr of real networks under SNIP on 100 digits, shape (seeds,)."""
+    data = eoc.digits(100)
+    return np.array(
+        [
+            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
+            for seed in range(seeds)
+        ]
+    )
 
 
 def gradient_series(titles: Sequence[str], chains: Sequence[Chain], batch: Batch) -> list[Series]:

@@ -13,7 +13,7 @@ from eoc_theory.graph import GraphBuilder
 from eoc_theory.layers import Dense, Nonlinearity, Shape, Sum, WeightLayer
 
 from .claim import Claim, Evidence, Finding, Verdict
-from .graph_networks import inner_range, log_score_moments
+from .graph_networks import inner_range, log_score_moments, mean_and_error
 from .picture import Picture, Series
 
 WIDTH, INPUTS = 100, 20
@@ -83,8 +83,7 @@ def check(quick: bool) -> Finding:
                 real_middle[blocks] = sampled[:, 1:-1].mean(axis=1)
                 if blocks == long and 1 < sigma_w < 2:
                     series += _by_block(scaling, moments, sampled, len(series) // 2)
-            real = real_middle[long] - real_middle[short]
-            mean, error = float(real.mean()), float(real.std(ddof=1) / np.sqrt(networks))
+            mean, error = mean_and_error(real_middle[long] - real_middle[short])
             theory = middle[long] - middle[short]
             name = f"{scaling}, σ_w = {sigma_w:.3g}"
             if scaling == "none":

@@ -10,7 +10,9 @@ import eoc_theory as eoc
 from eoc_theory.bounds import snip_bound
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .graph_networks import mean_and_error
 from .picture import Picture, Series
+from .pruned_networks import critical_sparsities
 
 WIDTH = 100
 #: Depth, activation, σ_w, σ_b.
@@ -40,17 +42,10 @@ class Case:
 
 def case(depth: int, name: str, sigma_w: float, sigma_b: float, seeds: int, *, predict: bool = True) -> Case:
     """Prunes real networks, predicts, and evaluates the bound."""
-    data = eoc.digits(100)
     net = eoc.mlp(depth, WIDTH, activation=name, init=(sigma_w, sigma_b))
     chi = float(eoc.MeanField(name, sigma_w, sigma_b).chi())
-    found = np.array(
-        [
-            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
-            for seed in range(seeds)
-        ]
-    )
-    mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(seeds))
-    predicted = eoc.predict_collapse(net, data=data).critical_sparsity if predict else float("nan")
+    mean, error = mean_and_error(critical_sparsities(net, seeds))
+    predicted = eoc.predict_collapse(net, data=eoc.digits(100)).critical_sparsity if predict else float("nan")
     bound = snip_bound(depth, np.sqrt(net.n_weights / depth), chi)
     reach = mean * depth * abs(np.log(chi))
     return Case(chi, float(bound.value), float(bound.remainder), mean, error, predicted, reach)
@@ -85,22 +80,8 @@ def check(quick: bool) -> Finding:
         )
     )
     critical = eoc.mlp(100, WIDTH, activation="tanh")
-    top = np.array(
-        [
-            eoc.measure_pruning(
-                critical.to_torch(seed), 0.5, data=eoc.digits(100), masks=False
-            ).critical_sparsity
-            for seed in range(seeds)
-        ]
-    )
-    evidence.append(
-        Evidence(
-            "tanh critical, L = 100: mean s_cr",
-            "no bound",
-            float(top.mean()),
-            float(top.std(ddof=1) / np.sqrt(seeds)),
-        )
-    )
+    top, error = mean_and_error(critical_sparsities(critical, seeds))
+    evidence.append(Evidence("tanh critical, L = 100: mean s_cr", "no bound", top, error))
     binding = [c for c in cases if c.bound < 1]
     kept = all(c.mean + 2 * c.error < c.bound for c in binding)
     ratios = [c.bound / c.mean for c in binding]
@@ -117,7 +98,7 @@ def check(quick: bool) -> Finding:
         f"networks collapse all the same (s_cr = {min(c.mean for c in void):.2f} to "
         f"{max(c.mean for c in void):.2f}). Measured: s_cr = a/(L |log χ|) with a = {min(reaches):.0f} to "
         f"{max(reaches):.0f}, where the bound has 8 log(κLN²) ≈ {8 * np.log(np.log(4.0) / 8 * 1e6):.0f}; on "
-        f"the edge of chaos s_cr = {top.mean():.3f}. For ReLU without biases (no fixed point of the "
+        f"the edge of chaos s_cr = {top:.3f}. For ReLU without biases (no fixed point of the "
         f"variance) the formula with its χ would be wrong: s_cr = {free.mean:.3f} against {free.bound:.3f}."
     )
     shown = sorted((c for c, at in zip(cases, CASES, strict=True) if at[0] == 100), key=lambda c: c.chi)

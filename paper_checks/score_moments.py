@@ -8,6 +8,7 @@ import eoc_theory as eoc
 from eoc_theory.architecture import Architecture
 
 from .claim import Claim, Evidence, Finding, Verdict
+from .graph_networks import decay, inner_range, mean_and_error
 from .picture import Picture, Series
 
 DEPTH, WIDTH = 50, 150
@@ -22,12 +23,6 @@ def measured_moments(net: Architecture, data: object, seeds: int) -> np.ndarray:
         for seed in range(seeds)
     ]
     return np.array(rows)
-
-
-def slope(log_moments: np.ndarray) -> np.ndarray:
-    """−d log m^l/dl between the margins, shape (…): log χ if m^l/m^L → χ^{L−l}."""
-    first, last = MARGIN, log_moments.shape[-1] - 1 - MARGIN
-    return (log_moments[..., first] - log_moments[..., last]) / (last - first)
 
 
 def moment_series(title: str, theory: np.ndarray, sampled: np.ndarray, colour: int) -> list[Series]:
@@ -59,10 +54,10 @@ def check(quick: bool) -> Finding:
         net = eoc.mlp(DEPTH, WIDTH, activation=name, init=(sigma_w, sigma_b))
         log_chi = float(np.log(eoc.MeanField(name, sigma_w, sigma_b).chi()))
         kernels, moments = net.propagate(data).log_moment, measured_moments(net, data, seeds)
-        theory, real = float(slope(kernels)), slope(moments)
+        theory = float(decay(kernels, MARGIN))
         if name == "tanh":
             series += moment_series(f"tanh ({sigma_w:g}, {sigma_b:g})", kernels, moments, len(series) // 2)
-        mean, error = float(real.mean()), float(real.std(ddof=1) / np.sqrt(seeds))
+        mean, error = mean_and_error(decay(moments, MARGIN))
         what = f"{name} ({sigma_w:g}, {sigma_b:g})"
         evidence.append(Evidence(f"{what}: −d log m/dl, kernels of the batch", log_chi, theory))
         evidence.append(Evidence(f"{what}: −d log m/dl, measured", log_chi, mean, error))
@@ -74,7 +69,7 @@ def check(quick: bool) -> Finding:
         found = []
         for depth in (30, 100, 300):
             log_m = eoc.mlp(depth, WIDTH, activation=name).propagate(data).log_moment
-            found.append(float(np.ptp(log_m[1:-1])))
+            found.append(inner_range(log_m))
             what = f"{name} critical: range of log m^l, kernels, L = {depth}"
             evidence.append(Evidence(what, "bounded" if depth > 30 else None, found[-1]))
         on_good &= found[2] - found[1] < 0.5
@@ -83,15 +78,12 @@ def check(quick: bool) -> Finding:
         if name == "tanh":
             kernels = net.propagate(data).log_moment
             series += moment_series("tanh critical", kernels, real, len(series) // 2)
-        error = float(slope(real).std(ddof=1) / np.sqrt(seeds))
-        evidence.append(
-            Evidence(f"{name} critical: −d log m/dl, measured", 0.0, float(slope(real).mean()), error)
-        )
+        mean, error = mean_and_error(decay(real, MARGIN))
+        evidence.append(Evidence(f"{name} critical: −d log m/dl, measured", 0.0, mean, error))
         spans.append(f"{np.exp(found[2]):.0f} ({name})")
-        on_good &= abs(float(slope(real).mean())) < 0.1
+        on_good &= abs(mean) < 0.1
     free = eoc.mlp(DEPTH, WIDTH, activation="relu", init=(1.0, 0.0))
-    real = slope(measured_moments(free, data, seeds))
-    mean, error = float(real.mean()), float(real.std(ddof=1) / np.sqrt(seeds))
+    mean, error = mean_and_error(decay(measured_moments(free, data, seeds), MARGIN))
     evidence.append(Evidence("relu (1, 0), χ = 0.5: −d log m/dl, measured", float(np.log(0.5)), mean, error))
     exempt = abs(mean - np.log(0.5)) > 20 * error and abs(mean) < 0.1
     verdict = Verdict.FAILS
