@@ -332,10 +332,40 @@ def test_the_command(capsys, tmp_path):
     assert main(["design", *NET, "--sparsity", "0.8", "--networks", "1", "--plot", str(path)]) == 0
     out = capsys.readouterr().out
     assert "as it is, global" in out and "layers.7" in out and str(path) in out and path.exists()
+    assert "in brackets: where" in out and "eoc.prune_(model, " in out
     assert main(["design", *NET, "--sparsity", "0.8", "--networks", "0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     net = eoc.mlp(8, 20, activation="relu", in_features=10)
     assert found == json.loads(eoc.design(net, 0.8, networks=0).to_json())
+
+
+OWN = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 4))
+"""
+
+
+def test_the_command_for_a_model_of_ones_own(capsys, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "nets.py").write_text(OWN)
+    spec = f"{tmp_path / 'nets.py'}:make"
+    assert main(["design", spec, "--sparsity", "0.9", "--networks", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{spec}; snip, uncorrelated inputs\n") and "eoc.prune_(model, " in out
+    assert main(["design", spec, "--sparsity", "0.9", "--networks", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"] == ["0", "2", "4"]
+    for options, message in (
+        ([spec, "--depth", "3"], "depth describes a network, and MODULE:FACTORY"),
+        ([spec, "--kind", "cnn"], "kind describes a network, and MODULE:FACTORY"),
+        ([spec, "--input-shape", "7"], "6"),
+        (["--width", "3", "--activation", "relu"], "depth must be given, --depth L, or a model of your own"),
+        ([*NET, "--input-shape", "7"], "input_shape goes with MODULE:FACTORY only"),
+    ):
+        assert main(["design", *options, "--sparsity", "0.9"]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

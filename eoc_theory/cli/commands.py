@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..presenting import probability, shown_layers, sparsity
 from .output import line_width, print_facts, print_json, print_prose, print_table, thinned
 from .progress import bar, working
@@ -359,23 +360,13 @@ def diagnose(args: argparse.Namespace) -> int:
     """``eoc diagnose``: what is wrong with a torch model's initialisation."""
     from .. import checks
     from ..diagnosing import diagnose as run
-    from .loading import load_model
-    from .networks import load_data
 
     seed = checks.integer("seed", args.seed, minimum=0)
-    shape = None if args.input_shape is None else tuple(args.input_shape)
-    # Images are digits enlarged; vectors are digits as they are.
-    kind = "mlp" if shape is None or len(shape) == 1 else "cnn"
-    data = load_data(
-        argparse.Namespace(
-            data=args.data, data_folder=args.data_folder, batch=args.batch, kind=kind, image=shape
-        )
-    )
-    model = load_model(args.model, seed)
+    model, shape, data = _own_model(args, seed)
     with working("diagnosing"):
         found = run(
             model,
-            None if shape is None else (2, *shape),
+            shape,
             sparsity=args.sparsity,
             criterion=args.criterion,
             data=data,
@@ -390,6 +381,22 @@ def diagnose(args: argparse.Namespace) -> int:
         if not args.json:
             print(f"\npage: {args.html}")
     return _picture(found, args)
+
+
+def _own_model(args: argparse.Namespace, seed: int) -> tuple[Any, tuple[int, ...] | None, Any]:
+    """The model of MODULE:FACTORY, the shape of a batch for it, and its data; None for what is not given."""
+    from .loading import load_model
+    from .networks import load_data
+
+    shape = None if args.input_shape is None else tuple(args.input_shape)
+    # Images are digits enlarged; vectors are digits as they are.
+    kind = "mlp" if shape is None or len(shape) == 1 else "cnn"
+    data = load_data(
+        argparse.Namespace(
+            data=args.data, data_folder=args.data_folder, batch=args.batch, kind=kind, image=shape
+        )
+    )
+    return load_model(args.model, seed), None if shape is None else (2, *shape), data
 
 
 def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
@@ -412,6 +419,7 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
 
 def design(args: argparse.Namespace) -> int:
     """``eoc design``: the inverse problem."""
+    from .. import checks
     from ..designing import design as run
     from ..designing.words import (
         CANDIDATE_HEADINGS,
@@ -420,15 +428,27 @@ def design(args: argparse.Namespace) -> int:
         candidate_rows,
         layer_rows,
     )
-    from .networks import describe, network
+    from .networks import batch_of, describe, described_only, network
 
-    net, data = network(args)
+    shape = None
+    if args.model is None:
+        if args.input_shape is not None:
+            raise ArgumentError("input_shape goes with MODULE:FACTORY only; other networks have --image")
+        if args.depth is None:
+            raise ArgumentError("depth must be given, --depth L, or a model of your own, MODULE:FACTORY")
+        net, data = network(args)
+        heading = describe(args, net, data)
+    else:
+        described_only(args)
+        net, shape, data = _own_model(args, checks.integer("seed", args.seed, minimum=0))
+        heading = f"{args.model}; {args.criterion}, {batch_of(args, data)}"
     with working("designing") as said:
         found = run(
             net,
             args.sparsity,
             criterion=args.criterion,
             data=data,
+            example_input=shape,
             max_collapse_probability=args.max_collapse_probability,
             networks=args.networks,
             seed=args.seed,
@@ -437,8 +457,11 @@ def design(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
         return _picture(found, args)
-    print(f"{describe(args, net, data)}\n")
+    print(f"{heading}\n")
     print_prose("Design", found.verdict, min(line_width(), 100))
+    if found.feasible:
+        print("In Python, with a torch model, data and this design:")
+        print("\n".join(f"  {step}" for step in found.steps), end="\n\n")
     print_table(CANDIDATE_HEADINGS, candidate_rows(found), note=CANDIDATE_NOTE)
     print()
     print_table(

@@ -27,6 +27,19 @@ _OWN = {
     "mode": ("resnet", "stable-resnet", "vgg"),
 }
 
+#: Options that describe a network, with their defaults.
+_DESCRIBED = {
+    "activation": None,
+    "depth": None,
+    "width": None,
+    "kind": "mlp",
+    "init": "eoc",
+    "sigma_b": None,
+    "law": None,
+    "out_features": None,
+    **dict.fromkeys(_OWN),
+}
+
 #: Inputs where neither the data nor --image say what they are.
 DEFAULT_IMAGE = (3, 32, 32)
 #: Classes of every image set, and where nothing says how many there are.
@@ -59,6 +72,17 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
         classes = DEFAULT_CLASSES if known else _classes(args.data)
     net = _build(args, _input_shape(args, data), classes)
     return net, None if data is None else net.summarise(data)
+
+
+def described_only(args: argparse.Namespace) -> None:
+    """Refuses options that describe a network where MODULE:FACTORY names one.
+
+    Raises:
+        ArgumentError: one that is given.
+    """
+    for option, default in _DESCRIBED.items():
+        if getattr(args, option) != default:
+            raise ArgumentError(f"{option} describes a network, and MODULE:FACTORY {args.model!r} names one")
 
 
 def _build(args: argparse.Namespace, shape: tuple[int, ...], classes: int) -> Architecture:
@@ -117,8 +141,15 @@ def describe(args: argparse.Namespace, net: Architecture, data: DataSummary | No
         facts.append(_normalisation(args))
     init = f" ({args.init})" if isinstance(args.init, str) else ""
     facts += [f"sigma_w {layer.sigma_w:.6g}", f"sigma_b {layer.sigma_b:.6g}{init}"]
-    batch = "uncorrelated inputs" if data is None else f"{data.size} inputs of {os.path.basename(args.data)}"
-    return f"{', '.join(facts)}; {args.criterion}, {batch}"
+    return f"{', '.join(facts)}; {args.criterion}, {batch_of(args, data)}"
+
+
+def batch_of(args: argparse.Namespace, data: DataSummary | tuple[Any, Any] | None) -> str:
+    """What is scored on, in a few words."""
+    if data is None:
+        return "uncorrelated inputs"
+    size = data.size if isinstance(data, DataSummary) else len(data[1])
+    return f"{size} inputs of {os.path.basename(args.data)}"
 
 
 def _normalisation(args: argparse.Namespace) -> str:

@@ -210,6 +210,7 @@ def _design(commands: Any) -> None:
         "eoc design --activation relu --depth 100 --width 100 --sparsity 0.99",
         "eoc design --activation tanh --depth 60 --width 100 --init 0.9,0.2 --sparsity 0.98 --data digits "
         "--plot design.png",
+        "eoc design src/nets.py:make_resnet --input-shape 3,32,32 --sparsity 0.98",
     ]
     made = _command(
         commands,
@@ -218,7 +219,20 @@ def _design(commands: Any) -> None:
         examples,
         "design",
     )
-    _network(made)
+    made.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODULE:FACTORY",
+        help="a torch model of your own, as in eoc diagnose, in place of the options that describe a network",
+    )
+    made.add_argument(
+        "--input-shape",
+        type=counts,
+        metavar="C,H,W",
+        help="with MODULE:FACTORY: shape of one input (default: the data's; without: the first Linear "
+        "layer's features)",
+    )
+    _network(made, required=False)
     made.add_argument(
         "--sparsity", required=True, type=number, metavar="S", help="fraction of the weights to remove"
     )
@@ -234,7 +248,7 @@ def _design(commands: Any) -> None:
         type=whole,
         metavar="N",
         help="networks to draw and prune for each option, to see whether ways through them are left; "
-        "0: none (default: 1 to 8, as many as are cheap)",
+        "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these do not tell)",
     )
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="of samples and draws (default: 0)")
     _layers(made)
@@ -244,12 +258,12 @@ def _design(commands: Any) -> None:
 # --- groups of options --------------------------------------------------------------------------------------
 
 
-def _network(made: argparse.ArgumentParser) -> None:
+def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
     net = made.add_argument_group("network")
     net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; resnet and vgg have relu by default")
     net.add_argument(
         "--depth",
-        required=True,
+        required=required,
         type=whole,
         metavar="L",
         help="number of weight layers (resnet, vgg: as in the name)",

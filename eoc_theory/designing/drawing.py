@@ -38,6 +38,9 @@ Array = np.ndarray
 #: are enough to rule a candidate out.
 DRAWN, MOST, SURE, ENOUGH = 8, 32, 2, 4
 _BUDGETS = (5e10, 1e11)
+#: Parts of the weights that are tried where each layer has its number of them, and the spread from network to
+#: network that is expected of the logarithm of the part that is enough.
+PARTS, _SPREAD = (0.25, 0.5, 1.0), 0.2
 #: To so much the logarithm of the number of weights is found where it takes a search.
 _RESOLUTION = 0.05
 
@@ -70,9 +73,9 @@ def draw(
 ) -> Drawn:
     """Networks of `net`, pruned by global ranking, or with numbers of weights `counts` for each layer.
 
-    Numbers for each layer are chosen on ways, and iterative SynFlow keeps these as long as it can: for both
-    the probability is the share of networks that are cut off, and 0 for the first in a row of layers, where
-    choosing on ways cannot fail.
+    Numbers for each layer are chosen on ways, which cannot fail in a row of layers. Elsewhere it is tried
+    with PARTS of the weights, too: where half of them connect each network, that tells of the probability.
+    Where not, and for iterative SynFlow, which keeps ways as long as it can, it is the share that is cut off.
 
     Args:
         limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
@@ -87,15 +90,20 @@ def draw(
     if sure:
         least = most = min(least, SURE)
     if counts is not None or task.criterion == "synflow":
-        connected = []
+        parts = []
         for index in range(least):
             said(f"network {index + 1} of {least}")
-            connected.append(_stays_connected(task, net, counts, task.seed + index))
-        if not connected:
+            tried = PARTS if counts is not None and not sure else PARTS[-1:]
+            parts.append(_enough(task, net, counts, task.seed + index, tried))
+        if not parts:
             return NOTHING
-        lost = connected.count(False)
-        cut = NEVER if sure and not lost else share(lost, len(connected))
-        return Drawn(len(connected), 1.0 - lost / len(connected), cut)
+        lost = parts.count(math.inf)
+        cut = share(lost, len(parts))
+        if sure and not lost:
+            cut = NEVER
+        elif max(parts) <= PARTS[-2]:
+            cut = positive(np.log(parts), _SPREAD)
+        return Drawn(len(parts), 1.0 - lost / len(parts), cut)
     needed: list[float] = []
     cut = UNKNOWN
     while len(needed) < most:
@@ -162,23 +170,27 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor]) -> float:
     return math.exp(0.5 * (low + high))
 
 
-def _stays_connected(task: Task, net: Architecture, counts: Array | None, seed: int) -> bool:
-    """Whether one network, pruned, has a weight on a way in every layer."""
+def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, parts: Sequence[float]) -> float:
+    """The first of `parts` of the weights with which a network has one on a way in every layer, or inf."""
     from ..measuring import measure_pruning
 
     model, example, ways = _made(net, seed)
-    masks: Any = measure_pruning(
-        model,
-        task.sparsity if counts is None else 1.0 - counts.sum() / net.n_weights,
-        criterion=task.criterion,
-        data=task.data,
-        example_input=example,
-        seed=seed,
-        collapse=False,
-        allocation=counts,
-    ).masks
-    on = ways.on_way([require_torch().from_numpy(mask) for mask in masks.values()])
-    return all(bool(way.any()) for way in on)
+    for part in parts:
+        fewer = None if counts is None else np.ceil(part * counts).astype(np.int64)
+        masks: Any = measure_pruning(
+            model,
+            task.sparsity if fewer is None else 1.0 - fewer.sum() / net.n_weights,
+            criterion=task.criterion,
+            data=task.data,
+            example_input=example,
+            seed=seed,
+            collapse=False,
+            allocation=fewer,
+        ).masks
+        on = ways.on_way([require_torch().from_numpy(mask) for mask in masks.values()])
+        if all(bool(way.any()) for way in on):
+            return part
+    return math.inf
 
 
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:

@@ -49,9 +49,12 @@ def _before(found: Design) -> str:
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
-    """A probability and where it lies; nothing more where that is what is printed anyway."""
+    """A probability and where it lies; nothing more where that is what is printed anyway.
+
+    Neither few networks nor the tail of a law tell one in 10,000 from less.
+    """
     low, high = (f"{end:.2f}".replace("0.00", "0").replace("1.00", "1") for end in interval)
-    shown = probability(value)
+    shown = probability(value) if value >= 1e-4 or value == 0 else "<1e-4"
     return shown if float(low) == float(high) else f"{shown} ({low}–{high})"
 
 
