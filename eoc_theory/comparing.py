@@ -15,6 +15,7 @@ from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
 from .measuring import PruningMeasurement, measure_pruning, shown_input
 from .prediction import PruningPrediction, check_sparsities, predict_pruning
+from .presenting import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict())
+        return json.dumps(plain(self.to_dict()), allow_nan=False)
 
     def plot(self, path: Any = None) -> Any:
         """A picture: prediction as a line with its band, measurement as points with error bars.
