@@ -124,9 +124,9 @@ SUMMARIES = (
         _NETWORK,
         (
             ("seeds", _number("seeds", "d")),
-            ("s_cr", _number("critical_sparsity")),
-            ("measured", _number("measured_critical_sparsity")),
-            ("±", _number("standard_error")),
+            ("s_cr", _sparsity("critical_sparsity")),
+            ("measured", _sparsity("measured_critical_sparsity")),
+            ("±", _number("standard_error", ".1g")),
             ("kept error", _number("kept_error")),
             ("seconds", _number("seconds", ".1f")),
         ),
