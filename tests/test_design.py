@@ -359,7 +359,7 @@ def test_the_command_for_a_model_of_ones_own(capsys, tmp_path):
     for options, message in (
         ([spec, "--depth", "3"], "depth describes a network, and MODULE:FACTORY"),
         ([spec, "--kind", "cnn"], "kind describes a network, and MODULE:FACTORY"),
-        ([spec, "--input-shape", "7"], "6"),
+        ([spec, "--input-shape", "7"], "example_input has 7 features"),
         (["--width", "3", "--activation", "relu"], "depth must be given, --depth L, or a model of your own"),
         ([*NET, "--input-shape", "7"], "input_shape goes with MODULE:FACTORY only"),
     ):
