@@ -121,7 +121,7 @@ def predict_collapse(
     checks.one_of("criterion", criterion, CRITERIA)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2)
-    net = as_architecture(net)
+    net = as_architecture(net, data)
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:
         free = collapse_data_free(net, criterion, seed=seed)

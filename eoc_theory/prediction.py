@@ -102,15 +102,17 @@ class PruningPrediction:
         return plot_prediction(self, path)
 
 
-def as_architecture(net: Any) -> Architecture:
-    """`net` itself, or the architecture of a torch model.
+def as_architecture(net: Any, data: Any = None) -> Architecture:
+    """`net` itself, or the architecture of a torch model; `data` show the shape of its inputs.
 
     Raises ArgumentError for anything else.
     """
     if isinstance(net, Architecture):
         return net
     if any(base.__module__.startswith("torch.nn") for base in type(net).__mro__):
-        return Architecture.from_torch(net)
+        from .measuring import shown_input
+
+        return Architecture.from_torch(net, shown_input(net, data))
     raise ArgumentError(f"net must be an Architecture or a torch.nn.Module, got {type(net).__name__}")
 
 
@@ -165,7 +167,8 @@ def predict_pruning(
     al. 2021, section 2). Biases are not pruned.
 
     Args:
-        net: an `Architecture` or a torch model.
+        net: an `Architecture` or a torch model. Where its first layer is a convolution, `data` show the shape
+            of an input; or give ``Architecture.from_torch(model, example_input)``.
         sparsity: fraction of all weights removed, in [0, 1), or several.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
             "uniform" or "erk".
@@ -182,7 +185,7 @@ def predict_pruning(
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2)
-    net = as_architecture(net)
+    net = as_architecture(net, data)
     notes: tuple[str, ...] = ()
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:

@@ -334,3 +334,19 @@ def test_bound_is_given_where_the_theorem_applies():
     assert bound(activation="tanh") is None  # on the edge of chaos
     assert bound(activation="relu", init=(0.6, 0.0)) is None  # no fixed point of the variance
     assert paper_bound(mlp(5, 20), "random") is None
+
+
+@pytest.mark.parametrize("first", ["convolution", "linear"])
+def test_data_show_the_shape_of_a_torch_models_inputs(first):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    images = (np.random.default_rng(0).normal(size=(12, 1, 6, 6)), np.arange(12) % 4)
+    convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 4))
+    # One that takes vectors is given its images flat, as measure_pruning does.
+    linear = nn.Sequential(nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 4))
+    model, example = (convolution, images[0]) if first == "convolution" else (linear, None)
+    net = eoc.Architecture.from_torch(model, example)
+    found, same = (eoc.predict_pruning(one, 0.5, data=images, samples=2) for one in (model, net))
+    assert np.array_equal(found.kept, same.kept)
+    law, same_law = (eoc.predict_collapse(one, data=images, samples=2) for one in (model, net))
+    assert np.array_equal(law.samples, same_law.samples)
