@@ -71,6 +71,14 @@ class NetworkLaws:
         """Mean-law values of absolute log-scores, shapes (S, L): what `displace` undoes."""
         return _carried(log_score, self.t, np.broadcast_to(self.u, self.t.shape))
 
+    def undisplaced_maxima(self) -> Array:
+        """Mean-law values of each network's largest scores, shape (S, L), where these are known.
+
+        inf for a layer without scores: it is so in its own network, and says nothing of others.
+        """
+        assert self.largest is not None
+        return np.where(self.nonzero == 0, np.inf, self.undisplace(self.largest))
+
 
 def _carried(x: Array, source: Array, target: Array) -> Array:
     """x (S, L) by the piecewise linear map of knots `source` to `target`, (S, L, K); slope 1 beyond them."""

@@ -203,10 +203,8 @@ def _joint_maxima(laws: NetworkLaws) -> Array:
     A network with a large score in one layer has larger ones elsewhere, so that the least of independent
     draws is too small: by 0.1 to 0.3 in log₁₀(1 − s_cr) for residual networks.
     """
-    assert laws.largest is not None
-    networks = len(laws.largest)
-    # A layer without scores is so in its own network, and says nothing of others.
-    values = np.where(laws.nonzero == 0, np.inf, laws.undisplace(laws.largest))
+    values = laws.undisplaced_maxima()
+    networks = len(values)
     turns = np.linspace(0, networks, min(networks, DRAWS_PER_NETWORK), endpoint=False).astype(int)
     return np.stack([np.roll(values, turn, axis=0) for turn in turns])
 

@@ -49,7 +49,8 @@ class PruningPrediction:
         kept: mean fraction kept in each layer, shape (L,), or (n_s, L) for an array of sparsities.
         kept_std: its standard deviation from one initialisation to the next, like `kept`.
         empty_probability: probability that the layer loses every weight, like `kept`.
-        collapse_probability: probability that some layer does, a float or shape (n_s,).
+        collapse_probability: probability that some layer does, a float or shape (n_s,). For a chain as if the
+            layers were independent, which puts it up to 0.3 too high; `predict_collapse` knows better.
         samples: networks sampled for the spread (0 where it comes in closed form).
         notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
             where `kept_error` is extrapolated.
@@ -118,7 +119,10 @@ def as_architecture(net: Any, data: Any = None) -> Architecture:
 
 def check_sparsities(sparsity: Any) -> Array:
     """`sparsity` as an array (n_s,) of numbers in [0, 1)."""
-    values = [sparsity] if np.ndim(sparsity) == 0 else list(np.ravel(sparsity))
+    try:
+        values = [sparsity] if np.ndim(sparsity) == 0 else list(np.ravel(sparsity))
+    except (TypeError, ValueError, RuntimeError):
+        values = [sparsity]  # rows of unequal length, say: refused below as no number
     if not values:
         raise ArgumentError("sparsity must hold at least one number, got none")
     return np.array([checks.fraction("sparsity", value) for value in values])
@@ -274,7 +278,7 @@ def summarise_networks(
     # Which of a layer's weights pass is itself random: independent given the rows and columns.
     std = np.sqrt(kept.var(axis=0, ddof=1) + mean * (1.0 - mean) / laws.weights)
     empty, weights = empty_layers(laws, log_t)
-    collapse = 1.0 - np.prod(1.0 - empty, axis=-1)
+    collapse = empty_anywhere(laws, log_t, empty)
     return (
         mean,
         std,
@@ -300,20 +304,42 @@ def allocate(laws: NetworkLaws, wide: NetworkLaws, sparsity: Array) -> tuple[Arr
     return summarise_networks(laws, kept, mean, log_t)
 
 
+def empty_anywhere(laws: NetworkLaws, log_t: Array, empty: Array) -> Array:
+    """P(some layer is empty), shape (J, S, n_s), from `empty` of `empty_layers`.
+
+    Layers with large scores come together, so that the product over independent layers is an upper limit,
+    and the likeliest layer a lower one. Between them it is counted in the sampled networks, where these were
+    sampled to the last score.
+    """
+    independent = 1.0 - np.prod(1.0 - empty, axis=-1)
+    if laws.largest is None:
+        return independent
+    thresholds, _ = smooth_thresholds(laws, log_t)
+    counted = np.mean([(top <= thresholds).any(axis=-1) for top in laws.undisplaced_maxima()], axis=0)
+    counted = np.where(np.isfinite(log_t), counted, 0.0)
+    return np.clip(counted, empty.max(axis=-1), independent)
+
+
 def empty_layers(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
-    """P(every score of the layer ≤ t) for thresholds (S, n_s), shape (J, S, n_s, L), and weights of J nodes.
+    """P(every score of a layer ≤ t) for thresholds (S, n_s), shape (J, S, n_s, L), and the nodes' weights."""
+    smooth, weights = smooth_thresholds(laws, log_t)
+    finite = np.isfinite(log_t)
+    inside = np.where(finite[..., None], interpolate_grid(laws.max_cdf, smooth), 0.0)
+    return inside, weights
+
+
+def smooth_thresholds(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
+    """Thresholds (S, n_s) in the layers' mean laws, each as J nodes: shape (J, S, n_s, L); their weights.
 
     Few sampled networks do not show what one in a hundred does. Their thresholds relative to the layers'
-    scales
-    are therefore taken as a sample of a smooth law: a Gaussian kernel about each, narrowed so that mean and
-    variance stay those of the sample (Silverman's bandwidth; one deviate for all layers of a network).
+    scales are therefore taken as a sample of a smooth law: a Gaussian kernel about each, narrowed so that
+    mean and variance stay those of the sample (Silverman's bandwidth; one deviate for all layers of a
+    network).
     """
-    finite = np.isfinite(log_t)
-    u = laws.locate(np.where(finite, log_t, 0.0))
+    u = laws.locate(np.where(np.isfinite(log_t), log_t, 0.0))
     nodes, weights = np.polynomial.hermite_e.hermegauss(SMOOTHING_NODES)
     bandwidth = 1.06 * len(u) ** -0.2
     shrink = 1.0 / np.sqrt(1.0 + bandwidth**2)
     mean, deviation = u.mean(axis=0), u.std(axis=0, ddof=1)
     smooth = mean + shrink * (u - mean + bandwidth * deviation * nodes[:, None, None, None])
-    inside = np.where(finite[..., None], interpolate_grid(laws.max_cdf, smooth), 0.0)
-    return inside, weights / weights.sum()
+    return smooth, weights / weights.sum()
