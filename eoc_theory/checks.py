@@ -18,14 +18,14 @@ def _real(name: str, value: Any, accepted: str) -> float:
         # NumPy's zero-dimensional arrays are scalars to their users, although not numbers.Real.
         kind = getattr(getattr(value, "dtype", None), "kind", "")
         if getattr(value, "ndim", None) != 0 or kind not in ("i", "u", "f"):
-            raise ArgumentError(f"{name} must be {accepted}, got {_shown(value)}")
+            raise ArgumentError(f"{name} must be {accepted}, got {shown(value)}")
     number = float(value)
     if not math.isfinite(number):
         raise ArgumentError(f"{name} must be {accepted}, got {number}")
     return number
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A short one-line picture of any object for an error message."""
     try:
         text = " ".join(repr(value).split())
@@ -68,7 +68,7 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
     accepted = "a whole number" if minimum is None else f"a whole number >= {minimum}"
     number = _real(name, value, accepted)
     if number != int(number) or (minimum is not None and number < minimum):
-        raise ArgumentError(f"{name} must be {accepted}, got {_shown(value)}")
+        raise ArgumentError(f"{name} must be {accepted}, got {shown(value)}")
     return int(value)
 
 
@@ -76,5 +76,5 @@ def one_of(name: str, value: T, options: Collection[T]) -> T:
     """One of the listed `options`."""
     if not any(type(value) is type(option) and value == option for option in options):
         listed = ", ".join(repr(option) for option in options)
-        raise ArgumentError(f"{name} must be one of {listed}, got {_shown(value)}")
+        raise ArgumentError(f"{name} must be one of {listed}, got {shown(value)}")
     return value

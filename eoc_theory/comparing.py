@@ -159,6 +159,10 @@ def compare(
         raise ArgumentError(
             f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
         )
+    if not (progress is None or callable(progress)):
+        raise ArgumentError(
+            f"progress must be None or a function of two counts, got {checks.shown(progress)}"
+        )
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []
@@ -175,6 +179,8 @@ def compare(
                 model, net = factory.to_torch(seed), factory
             else:
                 model = factory(seed)
+                if isinstance(model, type) or not hasattr(model, "named_modules"):
+                    raise ArgumentError(f"factory must return a torch.nn.Module, got {type(model).__name__}")
                 net = Architecture.from_torch(model, shown_input(model, data, example_input))
                 read.append(net)
                 batch = net.summarise(data) if batch is None else batch
@@ -221,7 +227,8 @@ def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    if isinstance(seeds, Iterable):
+    # NumPy's zero-dimensional arrays are Iterable by name only.
+    if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) and not isinstance(seeds, bytes):
         chosen = [checks.integer("seeds", s, 0) for s in seeds]
         if not chosen:
             raise ArgumentError("seeds must hold at least one seed, got none")

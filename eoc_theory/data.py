@@ -107,9 +107,13 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
             raise DataError(
                 f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
             ) from None
-        inputs = np.asarray(_to_numpy(inputs), dtype=np.float64)
-        targets = np.asarray(_to_numpy(targets))
-        if targets.size and not np.array_equal(targets, targets.astype(np.int64)):
+        inputs = _numbers("inputs", inputs).astype(np.float64, copy=False)
+        targets = _numbers("targets", targets)
+        if not inputs.ndim or not len(inputs):
+            raise DataError(f"inputs must have shape (batch, …), at least one of them, got {inputs.shape}")
+        with np.errstate(invalid="ignore"):
+            whole = np.array_equal(targets, targets.astype(np.int64))
+        if not whole:
             raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
         labels = targets.astype(np.int64)
         classes = int(labels.max(initial=0)) + 1 if classes is None else classes
@@ -119,9 +123,21 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
     return summary
 
 
-def _to_numpy(values: Any) -> Any:
-    """Tensors to arrays without importing torch."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """An array of real numbers, from tensors without importing torch."""
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            # NumPy has no bfloat16.
+            values = (values.double() if values.is_floating_point() else values).numpy()
+        array = np.asarray(values)
+        array = array.astype(np.float64) if array.dtype == object else array
+    except (TypeError, ValueError, RuntimeError):
+        array = None
+    if array is None or array.dtype.kind not in "biuf":
+        kind = type(values).__name__ if array is None else f"{array.dtype} values"
+        raise DataError(f"{name} of the data must be an array of real numbers, got {kind}")
+    return array
 
 
 def standardise(inputs: np.ndarray) -> np.ndarray:

@@ -67,7 +67,8 @@ def gradient_scores(
         seed: for modules that draw random numbers.
 
     Raises:
-        DataError, ModelError: labels or logits that do not fit, a layer that is not used, an overflow.
+        DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
+        overflow.
     """
     torch = require_torch()
     compute = _snip if criterion == "snip" else _grasp
@@ -218,7 +219,16 @@ class _Loss:
         devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
-            logits = torch.func.functional_call(self.model, self.state, (self.inputs[part],))
+            try:
+                logits = torch.func.functional_call(self.model, self.state, (self.inputs[part],))
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                shape, reason = tuple(self.inputs.shape), str(error).splitlines()[0]
+                raise DataError(
+                    "data (or example_input) must be inputs that the model takes, got shape "
+                    f"{shape} ({reason})"
+                ) from error
         if not isinstance(logits, torch.Tensor):
             raise ModelError(f"model must return logits as one tensor, got {type(logits).__name__}")
         return logits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from . import checks
 from .errors import ArgumentError
 from .torch_models import prunable_weights, require_torch
 
@@ -28,20 +29,30 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
         the same model.
 
     Raises:
-        ArgumentError: a name that is no layer's, another shape, or values other than 0 and 1. The model is
-            then left as it was.
+        ArgumentError: masks that are no dict of arrays, a name that is no layer's, another shape, or values
+            other than 0 and 1. The model is then left as it was.
     """
     torch = require_torch()
     from .torch_masks import Mask
 
     layers = {w.name or "weight": w for w in prunable_weights(model)}
+    if not isinstance(masks, Mapping):
+        several = isinstance(masks, (tuple, list)) and any(isinstance(one, Mapping) for one in masks)
+        raise ArgumentError(
+            f"masks must be a dict of arrays by layer name, got {type(masks).__name__}"
+            + (f" of {len(masks)} dicts (one for each sparsity? choose one)" if several else "")
+        )
     ready = []
     for name, mask in masks.items():
         if name not in layers:
             some = ", ".join(list(layers)[:3])
-            raise ArgumentError(f"masks must name layers of the model ({some}, …), got {name!r}")
+            raise ArgumentError(f"masks must name layers of the model ({some}, …), got {checks.shown(name)}")
         weight = layers[name].tensor
-        tensor = torch.as_tensor(mask)
+        try:
+            tensor = torch.as_tensor(mask)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(mask).__name__
+            raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None
         if tensor.shape != weight.shape:
             raise ArgumentError(
                 f"masks[{name!r}] must have shape {tuple(weight.shape)}, got {tuple(tensor.shape)}"

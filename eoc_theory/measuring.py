@@ -264,7 +264,8 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     except (RuntimeError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ArgumentError(
-            f"device must be 'auto' or a device that torch can use here, got {device!r} ({reason})"
+            f"device must be 'auto' or a device that torch can use here, got {checks.shown(device)} "
+            f"({reason})"
         ) from error
     return where
 
@@ -368,9 +369,15 @@ def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
         )
     try:
         inputs, targets = (torch.as_tensor(part) for part in data)
-    except (TypeError, ValueError):
-        raise DataError(f"data must be (inputs, targets) for this model, got {type(data).__name__}") from None
-    if targets.shape != inputs.shape[:1] or len(targets) == 0 or targets.is_floating_point():
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"data must be (inputs, targets) for this model, got {checks.shown(data)}") from None
+    if inputs.ndim < 2 or inputs.is_complex() or inputs.is_meta or targets.is_meta:
+        raise DataError(
+            f"inputs of the data must be real numbers of shape (batch, …), got {inputs.dtype} of shape "
+            f"{tuple(inputs.shape)}" + (" on the meta device" if inputs.is_meta or targets.is_meta else "")
+        )
+    whole = not (targets.is_floating_point() or targets.is_complex())
+    if targets.shape != inputs.shape[:1] or len(targets) == 0 or not whole:
         raise DataError(
             f"targets must be whole numbers of shape ({len(inputs)},), "
             f"got {targets.dtype} of shape {tuple(targets.shape)}"

@@ -19,7 +19,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .duals import covariance_maps
-from .errors import ModelError
+from .errors import ArgumentError, ModelError
 
 Array = np.ndarray
 
@@ -72,18 +72,37 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
     """Kernels, gradient kernels and score moments of `net` on `data`.
 
     Args:
+        net: fully connected layers one after the other; ``net.propagate`` serves other networks too.
         data: None, ``(inputs, targets)`` or a `DataSummary`; see `eoc_theory.data.as_data`.
         seed: of the stand-in data and of the draws of the logits (the loss's gradient has no closed law).
         criterion: "snip" propagates the gradient g, "grasp" the Gauss–Newton part of (Hessian)·g.
 
     Raises:
-        DataError: data that do not fit. ModelError: the variance leaves the range of float64.
+        ArgumentError: another network. DataError: data that do not fit. ModelError: the variance leaves the
+        range of float64.
     """
-    batch = net.summarise(data, seed=seed)
+    batch = chain_only(net).summarise(data, seed=seed)
     kernels, inputs, slopes = forward_kernels(net, batch.covariance)
     tangent = tangent_kernel(net, inputs, slopes) if criterion == "grasp" else None
     top = Cotangent(kernels[-1], batch.targets, batch.classes, tangent)
     return send_back(net, kernels, inputs, slopes, top, seed)
+
+
+def chain_only(net: Any) -> Architecture:
+    """`net`, which must be an architecture of fully connected layers one after the other.
+
+    Raises ArgumentError for anything else.
+    """
+    if not isinstance(net, Architecture):
+        raise ArgumentError(
+            f"net must be an Architecture (of a torch model: Architecture.from_torch), got "
+            f"{type(net).__name__}"
+        )
+    if net.graph is not None:
+        raise ArgumentError(
+            "net must be fully connected layers one after the other, got a graph (net.propagate() takes it)"
+        )
+    return net
 
 
 def restrict(net: Architecture, whole: Propagation, chosen: Array, *, seed: int = 0) -> Propagation:

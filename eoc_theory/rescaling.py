@@ -187,8 +187,9 @@ def _inputs(data: Any) -> Any:
     if inputs is None or inputs.ndim < 2 or not len(inputs):
         kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"
         raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by='signal', got {kind}")
-    if inputs.is_complex():
-        raise DataError(f"data must hold real inputs, got {inputs.dtype}")
+    if inputs.is_complex() or inputs.is_meta:
+        where = " on the meta device" if inputs.is_meta else ""
+        raise DataError(f"data must hold real inputs, got {inputs.dtype}{where}")
     if not bool(torch.isfinite(inputs).all()):
         raise DataError("data must hold finite inputs, got nan or inf")
     return inputs

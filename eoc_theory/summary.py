@@ -15,7 +15,7 @@ import numpy as np
 from . import checks
 from .architecture import Architecture
 from .errors import ArgumentError
-from .propagation import LOGIT_DRAWS, backward_kernels, forward_kernels, loss_gradient
+from .propagation import LOGIT_DRAWS, backward_kernels, chain_only, forward_kernels, loss_gradient
 
 Array = np.ndarray
 
@@ -54,6 +54,7 @@ def propagate_summary(
     """Kernels, gradient kernels and score moments of a batch of exchangeable inputs with balanced labels.
 
     Args:
+        net: fully connected layers one after the other.
         variance: mean square x·x/features of an input, > 0.
         correlation: of two different inputs, in [−1/(B−1), 1].
         batch: number B of inputs, at least 2.
@@ -62,6 +63,7 @@ def propagate_summary(
     Raises:
         ArgumentError: an argument outside the above.
     """
+    net = chain_only(net)
     variance = checks.positive("variance", variance)
     batch = checks.integer("batch", batch, minimum=2)
     seed = checks.integer("seed", seed, minimum=0)

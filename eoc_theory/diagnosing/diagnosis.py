@@ -294,9 +294,9 @@ def architecture_of(model: Any, example_input: Any, data: Any, name: str = "mode
         raise ArgumentError(
             f"{name} must be a torch.nn.Module or an Architecture, got {type(model).__name__}"
         )
-    if example_input is None and isinstance(data, (tuple, list)) and len(data) == 2:
-        example_input = data[0][:2]
-    return Architecture.from_torch(model, example_input)
+    from ..measuring import shown_input
+
+    return Architecture.from_torch(model, shown_input(model, data, example_input))
 
 
 def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, bool]:
