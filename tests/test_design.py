@@ -170,6 +170,17 @@ def test_where_scales_do_not_matter_no_initialisation_is_tried(criterion):
     assert all(candidate.initialisation is None for candidate in found.candidates)
 
 
+def test_one_scale_for_all_layers_does_not_matter_to_magnitude():
+    found = eoc.design(ORDERED, 0.97, criterion="magnitude", networks=0)
+    assert all(candidate.initialisation is None for candidate in found.candidates)
+    # Scales that differ from layer to layer do.
+    nn = pytest.importorskip("torch").nn
+    model = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 5))
+    model[0].weight.data *= 0.01
+    found = eoc.design(model, 0.9, criterion="magnitude", networks=0)
+    assert found.initialisation is not None and found.allocation == "global"
+
+
 def test_normalised_networks_have_no_scale_to_set():
     net = eoc.resnet(8, width=4, input_shape=(3, 8, 8), classes=4)
     found = eoc.design(net, 0.98, criterion="magnitude", networks=0)

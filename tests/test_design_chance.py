@@ -115,6 +115,7 @@ def test_the_fewest_weights_that_connect():
             assert all(bool(way.any()) for way in on) == whole
         # By search, where there are more ways than one beside another.
         assert fewest_connected(graph, scores) == pytest.approx(number, rel=0.06)
+        assert fewest_connected(graph, scores, 3 * number) == pytest.approx(3 * number, rel=0.06)
     # A layer that is gone.
     scores[2][:] = -torch.inf
     assert fewest_connected(chain, scores) == net.n_weights

@@ -229,17 +229,18 @@ def layer_by_layer(task: Task, made: Candidate) -> Candidate | None:
     )
 
 
-def checked(task: Task, made: Candidate) -> Candidate:
-    """Numbers of weights for each layer, seen in networks that are drawn."""
-    return _judged(task, made, _drawn(task, made), NEVER)
+def checked(task: Task, made: Candidate, *, few: bool = False) -> Candidate:
+    """Numbers of weights for each layer, seen in networks that are drawn; in `few` where it is not needed."""
+    return _judged(task, made, _drawn(task, made, few=few), NEVER)
 
 
-def _drawn(task: Task, made: Candidate, limits: Array | None = None) -> Drawn:
+def _drawn(task: Task, made: Candidate, limits: Array | None = None, few: bool = False) -> Drawn:
     return draw(
         task,
         made.architecture,
         counts=made.kept_weights if made.allocation == "layerwise" else None,
         limits=limits,
+        few=few,
         said=lambda text: task.said(f"{made.name}: {text}"),
     )
 

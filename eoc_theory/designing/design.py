@@ -283,7 +283,7 @@ def design(
     # The fewest weights moved, to one in a hundred; then what comes first.
     layerwise.sort(key=lambda one: round(one.moved, 2))
     for index, one in enumerate(layerwise):
-        layerwise[index] = checked(task, one)
+        layerwise[index] = checked(task, one, few=candidates[-1].feasible)
         if layerwise[index].feasible:
             break
     chosen = next((one for one in candidates + layerwise if one.feasible), (layerwise or candidates)[0])
@@ -325,9 +325,17 @@ def _on_the_edge(
         if tried and criterion in _ANY_POINT:
             return
         tried += 1
+        if criterion in _ANY_POINT and _in_proportion(net, critical):
+            return
         if not _same(net, critical):
             first = critical.layers[0]
             yield (first.sigma_w, first.sigma_b), critical
+
+
+def _in_proportion(net: Architecture, other: Architecture) -> bool:
+    """Whether one scale common to all layers makes the weights of one those of the other."""
+    ratios = [a.sigma_w / b.sigma_w for a, b in zip(net, other, strict=True)]
+    return all(a.law == b.law for a, b in zip(net, other, strict=True)) and max(ratios) < 1.01 * min(ratios)
 
 
 def _same(net: Architecture, other: Architecture) -> bool:

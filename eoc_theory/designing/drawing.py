@@ -34,15 +34,16 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 #: Networks that are drawn of each candidate whatever comes, and the most; fewer where the multiply-adds of
-#: all together, a batch forwards and backwards each, exceed `_BUDGETS`. Two are where none can fail; four
-#: are enough to rule a candidate out.
+#: all together, a batch forwards and backwards each, exceed `_BUDGETS`. Two are where none can fail, and of
+#: what is not needed; four are enough to rule a candidate out.
 DRAWN, MOST, SURE, ENOUGH = 8, 32, 2, 4
 _BUDGETS = (5e10, 1e11)
 #: Parts of the weights that are tried where each layer has its number of them, and the spread from network to
 #: network that is expected of the logarithm of the part that is enough.
 PARTS, _SPREAD = (0.25, 0.5, 1.0), 0.2
-#: To so much the logarithm of the number of weights is found where it takes a search.
-_RESOLUTION = 0.05
+#: To so much the logarithm of the number of weights is found where it takes a search; networks that do with
+#: less than the second's part of those left need not be told apart.
+_RESOLUTION, _PLENTY = 0.1, 0.08
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def draw(
     *,
     counts: Array | None = None,
     limits: Array | None = None,
+    few: bool = False,
     said: Callable[[str], None] = lambda text: None,
 ) -> Drawn:
     """Networks of `net`, pruned by global ranking, or with numbers of weights `counts` for each layer.
@@ -79,6 +81,7 @@ def draw(
 
     Args:
         limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
+        few: whether two networks are to do.
         said: is told how far drawing is.
     """
     try:
@@ -87,7 +90,7 @@ def draw(
         return NOTHING
     sure = counts is not None and net.graph is None
     least, most = task.draws(net)
-    if sure:
+    if sure or few:
         least = most = min(least, SURE)
     if counts is not None or task.criterion == "synflow":
         parts = []
@@ -144,13 +147,16 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     scores = layer_scores(model, task.criterion, data, example_input=example, device=device, seed=seed)
     # Indexed once: some criteria compute their scores anew each time.
     scores = [scores[i] for i in range(len(scores))]
-    return math.log(fewest_connected(ways, scores) / task.left)
+    return math.log(fewest_connected(ways, scores, _PLENTY * task.left) / task.left)
 
 
-def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor]) -> float:
+def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
     """Number of weights, in the order of their scores, with which every layer has one on a way.
 
-    Exact for a row of layers. Otherwise to some 3 %, and inf where the whole network is not connected.
+    Exact for a row of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
+
+    Args:
+        plenty: fewer are not looked for by search.
     """
     total = sum(score.numel() for score in scores)
     if ways.graph is None:
@@ -161,12 +167,13 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor]) -> float:
         (limit,) = ranking.thresholds(scores, [total - number])
         return all(bool(way.any()) for way in ways.on_way(ranking.masks(scores, limit)))
 
-    low, high = math.log(len(scores)), math.log(total)
-    if not connects(total):
-        return math.inf
+    low, whole = math.log(max(plenty, len(scores))), math.log(total)
+    high = whole
     while high - low > _RESOLUTION:
         middle = 0.5 * (low + high)
         low, high = (low, middle) if connects(round(math.exp(middle))) else (middle, high)
+    if high == whole and not connects(total):
+        return math.inf
     return math.exp(0.5 * (low + high))
 
 

@@ -145,10 +145,8 @@ def _alternative(found: Design) -> str:
     other = next((one for one in found.candidates if one.allocation == "layerwise" and one.feasible), None)
     if other is None:
         return ""
-    return (
-        "The layer-wise alternative keeps the predicted number of weights in each layer whatever the draw"
-        + (f", {_part(other.moved)} of them moved." if other.moved >= 5e-4 else ".")
-    )
+    moved = f"; {_part(other.moved)} of them are in other layers then" if other.moved >= 5e-4 else ""
+    return f"The layer-wise alternative sets the number of weights in each layer, whatever the draw{moved}."
 
 
 def candidate_rows(found: Design) -> list[tuple[str, ...]]:
