@@ -207,7 +207,7 @@ def mlp(
     in_features = checks.integer("in_features", in_features, minimum=1)
     out_features = checks.integer("out_features", out_features, minimum=1)
     if law is None:
-        law = "uniform" if init == "pytorch" else "normal"
+        law = "uniform" if isinstance(init, str) and init == "pytorch" else "normal"
     checks.one_of("law", law, ("normal", "uniform"))
     act = _activation(activation)
     if sigma_w is not None:

@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Collection
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .errors import ArgumentError
 
 T = TypeVar("T")
@@ -61,6 +63,17 @@ def fraction(name: str, value: Any) -> float:
     if not 0 <= number < 1:
         raise ArgumentError(f"{name} must be a number in [0, 1), got {number:g}")
     return number
+
+
+def numbers_of(name: str, values: Any, accepted: str = "a number or an array of numbers") -> np.ndarray:
+    """Real numbers of any shape as float64, nan and the infinities among them."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "iuf" or not array.size:
+            return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        pass  # rows of unequal length, tensors elsewhere
+    raise ArgumentError(f"{name} must be {accepted}, got {shown(values)}")
 
 
 def integer(name: str, value: Any, minimum: int | None = None) -> int:

@@ -61,7 +61,7 @@ class CollapsePrediction:
 
     def quantile(self, p: float | Array) -> float | Array:
         """Sparsity that s_cr stays under with probability p."""
-        levels = np.asarray(p, dtype=float)
+        levels = checks.numbers_of("p", p)
         if not np.all((levels >= 0) & (levels <= 1)):
             raise ArgumentError(f"p must lie in [0, 1], got {p}")
         value = np.quantile(self.samples, levels)
@@ -69,7 +69,9 @@ class CollapsePrediction:
 
     def probability(self, sparsity: float | Array) -> float | Array:
         """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity."""
-        levels = np.asarray(sparsity, dtype=float)
+        levels = checks.numbers_of("sparsity", sparsity)
+        if np.isnan(levels).any():
+            raise ArgumentError("sparsity must be a number, got nan")
         share = np.searchsorted(self.samples, levels, side="right") / len(self.samples)
         return float(share) if levels.ndim == 0 else share
 

@@ -511,7 +511,7 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0)
         ArgumentError: a σ_b is negative or not finite, or `dropout` is not in [0, 1).
     """
     act = _resolve(activation)
-    values = np.asarray(sigma_b, dtype=np.float64)
+    values = checks.numbers_of("sigma_b", sigma_b)
     wrong = values[~(np.isfinite(values) & (values >= 0.0))]
     if len(wrong):
         raise ArgumentError(f"sigma_b must be finite and >= 0, got {wrong.flat[0]:g}")

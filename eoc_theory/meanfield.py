@@ -138,7 +138,7 @@ class MeanField:
         Under dropout C(c) = (σ_b² + σ_w² Φ(c))/V(q): masks are independent, and C(1) < 1.
         Where q* is 0 or inf: the map that correlations follow on the way there.
         """
-        c = np.asarray(c, dtype=np.float64)
+        c = checks.numbers_of("c", c)
         if not np.all(np.abs(c) <= 1.0):
             raise ArgumentError(f"c must lie in [-1, 1], got {c[~(np.abs(c) <= 1.0)].flat[0]:g}")
         return 1.0 - self.correlation_deficit(1.0 - c, q)
@@ -146,7 +146,7 @@ class MeanField:
     def correlation_deficit(self, one_minus_c: ArrayLike, q: float | None = None) -> Array:
         """1 − C(c) from 1 − c, with its own relative accuracy; as :meth:`correlation_map`."""
         table, factor, lost = self._correlation_table(q)
-        gap = np.asarray(one_minus_c, dtype=np.float64)
+        gap = checks.numbers_of("one_minus_c", one_minus_c)
         return np.asarray(lost + factor * table.deficit(gap))[()]
 
     def iterate_correlation(self, one_minus_c0: ArrayLike, depth: int, q: float | None = None) -> Array:
@@ -249,7 +249,7 @@ class MeanField:
 
 
 def _variances(q: ArrayLike) -> Array:
-    array = np.asarray(q, dtype=np.float64)
+    array = checks.numbers_of("q", q)
     checked_variance(np.where(np.isposinf(array), 0.0, array))
     return array
 

@@ -100,10 +100,7 @@ def phase_diagram(
 
 def _axis(name: str, values: ArrayLike, *, positive: bool) -> Array:
     accepted = "a 1-D array of numbers > 0" if positive else "a 1-D array of numbers >= 0"
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} must be {accepted}, got {values!r}") from None
+    array = checks.numbers_of(name, values, accepted)
     if array.ndim != 1 or array.size == 0:
         raise ArgumentError(f"{name} must be {accepted}, got shape {array.shape}")
     wrong = array[~(np.isfinite(array) & (array > 0.0 if positive else array >= 0.0))]

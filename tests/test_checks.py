@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import eoc_theory as eoc
 from eoc_theory import checks
 from eoc_theory.errors import ArgumentError, EOCError
 
@@ -71,3 +72,46 @@ def test_one_of() -> None:
 def test_every_error_is_a_value_error() -> None:
     assert issubclass(EOCError, ValueError)
     assert issubclass(ArgumentError, EOCError)
+
+
+@pytest.mark.parametrize("values", [2, 0.5, [1, 2], [[0.5], [float("nan")]], [], np.float32(3), np.arange(3)])
+def test_numbers_of_any_shape(values) -> None:
+    found = checks.numbers_of("name", values)
+    assert found.dtype == np.float64 and np.array_equal(found, np.asarray(values), equal_nan=True)
+
+
+WRONG = ["a", None, 1j, [[1, 2], [3]], {1: 2}, ["0.5"], [None], True]
+
+
+@pytest.mark.parametrize("values", WRONG)
+def test_what_are_no_numbers(values) -> None:
+    with pytest.raises(ArgumentError, match="name must be a number or an array of numbers") as caught:
+        checks.numbers_of("name", values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", ["a", [[1, 2], [3]], 1j])
+def test_functions_of_arrays_name_their_argument(values) -> None:
+    field = eoc.MeanField("tanh", 1.5, 0.2)
+    law = eoc.predict_collapse(eoc.mlp(2, 5, activation="tanh"), criterion="magnitude")
+    for name, call in (
+        ("sigma_b", lambda: eoc.critical_curve("tanh", sigma_b=values)),
+        ("q", lambda: field.variance_map(values)),
+        ("q", lambda: field.chi(values)),
+        ("c", lambda: field.correlation_map(values)),
+        ("p", lambda: law.quantile(values)),
+        ("sparsity", lambda: law.probability(values)),
+    ):
+        with pytest.raises(ArgumentError, match=f"^{name} must be a number or an array of numbers"):
+            call()
+
+
+def test_the_probability_at_no_sparsity_is_an_error() -> None:
+    law = eoc.predict_collapse(eoc.mlp(2, 5, activation="tanh"), criterion="magnitude")
+    with pytest.raises(ArgumentError, match="sparsity must be a number, got nan"):
+        law.probability([0.5, float("nan")])
+
+
+def test_an_init_that_is_an_array_is_named() -> None:
+    with pytest.raises(ArgumentError, match="init must be"):
+        eoc.mlp(2, 5, activation="tanh", init=np.array([]))
