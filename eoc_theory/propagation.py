@@ -38,7 +38,8 @@ class Propagation:
     Attributes:
         layers: names, first to last; L of them.
         q: mean variance of the pre-activations, shape (L,).
-        c: mean correlation of two different inputs' pre-activations, shape (L,); nan for a batch of one.
+        c: mean correlation of two different inputs' pre-activations, shape (L,), of those that are not 0; nan
+            where there are no two.
         chi: mean of σ_w² E[φ'²] that the *next* layer's gradient is multiplied by, shape (L,); the last is
             nan.
         log_moment: log m^l, shape (L,).
@@ -256,12 +257,13 @@ def send_back(
     gradients, log_gradient = backward_kernels(net, slopes, top.kernel(seed))
     batch = kernels.shape[-1]
     diagonal = np.diagonal(kernels, axis1=1, axis2=2)
-    if batch > 1:
-        root = np.sqrt(diagonal)
-        correlation = kernels / (root[:, :, None] * root[:, None, :])
-        c = (correlation.sum(axis=(1, 2)) - batch) / (batch * (batch - 1))
-    else:
-        c = np.full(net.depth, np.nan)
+    # A signal that is 0, of a blank image where there are no biases, is correlated with none.
+    alive = (diagonal > 0.0).sum(axis=1)
+    root = np.sqrt(diagonal)
+    norms = root[:, :, None] * root[:, None, :]
+    correlation = np.divide(kernels, norms, out=np.zeros_like(kernels), where=norms > 0.0)
+    c = np.full(net.depth, np.nan)
+    np.divide(correlation.sum(axis=(1, 2)) - alive, alive * (alive - 1), out=c, where=alive > 1)
     chi = np.full(net.depth, np.nan)
     for index, slope in enumerate(slopes):
         chi[index] = net.layers[index + 1].sigma_w ** 2 * np.trace(slope) / batch

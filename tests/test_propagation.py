@@ -131,3 +131,15 @@ def test_kernels_of_a_subset_are_part_of_the_whole(criterion):
     alone = propagate(net, batch.take(chosen), criterion=criterion)
     assert part.kernels == pytest.approx(alone.kernels, rel=1e-5)
     assert np.diff(part.log_moment) == pytest.approx(np.diff(alone.log_moment), abs=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_blank_image_is_correlated_with_none():
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((6, 10)), np.arange(6) % 3
+    net = mlp(4, 20, activation="relu", in_features=10, out_features=3)
+    blank = np.vstack([inputs, np.zeros(10)])
+    found = propagate(net, (blank, np.append(targets, 0)))
+    assert found.c == pytest.approx(propagate(net, (inputs, targets)).c, rel=1e-12)
+    assert np.isnan(propagate(net, (blank * 0, np.append(targets, 0))).c).all()
+    assert np.isfinite(eoc.predict_pruning(net, 0.5, data=(blank, np.append(targets, 0))).kept).all()
