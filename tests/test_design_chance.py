@@ -121,6 +121,17 @@ def test_the_fewest_weights_that_connect():
     assert fewest_connected(chain, scores) == net.n_weights
 
 
+def test_numbers_for_each_layer_with_weights_to_spare_and_without():
+    pytest.importorskip("torch")
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8), classes=4)
+    spare, bare = (eoc.design(net, s, criterion="random", networks=2).chosen for s in (0.95, 0.9975))
+    assert spare.allocation == bare.allocation == "layerwise"
+    assert spare.connected == bare.connected == 1.0
+    # With half of them they are connected still; one a layer cannot be halved.
+    assert spare.cut_interval[1] < 0.05
+    assert bare.cut_interval == share(0, 2).interval
+
+
 CASES = {
     "ordered tanh": (eoc.mlp(15, 40, activation="tanh", init=(0.5, 0.1)), "snip", 0.72),
     "critical tanh": (eoc.mlp(15, 40, activation="tanh", init=(1.1934, 0.1)), "snip", 0.967),

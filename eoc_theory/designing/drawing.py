@@ -38,9 +38,10 @@ Array = np.ndarray
 #: what is not needed; four are enough to rule a candidate out.
 DRAWN, MOST, SURE, ENOUGH = 8, 32, 2, 4
 _BUDGETS = (5e10, 1e11)
-#: Parts of the weights that are tried where each layer has its number of them, and the spread from network to
-#: network that is expected of the logarithm of the part that is enough.
-PARTS, _SPREAD = (0.25, 0.5, 1.0), 0.2
+#: Parts of the weights that are tried where each layer has its number of them: some more, where layers have
+#: one or two. What is to be enough for that to tell more than that all networks are connected; and the spread
+#: from network to network that is expected of the logarithm of the part that is enough.
+PARTS, _SPARE, _SPREAD = (0.25, 0.5, 1.0), 0.6, 0.2
 #: To so much the logarithm of the number of weights is found where it takes a search; networks that do with
 #: less than the second's part of those left need not be told apart.
 _RESOLUTION, _PLENTY = 0.1, 0.08
@@ -104,7 +105,7 @@ def draw(
         cut = share(lost, len(parts))
         if sure and not lost:
             cut = NEVER
-        elif max(parts) <= PARTS[-2]:
+        elif max(parts) <= _SPARE:
             cut = positive(np.log(parts), _SPREAD)
         return Drawn(len(parts), 1.0 - lost / len(parts), cut)
     needed: list[float] = []
@@ -178,7 +179,11 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float =
 
 
 def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, parts: Sequence[float]) -> float:
-    """The first of `parts` of the weights with which a network has one on a way in every layer, or inf."""
+    """The part of the weights with which a network has one on a way in every layer, or inf.
+
+    Args:
+        parts: that are tried, in this order.
+    """
     from ..measuring import measure_pruning
 
     model, example, ways = _made(net, seed)
@@ -196,7 +201,7 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
         ).masks
         on = ways.on_way([require_torch().from_numpy(mask) for mask in masks.values()])
         if all(bool(way.any()) for way in on):
-            return part
+            return 1.0 if fewer is None or counts is None else float(fewer.sum() / counts.sum())
     return math.inf
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: The widest a line of text may be.
 TEXT_WIDTH = 100
+#: Neither few networks nor the tail of a law tell one in so many from less.
+_LEAST = 1e-4
 
 CANDIDATE_HEADINGS = ("option", "P(empty layer)", "P(cut off)", "connected", "moved", "")
 CANDIDATE_NOTE = "in brackets: where the probability lies in nine cases of ten"
@@ -49,12 +51,9 @@ def _before(found: Design) -> str:
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
-    """A probability and where it lies; nothing more where that is what is printed anyway.
-
-    Neither few networks nor the tail of a law tell one in 10,000 from less.
-    """
+    """A probability and where it lies; nothing more where that is what is printed anyway."""
     low, high = (f"{end:.2f}".replace("0.00", "0").replace("1.00", "1") for end in interval)
-    shown = probability(value) if value >= 1e-4 or value == 0 else "<1e-4"
+    shown = probability(value) if value >= _LEAST or value == 0 else "<1e-4"
     return shown if float(low) == float(high) else f"{shown} ({low}–{high})"
 
 
@@ -75,8 +74,8 @@ def _cut(one: Candidate) -> str:
         which = "the drawn network" if one.drawn == 1 else f"{lost} of {one.drawn} drawn networks"
         verb = "has" if max(lost, one.drawn == 1) == 1 else "have"
         return f"{which} {verb} a layer none of whose weights lies on a way from input to logits: {odds}"
-    which = "the drawn network" if one.drawn == 1 else f"the {one.drawn} drawn networks"
-    return f"{which} would be cut off with some weights less: {odds}"
+    which = "the drawn network has" if one.drawn == 1 else f"the {one.drawn} drawn networks have"
+    return f"{which} a way through every layer by a narrow margin: {odds}"
 
 
 def _open_question(found: Design) -> str:
@@ -170,7 +169,7 @@ def _mark(found: Design, one: Candidate) -> str:
     borne = found.max_collapse_probability
     chances = [(one.collapse_probability, *one.collapse_interval), (one.cut_probability, *one.cut_interval)]
     over = [low for value, low, _ in chances if value > borne]
-    return "" if not over else "collapses" if max(over) > borne else "may collapse"
+    return "" if not over else "collapses" if max(over) > max(borne, _LEAST) else "may collapse"
 
 
 def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
