@@ -75,6 +75,7 @@ def layer_scores(
     if criterion in GRADIENT_CRITERIA:
         if data is None:
             raise DataError(f"data must be (inputs, targets) for criterion {criterion!r}, got None")
+        _check_finite(weights)
         scores = gradient_scores(model, weights, criterion, data, device=device, dtype=dtype, seed=seed)
     elif criterion == "synflow-oneshot":
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
@@ -155,9 +156,11 @@ def synflow_start(
     Chains of Linear layers are computed on the CPU in float64, whatever `dtype`, unless `device` is another.
 
     Raises:
-        ModelError: the model cannot be traced, or `example_input` is missing where it is needed.
+        ModelError: the model cannot be traced, `example_input` is missing where it is needed, or a weight is
+            not finite.
     """
     torch = require_torch()
+    _check_finite(weights)
     where = torch.device(device) if device is not None else weights[0].tensor.device
     if where.type == "cpu" and is_linear_chain(model, weights):
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
@@ -167,6 +170,15 @@ def synflow_start(
         dtype = "float64" if double_is_cheap(weights) else "float32"
     by_name = {w.name or "weight": _magnitude(w, device, getattr(torch, dtype)) for w in weights}
     return GraphFlow(graph, by_name)
+
+
+def _check_finite(weights: Sequence[PrunableWeight]) -> None:
+    """One weight that is not would spoil the scores of all others, or pass for 0 among them."""
+    for weight in weights:
+        low, high = (float(end) for end in weight.tensor.detach().aminmax())
+        if not math.isfinite(high - low):
+            wrong = low if math.isnan(low) or math.isinf(low) else high
+            raise ModelError(f"the weights of layer {weight.name or 'weight'!r} must be finite, got {wrong}")
 
 
 def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:

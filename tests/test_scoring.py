@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from torch import nn  # noqa: E402
 
 from eoc_theory import gradient_scores, ranking, scoring  # noqa: E402
 from eoc_theory.errors import ModelError  # noqa: E402
+from eoc_theory.measuring import measure_pruning  # noqa: E402
 from eoc_theory.synflow_rounds import (  # noqa: E402
     ChainFlow,
     synflow_critical_sparsity,
@@ -182,3 +184,15 @@ def test_an_overflowing_signal_is_an_error():
     model = network((7,) + (20,) * 400 + (4,), activation=nn.ReLU, gain=20.0)
     with pytest.raises(ModelError, match="overflow"):
         scoring.layer_scores(model, "snip", batch())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("criterion", ["snip", "grasp", "magnitude", "synflow", "synflow-oneshot"])
+def test_weights_that_are_not_finite_are_named(wrong, criterion):
+    """One nan among 72 weights: SynFlow took it for 0 and pruned."""
+    model = network()
+    with torch.no_grad():
+        model[2].weight[0, 0] = wrong
+    with pytest.raises(ModelError, match=r"layer '2'.* must be"):
+        measure_pruning(model, 0.5, criterion=criterion, data=batch())
