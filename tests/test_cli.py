@@ -479,3 +479,8 @@ def test_progress_on_a_terminal_and_interrupt():
     assert process.returncode == 1
     assert "mean absolute error" in out
     assert b"interrupted after" in b"".join(seen)
+
+
+def test_a_sparsity_near_1_is_shown_as_given(capsys):
+    out = run(capsys, "predict", *NET, "--sparsity", "0.99999999,0.7", "--criterion", "magnitude")
+    assert "sparsity 0.99999999: " in out and "sparsity 0.7: " in out

@@ -207,7 +207,7 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
     chances = np.atleast_1d(found.collapse_probability)
     errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
-        print(f"\nsparsity {s:g}: P(collapse) = {probability(float(chances[i]))}")
+        print(f"\nsparsity {s:.15g}: P(collapse) = {probability(float(chances[i]))}")
         print(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
         print_table(
             ("layer", "weights", "kept", "± s.d.", "P(empty)"),
@@ -257,7 +257,7 @@ def collapse(args: argparse.Namespace) -> int:
         ("weakest layer", f"{found.weakest_layer}, the first to be emptied in {first:.0%} of the networks"),
         ("paper's bound", "no theorem applies or binds" if found.bound is None else sparsity(found.bound)),
     ]
-    facts += [(f"P(collapse) at {s:g}", probability(float(found.probability(float(s))))) for s in asked]
+    facts += [(f"P(collapse) at {s:.15g}", probability(float(found.probability(float(s))))) for s in asked]
     wrong = f"{found.median_error:.2g}; in nine networks of ten under {found.median_error_bound:.2g}"
     facts.append(("expected error", f"{wrong} (of the median, in log10 of 1 - s)"))
     print_facts(facts)
@@ -301,7 +301,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     predicted, spread = (np.atleast_2d(a) for a in (found.prediction.kept, found.prediction.kept_std))
     measured, measured_spread = (np.atleast_2d(a) for a in (found.measured_kept, found.measured_std))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
-        print(f"\nsparsity {s:g}, fraction of weights kept:")
+        print(f"\nsparsity {s:.15g}, fraction of weights kept:")
         print_table(
             ("layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error"),
             [
@@ -341,7 +341,7 @@ def _print_headlines(found: Comparison) -> None:
     emptied = (found.kept.reshape(len(found.seeds), len(chances), -1) == 0.0).any(axis=-1).mean(axis=0)
     for s, chance, share in zip(np.atleast_1d(found.sparsity), chances, emptied, strict=True):
         table.append(
-            (f"P(collapse) at sparsity {s:g}", probability(float(chance)), probability(float(share)))
+            (f"P(collapse) at sparsity {s:.15g}", probability(float(chance)), probability(float(share)))
         )
     seeds = f"measured, {len(found.seeds)} seed" + ("s" if len(found.seeds) > 1 else "")
     print_table(("", "predicted", seeds), table)
