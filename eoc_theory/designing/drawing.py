@@ -148,7 +148,9 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     scores = layer_scores(model, task.criterion, data, example_input=example, device=device, seed=seed)
     # Indexed once: some criteria compute their scores anew each time.
     scores = [scores[i] for i in range(len(scores))]
-    return math.log(fewest_connected(ways, scores, _PLENTY * task.left) / task.left)
+    number = fewest_connected(ways, scores, _PLENTY * task.left)
+    # What the whole network does not do either takes more weights than it has.
+    return math.log(min(number, math.e * net.n_weights) / task.left)
 
 
 def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
