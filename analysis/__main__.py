@@ -163,7 +163,10 @@ def _study(options: argparse.Namespace) -> Study:
 
 
 def _store(options: argparse.Namespace) -> Path:
-    return Path("results", f"{options.study}.sqlite") if options.store is None else options.store
+    store = Path("results", f"{options.study}.sqlite") if options.store is None else options.store
+    if not store.name:
+        raise StoreError(f"store must be a file, got {str(store)!r}")
+    return store
 
 
 def _results(options: argparse.Namespace) -> AbstractContextManager[Store]:

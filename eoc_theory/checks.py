@@ -77,11 +77,16 @@ def numbers_of(name: str, values: Any, accepted: str = "a number or an array of 
 
 
 def integer(name: str, value: Any, minimum: int | None = None) -> int:
-    """A whole number, at least `minimum` when given. 3.0 counts as whole, True does not."""
+    """A whole number, at least `minimum` when given. 3.0 counts as whole, True does not.
+
+    Numbers of more than 63 bits are refused: no seed of torch and no size can be one.
+    """
     accepted = "a whole number" if minimum is None else f"a whole number >= {minimum}"
     number = _real(name, value, accepted)
     if number != int(number) or (minimum is not None and number < minimum):
         raise ArgumentError(f"{name} must be {accepted}, got {shown(value)}")
+    if abs(int(value)) >= 2**63:
+        raise ArgumentError(f"{name} must be a whole number under 2**63, got {shown(value)}")
     return int(value)
 
 

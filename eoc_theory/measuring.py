@@ -267,6 +267,8 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
             f"device must be 'auto' or a device that torch can use here, got {checks.shown(device)} "
             f"({reason})"
         ) from error
+    if where.type == "meta":
+        raise ArgumentError("device must be one that holds values, got 'meta'")
     return where
 
 

@@ -76,6 +76,13 @@ def test_run_resume_and_quick(tmp_path, capsys, monkeypatch):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("store", ["", "."])
+@pytest.mark.parametrize("command", [["run", "small"], ["summary", "small"], ["export", "small", "x.csv"]])
+def test_a_store_without_a_name_is_one_line(command, store, capsys):
+    assert main([*command, "--store", store]) == 1
+    assert capsys.readouterr().err == "analysis: store must be a file, got '.'\n"
+
+
 def test_failed_tasks_end_with_1(tmp_path, capsys, monkeypatch):
     study_of(monkeypatch, fake_studies.stumble)
     assert main(["run", "small", "--store", str(tmp_path / "store")]) == 1

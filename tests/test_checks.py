@@ -24,6 +24,7 @@ from eoc_theory.errors import ArgumentError, EOCError
         (checks.finite, -1e30, -1e30),
         (checks.integer, 3.0, 3),
         (checks.integer, np.int64(-2), -2),
+        (checks.integer, 2**63 - 1, 2**63 - 1),
     ],
 )
 def test_accepted(check, value, result) -> None:
@@ -48,6 +49,9 @@ def test_accepted(check, value, result) -> None:
         (checks.fraction, -0.1),
         (checks.integer, 2.5),
         (checks.integer, True),
+        (checks.integer, 2**63),
+        (checks.integer, -(2**70)),
+        (checks.integer, 1e30),
     ],
 )
 def test_refused(check, value) -> None:

@@ -127,6 +127,7 @@ def test_without_data_standard_normal_inputs_are_drawn_from_the_seed():
         ({"data": 3}, "data"),
         ({"data": (np.full((25, 12), np.nan), np.arange(25) % 5)}, "inputs"),
         ({"device": "quantum"}, "device"),
+        ({"device": "meta"}, "device"),
         ({"dtype": "float16"}, "dtype"),
         ({"seed": -1}, "seed"),
         ({"model": nn.ReLU()}, "model"),
