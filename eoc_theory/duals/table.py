@@ -22,6 +22,7 @@ from ..errors import ArgumentError, ConvergenceError
 from ..gaussian import hermite_coefficients
 from .closed_forms import closed_dual
 from .deficit import point_masses
+from .localised import localised_slope
 from .pairs import Array, Pairs
 from .quadrature import dual_quadrature, second_moment
 
@@ -177,6 +178,7 @@ class _Slopes:
         self.scale = second_moment(activation, q, 1)
         self.spectrum: Array | None = None
         self.seen: dict[float, float] = {}
+        self.localised = localised_slope(activation, q)
 
     def __call__(self, theta: Array) -> tuple[Array, Array]:
         dphi = self._dphi(theta)
@@ -194,6 +196,9 @@ class _Slopes:
             return closed[0]
         result = np.empty_like(theta)
         series = self._series(theta, result)
+        if self.localised is not None:
+            result[~series] = self.localised.dual(self.q, theta[~series])
+            return result
         for i in np.flatnonzero(~series):
             t = float(theta[i])
             twin = math.pi - t
