@@ -107,8 +107,10 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 def test_ctrl_c_reaches_all_processes_at_once(tmp_path):
     """As a terminal sends it: to the whole group, workers too."""
     code = (
-        "import sys, analysis.__main__ as command; from fake_studies import fake, mark\n"
+        "import signal, sys, analysis.__main__ as command; from fake_studies import fake, mark\n"
         "if __name__ == '__main__':\n"
+        # What a shell starts in the background is deaf to it, and so is all that it starts.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    command.STUDIES = {'small': fake(mark, seeds=200)}; sys.exit(command.main(sys.argv[1:]))\n"
     )
     script, log = tmp_path / "script.py", tmp_path / "log"
