@@ -29,6 +29,7 @@ from .convergence import Convergence, convergence_law
 from .errors import ArgumentError, ConvergenceError, NoCriticalPointError
 from .gaussian import MomentTable, moment_table
 from .gaussian.expectations import evaluate, jumps_of
+from .gaussian.tables import LOG_HIGH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -441,6 +442,16 @@ def _solve_sigma_b(scan: _Scan, sigma_b: float, low: int, high: int) -> Critical
     return _at_variance(scan.table, math.exp(log_q), fixed="sigma_b", sigma_b=sigma_b)
 
 
+def _beyond(table: MomentTable, q: float) -> list[tuple[float, float]] | None:
+    """excess, E[φ'²] and dE[φ²]/dq with their errors above the table's range; None elsewhere."""
+    if math.log(q) <= LOG_HIGH:
+        return None
+    names = ("excess", "dphi2", "slope")
+    found = table.beyond(np.array([q]), names)
+    values = [(float(found[name][0][0]), float(found[name][1][0])) for name in names]
+    return values if all(map(math.isfinite, np.ravel(values))) else None
+
+
 def _at_variance(
     table: MomentTable, q: float, *, fixed: str, sigma_b: float | None = None
 ) -> CriticalPoint | None:
@@ -452,10 +463,14 @@ def _at_variance(
     excess, d_excess = table.at_one_log(log_q, "excess")
     dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
     slope, _ = table.at_one_log(log_q, "slope")
+    excess_error = table.error(q, "excess", excess)
+    far = _beyond(table, q)
+    if far is not None:
+        (excess, excess_error), (dphi2, _), (slope, _) = far
     if not (dphi2 > 0.0 and math.isfinite(dphi2) and math.isfinite(excess)):
         return None
     bias = excess / dphi2
-    bias_error = TABLE_ERROR * abs(bias) + table.error(q, "excess", excess) / dphi2
+    bias_error = TABLE_ERROR * abs(bias) + excess_error / dphi2
     if sigma_b is None:
         if bias < 0.0:
             if bias < -bias_error:

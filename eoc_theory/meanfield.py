@@ -264,8 +264,8 @@ def slopes(act: Activation, q: Array, weight: Array) -> tuple[Array, Array]:
     if gain is not None:
         return weight * gain, weight * gain
     table = moment_table(act)
-    log_q = np.log(np.clip(q, SMALLEST, LARGEST))
-    return weight * table.at_log(log_q, "dphi2")[0], weight * table.at_log(log_q, "slope")[0]
+    at = np.where(np.isinf(q), LARGEST, np.maximum(q, SMALLEST))
+    return weight * table.dphi2(at), weight * table.slope(at)
 
 
 def phases(chi: Array, dropout: float = 0.0) -> NDArray[np.str_]:
@@ -369,8 +369,9 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
         return c_star, np.where(np.isinf(q), 1.0, slope)
     own = weight
     weight, q = _tabled(act, own, q)
-    # `slopes` judges χ at the same q, for σ_w² as it is.
-    chi = np.where(weight == own, chi, chi * (weight / own))
+    if np.any(weight != own):
+        # Whether it is chaotic must be judged where the tables are read.
+        chi = np.where(weight != own, weight * moment_table(act).dphi2(np.where(q > 0.0, q, 1.0)), chi)
     limit = (q == 0.0) | np.isinf(q)
     at = np.where(limit, np.clip(q, SMALLEST, _largest(act)), q)
     if limit.any():

@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 START = 1.0
 # Beyond the tables' range moments follow power laws; fixed points above this count as infinite.
 LARGEST = 1e30
+# End of the tables, and how far beyond it the power law may miss a fixed point.
+TABLED = math.exp(LOG_HIGH)
+NEAR = 0.1
 # Without biases a variance below this has died out.
 SMALLEST = 1e-12
 
@@ -93,6 +96,10 @@ def limits(act: Activation, sigma_w: Array, sigma_b: Array) -> Array:
     finite = ~(dead | infinite)
     rows, columns = np.nonzero(finite)
     result[finite] = _refine(table, weight[rows], bias[columns], log_q[low[finite]], log_q[high[finite]])
+    far = finite & (result > TABLED)
+    if far.any():
+        rows, columns = np.nonzero(far)
+        result[far] = _polished(table, weight[rows], bias[columns], result[far])
     return result
 
 
@@ -142,6 +149,23 @@ def _refine(table: MomentTable, weight: Array, bias: Array, low: Array, high: Ar
     return np.exp(u)
 
 
+def _polished(table: MomentTable, weight: Array, bias: Array, start: Array) -> Array:
+    """Fixed points above the tables, (n,), from those by the power laws that moments end on there."""
+    q, open_ = start.copy(), np.arange(len(start))
+    for _ in range(20):
+        at, w = q[open_], weight[open_]
+        found = table.beyond(at, ("phi2", "slope"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = (bias[open_] + w * found["phi2"][0] - at) / (1.0 - w * found["slope"][0])
+            # The power law is nearly right; what leads away from it is the root of another crossing.
+            near = np.abs(at + step - start[open_]) < NEAR * start[open_]
+        q[open_] = np.where(near, at + step, start[open_])
+        open_ = open_[near & (np.abs(step) > 4e-16 * at)]
+        if not len(open_):
+            break
+    return q
+
+
 def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[FixedPoint, ...]:
     """All fixed points of the variance map with their stability, by increasing q; 0 and inf where they are
     some.
@@ -172,6 +196,10 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
         falls = bool(value[a] > 0.0)
         q = _crossing(table, weight, bias, log_q[a], log_q[b], falls)
         slope = weight * table.at(q, "slope")[0]
+        if q > TABLED:
+            q = float(_polished(table, *(np.array([one]) for one in (weight, bias, q)))[0])
+            own = weight * float(table.beyond(np.array([q]), ("slope",))["slope"][0][0])
+            slope = own if math.isfinite(own) else slope
         points.append(FixedPoint(q, slope, falls and slope > -1.0))
     overflows = bool(np.any(np.isposinf(value)))
     if overflows or (len(seen) and value[seen[-1]] > 0.0):

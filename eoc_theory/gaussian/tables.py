@@ -26,7 +26,10 @@ DECADES = LAST_DECADE - FIRST_DECADE
 CELLS = 8  # per decade
 DEGREE = 9
 LOG_LOW, LOG_HIGH = FIRST_DECADE * math.log(10.0), LAST_DECADE * math.log(10.0)
+TOP = 10.0**LAST_DECADE
 CELL_WIDTH = math.log(10.0) / CELLS
+# Quadrature above the tables takes as many nodes as φ makes radians within √q.
+MOST_RADIANS = 1e5
 NAMES = ("phi2", "dphi2", "ddphi2", "slope", "excess")
 
 
@@ -75,7 +78,8 @@ class MomentTable:
     """E[φ²], E[φ'²], E[φ''²], dE[φ²]/dq and q E[φ'²] − E[φ²] of one activation as fast functions of q.
 
     Decades are filled when they are first asked for. Outside [10⁻¹², 10⁶] moments follow the power law they
-    have at that end. Use :func:`moment_table`, which keeps one table for each activation.
+    have at that end; above, :meth:`beyond` computes them. Use :func:`moment_table`, which keeps one table for
+    each activation.
     """
 
     def __init__(self, act: Activation) -> None:
@@ -113,8 +117,37 @@ class MomentTable:
         return self.values(np.asarray(q, dtype=np.float64), "excess")
 
     def values(self, q: Array, name: str) -> Array:
-        """The named moment at an array q > 0."""
-        return self.at_log(np.log(q), name)[0]
+        """The named moment at an array q > 0; above the table's range by quadrature where that is in reach."""
+        value = self.at_log(np.log(q), name)[0]
+        far = (q > TOP) & np.isfinite(q)
+        if np.any(far):
+            value = np.array(value)
+            found, _ = self.beyond(q[far], (name,))[name]
+            value[far] = np.where(np.isfinite(found), found, value[far])
+        return value
+
+    def beyond(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """The named moments and their errors at variances above the table's range, by quadrature; q (n,).
+
+        NaN where that is out of reach: for an oscillation of many radians within √q, and for moments that do
+        not exist or overflow.
+        """
+        found = {name: (np.full_like(q, np.nan), np.full_like(q, np.nan)) for name in names}
+        near = np.flatnonzero(self.activation.oscillation * np.sqrt(q) <= MOST_RADIANS)
+        groups = [near]
+        while groups:
+            rows = groups.pop()
+            if not len(rows):
+                continue
+            try:
+                for name, (value, error) in evaluate(self.activation, q[rows], names).items():
+                    usable = np.isfinite(value) & np.isfinite(error)
+                    for into, values in zip(found[name], (value, error), strict=True):
+                        into[rows] = np.where(usable, values, np.nan)
+            except DivergentExpectationError:
+                if len(rows) > 1:
+                    groups += [rows[i : i + 1] for i in range(len(rows))]
+        return found
 
     def samples(self, name: str) -> tuple[Array, Array, Array]:
         """The computed points behind the table, over its whole range: q (increasing), values, errors."""
