@@ -455,7 +455,15 @@ def test_progress_on_a_terminal_and_interrupt():
 
     terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "eoc_theory", "compare", *NET, "--sparsity", "0.5", "--seeds", "1000000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        # What a shell starts in the background is deaf to Ctrl-C, and so is all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(stderr)
     seen: list[bytes] = []
 
