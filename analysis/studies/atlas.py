@@ -64,7 +64,7 @@ _POSITIONS = part(
         Network("stable-resnet", 20, 8, "relu", normalisation="batch"),
     ),
     16,
-    blocks=2,
+    blocks=10,
     block=4,
     rounds=3,
 )
@@ -75,7 +75,7 @@ _VGG = part(
         Network("vgg", 16, 8, "relu", normalisation="batch"),
     ),
     32,
-    blocks=2,
+    blocks=5,
     block=4,
     rounds=1,
 )
