@@ -16,6 +16,7 @@ from .errors import ArgumentError, ModelError
 from .measuring import PruningMeasurement, measure_pruning, shown_input
 from .prediction import PruningPrediction, check_sparsities, predict_pruning
 from .presenting import plain
+from .sampled_graph import shared_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,8 +169,9 @@ def compare(
     read: list[Architecture] = []
 
     def predict(net: Architecture) -> tuple[PruningPrediction, CollapsePrediction]:
-        pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch)
-        return pruning, predict_collapse(net, criterion=criterion, data=batch)
+        with shared_samples():
+            pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch)
+            return pruning, predict_collapse(net, criterion=criterion, data=batch)
 
     # First what an interrupt could lose; a function's networks have to be seen before they can be predicted.
     predicted = predict(factory) if isinstance(factory, Architecture) else None

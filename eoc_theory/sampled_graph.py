@@ -15,10 +15,12 @@ derivative.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,8 +161,33 @@ def sample_networks(
         images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
         return sample(graph, images, part.targets, [seed, 0x67726170, index])
 
-    with single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        return list(pool.map(network, range(samples)))
+    shared = _SHARED.get()
+    known: list[NetworkSample] = []
+    if shared is not None:
+        known = shared.setdefault((graph, _digest(batch), seed, inputs, criterion), [])
+    missing = range(len(known), samples)
+    if missing:
+        with single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            known += pool.map(network, missing)
+    return known[:samples]
+
+
+#: What was sampled so far within `shared_samples`, by all that a sample depends on.
+_SHARED: ContextVar[dict[Any, list[NetworkSample]] | None] = ContextVar("shared samples", default=None)
+
+
+@contextmanager
+def shared_samples() -> Iterator[None]:
+    """Within it no network is sampled twice: what pruning keeps and when it collapses start with the same."""
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def _digest(batch: DataSummary) -> bytes:
+    return b"".join(hashlib.sha256(part.tobytes()).digest() for part in (batch.inputs, batch.targets))
 
 
 def _gradient_sample(graph: Graph, images: Array, targets: Array, stream: list[int]) -> NetworkSample:

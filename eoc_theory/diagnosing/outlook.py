@@ -12,6 +12,7 @@ from ..collapse import CollapsePrediction, predict_collapse
 from ..data import DataSummary
 from ..meanfield import MeanField
 from ..prediction import predict_pruning
+from ..sampled_graph import shared_samples
 from .reading import Reading
 
 Array = np.ndarray
@@ -106,7 +107,9 @@ def outlook(
 ) -> Outlook:
     """The prediction for `net`, whose `reading` says which layers' scale matters."""
     kernels = net.propagate(batch, seed=seed)
-    pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
+    with shared_samples():
+        pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
+        collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
     return Outlook(
         layers=net.weight_layers,
@@ -121,7 +124,7 @@ def outlook(
         kept_std=np.asarray(pruning.kept_std),
         empty_probability=np.asarray(pruning.empty_probability),
         collapse_probability=float(pruning.collapse_probability),
-        collapse=predict_collapse(net, criterion=criterion, data=batch, seed=seed),
+        collapse=collapse,
     )
 
 

@@ -117,7 +117,7 @@ class MomentTable:
         return self.values(np.asarray(q, dtype=np.float64), "excess")
 
     def values(self, q: Array, name: str) -> Array:
-        """The named moment at an array q > 0; above the table's range by quadrature where that is in reach."""
+        """The named moment at an array q > 0; above the table's range by quadrature, if within reach."""
         value = self.at_log(np.log(q), name)[0]
         far = (q > TOP) & np.isfinite(q)
         if np.any(far):
