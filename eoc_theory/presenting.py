@@ -27,6 +27,11 @@ def probability(value: float) -> str:
     return f"{value:.1e}" if value >= 1e-9 else "<1e-9"
 
 
+def equals(what: str, shown: str) -> str:
+    """``what = shown``, or ``what < 1e-9`` where `shown` says that it is less."""
+    return f"{what} < {shown[1:]}" if shown.startswith("<") else f"{what} = {shown}"
+
+
 def shown_layers(depth: int, every: bool = False) -> list[int]:
     """Indices of the layers to print: all, or the first, every k-th and the last."""
     if every or depth <= FULL_TABLE:

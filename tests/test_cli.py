@@ -16,7 +16,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory.cli import main
 from eoc_theory.cli.parser import build_parser, grid
-from eoc_theory.presenting import plain, probability, shown_layers, sparsity
+from eoc_theory.presenting import equals, plain, probability, shown_layers, sparsity
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design")
@@ -401,6 +401,7 @@ def test_numbers_for_readers():
         "0.999877",
         "1",
     ]
+    assert [equals("P", probability(p)) for p in (0.5, 1e-12)] == ["P = 0.500", "P < 1e-9"]
     assert [probability(p) for p in (0.0, 0.5, 1e-5, 1e-300, 1.0)] == [
         "0",
         "0.500",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..presenting import probability, shown_layers, sparsity
+from ..presenting import equals, probability, shown_layers, sparsity
 from .output import line_width, print_facts, print_json, print_prose, print_table, thinned
 from .progress import bar, working
 
@@ -207,7 +207,7 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
     chances = np.atleast_1d(found.collapse_probability)
     errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
-        print(f"\nsparsity {s:.15g}: P(collapse) = {probability(float(chances[i]))}")
+        print(f"\nsparsity {s:.15g}: {equals('P(collapse)', probability(float(chances[i])))}")
         print(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
         print_table(
             ("layer", "weights", "kept", "± s.d.", "P(empty)"),

@@ -131,8 +131,8 @@ def describe(args: argparse.Namespace, net: Architecture, data: DataSummary | No
     act = net.layers[0].activation
     facts = [
         "linear" if act is None else act.name,
-        f"{net.depth} weight layers",
-        f"width {net.layers[0].fan_out}" if net.depth > 1 else f"{net.in_features} inputs",
+        "1 weight layer" if net.depth == 1 else f"{net.depth} weight layers",
+        f"width {net.layers[0].fan_out}" if net.depth > 1 else f"{net.in_features} features",
     ]
     if args.kind != "mlp":
         facts[0] = f"{args.kind} of {facts[0]}"
@@ -149,7 +149,7 @@ def batch_of(args: argparse.Namespace, data: DataSummary | tuple[Any, Any] | Non
     if data is None:
         return "uncorrelated inputs"
     size = data.size if isinstance(data, DataSummary) else len(data[1])
-    return f"{size} inputs of {os.path.basename(args.data)}"
+    return f"{size} {'input' if size == 1 else 'inputs'} of {os.path.basename(args.data)}"
 
 
 def _normalisation(args: argparse.Namespace) -> str:

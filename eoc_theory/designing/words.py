@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..presenting import probability, shown_layers, sparsity
+from ..presenting import equals, probability, shown_layers, sparsity
 
 if TYPE_CHECKING:
     from .candidate import Candidate
@@ -58,9 +58,10 @@ def _between(value: float, interval: tuple[float, float]) -> str:
 
 
 def _lost(one: Candidate) -> str:
-    said = f"P(some layer empty) = {_between(one.collapse_probability, one.collapse_interval)}"
+    said = equals("P(some layer empty)", _between(one.collapse_probability, one.collapse_interval))
     if one.drawn:
-        said += f", and P(some layer cut off) = {_between(one.cut_probability, one.cut_interval)}, from "
+        cut = equals("P(some layer cut off)", _between(one.cut_probability, one.cut_interval))
+        said += f", and {cut}, from "
         said += "the drawn network" if one.drawn == 1 else f"{one.drawn} drawn networks"
     return said
 
@@ -68,7 +69,7 @@ def _lost(one: Candidate) -> str:
 def _cut(one: Candidate) -> str:
     """How connected the drawn networks are."""
     odds = _between(one.cut_probability, one.cut_interval)
-    odds = f"P(some layer without a way from input to logits) = {odds}"
+    odds = equals("P(some layer without a way from input to logits)", odds)
     lost = one.drawn - round(one.connected * one.drawn)
     if lost:
         which = "the drawn network" if one.drawn == 1 else f"{lost} of {one.drawn} drawn networks"
@@ -112,7 +113,8 @@ def _chosen(found: Design) -> str:
             chosen.drawn, f"all {chosen.drawn} drawn networks"
         )
         if chosen.cut_interval[1] > 0:
-            said += f": P(some layer cut off) = {_between(chosen.cut_probability, chosen.cut_interval)}"
+            odds = _between(chosen.cut_probability, chosen.cut_interval)
+            said += f": {equals('P(some layer cut off)', odds)}"
         said += "."
     return said
 

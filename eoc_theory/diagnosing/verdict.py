@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..presenting import probability, sparsity
+from ..presenting import equals, probability, sparsity
 from .judging import growth, is_exploding
 from .outlook import SAFE, STARVED, Outlook
 from .reading import EDGE, KAIMING, KAIMING_OUT, LECUN, ORTHOGONAL, PYTORCH, XAVIER
@@ -254,7 +254,7 @@ def _limits(seen: Outlook) -> str:
 
 def _p(seen: Outlook) -> str:
     chance = probability(seen.collapse_probability)
-    return f"P(collapse) < {chance[1:]}" if chance.startswith("<") else f"P(collapse) = {chance}"
+    return equals("P(collapse)", chance)
 
 
 def _kept(seen: Outlook) -> str:
