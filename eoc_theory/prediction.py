@@ -276,13 +276,16 @@ def summarise_networks(
 ) -> tuple[Array, Array, Array, Array]:
     """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L)."""
     # Which of a layer's weights pass is itself random: independent given the rows and columns.
-    std = np.sqrt(kept.var(axis=0, ddof=1) + mean * (1.0 - mean) / laws.weights)
+    # No number between 0 and 1 varies more than one that is either.
+    most = mean * (1.0 - mean)
+    std = np.sqrt(np.minimum(kept.var(axis=0, ddof=1) + most / laws.weights, most))
     empty, weights = empty_layers(laws, log_t)
     collapse = empty_anywhere(laws, log_t, empty)
     return (
         mean,
         std,
-        np.tensordot(weights, empty.mean(axis=1), axes=1),
+        # An empty layer keeps nothing, and the others no more than all.
+        np.minimum(np.tensordot(weights, empty.mean(axis=1), axes=1), 1.0 - mean),
         np.clip(np.tensordot(weights, collapse.mean(axis=1), axes=1), 0.0, 1.0),
     )
 

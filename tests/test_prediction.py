@@ -227,6 +227,14 @@ def test_tiny_networks(shape):
     assert np.isfinite(result.kept).all() and np.isfinite(result.kept_std).all()
 
 
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("sparsity", [0.5, 0.9])
+def test_layers_of_few_weights_vary_no_more_than_they_can(width, sparsity):
+    found = predict_pruning(mlp(3, width, activation="relu"), sparsity, data=eoc.digits(20))
+    assert (found.kept_std <= np.sqrt(found.kept * (1.0 - found.kept)) + 1e-12).all()
+    assert (found.empty_probability <= 1.0 - found.kept + 1e-12).all()
+
+
 def test_collapse_against_sampled_networks():
     """40 seeds: the median of log₁₀(1 − s_cr) to 0.2, and probabilities that agree with the samples."""
     pytest.importorskip("torch")
