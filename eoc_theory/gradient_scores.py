@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, ModelError
 from .linearised import full_precision
-from .torch_models import PrunableWeight, require_torch
+from .torch_models import PrunableWeight, check_takes_one, require_torch
 
 if TYPE_CHECKING:
     import torch
@@ -217,6 +217,7 @@ class _Loss:
     def _logits(self, part: slice) -> torch.Tensor:
         torch = require_torch()
         devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
+        check_takes_one(self.model)
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
             try:

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
+from eoc_theory.errors import ModelError  # noqa: E402
 
 
 class Unreadable:
@@ -210,3 +211,19 @@ def test_images_show_their_shape_to_a_diagnosis():
     flat = eoc.diagnose(dense(), None, sparsity=0.5, data=(INPUTS, TARGETS))
     folded = eoc.diagnose(dense(), None, sparsity=0.5, data=(INPUTS.reshape(12, 1, 2, 4), TARGETS))
     np.testing.assert_array_equal(flat.before.kept, folded.before.kept)
+
+
+def test_models_of_two_inputs_are_one_line():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(8, 5), torch.nn.Linear(5, 3)
+
+        def forward(self, x, y):
+            return self.last(torch.tanh(self.first(x) + y))
+
+    data = torch.randn(6, 8), torch.arange(6) % 3
+    with pytest.raises(ModelError, match=r"^model must take one batch of inputs: Two, missing.*'y'$"):
+        eoc.measure_pruning(Two(), 0.5, data=data)
+    with pytest.raises(ModelError, match=r"^the model \(Two\): .* missing 1 required .* 'y'$"):
+        eoc.rescale_(Two(), by="signal", data=data[0])
