@@ -36,7 +36,10 @@ def test_bounds_cover_what_was_measured(found, what, held_out):
         entry, known = find(what, one.criterion, one.kind)
         assert known
         under.append(one.true_error <= entry["bound_factor"] * evaluate(entry, np.array(one.spread)))
-    assert error_map.weights(chosen) @ np.array(under) >= LEVEL - 0.05
+    # Of networks that the map was not fitted to there are few: as many as chance allows one time in twenty.
+    count = len({one.configuration for one in chosen})
+    noise = 1.64 * np.sqrt(LEVEL * (1.0 - LEVEL) / count) if held_out else 0.05
+    assert error_map.weights(chosen) @ np.array(under) >= LEVEL - noise
 
 
 def test_stated_errors_are_the_measured_ones_on_average(found):

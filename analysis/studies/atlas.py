@@ -64,7 +64,7 @@ _POSITIONS = part(
         Network("stable-resnet", 20, 8, "relu", normalisation="batch"),
     ),
     16,
-    blocks=10,
+    blocks=8,
     block=4,
     rounds=3,
 )

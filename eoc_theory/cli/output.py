@@ -33,6 +33,10 @@ def run_command(name: str, call: Callable[[], int]) -> int:
         return 1
     except (EOCError, MemoryError, OSError) as error:
         print(f"{name}: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_output()  # the disk is full: what is left would be tried once more at exit
         return 1
 
 
@@ -47,9 +51,9 @@ def prepare_streams() -> None:
 
 
 def drop_output() -> None:
-    """After a BrokenPipeError: the reader, `head` for one, has seen enough.
+    """After a BrokenPipeError: the reader, `head` for one, has seen enough; or where no more can be written.
 
-    Python must not find that out once more at exit.
+    Python must not find that out once more at exit, which would end with status 120.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
