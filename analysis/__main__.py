@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from eoc_theory.cli.output import drop_output, prepare_streams
+from eoc_theory.cli.output import INTERRUPTED, drop_output, prepare_streams
 from eoc_theory.cli.parser import OneLineParser, whole
 from eoc_theory.errors import EOCError, MissingDependencyError
 
@@ -21,8 +21,6 @@ from .studies import STUDIES
 from .study import Place, Study
 from .tables import TABLES
 
-#: What the shell says of a command that Ctrl-C ended.
-INTERRUPTED = 130
 #: The stores that the project's figures are drawn from.
 DRAWN = Path(__file__).resolve().parent.parent / "figures" / "results"
 

@@ -151,15 +151,17 @@ def _laws(
     net: Architecture, criterion: str, batch: DataSummary, samples: int | None, seed: int
 ) -> NetworkLaws:
     """Laws of the scores of "snip" or "grasp", with the largest in each network where it can be sampled."""
-    if net.graph is not None:
-        return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=COLLAPSE).laws[0]
-    if criterion == "grasp":
-        return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=CHAIN_COLLAPSE).laws[0]
-    if holds_all(net, batch.size, criterion, CHAIN_COLLAPSE):
+    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
+
+    def sampled() -> NetworkLaws:
+        return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
+
+    if net.graph is not None or criterion == "grasp":
+        return sampled()
+    if holds_all(net, batch.size, criterion, effort):
         # Kernels reach depths at which a network's values leave the range of floats.
         with suppress(ModelError):
-            found = graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=CHAIN_COLLAPSE)
-            return found.laws[0]
+            return sampled()
     samples = 4 * DEFAULT_SAMPLES if samples is None else samples
     return network_laws(
         net, batch, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES

@@ -71,6 +71,7 @@ def gradient_scores(
         overflow.
     """
     torch = require_torch()
+    check_takes_one(model)
     compute = _snip if criterion == "snip" else _grasp
 
     def attempt(precision: Any, strict: bool) -> list[torch.Tensor]:
@@ -217,7 +218,6 @@ class _Loss:
     def _logits(self, part: slice) -> torch.Tensor:
         torch = require_torch()
         devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
-        check_takes_one(self.model)
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
             try:

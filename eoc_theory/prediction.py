@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -279,8 +280,7 @@ def summarise_networks(
     # No number between 0 and 1 varies more than one that is either.
     most = mean * (1.0 - mean)
     std = np.sqrt(np.minimum(kept.var(axis=0, ddof=1) + most / laws.weights, most))
-    empty, weights = empty_layers(laws, log_t)
-    collapse = empty_anywhere(laws, log_t, empty)
+    empty, collapse, weights = empty_layers(laws, log_t)
     return (
         mean,
         std,
@@ -307,28 +307,22 @@ def allocate(laws: NetworkLaws, wide: NetworkLaws, sparsity: Array) -> tuple[Arr
     return summarise_networks(laws, kept, mean, log_t)
 
 
-def empty_anywhere(laws: NetworkLaws, log_t: Array, empty: Array) -> Array:
-    """P(some layer is empty), shape (J, S, n_s), from `empty` of `empty_layers`.
+def empty_layers(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array, Array]:
+    """P(every score ≤ t) of each layer and of some layer, for thresholds (S, n_s), and the nodes' weights.
 
-    Layers with large scores come together, so that the product over independent layers is an upper limit,
-    and the likeliest layer a lower one. Between them it is counted in the sampled networks, where these were
-    sampled to the last score.
+    The first has shape (J, S, n_s, L), the second (J, S, n_s). Layers with large scores come together, so
+    that the product over independent layers is an upper limit of the second, and the likeliest layer a lower
+    one. Between them it is counted in the sampled networks, where these were sampled to the last score.
     """
-    independent = 1.0 - np.prod(1.0 - empty, axis=-1)
-    if laws.largest is None:
-        return independent
-    thresholds, _ = smooth_thresholds(laws, log_t)
-    counted = np.mean([(top <= thresholds).any(axis=-1) for top in laws.undisplaced_maxima()], axis=0)
-    counted = np.where(np.isfinite(log_t), counted, 0.0)
-    return np.clip(counted, empty.max(axis=-1), independent)
-
-
-def empty_layers(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
-    """P(every score of a layer ≤ t) for thresholds (S, n_s), shape (J, S, n_s, L), and the nodes' weights."""
     smooth, weights = smooth_thresholds(laws, log_t)
     finite = np.isfinite(log_t)
-    inside = np.where(finite[..., None], interpolate_grid(laws.max_cdf, smooth), 0.0)
-    return inside, weights
+    empty = np.where(finite[..., None], interpolate_grid(laws.max_cdf, smooth), 0.0)
+    independent = 1.0 - np.prod(1.0 - empty, axis=-1)
+    if laws.largest is None:
+        return empty, independent, weights
+    counted = np.mean([(top <= smooth).any(axis=-1) for top in laws.undisplaced_maxima()], axis=0)
+    counted = np.where(finite, counted, 0.0)
+    return empty, np.clip(counted, empty.max(axis=-1), independent), weights
 
 
 def smooth_thresholds(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
@@ -341,8 +335,14 @@ def smooth_thresholds(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
     """
     u = laws.locate(np.where(np.isfinite(log_t), log_t, 0.0))
     nodes, weights = np.polynomial.hermite_e.hermegauss(SMOOTHING_NODES)
-    bandwidth = 1.06 * len(u) ** -0.2
-    shrink = 1.0 / np.sqrt(1.0 + bandwidth**2)
+    bandwidth, shrink = silverman(len(u))
     mean, deviation = u.mean(axis=0), u.std(axis=0, ddof=1)
     smooth = mean + shrink * (u - mean + bandwidth * deviation * nodes[:, None, None, None])
     return smooth, weights / weights.sum()
+
+
+def silverman(count: int) -> tuple[float, float]:
+    """Width of a Gaussian kernel about each of `count` draws, in their standard deviation, and what narrows
+    both so that the variance stays that of the draws (Silverman 1986, section 3.4)."""
+    bandwidth = 1.06 * count**-0.2
+    return bandwidth, 1.0 / math.sqrt(1.0 + bandwidth**2)

@@ -37,10 +37,6 @@ def structure(
     from .tracing import trace
 
     weights = {w.name or "weight": w for w in prunable_weights(model)}
-    lazy = require_torch().nn.parameter.UninitializedTensorMixin
-    for name, weight in weights.items():
-        if isinstance(weight.tensor, lazy):
-            raise ModelError(f"layer {name!r} is not initialised: call the model once before")
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []
     with _stand_ins(model, list(weights.values()), fresh):

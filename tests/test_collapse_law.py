@@ -14,7 +14,7 @@ from eoc_theory.collapse import draw_critical_sparsity
 from eoc_theory.errors import ModelError
 from eoc_theory.graph_laws import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
 from eoc_theory.layers.drawing import Draw
-from eoc_theory.prediction import empty_anywhere, empty_layers
+from eoc_theory.prediction import empty_layers
 from eoc_theory.sampled_graph import sample_networks
 
 NETS = {
@@ -137,9 +137,8 @@ def test_the_largest_score_is_that_of_the_rows():
 def test_some_layer_is_empty_no_more_often_than_independent_layers_say(name):
     laws = laws_of(name)
     log_t = threshold(laws, np.array([0.0, 0.5, 0.9, 0.95, 0.98, 0.99]))
-    empty, _ = empty_layers(laws, log_t)
-    found = empty_anywhere(laws, log_t, empty)
-    independent = empty_anywhere(replace(laws, largest=None), log_t, empty)
+    empty, found, _ = empty_layers(laws, log_t)
+    _, independent, _ = empty_layers(replace(laws, largest=None), log_t)
     assert independent == pytest.approx(1.0 - np.prod(1.0 - empty, axis=-1))
     assert (found >= empty.max(axis=-1) - 1e-12).all() and (found <= independent + 1e-12).all()
     assert found.mean() < independent.mean()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from ..prediction import silverman
+
 Array = np.ndarray
 
 #: Part of the cases in which an interval is to hold the true probability.
@@ -122,7 +124,6 @@ def smooth_share(draws: Array, limit: float, independent: int) -> float:
     mean, deviation = float(draws.mean()), float(draws.std())
     if deviation < 1e-9:
         return float(mean > limit)
-    width = 1.06 * independent**-0.2
-    shrink = 1.0 / math.sqrt(1.0 + width**2)
+    width, shrink = silverman(independent)
     centres = mean + shrink * (draws - mean)
     return float(ndtr((centres - limit) / (shrink * width * deviation)).mean())

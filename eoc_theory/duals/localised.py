@@ -92,5 +92,5 @@ def _grid(activation: Activation) -> LocalisedSlope | None:
             for k in (1, 2)
         )
         if all(agree):
-            return LocalisedSlope(activation, np.float64(1.0) * x, np.asarray(f, np.float64), step, end)
+            return LocalisedSlope(activation, x, np.asarray(f, np.float64), step, end)
     return None
