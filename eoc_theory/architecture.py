@@ -11,6 +11,7 @@ import numpy as np
 
 from . import checks
 from .activations import Activation, activation
+from .boundary import public
 from .errors import ArgumentError, ModelError
 from .graph import Graph
 from .layers import Shape, WeightLaw, WeightLayer
@@ -27,6 +28,7 @@ Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
 DEFAULT_SIGMA_B = 0.2
 
 
+@public
 @dataclass(frozen=True)
 class Architecture:
     """A network: its weight layers, first to last, and how they hang together.
@@ -174,6 +176,7 @@ def init_scales(
     )
 
 
+@public
 def mlp(
     depth: int,
     width: int,

@@ -15,11 +15,13 @@ from scipy.special import erf, log_ndtr
 
 from . import checks
 from .architecture import Architecture
+from .boundary import public
 from .errors import ArgumentError
 
 Array = np.ndarray
 
 
+@public
 @dataclass(frozen=True)
 class SnipBound:
     """Bound on E[s_cr] of SNIP off the edge of chaos; floats, or arrays where the arguments were.
@@ -41,6 +43,7 @@ class SnipBound:
         return below if below.ndim else bool(below)
 
 
+@public
 @dataclass(frozen=True)
 class MagnitudeBound:
     """Bound on E[s_cr] of magnitude pruning of a network with one layer of smallest weights.
@@ -70,6 +73,7 @@ class MagnitudeBound:
         return self.value < 1.0
 
 
+@public
 def snip_bound(
     depth: int | Array,
     width: float | Array,
@@ -107,6 +111,7 @@ def snip_bound(
     return SnipBound(_plain(value), _plain(remainder), _plain(k))
 
 
+@public
 def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound:
     """The paper's theorem for magnitude pruning (MBP), for Gaussian weights.
 

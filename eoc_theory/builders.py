@@ -11,6 +11,7 @@ from . import checks
 from .activations import Activation
 from .activations import activation as _activation
 from .architecture import Architecture, Init, init_scales
+from .boundary import public
 from .errors import ArgumentError
 from .graph import GraphBuilder
 from .layers import (
@@ -50,6 +51,7 @@ IMAGENET_BLOCKS = {
 }  # fmt: skip
 
 
+@public
 def cnn(
     depth: int,
     channels: int,
@@ -116,6 +118,7 @@ def cnn(
     return net.architecture()
 
 
+@public
 def vgg(
     depth: Literal[11, 13, 16, 19] = 16,
     *,
@@ -175,6 +178,7 @@ def vgg(
     return net.architecture()
 
 
+@public
 def resnet(
     depth: int = 20,
     *,

@@ -12,6 +12,7 @@ import numpy as np
 from . import checks
 from .allocation import NetworkLaws
 from .architecture import Architecture
+from .boundary import public
 from .data import DataSummary
 from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError, ModelError
@@ -30,6 +31,7 @@ DRAWS_PER_NETWORK = 32
 COLLAPSE_INPUTS = 30
 
 
+@public
 @dataclass(frozen=True)
 class CollapsePrediction:
     """Law of the critical sparsity s_cr, the smallest sparsity at which some layer has lost all its weights.
@@ -104,6 +106,7 @@ class CollapsePrediction:
         return plot_collapse(self, path)
 
 
+@public
 def predict_collapse(
     net: Any,
     *,

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import checks
 from .architecture import Architecture
+from .boundary import public
 from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
 from .measuring import PruningMeasurement, measure_pruning, shown_input
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@public
 @dataclass(frozen=True)
 class Comparison:
     """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
@@ -121,6 +123,7 @@ class Comparison:
         return plot_comparison(self, path)
 
 
+@public
 def compare(
     factory: Architecture | Callable[[int], Any],
     sparsity: float | Sequence[float] | np.ndarray,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .boundary import public
 from .errors import ArgumentError
 from .linearised import way_counts, ways_through
 from .torch_models import PrunableWeight, prunable_weights, require_torch
@@ -82,6 +83,7 @@ class Ways:
         return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
 
 
+@public
 def connected_weights(
     model: Any, masks: Mapping[str, Any] | None = None, *, example_input: Any = None
 ) -> dict[str, int]:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .activations import Activation
+from .boundary import public
 from .gaussian.expectations import evaluate
 
 Array = NDArray[np.float64]
 
 
+@public
 @dataclass(frozen=True)
 class Convergence:
     """How correlations approach 1 with depth l on the edge of chaos: 1 − c^l ~ constant / l^exponent.

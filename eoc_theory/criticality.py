@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import checks
 from .activations import Activation, activation
+from .boundary import public
 from .convergence import Convergence, convergence_law
 from .errors import ArgumentError, ConvergenceError, NoCriticalPointError
 from .gaussian import MomentTable, moment_table
@@ -45,6 +46,7 @@ SLOPE_TOLERANCE = 1e-11
 TABLE_ERROR = 2e-13
 
 
+@public
 @dataclass(frozen=True)
 class CriticalPoint:
     """A point (σ_w, σ_b) with χ = 1 and its variance q.
@@ -120,6 +122,7 @@ class CriticalPoint:
         return dropout_limit(self.activation, self.q, self.sigma_w, self.dropout)
 
 
+@public
 def edge_of_chaos(
     activation: Any,
     *,
@@ -491,6 +494,7 @@ def _at_variance(
 # --- the whole curve ----------------------------------------------------------------------------------------
 
 
+@public
 @dataclass(frozen=True)
 class CriticalCurve:
     """The edge of chaos as a curve.
@@ -518,6 +522,7 @@ class CriticalCurve:
         return plot_critical_curve(self, path)
 
 
+@public
 def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0) -> CriticalCurve:
     """The edge of chaos for an array of σ_b ≥ 0; for each the solution that :func:`edge_of_chaos` chooses.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .boundary import public
 from .errors import ArgumentError, DataError, MissingDependencyError
 
 #: Size of the stand-in batch where no data are given.
@@ -20,6 +21,7 @@ DEFAULT_BATCH = 100
 _DIGITS = ("datasets", "data", "digits.csv.gz")
 
 
+@public
 @dataclass(frozen=True)
 class DataSummary:
     """A batch of inputs with its labels.
@@ -152,6 +154,7 @@ def all_digits() -> tuple[np.ndarray, np.ndarray]:
     return standardise(pixels), labels.copy()
 
 
+@public
 def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """`n` images of scikit-learn's embedded 8×8 digits, an equal number from each class.
 
@@ -168,6 +171,7 @@ def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return standardise(_digit_set()[0])[chosen], labels
 
 
+@public
 def digits_images(
     n: int = 100, shape: Sequence[int] = (3, 32, 32), *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import checks
+from .boundary import public
 from .data import all_digits, balanced_choice
 from .errors import DataError, MissingDependencyError
 
@@ -85,6 +86,7 @@ SETS = {
 NAMES = ("digits", *SETS)
 
 
+@public
 def load_images(
     name: str,
     n: int | None = 100,

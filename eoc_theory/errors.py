@@ -45,3 +45,15 @@ class EmptyLayerError(ModelError):
 
 class MissingDependencyError(EOCError):
     """An optional package (torch, matplotlib, pandas …) is needed and not installed."""
+
+
+class TooLargeError(ArgumentError):
+    """A request needs more memory or time than is sensible; the message says what would do."""
+
+
+class CallbackError(EOCError):
+    """A function that was handed in raised an error of its own, which is the cause of this one."""
+
+
+class InternalError(EOCError):
+    """Something went wrong inside of the toolkit: a bug, to be reported. The original error is its cause."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from . import checks
+from .boundary import public
 from .critical_scales import critical_scales
 from .errors import ModelError
 from .torch_models import prunable_weights, require_torch
@@ -14,6 +15,7 @@ from .torch_weights import LAWS, check_delta, fill_
 Model = TypeVar("Model")
 
 
+@public
 def initialize_(
     model: Model,
     *,

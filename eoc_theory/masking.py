@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from . import checks
+from .boundary import public
 from .errors import ArgumentError
 from .torch_models import prunable_weights, require_torch
 
 Model = TypeVar("Model")
 
 
+@public
 def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     """Remove weights in place: each named layer's `weight` becomes `weight_orig` times `weight_mask`.
 

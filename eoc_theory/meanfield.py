@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .activations import Activation
 from .activations import activation as resolve
+from .boundary import public
 from .convergence import Convergence, convergence_law
 from .correlation import correlation_table
 from .duals import DualTable
@@ -52,6 +53,7 @@ class DepthScales(NamedTuple):
     xi_c: float
 
 
+@public
 @dataclass(frozen=True)
 class MeanField:
     """An infinitely wide network with weights N(0, σ_w²/fan_in) and biases N(0, σ_b²).

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks, ranking, scoring
+from .boundary import public
 from .connectivity import Ways
 from .data import DataSummary, as_data
 from .errors import ArgumentError, DataError, ModelError
@@ -30,6 +31,7 @@ _SEARCH_RESOLUTION = 0.03
 _PROBE = 2
 
 
+@public
 @dataclass(frozen=True)
 class PruningMeasurement:
     """What pruning one network did to each of its L weight layers.
@@ -80,6 +82,7 @@ class PruningMeasurement:
         )
 
 
+@public
 def measure_pruning(
     model: Any,
     sparsity: float | Sequence[float] | np.ndarray,

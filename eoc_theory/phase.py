@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .activations import Activation
 from .activations import activation as resolve
+from .boundary import public
 from .errors import ArgumentError
 from .meanfield import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+@public
 @dataclass(frozen=True)
 class PhaseDiagram:
     """Mean-field quantities on a grid; every array but the axes has shape (len(sigma_b), len(sigma_w)).
@@ -61,6 +63,7 @@ class PhaseDiagram:
         return plot_phase_diagram(self, path)
 
 
+@public
 def phase_diagram(
     activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike, dropout: float = 0.0
 ) -> PhaseDiagram:

@@ -13,6 +13,7 @@ import numpy as np
 from . import checks
 from .allocation import NetworkLaws, kept_fractions, mean_network, sampled_networks, threshold
 from .architecture import Architecture
+from .boundary import public
 from .datafree import DATA_FREE_CRITERIA, predict_data_free
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
@@ -38,6 +39,7 @@ DEFAULT_SAMPLES = 16
 SMOOTHING_NODES = 9
 
 
+@public
 @dataclass(frozen=True)
 class PruningPrediction:
     """What a network of L weight layers is predicted to keep, over its random initialisations.
@@ -157,6 +159,7 @@ def network_laws(
     return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
 
 
+@public
 def predict_pruning(
     net: Any,
     sparsity: float | Sequence[float] | Array,

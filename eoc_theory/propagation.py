@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .architecture import Architecture
+from .boundary import public
 from .duals import covariance_maps
 from .errors import ArgumentError, ModelError
 
@@ -31,6 +32,7 @@ LARGEST_VARIANCE = 1e150
 LOGIT_DRAWS = 256
 
 
+@public
 @dataclass(frozen=True)
 class Propagation:
     """What a batch becomes, layer by layer, at infinite width.
@@ -69,6 +71,7 @@ class Propagation:
         return self.gradients[layer + 1] * (following.sigma_w**2 * following.fan_out / following.fan_in)
 
 
+@public
 def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: str = "snip") -> Propagation:
     """Kernels, gradient kernels and score moments of `net` on `data`.
 

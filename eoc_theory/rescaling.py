@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
+from .boundary import public
 from .errors import ArgumentError, DataError, EmptyLayerError, ModelError
 from .graph import Graph
 from .layers import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@public
 @dataclass(frozen=True)
 class Rescaling:
     """What :func:`rescale_` did, for the L weight layers.
@@ -71,6 +73,7 @@ class Rescaling:
         return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
 
 
+@public
 def rescale_(
     model: Any,
     *,

@@ -14,12 +14,14 @@ import numpy as np
 
 from . import checks
 from .architecture import Architecture
+from .boundary import public
 from .errors import ArgumentError
 from .propagation import LOGIT_DRAWS, backward_kernels, chain_only, forward_kernels, loss_gradient
 
 Array = np.ndarray
 
 
+@public
 @dataclass(frozen=True)
 class SummaryPropagation:
     """What an exchangeable batch becomes, layer by layer, at infinite width; arrays of shape (L,).
@@ -43,6 +45,7 @@ class SummaryPropagation:
     log_moment: Array
 
 
+@public
 def propagate_summary(
     net: Architecture,
     *,

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 from .. import checks
+from ..boundary import public
 from ..errors import ActivationError, ArgumentError
 from . import functions as f
 from .core import Activation, Growth, Piece
@@ -62,6 +63,7 @@ def _key(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
+@public
 def activation_names() -> tuple[str, ...]:
     """The names of the built-in activations, sorted."""
     return tuple(sorted(ENTRIES))

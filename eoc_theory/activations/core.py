@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import checks
+from ..boundary import public
 from ..errors import ActivationError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Growth:
     rate: float = 0.0
 
 
+@public
 @dataclass(frozen=True, eq=False, repr=False)
 class Activation:
     """An activation function φ: R → R with derivatives up to order 3, made by :func:`eoc_theory.activation`.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..boundary import public
 from ..errors import ActivationError
 from . import catalogue
 from .core import Activation
@@ -19,6 +20,7 @@ _CALL = re.compile(r"\s*([A-Za-z_][\w-]*(?: [A-Za-z]\w*)?)\s*(?:\(([^()]*)\))?\s
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
+@public
 def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation:
     """The activation function that `spec` describes.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import checks
 from ..architecture import DEFAULT_SIGMA_B, Architecture
+from ..boundary import public
 from ..critical_scales import critical_scales
 from ..diagnosing.cures import at_scales
 from ..diagnosing.diagnosis import architecture_of, parameters_of
@@ -33,6 +34,7 @@ _ANY_SCALE = ("synflow", "synflow-oneshot", "random", "uniform", "erk")
 _ANY_POINT = ("magnitude",)
 
 
+@public
 @dataclass(frozen=True)
 class Design:
     """How to prune a network of L weight layers to a sparsity without collapse; arrays (L,).
@@ -203,6 +205,7 @@ class Design:
         return plot_design(self, path)
 
 
+@public
 def design(
     net: Any,
     sparsity: float,

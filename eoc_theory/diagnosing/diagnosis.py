@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import checks
 from ..architecture import Architecture
+from ..boundary import public
 from ..errors import ArgumentError
 from ..prediction import CRITERIA
 from ..presenting import plain
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
+@public
 @dataclass(frozen=True)
 class Diagnosis:
     """The findings about a network of L weight layers; arrays have shape (L,).
@@ -223,6 +225,7 @@ class Diagnosis:
         write_page(self, path, title)
 
 
+@public
 def diagnose(
     model: Any,
     example_input: Any = None,

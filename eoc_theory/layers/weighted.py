@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..activations import Activation
+from ..boundary import public
 from .base import Array, Layer, Shape
 from .convolving import Geometry, continue_outside, convolution_gradients, convolve, fold_outside
 from .drawing import Draw
@@ -20,6 +21,7 @@ WeightLaw = Literal["normal", "uniform", "truncated", "orthogonal"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
 
 
+@public
 @dataclass(frozen=True)
 class WeightLayer:
     """The weights of a layer ``y = W h + b`` and the law they are drawn from.
