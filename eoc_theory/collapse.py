@@ -17,6 +17,7 @@ from .data import DataSummary
 from .datafree import DATA_FREE_CRITERIA, collapse_data_free
 from .errors import ArgumentError, ModelError
 from .graph_laws import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+from .isolation import isolated
 from .meanfield import MeanField
 from .prediction import CRITERIA, DEFAULT_SAMPLES, as_architecture, network_laws
 from .presenting import plain
@@ -106,6 +107,7 @@ class CollapsePrediction:
         return plot_collapse(self, path)
 
 
+@isolated
 @public
 def predict_collapse(
     net: Any,

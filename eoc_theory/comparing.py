@@ -14,6 +14,7 @@ from .architecture import Architecture
 from .boundary import public
 from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
+from .isolation import isolated
 from .measuring import PruningMeasurement, measure_pruning, shown_input
 from .prediction import PruningPrediction, check_sparsities, predict_pruning
 from .presenting import plain
@@ -123,6 +124,7 @@ class Comparison:
         return plot_comparison(self, path)
 
 
+@isolated
 @public
 def compare(
     factory: Architecture | Callable[[int], Any],

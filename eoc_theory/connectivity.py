@@ -18,6 +18,7 @@ import numpy as np
 
 from .boundary import public
 from .errors import ArgumentError
+from .isolation import isolated
 from .linearised import way_counts, ways_through
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
@@ -83,6 +84,7 @@ class Ways:
         return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
 
 
+@isolated
 @public
 def connected_weights(
     model: Any, masks: Mapping[str, Any] | None = None, *, example_input: Any = None

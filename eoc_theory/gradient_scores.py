@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, ModelError
+from .isolation import Twin, converted, seeded
 from .linearised import full_precision
 from .torch_models import PrunableWeight, check_takes_one, require_torch
+from .torch_running import run_model
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,7 @@ def gradient_scores(
     batch normalisation over the batch's own statistics, nor where dropout draws: there all of it is held.
 
     Args:
-        model: run in the mode it is in; neither its parameters nor its buffers are written.
+        model: run in the mode it is in, on a double: it is not touched itself.
         criterion: "snip" or "grasp".
         data: (inputs, targets) as tensors.
         dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
@@ -133,9 +135,9 @@ def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list
 
 
 class _Loss:
-    """The mean cross-entropy as a function of leaves of its own, the model untouched.
+    """The mean cross-entropy as a function of leaves of its own, on a double of the model.
 
-    To be used in a `with` statement, which takes the hooks off the model again.
+    To be used in a `with` statement, for the precision that it is computed in.
     """
 
     def __init__(
@@ -148,36 +150,30 @@ class _Loss:
         seed: int,
         strict: bool,
     ) -> None:
-        torch = require_torch()
-        self.model, self.seed, self.strict, self.dtype = model, seed, strict, dtype
+        self.seed, self.strict, self.dtype = seed, strict, dtype
         self.names = [w.name or "weight" for w in weights]
-        self.inputs, self.targets = data[0].to(device=device, dtype=dtype), data[1].to(device=device)
-        self.state: dict[str, Any] = {}
-        for name, value in (*model.named_parameters(), *model.named_buffers()):
-            # Aliases where nothing has to change; buffers are copied, since a training-mode forward pass may
-            # write them.
-            moved = value.detach().to(
-                device=device, dtype=dtype if value.is_floating_point() else value.dtype
-            )
-            is_buffer = not isinstance(value, torch.nn.Parameter)
-            aliased = moved.data_ptr() == value.data_ptr()
-            self.state[name] = moved.clone() if is_buffer and aliased else moved
-        self.leaves = [self.state[w.full_name].requires_grad_() for w in weights]
+        whole = data[0].is_floating_point()
+        self.inputs = data[0].detach().to(device=device, dtype=dtype if whole else data[0].dtype)
+        self.targets = data[1].detach().to(device=device)
+        twin = converted(model, device, dtype)
+        self.model = twin.model
+        self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
         # Σ_b ‖δ_b‖‖h_b‖ per layer, noted on the way back; NaN where a layer is not Linear or was not met.
         self.addends = [math.nan] * len(weights)
         self._noting = True
-        self._weights = weights
+        self._note_linear_layers()
         self._undo = contextlib.ExitStack()
 
+    def _note_linear_layers(self) -> None:
+        linear, index = require_torch().nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
+        for module in self.model.modules():
+            own = module._parameters
+            at = index.get(id(own.get("weight", own.get("weight_orig"))))
+            if isinstance(module, linear) and at is not None:
+                module.register_forward_hook(self._hook(at))
+
     def __enter__(self) -> _Loss:
-        torch = require_torch()
         self._undo.enter_context(full_precision(self.inputs.device))
-        for index, w in enumerate(self._weights):
-            if isinstance(w.module, torch.nn.Linear):
-                self._undo.callback(w.module.register_forward_hook(self._hook(index)).remove)
-            if w.mask is not None:
-                # Under a mask, a forward pass writes the module's `weight`, which is no parameter there.
-                self._undo.callback(setattr, w.module, "weight", w.module.weight)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -217,19 +213,11 @@ class _Loss:
 
     def _logits(self, part: slice) -> torch.Tensor:
         torch = require_torch()
-        devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.seed)
-            try:
-                logits = torch.func.functional_call(self.model, self.state, (self.inputs[part],))
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                shape, reason = tuple(self.inputs.shape), str(error).splitlines()[0]
-                raise DataError(
-                    "data (or example_input) must be inputs that the model takes, got shape "
-                    f"{shape} ({reason})"
-                ) from error
+        # Each pass starts from the state that the model was given in, whatever another pass wrote.
+        shared = {id(parameter) for parameter in self.model.parameters()}
+        model = Twin(self.model, lambda t: t if id(t) in shared else t.clone()).model
+        with seeded(self.seed):
+            logits = run_model(model, self.inputs[part].clone())
         if not isinstance(logits, torch.Tensor):
             raise ModelError(f"model must return logits as one tensor, got {type(logits).__name__}")
         return logits
@@ -251,7 +239,7 @@ class _Loss:
     def _kept_bytes(self) -> float:
         """What autograd keeps of one input, in bytes, as measured on two."""
         torch = require_torch()
-        own = {value.untyped_storage().data_ptr() for value in self.state.values()}
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
         kept: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -279,17 +267,12 @@ class _Loss:
 
     @contextlib.contextmanager
     def _silent(self) -> Iterator[None]:
-        """No notes, and buffers as they were afterwards."""
-        torch = require_torch()
-        buffers = {n: v.clone() for n, v in self.state.items() if not v.requires_grad}
+        """No notes."""
         noting, self._noting = self._noting, False
         try:
             yield
         finally:
             self._noting = noting
-            with torch.no_grad():
-                for name, value in buffers.items():
-                    self.state[name].copy_(value)
 
     def _hook(self, index: int) -> Any:
         """A forward hook that notes ‖δ_b‖‖h_b‖ when the gradient of the layer's output comes back."""

@@ -8,6 +8,7 @@ from . import checks
 from .boundary import public
 from .critical_scales import critical_scales
 from .errors import ModelError
+from .isolation import all_or_nothing
 from .torch_models import prunable_weights, require_torch
 from .torch_structure import normalisations, structure
 from .torch_weights import LAWS, check_delta, fill_
@@ -73,14 +74,15 @@ def initialize_(
         for name in scales:
             check_delta(weights[name].tensor, getattr(weights[name].module, "groups", 1), name)
     generators: dict[Any, Any] = {}
-    for name, (sigma_w, spread) in scales.items():
-        module, weight = weights[name].module, weights[name].tensor
-        if seed is not None and weight.device not in generators:
-            generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
-        generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
-        fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
-    for module in normalisations(model):
-        _reset(module)
+    with all_or_nothing(model):
+        for name, (sigma_w, spread) in scales.items():
+            module, weight = weights[name].module, weights[name].tensor
+            if seed is not None and weight.device not in generators:
+                generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
+            generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
+            fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
+        for module in normalisations(model):
+            _reset(module)
     return model
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from . import checks
 from .boundary import public
 from .errors import ArgumentError
+from .isolation import all_or_nothing
 from .torch_models import prunable_weights, require_torch
 
 Model = TypeVar("Model")
@@ -62,6 +63,7 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
         if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
         ready.append((layers[name].module, tensor.to(device=weight.device, dtype=weight.dtype)))
-    for module, tensor in ready:
-        Mask.put(module, tensor)
+    with all_or_nothing(model):
+        for module, tensor in ready:
+            Mask.put(module, tensor)
     return model

@@ -13,10 +13,12 @@ from .boundary import public
 from .connectivity import Ways
 from .data import DataSummary, as_data
 from .errors import ArgumentError, DataError, ModelError
+from .isolation import converted, isolated, states_kept
 from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
 from .torch_models import PrunableWeight, chain, prunable_weights, require_torch
+from .torch_running import run_model
 from .tracing import batch_shape, first_layer
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class PruningMeasurement:
         )
 
 
+@isolated
 @public
 def measure_pruning(
     model: Any,
@@ -345,19 +348,12 @@ def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.T
 
 
 def _classes(model: Any, shape: tuple[int, ...]) -> int:
-    """Number of logits that the model returns; its buffers and torch's random state are left alone."""
+    """Number of logits that the model returns."""
     torch = require_torch()
     own = next(model.parameters())
     shown = torch.zeros(_PROBE, *shape).to(own)
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    with torch.no_grad(), torch.random.fork_rng(devices=[own.device] if own.is_cuda else []):
-        try:
-            logits = torch.func.functional_call(model, buffers, (shown,))
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise ModelError(
-                f"example_input must be a batch of inputs that the model takes, tried shape "
-                f"{tuple(shown.shape)} ({str(error).splitlines()[0]})"
-            ) from error
+    with torch.no_grad(), states_kept():
+        logits = run_model(converted(model).model, shown, "example_input")
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"model must return logits of shape (batch, classes), got {given}")

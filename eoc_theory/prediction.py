@@ -18,6 +18,7 @@ from .datafree import DATA_FREE_CRITERIA, predict_data_free
 from .errors import ArgumentError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .graph_laws import graph_laws
+from .isolation import isolated
 from .layers import BatchNorm
 from .presenting import plain
 from .propagation import propagate, restrict
@@ -159,6 +160,7 @@ def network_laws(
     return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
 
 
+@isolated
 @public
 def predict_pruning(
     net: Any,

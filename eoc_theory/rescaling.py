@@ -12,6 +12,7 @@ from . import checks
 from .boundary import public
 from .errors import ArgumentError, DataError, EmptyLayerError, ModelError
 from .graph import Graph
+from .isolation import all_or_nothing
 from .layers import (
     BatchNorm,
     Concatenate,
@@ -130,9 +131,6 @@ def rescale_(
         example_input = shown_input(model, (inputs, None), example_input)
     graph, weights = structure(model, example_input)
     names = [layer.name for layer in graph.weight_layers]
-    for name in names:
-        if name not in weights:
-            raise ModelError(f"layer {name!r} shares its weights with another layer, which cannot be read")
     chosen = {name: weights[name] for name in names}
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
@@ -168,7 +166,7 @@ def rescale_(
             [_is_normalised(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
         ),
     )
-    with torch.no_grad():
+    with all_or_nothing(model), torch.no_grad():
         for weight, factor in zip(chosen.values(), factors, strict=True):
             if weight.mask is None:
                 weight.tensor.mul_(float(factor))

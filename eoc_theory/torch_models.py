@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .errors import MissingDependencyError, ModelError
+from .isolation import isolated
 from .torch_weights import fill_, unfilled
 
 if TYPE_CHECKING:
@@ -123,18 +124,18 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
     """The weight tensors of the model's Linear and convolution layers, in module order; shared ones once.
 
     Raises:
-        ModelError: the object is not a torch module or has no such layer, or one has no values yet: lazy, or
-            on the meta device.
+        ModelError: the object is not a torch module or has no such layer, or it holds what has no values yet
+            (lazy, or on the meta device) or weights that are not plain real numbers.
     """
     torch = require_torch()
-    from torch.nn.parameter import is_lazy
 
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
     found: list[PrunableWeight] = []
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     for name, module in model.named_modules():
+        _check_values(name, module)
         if not isinstance(module, kinds):
             continue
         own = dict(module.named_parameters(recurse=False))
@@ -143,16 +144,51 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             raise ModelError(
                 f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
             )
-        if is_lazy(own[parameter]):
-            raise ModelError(f"layer {name!r} is not initialised: call the model once before")
-        if own[parameter].device.type == "meta":
-            raise ModelError(f"layer {name!r} has its weight on the meta device: without values")
+        weight = PrunableWeight(name, module, parameter)
         if id(own[parameter]) not in seen:
-            seen.add(id(own[parameter]))
-            found.append(PrunableWeight(name, module, parameter))
+            _check_numbers(weight)
+            seen[id(own[parameter])] = name
+            found.append(weight)
     if not found:
         raise ModelError("model has no Linear or convolution layer to prune")
     return found
+
+
+def _check_values(name: str, module: Any) -> None:
+    """Refuse a module that has no values yet, or none that can be read."""
+    torch = require_torch()
+    from torch.nn.parameter import is_lazy
+
+    where = f"layer {name!r} ({type(module).__name__})"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"module {name!r} ({type(module).__name__}): give the model before torch.jit")
+    for kind, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is None:
+            continue
+        if is_lazy(tensor):
+            raise ModelError(
+                f"layer {name!r} is not initialised: call the model once before, on a batch of inputs"
+            )
+        if tensor.device.type == "meta":
+            raise ModelError(f"{where} has its {kind} on the meta device: without values")
+    if any(base.__module__.startswith(_QUANTISED) for base in type(module).__mro__):
+        raise ModelError(f"{where} is quantised: give the model as it was before, in floating point")
+
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+
+
+def _check_numbers(weight: PrunableWeight) -> None:
+    """Refuse weights that are not real numbers, each by itself in memory."""
+    torch = require_torch()
+    tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.is_floating_point():
+        raise ModelError(f"{where} must have weights of real floating-point numbers, got {kind}")
+    if tensor.layout is not torch.strided:
+        raise ModelError(f"{where} must have dense weights, got layout {tensor.layout}: use .to_dense()")
+    if not tensor.numel():
+        raise ModelError(f"{where} must have weights, got shape {tuple(tensor.shape)}")
 
 
 def chain(model: Any) -> Iterator[tuple[str, Any]]:
@@ -178,6 +214,7 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
     return walk("", model)
 
 
+@isolated
 def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     """The architecture of a torch model, read from the model itself; see `eoc_theory.tracing.trace`.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .errors import DataError, EmptyLayerError
+from .errors import EmptyLayerError
 from .gradient_scores import double_is_cheap
+from .isolation import converted, seeded
 from .linearised import full_precision
 from .torch_models import PrunableWeight, require_torch
+from .torch_running import run_model
 
 #: Of a layer's name and mean squared signal: what its signal is multiplied by.
 Factor = Callable[[str, float], float]
@@ -39,8 +40,7 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
     Raises:
         DataError: inputs that the model does not take. EmptyLayerError: a layer that no signal passes.
     """
-    masked = [weight for weight in weights.values() if weight.mask is not None]
-    full = {weight.full_name.removesuffix("weight_orig") + "weight_mask": 1.0 for weight in masked}
+    masks = [weight.mask for weight in weights.values() if weight.mask is not None]
     wanted: dict[str, float] = {}
     found: dict[str, float] = {}
 
@@ -57,8 +57,8 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
         found[name] = math.sqrt(wanted[name] / square)
         return found[name]
 
-    _run(model, weights, inputs, note, full)
-    _run(model, weights, inputs, restore, {})
+    _run(model, weights, inputs, note, masks)
+    _run(model, weights, inputs, restore, [])
     return np.array([found[name] for name in weights])
 
 
@@ -67,38 +67,21 @@ def _run(
     weights: Mapping[str, PrunableWeight],
     inputs: Any,
     factor: Factor,
-    filled: Mapping[str, float],
+    filled: Sequence[Any],
 ) -> None:
     """One forward pass in which each layer's signal is multiplied; `filled` tensors hold one value."""
     torch = require_torch()
     # The precision that gradients are taken in, and for the same reason.
     dtype = torch.float64 if double_is_cheap(list(weights.values())) else torch.float32
-    state = {}
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        moved = value.detach().to(dtype=dtype if value.is_floating_point() else value.dtype)
-        # A training-mode pass writes buffers.
-        shared = moved.data_ptr() == value.data_ptr() and not isinstance(value, torch.nn.Parameter)
-        state[name] = moved.clone() if shared else moved
-        if name in filled:
-            state[name] = torch.full_like(moved, filled[name])
+    twin = converted(model, dtype=dtype)
+    for tensor in filled:
+        twin.of(tensor).fill_(1.0)
+    for name, weight in weights.items():
+        twin.of(weight.module).register_forward_hook(_hook(name, factor))
     device = next(iter(weights.values())).tensor.device
-    with ExitStack() as undo:
-        undo.enter_context(full_precision(device))
-        for name, weight in weights.items():
-            undo.callback(weight.module.register_forward_hook(_hook(name, factor)).remove)
-            if weight.mask is not None:
-                # Under a mask, a forward pass writes the module's `weight`, which is no parameter there.
-                undo.callback(setattr, weight.module, "weight", weight.module.weight)
-        undo.enter_context(torch.no_grad())
-        undo.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-        torch.manual_seed(0)
-        try:
-            torch.func.functional_call(model, state, (inputs.to(device=device, dtype=dtype),))
-        except RuntimeError as error:
-            shape, reason = tuple(inputs.shape), str(error).splitlines()[0]
-            raise DataError(
-                f"data must be inputs that the model takes, got shape {shape} ({reason})"
-            ) from error
+    kind = dtype if inputs.is_floating_point() else None
+    with full_precision(device), torch.no_grad(), seeded(0):
+        run_model(twin.model, inputs.detach().to(device=device, dtype=kind).clone(), "data")
 
 
 def _hook(name: str, factor: Factor) -> Any:

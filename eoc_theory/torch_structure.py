@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
+from .isolation import Twin
 from .torch_models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def structure(
     """How a model's layers hang together, and its weight tensors by the names of the graph's weight layers.
 
     The tracer reads laws from weights and refuses what has none (weights that are 0, diverged, or
-    delta-orthogonal). Here the model is traced with normal weights in their place, and given its own back.
+    delta-orthogonal). Here a double of the model with normal weights is traced.
 
     Args:
         example_input: as `eoc_theory.tracing.trace` takes it; None: vectors, or images of usual extents.
@@ -37,17 +36,26 @@ def structure(
     from .tracing import trace
 
     weights = {w.name or "weight": w for w in prunable_weights(model)}
+    _check_unshared(model, weights)
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []
-    with _stand_ins(model, list(weights.values()), fresh):
-        for shape in shapes:
-            try:
-                return trace(model, shape), weights
-            except ModelError as error:
-                errors.append(error)
+    double = _stand_in(model, list(weights.values()), fresh)
+    for shape in shapes:
+        try:
+            return trace(double, shape), weights
+        except ModelError as error:
+            errors.append(error)
     if len(errors) == 1:
         raise errors[0]
     raise ModelError(f"example_input is needed; with inputs of shape {shapes[0]}: {errors[0]}") from errors[0]
+
+
+def _check_unshared(model: Any, weights: dict[str, PrunableWeight]) -> None:
+    """Refuse layers whose weights are another one's: `prunable_weights` names each tensor once."""
+    kinds = tuple({type(weight.module) for weight in weights.values()})
+    for name, module in model.named_modules():
+        if isinstance(module, kinds) and (name or "weight") not in weights:
+            raise ModelError(f"layer {name!r} shares its weights with another layer, which cannot be read")
 
 
 def normalisations(model: Any) -> list[Any]:
@@ -69,44 +77,33 @@ def _guesses(model: Any, weights: dict[str, PrunableWeight]) -> list[Any]:
     return [(2, first.in_channels, *(extent,) * axes) for extent in EXTENTS]
 
 
-@contextlib.contextmanager
-def _stand_ins(model: Any, weights: list[PrunableWeight], fresh: bool) -> Iterator[None]:
-    """Normal weights in place of the model's, and no mask; its own tensors are only put aside."""
+def _stand_in(model: Any, weights: list[PrunableWeight], fresh: bool) -> Any:
+    """A double of the model with normal weights, and without masks."""
     torch = require_torch()
     generator = torch.Generator().manual_seed(0)
-    tables = []
-    made: dict[int, Any] = {}
+    filled: dict[int, float | None] = {}
+    # Weights that share memory go on sharing it, so that the tracer sees it.
+    normal: dict[int, Any] = {}
+    for weight in weights:
+        normal[weight.tensor.data_ptr()] = None
+        filled[id(weight.mask)] = 1.0
+        filled[id(weight.module._parameters.get("bias"))] = 0.0 if fresh else None
+    for module in normalisations(model) if fresh else ():
+        for table in (module._parameters, module._buffers):
+            values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+            filled |= {id(table.get(name)): value for name, value in values.items()}
 
-    def replace(table: dict[str, Any], name: str, value: Any) -> None:
-        tables.append((table, name, table[name]))
-        table[name] = value
+    def replacement(own: Any) -> Any:
+        value = filled.get(id(own))
+        if value is not None:
+            return torch.full_like(own, value)
+        if not isinstance(own, torch.nn.Parameter) or own.data_ptr() not in normal or not own.numel():
+            return own.detach().clone()
+        if normal[own.data_ptr()] is None:
+            drawn = torch.empty(own.shape, dtype=torch.float32)
+            drawn.normal_(0.0, 1 / math.sqrt(math.prod(own.shape[1:])), generator=generator)
+            made = torch.nn.Parameter(drawn.to(own.device, own.dtype), requires_grad=False)
+            normal[own.data_ptr()] = made
+        return normal[own.data_ptr()]
 
-    def parameter(like: Any, fill: float | None = None) -> Any:
-        # Weights that share memory go on sharing it, so that the tracer sees it.
-        key = like.data_ptr() if fill is None and like.numel() else 0
-        if key not in made or not key:
-            value = torch.empty(like.shape, dtype=torch.float32)
-            value = value.normal_(0.0, 1 / math.sqrt(math.prod(like.shape[1:])), generator=generator)
-            value = value if fill is None else torch.full(like.shape, fill)
-            made[key] = torch.nn.Parameter(value.to(like.device, like.dtype), requires_grad=False)
-        return made[key]
-
-    try:
-        for weight in weights:
-            own, buffers = weight.module._parameters, weight.module._buffers
-            replace(own, weight.parameter, parameter(weight.tensor))
-            if weight.mask is not None:
-                replace(buffers, "weight_mask", torch.ones_like(weight.mask))
-            if fresh and own.get("bias") is not None:
-                replace(own, "bias", parameter(own["bias"], 0.0))
-        for module in normalisations(model) if fresh else ():
-            for name, value in (("weight", 1.0), ("bias", 0.0)):
-                if module._parameters.get(name) is not None:
-                    replace(module._parameters, name, parameter(module._parameters[name], value))
-            for name, value in (("running_mean", 0.0), ("running_var", 1.0)):
-                if module._buffers.get(name) is not None:
-                    replace(module._buffers, name, torch.full_like(module._buffers[name], value))
-        yield
-    finally:
-        for table, name, value in reversed(tables):
-            table[name] = value
+    return Twin(model, replacement).model

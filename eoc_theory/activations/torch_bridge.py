@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import ActivationError
+from ..isolation import converted, isolated
 from . import catalogue
 from .core import HIGHEST_ORDER, Activation, Array
 from .numerical import from_callable
@@ -23,6 +24,7 @@ from .numerical import from_callable
 # --- from torch ---
 
 
+@isolated
 def from_torch(spec: Any) -> Activation:
     """The activation of a torch module or function.
 
@@ -56,7 +58,7 @@ def _from_module(module: Any) -> Activation:
         if entry.torch and _is_plain(module, getattr(torch.nn, entry.torch)):
             values = [getattr(module, name, default) for name, default in entry.parameters.items()]
             return catalogue.build(entry, [v if isinstance(v, str) else float(v) for v in values])
-    frozen = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
+    frozen = converted(module, "cpu", torch.float64).model.eval()
     return _numerical(frozen, type(module).__name__, lambda: copy.deepcopy(module), module)
 
 

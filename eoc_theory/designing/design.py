@@ -17,6 +17,7 @@ from ..diagnosing.cures import at_scales
 from ..diagnosing.diagnosis import architecture_of, parameters_of
 from ..diagnosing.reading import read
 from ..errors import ArgumentError, EOCError, ModelError
+from ..isolation import isolated
 from ..prediction import CRITERIA
 from ..presenting import plain
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
@@ -205,6 +206,7 @@ class Design:
         return plot_design(self, path)
 
 
+@isolated
 @public
 def design(
     net: Any,

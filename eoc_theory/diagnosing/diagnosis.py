@@ -13,6 +13,7 @@ from .. import checks
 from ..architecture import Architecture
 from ..boundary import public
 from ..errors import ArgumentError
+from ..isolation import isolated
 from ..prediction import CRITERIA
 from ..presenting import plain
 from .cures import Cure, cures
@@ -225,6 +226,7 @@ class Diagnosis:
         write_page(self, path, title)
 
 
+@isolated
 @public
 def diagnose(
     model: Any,

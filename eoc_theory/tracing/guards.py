@@ -1,13 +1,11 @@
-"""What keeps a model as it was while it is traced, and refuses what tracing would not see."""
+"""What refuses models that tracing would not see through."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.fx import Proxy
@@ -16,16 +14,16 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ModelError
+from ..isolation import RandomStates
 from ..torch_models import prunable_weights
 from .recorder import Recorder
 
 
 def check_whole(model: nn.Module) -> None:
     """Refuse what tracing would pass over: hooks, compiled and scripted modules, weights that are shared."""
+    prunable_weights(model)  # refuses what has no values, parametrisations and scripted modules
     for name, module in model.named_modules():
         where = f"module {name!r} ({type(module).__name__})"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(f"{where}: give the model before torch.jit")
         if hasattr(module, "_orig_mod"):
             raise ModelError(f"{where}: give the model before torch.compile")
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
@@ -38,7 +36,6 @@ def check_whole(model: nn.Module) -> None:
         tensors = [p for p in module._parameters.values() if p is not None]
         if module._backward_hooks or module._backward_pre_hooks or any(p._backward_hooks for p in tensors):
             raise ModelError(f"{where} has a backward hook, which may change its gradients: remove it")
-    prunable_weights(model)  # refuses parametrisations
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
@@ -55,42 +52,15 @@ def check_whole(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Give every module the attributes back that it had; a forward pass may store values on itself."""
-    saved = []
-    for module in model.modules():
-        own = dict(module.__dict__)
-        tables = {key: dict(own[key]) for key in ("_parameters", "_buffers", "_modules")}
-        saved.append((module, own, tables))
-    try:
-        yield
-    finally:
-        for module, own, tables in saved:
-            module.__dict__.clear()
-            module.__dict__.update(own)
-            for key, table in tables.items():
-                own[key].clear()
-                own[key].update(table)
-
-
-@contextlib.contextmanager
 def no_draws() -> Iterator[None]:
     """Refuse models that draw random numbers outside of dropout modules, and give the states back."""
-    states: tuple[Any, ...] = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
+    states = RandomStates()
     try:
         yield
-        now: Any = np.random.get_state()
-        if (
-            not torch.equal(torch.random.get_rng_state(), states[0])
-            or random.getstate() != states[1]
-            or now[2] != states[2][2]
-            or not np.array_equal(now[1], states[2][1])
-        ):
+        if not states.same():
             raise ModelError("model draws random numbers in its forward pass, which cannot be read")
     finally:
-        torch.random.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])
+        states.restore()
 
 
 class Guard(TorchFunctionMode):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from collections import Counter
@@ -16,6 +15,7 @@ from ..activations import Activation, activation, catalogue
 from ..activations.torch_bridge import from_torch
 from ..errors import ActivationError, ModelError
 from ..graph import Node
+from ..isolation import converted
 from ..layers import Identity, Input, Layer, Nonlinearity, Shape, Sum
 from .signals import Expression, Signal, Zeros
 from .weights import Weights
@@ -255,7 +255,7 @@ class _Frozen:
     """A module's function, without parameters' gradients, equal to that of the same module."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self.module = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
+        self.module = converted(module, "cpu", torch.float64).model.eval()
         self.__name__ = type(module).__name__.lower()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

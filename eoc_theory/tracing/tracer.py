@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +14,14 @@ from torch.fx import Tracer
 from ..activations import activation
 from ..errors import ActivationError, EOCError, ModelError
 from ..graph import Graph
+from ..isolation import Twin, converted, parameters_shared
 from ..layers import Shape
 from ..torch_models import chain, prunable_weights
 
 # Imported for the readers that they register, too.
 from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
 from .finishing import finish
-from .guards import Guard, check_whole, no_draws, unchanged
+from .guards import Guard, check_whole, no_draws
 from .proxies import Traced, holds_signal, values
 from .recorder import Recorder, describe
 from .signals import Signal, Zeros
@@ -35,8 +35,8 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__, note)
-    tracer = _ModelTracer(recorder, model)
-    with unchanged(model), no_draws(), torch.enable_grad(), Guard(model, recorder):
+    tracer, _ = _followed(recorder, model)
+    with no_draws(), torch.inference_mode(False), torch.enable_grad(), Guard(tracer.model, recorder):
         output = tracer.run()
     if not isinstance(output, Signal):
         raise ModelError(f"model must return one tensor of logits, got {_kind_of_output(output)}")
@@ -82,12 +82,12 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
             guesses.append((2, module.in_channels, *(_EXTENT,) * len(module.kernel_size)))
     for sizes in dict.fromkeys(guesses):
         recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__)
-        tracer = _ModelTracer(recorder, model, until_weights=True)
+        tracer, twin = _followed(recorder, model, until_weights=True)
         try:
-            with unchanged(model), no_draws(), torch.enable_grad(), Guard(model, recorder):
+            with no_draws(), torch.inference_mode(False), torch.enable_grad(), Guard(tracer.model, recorder):
                 tracer.run()
         except _Met as met:
-            return met.module
+            return twin.original(met.module)
         except EOCError:
             continue
     return None
@@ -273,6 +273,14 @@ class _ModelTracer(Tracer):
             return self._wrap(self.recorder.nonlinearity(signal, m))
 
 
+def _followed(
+    recorder: Recorder, model: nn.Module, *, until_weights: bool = False
+) -> tuple[_ModelTracer, Twin]:
+    """What follows a double of the model, and the double: a forward pass may store values on itself."""
+    twin = parameters_shared(model)
+    return _ModelTracer(recorder, twin.model, until_weights=until_weights), twin
+
+
 def _refuse_own_gradients() -> None:
     """An error inside of a user's autograd.Function, whose gradient need not be its forward pass's."""
     frame = sys._getframe()
@@ -293,7 +301,7 @@ def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
     """
     try:
         act = activation(module)
-        frozen = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
+        frozen = converted(module, "cpu", torch.float64).model.eval()
         generator = torch.Generator().manual_seed(0)
         x = 2.0 * torch.randn(3, *sizes, generator=generator, dtype=torch.float64)
         x.requires_grad_()
