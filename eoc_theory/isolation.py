@@ -136,17 +136,15 @@ class Twin:
         made = self._keep(thing, copy.copy(thing))
 
         def fill() -> None:
-            # As the built-in types have it, whatever a subclass does.
-            kind: Any = next(k for k in (OrderedDict, *_CONTAINERS) if isinstance(thing, k))
-            entries = list(kind.items(thing) if issubclass(kind, dict) else kind.__iter__(thing))
+            kind = _built_in_kind(thing)
             kind.clear(made)
-            if issubclass(kind, dict):
-                for key, value in entries:
+            if kind in (dict, OrderedDict):
+                for key, value in kind.items(thing):
                     kind.__setitem__(made, self._entry(key), self._double(value))
             elif kind is set:
-                kind.update(made, [self._entry(entry) for entry in entries])
+                kind.update(made, [self._entry(entry) for entry in set.__iter__(thing)])
             else:
-                kind.extend(made, [self._double(entry) for entry in entries])
+                kind.extend(made, [self._double(entry) for entry in kind.__iter__(thing)])
 
         self._unfilled.append(fill)
         return made
@@ -220,6 +218,11 @@ class Twin:
             return self._keep(thing, thing)
         self._fill_attributes(thing, made)
         return self._keep(thing, made)
+
+
+def _built_in_kind(container: Any) -> Any:
+    """The built-in type whose methods read and fill a container, whatever a subclass makes of them."""
+    return next(kind for kind in (OrderedDict, *_CONTAINERS) if isinstance(container, kind))
 
 
 def _is_shared(thing: Any) -> bool:

@@ -135,7 +135,7 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
     found: list[PrunableWeight] = []
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
-        _check_values(name, module)
+        check_values(name, module)
         if not isinstance(module, kinds):
             continue
         own = dict(module.named_parameters(recurse=False))
@@ -154,7 +154,7 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
     return found
 
 
-def _check_values(name: str, module: Any) -> None:
+def check_values(name: str, module: Any) -> None:
     """Refuse a module that has no values yet, or none that can be read."""
     torch = require_torch()
     from torch.nn.parameter import is_lazy

@@ -15,14 +15,14 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import ModelError
 from ..isolation import RandomStates
-from ..torch_models import prunable_weights
+from ..torch_models import check_values, prunable_weights
 from .recorder import Recorder
 
 
 def check_whole(model: nn.Module) -> None:
     """Refuse what tracing would pass over: hooks, compiled and scripted modules, weights that are shared."""
-    prunable_weights(model)  # refuses what has no values, parametrisations and scripted modules
     for name, module in model.named_modules():
+        check_values(name, module)
         where = f"module {name!r} ({type(module).__name__})"
         if hasattr(module, "_orig_mod"):
             raise ModelError(f"{where}: give the model before torch.compile")
@@ -36,6 +36,7 @@ def check_whole(model: nn.Module) -> None:
         tensors = [p for p in module._parameters.values() if p is not None]
         if module._backward_hooks or module._backward_pre_hooks or any(p._backward_hooks for p in tensors):
             raise ModelError(f"{where} has a backward hook, which may change its gradients: remove it")
+    prunable_weights(model)  # refuses parametrisations
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
