@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .finite_width import LEVELS, ScaleStatistics
+from .scale_statistics import LEVELS, ScaleStatistics
 from .scores import GRID, ScoreLaws, interpolate_grid
 
 Array = np.ndarray

@@ -1,9 +1,8 @@
 """Fluctuations of the score scale from one initialisation to the next, at finite width.
 
 The forward pass of a batch through Gaussian weights is an exact Markov chain in its kernels: given the
-    layer's
-inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer therefore
-costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way forwards:
+layer's inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer
+therefore costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way forwards:
 knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
 
     Wᵀδ = h (hᵀh)⁻¹ uᵀδ + P⊥ W̃ᵀδ,       P⊥ = 1 − h (hᵀh)⁻¹ hᵀ,   W̃ an independent copy.
@@ -19,19 +18,24 @@ and is used for *differences* from the subset's own infinite-width kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.special import erf
 
 from .activations import Activation
-from .architecture import Architecture, WeightLaw
+from .architecture import Architecture
+from .chain_kernels import inputs_in_unit
 from .data import DataSummary
+from .errors import ModelError
+from .layers import WeightLayer
 from .propagation import Cotangent, covariance_root
+from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, mean_square, shape_layers
+from .signal_limits import limit
 
 Array = np.ndarray
 
@@ -42,127 +46,13 @@ GROUP = 16
 #: Precision of the chain, and the relative variance of the noise that it adds in every layer.
 DTYPE = np.float32
 JITTER = 1e-5
-
-
-#: Grid of log-scores relative to a layer's root mean square gradient, for the quantiles of one network.
-_STEP = 0.125
-_BINS = 256
-#: Tail probabilities P(score > t | score ≠ 0) at which a layer's law is compared between networks.
-LEVELS = np.array([0.995, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 5e-3, 1e-3, 1e-4])
-
-
-#: E log|Z| for a standard normal Z: −(γ + log 2)/2.
-GAUSSIAN_MEAN_LOG = -0.5 * (np.euler_gamma + np.log(2.0))
-#: How far each of LEVELS belongs to the middle of the law, which the number of directions in a gradient
-#: moves.
-MIDDLE = np.clip((LEVELS - 0.03) / 0.4, 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class ScaleStatistics:
-    """Scale and shape of the scores of each layer, estimated from row and column factors.
-
-    Attributes:
-        log_rms: ½ log of the mean of (W g)², shape (…, L).
-        quantiles: log-scores exceeded with the probabilities `LEVELS`, shape (…, L, K).
-        dead: fraction of weights with g_ij = 0, shape (…, L).
-    """
-
-    log_rms: Array
-    quantiles: Array
-    dead: Array
-
-
-def factor_statistics(
-    delta: Array, h: Array, law: WeightLaw, gram_delta: Array, gram_h: Array
-) -> tuple[Array, Array, Array]:
-    """log_rms, quantiles, dead of W g: g = δᵀh, Var W = 1, rows δ (G, N_out, B), columns h (G, N_in, B).
-
-    The pairs are not formed: g_ij² ≈ r_i c_j ξ²/m with row factors r_i = δ_i·H δ_i, column factors
-    c_j = h_j·Γ h_j and m the mean of g². Where one direction of the batch carries all of g, ξ = 1; where many
-    do, ξ is a standard normal and E log|ξ| falls to −(γ + log 2)/2. In between it is taken as that times
-    1 − 1/n, n the `participation` of directions; this moves the middle of the law, not its upper tail. All
-    serves for differences between networks only. `gram_delta` and `gram_h` are δᵀδ and hᵀh, shape (G, B, B).
-    """
-    mean = mean_square(delta, h, gram_delta, gram_h)
-    rows = ((delta @ gram_h) * delta).sum(axis=-1) / h.shape[-2]
-    columns = ((h @ gram_delta) * h).sum(axis=-1) / delta.shape[-2]
-    row_histogram, dead_rows = _log_histogram(rows, mean)
-    column_histogram, dead_columns = _log_histogram(columns, mean)
-    spectrum = np.fft.rfft(row_histogram, 2 * _BINS) * np.fft.rfft(column_histogram, 2 * _BINS)
-    density = np.fft.irfft(spectrum * _weight_spectrum(law), 2 * _BINS)
-    log_rms = 0.5 * np.log(mean)
-    alive = (1.0 - dead_rows) * (1.0 - dead_columns)
-    middle = GAUSSIAN_MEAN_LOG * (1.0 - 1.0 / participation(gram_delta, gram_h))
-    quantiles = log_rms[:, None] + _quantiles(density) + middle[:, None] * MIDDLE
-    return log_rms, quantiles, 1.0 - alive
-
-
-def participation(gram_delta: Array, gram_h: Array) -> Array:
-    """(tr A)²/tr A² for A = δᵀδ hᵀh: how many directions of the batch a gradient sums over; (G,), ≥ 1."""
-    product = gram_delta.astype(float) @ gram_h.astype(float)
-    square = (product * product.swapaxes(-1, -2)).sum(axis=(-2, -1))
-    trace = np.trace(product, axis1=-2, axis2=-1)
-    return np.maximum(trace**2 / np.maximum(square, np.finfo(float).tiny), 1.0)
-
-
-def mean_square(delta: Array, h: Array, gram_delta: Array, gram_h: Array) -> Array:
-    """Mean of g² over the pairs, shape (G,)."""
-    total = (gram_h * gram_delta).sum(axis=(-2, -1))
-    return np.maximum(total / (h.shape[-2] * delta.shape[-2]), np.finfo(float).tiny)
-
-
-def shape_layers(depth: int) -> Array:
-    """Layers whose shape is measured in each network: all near the ends, every fourth between.
-
-    The others take over the shape of the nearest, which fluctuates as much as their own.
-    """
-    layers = np.arange(depth)
-    near_end = np.minimum(layers, depth - 1 - layers) < 6
-    return layers[near_end | (layers % 4 == 0)]
-
-
-def gram(vectors: Array) -> Array:
-    """vᵀv over the rows of v, shape (…, N, B) to (…, B, B)."""
-    return vectors.swapaxes(-1, -2) @ vectors
-
-
-def _log_histogram(squares: Array, mean: Array) -> tuple[Array, Array]:
-    """Normalised histograms of ½ log(squares/mean) along the last axis, and the fraction that vanishes."""
-    groups, count = squares.shape
-    ratio = squares / mean[:, None]
-    alive = ratio > 1e-10
-    logs = 0.5 * np.log(np.where(alive, ratio, 1.0))
-    position = np.clip((logs / _STEP).astype(float) + _BINS // 2, 0, _BINS - 2)
-    left = position.astype(np.int64)
-    weight = position - left
-    cell = left + _BINS * np.arange(groups)[:, None]
-    size = groups * _BINS
-    # Linear sharing between neighbouring bins keeps the mean of every sample exact.
-    table = np.bincount(cell.ravel(), (alive * (1.0 - weight)).ravel(), size)
-    table += np.bincount(cell.ravel() + 1, (alive * weight).ravel(), size)
-    living = alive.sum(axis=1)
-    return table.reshape(groups, _BINS) / np.maximum(living, 1)[:, None], 1.0 - living / count
-
-
-@cache
-def _weight_spectrum(law: WeightLaw) -> Array:
-    """Spectrum of the histogram of log|W| for Var W = 1, wrapped so that sums stay on the grid."""
-    edges = (np.arange(2 * _BINS + 1) - 1.5 * _BINS - 0.5) * _STEP
-    size = np.exp(np.minimum(edges, 50.0))
-    cdf = erf(size / np.sqrt(2.0)) if law == "normal" else np.minimum(size / np.sqrt(3.0), 1.0)
-    # Bin k stands for k − 1.5 BINS steps, rows and columns start at −BINS/2: with this roll the circular
-    # convolution of the three has its zero at bin BINS.
-    return np.fft.rfft(np.roll(np.diff(cdf), _BINS // 2))
-
-
-def _quantiles(density: Array) -> Array:
-    """Values exceeded with the probabilities LEVELS, from histograms (G, 2·BINS) whose zero is bin BINS."""
-    upper_edges = (np.arange(density.shape[-1]) + 0.5 - _BINS) * _STEP
-    below = np.cumsum(density, axis=-1)
-    # Bins that hold nothing but rounding errors would leave the cumulated sums unsorted.
-    np.maximum.accumulate(below, axis=-1, out=below)
-    return np.stack([np.interp(1.0 - LEVELS, row, upper_edges) for row in below])
+#: Bytes that a group of networks holds for the way back, where a stretch of a few layers needs no more.
+HELD_BYTES = 32 << 20
+#: Sizes of a signal in single precision whose squares are ordinary numbers, and powers of two of weights.
+_ORDINARY = (1e-12, 1e12)
+_PLAIN = 40
+#: |log| of a signal's size from which an activation acts as its limit, and that double precision holds.
+_FAR, _HELD = 96 * math.log(2.0), 600.0
 
 
 def sample_scales(
@@ -185,39 +75,19 @@ def _group(
     net: Architecture, batch: DataSummary, top: Cotangent, seed: int, index: int
 ) -> tuple[Array, Array, Array]:
     """One group of networks forwards and backwards."""
-    rng = np.random.default_rng([seed, 0x636861696E, index])
-    outputs = [np.broadcast_to(batch.inputs.T.astype(DTYPE), (GROUP, *batch.inputs.T.shape))]
-    grams: list[Array] = []
-    products: list[Array] = []
-    slopes: list[Array] = []
-    y = outputs[0]
-    scale_free = _is_scale_free(net)
-    log_inputs = np.zeros((net.depth, GROUP))
-    for number, layer in enumerate(net.layers):
-        if scale_free:
-            # Without biases a homogeneous network's signal may leave the range of floats; its scale is
-            # carried.
-            size = np.sqrt(np.mean(outputs[-1] ** 2, axis=(1, 2)))
-            size = np.where(size > 0, size, 1.0)
-            outputs[-1] = outputs[-1] / size[:, None, None]
-            log_inputs[number] = np.log(size) + (log_inputs[number - 1] if number else 0.0)
-        grams.append(gram(outputs[-1]))
-        root = covariance_root(grams[-1], JITTER).swapaxes(-1, -2) * layer.weight_std
-        normals = rng.standard_normal((GROUP, layer.fan_out, batch.size), dtype=DTYPE)
-        products.append(normals @ root.astype(DTYPE))
-        y = products[-1] + DTYPE(layer.sigma_b) * rng.standard_normal((GROUP, layer.fan_out, 1), dtype=DTYPE)
-        if layer.activation is not None:
-            outputs.append(layer.activation(y).astype(DTYPE, copy=False))
-            slopes.append(slope_table(layer.activation)(y))
-    logits = y.astype(float) * np.exp(log_inputs[-1])[:, None, None]
-    delta = top.of(logits.swapaxes(-1, -2)).swapaxes(-1, -2).astype(DTYPE)
+    chain = _Chain(net, batch, np.random.default_rng([seed, 0x636861696E, index]))
+    y, log_scale = chain.forwards()
+    logits = y.astype(float) * np.exp(np.clip(log_scale, -_HELD, _HELD))[:, None, None]
+    delta = top.of(logits.swapaxes(-1, -2), 0).swapaxes(-1, -2).astype(DTYPE)
     log_scale = np.zeros(GROUP)
     log_rms = np.empty((GROUP, net.depth))
     shapes = np.empty((GROUP, net.depth, len(LEVELS)))
     dead = np.empty((GROUP, net.depth))
     measured = shape_layers(net.depth)
-    for number in range(net.depth - 1, -1, -1):
+    for number, state in chain.backwards():
         layer = net.layers[number]
+        if state.slopes is not None:
+            delta *= state.slopes
         # Deep gradients leave the range of floats: their scale is carried apart.
         gram_delta = gram(delta)
         scale = np.sqrt(np.trace(gram_delta, axis1=1, axis2=2) / delta[0].size)
@@ -225,22 +95,178 @@ def _group(
         delta = delta / scale[:, None, None].astype(DTYPE)
         gram_delta = gram_delta / (scale**2)[:, None, None]
         log_scale += np.log(scale)
-        shift = log_scale + log_inputs[number] + np.log(layer.weight_std)
-        h = outputs[number]
+        shift = log_scale + state.log_scale + np.log(layer.weight_std)
+        h = state.inputs
         if number in measured:
-            own = factor_statistics(delta, h, layer.law, gram_delta, grams[number])
+            own = factor_statistics(delta, h, layer.law, gram_delta, state.gram)
             log_rms[:, number] = own[0] + shift
             shapes[:, number] = own[1] - own[0][:, None]
             dead[:, number] = own[2]
         else:
-            log_rms[:, number] = 0.5 * np.log(mean_square(delta, h, gram_delta, grams[number])) + shift
+            log_rms[:, number] = 0.5 * np.log(mean_square(delta, h, gram_delta, state.gram)) + shift
         if number:
-            root = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * layer.weight_std
-            normals = rng.standard_normal((GROUP, layer.fan_in + batch.size, batch.size), dtype=DTYPE)
-            delta = _back(normals @ root.astype(DTYPE), delta, h, grams[number], products[number])
-            delta *= slopes[number - 1]
+            std, log_std = _deviation(layer)
+            root = covariance_root(gram_delta, JITTER).swapaxes(-1, -2) * std
+            normals = chain.normals((GROUP, layer.fan_in + batch.size, batch.size))
+            delta = _back(normals @ root.astype(DTYPE), delta, h, state.gram, state.products)
+            log_scale += log_std
     nearest = measured[np.abs(np.arange(net.depth)[:, None] - measured).argmin(axis=1)]
     return log_rms, log_rms[..., None] + shapes[:, nearest], dead[:, nearest]
+
+
+@dataclass(frozen=True)
+class _LayerState:
+    """What a layer's way back needs of the way forwards, in G networks.
+
+    Attributes:
+        inputs: h, (G, N_in, B), up to each network's factor exp(log_scale), (G,).
+        gram: hᵀh, (G, B, B).
+        products: W h, (G, N_out, B), up to the same factor.
+        slopes: φ' behind the layer, (G, N_out, B); None behind the last.
+    """
+
+    inputs: Array
+    log_scale: Array
+    gram: Array
+    products: Array
+    slopes: Array | None
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a stretch of layers begins: its inputs, their scale and the state of the random numbers."""
+
+    inputs: Array
+    log_scale: Array
+    random_state: Mapping[str, Any]
+
+
+class _Chain:
+    """A group of networks on their way forwards, and what the way back needs of it.
+
+    Of a deep chain all but the last stretch of layers is computed anew on the way back, from the random
+    numbers that it had, so that memory goes with the root of the depth at most.
+    """
+
+    def __init__(self, net: Architecture, batch: DataSummary, rng: np.random.Generator) -> None:
+        self._net, self._rng, self._batch = net, rng, batch
+        self._scale_free = _is_scale_free(net)
+        widest = max(layer.fan_in + 2 * layer.fan_out for layer in net.layers)
+        most = HELD_BYTES // (GROUP * batch.size * widest * np.dtype(DTYPE).itemsize)
+        self._stretch = max(most, math.isqrt(net.depth) + 1)
+        self._starts: dict[int, _Start] = {}
+        self._last: list[_LayerState] = []
+
+    def normals(self, shape: tuple[int, ...]) -> Array:
+        """The next standard normals of the group."""
+        return self._rng.standard_normal(shape, dtype=DTYPE)
+
+    def forwards(self) -> tuple[Array, Array]:
+        """The logits (G, classes, B) up to exp of the second, (G,)."""
+        exponent = math.frexp(float(np.abs(self._batch.inputs).max()))[1]
+        exponent = 0 if abs(exponent) <= _PLAIN else exponent
+        inputs = inputs_in_unit(self._batch.inputs, exponent).T.astype(DTYPE)
+        h: Array = np.broadcast_to(inputs, (GROUP, *inputs.shape))
+        y, log_scale = h, np.full(GROUP, exponent * math.log(2.0))
+        for number in range(self._net.depth):
+            if number % self._stretch == 0:
+                self._starts[number] = _Start(h, log_scale, self._rng.bit_generator.state)
+                self._last = []
+            state, y, h, log_scale = self._step(number, h, log_scale, self._rng)
+            self._last.append(state)
+        return y, log_scale
+
+    def backwards(self) -> Iterator[tuple[int, _LayerState]]:
+        """The layers' positions and states, last to first."""
+        last = max(self._starts)
+        for first in sorted(self._starts, reverse=True):
+            states = self._last if first == last else self._again(first)
+            while states:
+                yield first + len(states) - 1, states.pop()
+
+    def _again(self, first: int) -> list[_LayerState]:
+        start = self._starts[first]
+        rng = np.random.default_rng()
+        rng.bit_generator.state = start.random_state
+        h, log_scale, states = start.inputs, start.log_scale, []
+        for number in range(first, first + self._stretch):
+            state, _, h, log_scale = self._step(number, h, log_scale, rng)
+            states.append(state)
+        return states
+
+    def _step(
+        self, number: int, h: Array, log_scale: Array, rng: np.random.Generator
+    ) -> tuple[_LayerState, Array, Array, Array]:
+        """The layer's state, its pre-activations, its outputs, and the logarithm of both's scale."""
+        layer = self._net.layers[number]
+        if self._scale_free:
+            # Without biases a homogeneous network's signal may leave the range of floats; its scale is
+            # carried.
+            size = np.sqrt(np.mean(h**2, axis=(1, 2)))
+            size = np.where(size > 0, size, 1.0)
+            h = h / size[:, None, None]
+            log_scale = np.log(size) + log_scale
+        own = gram(h)
+        std, log_std = _deviation(layer)
+        root = covariance_root(own, JITTER).swapaxes(-1, -2) * std
+        normals = rng.standard_normal((GROUP, layer.fan_out, self._batch.size), dtype=DTYPE)
+        products = normals @ root.astype(DTYPE)
+        biases = rng.standard_normal((GROUP, layer.fan_out, 1), dtype=DTYPE)
+        y, scale = _add_biases(products, log_scale + log_std, layer.sigma_b, biases)
+        act = layer.activation
+        if act is None:
+            return _LayerState(h, log_scale, own, products, None), y, y, scale
+        if self._scale_free or not (scale.any() or _out_of_range(y).any()):
+            outputs, slopes = act(y).astype(DTYPE, copy=False), slope_table(act)(y)
+        else:
+            outputs, slopes, scale = _activate_far(act, layer.name, y, scale)
+        return _LayerState(h, log_scale, own, products, slopes), y, outputs, scale
+
+
+def _deviation(layer: WeightLayer) -> tuple[float, float]:
+    """Standard deviation of a weight, and the logarithm of a factor left out of it for single precision."""
+    std = layer.weight_std
+    return (std, 0.0) if abs(math.frexp(std)[1]) <= _PLAIN else (1.0, math.log(std))
+
+
+def _add_biases(products: Array, log_scale: Array, sigma_b: float, normals: Array) -> tuple[Array, Array]:
+    """W h + b up to exp of the second, from W h up to exp(log_scale), (G,), and standard normals."""
+    if sigma_b == 0.0 or (not log_scale.any() and sigma_b > 1e-30):
+        return products + DTYPE(sigma_b) * normals, log_scale
+    # A unit in which neither overflows.
+    unit = np.where(log_scale < 0, np.maximum(log_scale, min(math.log(sigma_b), 0.0)), log_scale)
+    signal = products * np.exp(log_scale - unit)[:, None, None].astype(DTYPE)
+    size = np.exp(math.log(sigma_b) - unit).astype(DTYPE)
+    return signal + size[:, None, None] * normals, unit
+
+
+def _out_of_range(y: Array) -> Array:
+    """Of which networks a signal, if any, has no ordinary squares, (G,)."""
+    size = np.sqrt(np.mean(y**2, axis=(1, 2)))
+    return (size != 0.0) & ~((_ORDINARY[0] < size) & (size < _ORDINARY[1]))
+
+
+def _activate_far(act: Activation, name: str, y: Array, log_scale: Array) -> tuple[Array, Array, Array]:
+    """φ and φ' of y · exp(log_scale), and the logarithm of the outputs' scale; network by network."""
+    outputs, slopes, scale = np.empty_like(y), np.empty_like(y), np.zeros(len(y))
+    for index, (values, log) in enumerate(zip(y.astype(float), log_scale, strict=True)):
+        size = math.sqrt(float(np.mean(values**2)))
+        total = math.log(size) + log if size > 0 else 0.0
+        found = limit(act, large=total > 0) if abs(total) > _FAR else None
+        if found is None:
+            if total > _HELD:
+                raise ModelError(
+                    f"the signal at layer {name} exceeds exp({_HELD:g}), where {act.name} is not a line: "
+                    "use a smaller sigma_w or depth"
+                )
+            found, values, log = act, values * math.exp(min(log, _HELD)), 0.0
+        one = found(values)
+        slopes[index] = found.derivative(1)(values)
+        size = math.sqrt(float(np.mean(one**2)))
+        if size != 0.0 and not _ORDINARY[0] < size < _ORDINARY[1]:
+            one, log = one / size, log + math.log(size)
+        outputs[index], scale[index] = one, log
+    return outputs, slopes, scale
 
 
 def _is_scale_free(net: Architecture) -> bool:

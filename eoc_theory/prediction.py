@@ -21,8 +21,8 @@ from .graph_laws import graph_laws
 from .isolation import isolated
 from .layers import BatchNorm
 from .presenting import plain
-from .propagation import propagate, restrict
-from .scores import SCORES, factor_laws, interpolate_grid, snip_laws
+from .propagation import propagate_batch
+from .scores import SCORES, factor_laws, interpolate_grid, kernel_layers, snip_laws
 from .trust import OWN_SAMPLES, kept_trust
 
 if TYPE_CHECKING:
@@ -150,11 +150,11 @@ def network_laws(
     `inputs` of the batch's inputs. About `scores` scores make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
-    kernels = propagate(net, batch, seed=seed)
-    laws = snip_laws(net, batch, kernels, seed=seed, scores=scores)
     chosen = batch.spread_indices(inputs)
+    kernels, chain = propagate_batch(net, batch, seed=seed, keep=kernel_layers(net.depth), subset=chosen)
+    assert chain is not None  # it was asked for
+    laws = snip_laws(net, batch, kernels, seed=seed, scores=scores)
     subset = batch.take(chosen)
-    chain = restrict(net, kernels, chosen, seed=seed)
     base = factor_laws(net, subset, chain, seed=seed)
     sampled = sample_scales(net, subset, chain.top, samples, seed)
     return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)

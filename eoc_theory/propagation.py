@@ -12,24 +12,25 @@ appendix). The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .activations import Activation
 from .architecture import Architecture
 from .boundary import public
-from .duals import covariance_maps
+from .chain_kernels import Kernel, LayerStep, Pass, input_kernel, split
+from .data import DataSummary
 from .errors import ArgumentError, ModelError
 
 Array = np.ndarray
 
-#: Accuracy asked of the dual activations, relative to their scale: far under what a score's law can show.
-KERNEL_TOLERANCE = 1e-5
-#: Products of two variances must stay within float64.
-LARGEST_VARIANCE = 1e150
 #: Draws of the logits for the mean gradient kernel of the loss; they are antithetic pairs.
 LOGIT_DRAWS = 256
+_EPS = float(np.finfo(float).eps)
 
 
 @public
@@ -37,38 +38,55 @@ LOGIT_DRAWS = 256
 class Propagation:
     """What a batch becomes, layer by layer, at infinite width.
 
+    The kernels are arrays of all layers or, where few are needed, dicts by the layer's position.
+
     Attributes:
         layers: names, first to last; L of them.
-        q: mean variance of the pre-activations, shape (L,).
+        q: mean variance of the pre-activations, shape (L,); 0 or inf beyond the range of floats.
+        log_q: its logarithm at any scale, shape (L,).
         c: mean correlation of two different inputs' pre-activations, shape (L,), of those that are not 0; nan
             where there are no two.
         chi: mean of σ_w² E[φ'²] that the *next* layer's gradient is multiplied by, shape (L,); the last is
             nan.
         log_moment: log m^l, shape (L,).
-        kernels: K^l, shape (L, B, B).
-        inputs: H^{l-1}, the kernel of each layer's inputs, shape (L, B, B).
+        kernels: K^l divided by 4^exponents[l], shape (L, B, B).
+        inputs: H^{l-1}, the kernel of each layer's inputs, divided by 4^exponents[l − 1], by 4^input_exponent
+            in the first layer; shape (L, B, B).
         gradients: Γ^l divided by exp(log_gradient[l]), shape (L, B, B).
         log_gradient: shape (L,).
         slopes: E[φ'φ'] after each layer but the last, shape (L−1, B, B).
         top: what is sent backwards from the logits.
+        exponents: of 2, the scale of a signal that is carried apart, shape (L,): 0 for ordinary signals.
+        input_exponent: the same of the data.
+        acting: the activation after each layer but the last: φ itself, or its limit (`signal_limits`) for a
+            signal whose scale is carried apart.
     """
 
     layers: tuple[str, ...]
     q: Array
+    log_q: Array
     c: Array
     chi: Array
     log_moment: Array
-    kernels: Array
-    inputs: Array
-    gradients: Array
+    kernels: Array | Mapping[int, Array]
+    inputs: Array | Mapping[int, Array]
+    gradients: Array | Mapping[int, Array]
     log_gradient: Array
-    slopes: Array
+    slopes: Array | Mapping[int, Array]
     top: Cotangent
+    exponents: Array
+    input_exponent: int
+    acting: tuple[Activation, ...]
 
     def gradient_into(self, layer: int, net: Architecture) -> Array:
-        """Kernel of ``W^T δ``, the gradient at the outputs h of `layer`, up to the scale left out."""
+        """Kernel of ``W^T δ``, the gradient at the outputs h of `layer`, up to a positive factor."""
         following = net.layers[layer + 1]
-        return self.gradients[layer + 1] * (following.sigma_w**2 * following.fan_out / following.fan_in)
+        sigma_w, _ = split(following.sigma_w)
+        return self.gradients[layer + 1] * (sigma_w**2 * following.fan_out / following.fan_in)
+
+    def unit_of_inputs(self, layer: int) -> int:
+        """Power of two by which the signal into `layer` is larger than `inputs` has it."""
+        return int(self.exponents[layer - 1]) if layer else self.input_exponent
 
 
 @public
@@ -82,14 +100,44 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
         criterion: "snip" propagates the gradient g, "grasp" the Gauss–Newton part of (Hessian)·g.
 
     Raises:
-        ArgumentError: another network. DataError: data that do not fit. ModelError: the variance leaves the
-        range of float64.
+        ArgumentError: another network. DataError: data that do not fit. ModelError: a signal out of range
+        where its activation has no limit, or a loss without a gradient.
     """
     batch = chain_only(net).summarise(data, seed=seed)
-    kernels, inputs, slopes = forward_kernels(net, batch.covariance)
-    tangent = tangent_kernel(net, inputs, slopes) if criterion == "grasp" else None
-    top = Cotangent(kernels[-1], batch.targets, batch.classes, tangent)
-    return send_back(net, kernels, inputs, slopes, top, seed)
+    return propagate_batch(net, batch, seed=seed, criterion=criterion)[0]
+
+
+def propagate_batch(
+    net: Architecture,
+    batch: DataSummary,
+    *,
+    seed: int = 0,
+    criterion: str = "snip",
+    keep: Collection[int] | None = None,
+    subset: Array | None = None,
+) -> tuple[Propagation, Propagation | None]:
+    """As `propagate`, and the same for the inputs at the positions `subset` alone.
+
+    A kernel's entries concern two inputs only, so that those of a subset are part of the whole's; the
+    gradient of the loss is the subset's own.
+
+    Args:
+        keep: positions of the layers whose kernels are kept, None for all. Memory goes with their number and
+            the root of the depth.
+    """
+    kept = range(net.depth) if keep is None else sorted(keep)
+    chain = Pass(net, input_kernel(batch.inputs))
+    seen = [_Forward(net, kept, chosen) for chosen in (None, subset)][: 1 if subset is None else 2]
+    for index, step in enumerate(chain.forwards()):
+        for one in seen:
+            one.see(index, step)
+    tangent = tangent_kernel(net, chain) if criterion == "grasp" else None
+    return_trips = [_Backward(net, one, one.top(batch, tangent), seed) for one in seen]
+    for index, step in chain.backwards():
+        for trip in return_trips:
+            trip.see(index, step)
+    found = [trip.result(stacked=keep is None) for trip in return_trips]
+    return found[0], found[1] if subset is not None else None
 
 
 def chain_only(net: Any) -> Architecture:
@@ -107,47 +155,6 @@ def chain_only(net: Any) -> Architecture:
             "net must be fully connected layers one after the other, got a graph (net.propagate() takes it)"
         )
     return net
-
-
-def restrict(net: Architecture, whole: Propagation, chosen: Array, *, seed: int = 0) -> Propagation:
-    """`propagate` for the inputs at the positions `chosen` alone, without computing a kernel again.
-
-    A kernel's entries concern two inputs only, so that those of a subset are part of the whole's; the
-    gradient of the loss is the subset's own.
-    """
-    part = np.ix_(np.arange(net.depth), chosen, chosen)
-    slopes = whole.slopes[:, chosen[:, None], chosen]
-    tangent = whole.top.tangent
-    top = Cotangent(
-        whole.top.logits[np.ix_(chosen, chosen)],
-        whole.top.targets[chosen],
-        whole.top.classes,
-        None if tangent is None else tangent[np.ix_(chosen, chosen)],
-    )
-    return send_back(net, whole.kernels[part], whole.inputs[part], slopes, top, seed)
-
-
-def forward_kernels(net: Architecture, covariance: Array) -> tuple[Array, Array, Array]:
-    """K^l and H^{l-1} of every layer, shapes (L, B, B), and E[φ'φ'] after each but the last, (L−1, B, B).
-
-    From the kernel H^0 of the inputs, `covariance`, shape (B, B).
-    """
-    inputs = [covariance]
-    kernels: list[Array] = []
-    slopes: list[Array] = []
-    for layer in net.layers:
-        kernels.append(layer.sigma_b**2 + layer.sigma_w**2 * inputs[-1])
-        if not np.abs(kernels[-1]).max() < LARGEST_VARIANCE:
-            raise ModelError(
-                f"variance at layer {layer.name} exceeds {LARGEST_VARIANCE:g}: use a smaller sigma_w or depth"
-            )
-        if layer.activation is not None:
-            maps = covariance_maps(layer.activation, kernels[-1], derivative=True, tolerance=KERNEL_TOLERANCE)
-            assert maps.dphi is not None  # it was asked for
-            inputs.append(maps.phi)
-            slopes.append(maps.dphi)
-    shape = (net.depth - 1, *covariance.shape)
-    return np.stack(kernels), np.stack(inputs), np.reshape(slopes, shape)
 
 
 def covariance_root(covariance: Array, jitter: float = 1e-10) -> Array:
@@ -191,16 +198,24 @@ class Cotangent:
     Attributes:
         logits: kernel K^L of the logits, shape (B, B).
         targets: shape (B,). classes: number of outputs.
-        tangent: Θ, shape (B, B), or None for e itself.
+        tangent: Θ up to a factor, shape (B, B), or None for e itself.
+        exponent: the logits are 2^exponent times as large as `logits` has them.
     """
 
     logits: Array
     targets: Array
     classes: int
     tangent: Array | None = None
+    exponent: int = 0
 
-    def of(self, logits: Array) -> Array:
-        """The cotangent for logits of shape (…, B, classes), same shape."""
+    def of(self, logits: Array, exponent: int | None = None) -> Array:
+        """The cotangent for logits · 2^exponent, by default its own, of shape (…, B, classes), same shape.
+
+        Logits far below 1 give all classes the same probability; far above, one class all of it.
+        """
+        exponent = self.exponent if exponent is None else exponent
+        if exponent:
+            logits = np.ldexp(logits, int(np.clip(exponent, -1000, 900)))
         error = loss_gradient(logits, self.targets)
         if self.tangent is None:
             return error
@@ -221,68 +236,177 @@ class Cotangent:
         return flat @ flat.T / flat.shape[1]
 
 
-def tangent_kernel(net: Architecture, inputs: Array, slopes: Array) -> Array:
-    """Θ = Σ_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b; (B, B)."""
-    path = np.ones_like(inputs[0])
-    total = np.zeros_like(inputs[0])
-    for index in range(net.depth - 1, -1, -1):
+def tangent_kernel(net: Architecture, chain: Pass) -> Array:
+    """Θ = Σ_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b, up to a factor."""
+    path: Array | None = None
+    total: Array | None = None
+    power = lost = 0
+    for index, step in chain.backwards():
         layer = net.layers[index]
-        total += layer.fan_in * inputs[index] * path
-        if index:
-            path = path * slopes[index - 1] * layer.sigma_w**2
+        if path is None or total is None:
+            path, total = np.ones_like(step.inputs.values), np.zeros_like(step.inputs.values)
+            power = 2 * step.inputs.exponent
+        elif step.slopes is not None:
+            sigma_w, exponent = split(net.layers[index + 1].sigma_w)
+            path = path * step.slopes * sigma_w**2
+            lost += 2 * exponent
             # Only Θ's direction matters: a chaotic network's is kept in range by taking its scale out.
             scale = max(1.0, float(np.abs(path).max()))
             path, total = path / scale, total / scale
+            if float(np.abs(path).max()) < 2.0**-500:
+                path, lost = np.ldexp(path, 500), lost - 500
+        # In the unit of the larger of the two.
+        own = 2 * step.inputs.exponent + lost
+        unit = max(own, power)
+        total = _lowered(total, unit - power) + _lowered(layer.fan_in * step.inputs.values * path, unit - own)
+        power = unit
+    assert total is not None  # a network has a layer
     return total
 
 
-def backward_kernels(net: Architecture, slopes: Array, loss: Array) -> tuple[Array, Array]:
-    """Γ^l of every layer with its scale taken out, (L, B, B), and the logarithm of the scale, (L,)."""
-    depth = net.depth
-    gradients = np.empty((depth, *loss.shape))
-    log_scale = np.empty(depth)
-    current, total = loss, 0.0
-    for index in range(depth - 1, -1, -1):
-        if index < depth - 1:
-            following = net.layers[index + 1]
-            current = current * slopes[index] * (following.sigma_w**2 * following.fan_out / following.fan_in)
-        scale = max(float(np.trace(current)) / len(current), np.finfo(float).tiny)
-        current = current / scale
-        total += np.log(scale)
-        gradients[index], log_scale[index] = current, total
-    return gradients, log_scale
+def _lowered(values: Array, power: int) -> Array:
+    """values · 2^−power."""
+    return values if power == 0 else np.ldexp(values, -min(power, 4000))
 
 
-def send_back(
-    net: Architecture, kernels: Array, inputs: Array, slopes: Array, top: Cotangent, seed: int
-) -> Propagation:
-    """The way back for given forward kernels, and the per-layer numbers."""
-    gradients, log_gradient = backward_kernels(net, slopes, top.kernel(seed))
-    batch = kernels.shape[-1]
-    diagonal = np.diagonal(kernels, axis1=1, axis2=2)
-    # A signal that is 0, of a blank image where there are no biases, is correlated with none.
-    alive = (diagonal > 0.0).sum(axis=1)
-    root = np.sqrt(diagonal)
-    norms = root[:, :, None] * root[:, None, :]
-    correlation = np.divide(kernels, norms, out=np.zeros_like(kernels), where=norms > 0.0)
-    c = np.full(net.depth, np.nan)
-    np.divide(correlation.sum(axis=(1, 2)) - alive, alive * (alive - 1), out=c, where=alive > 1)
-    chi = np.full(net.depth, np.nan)
-    for index, slope in enumerate(slopes):
-        chi[index] = net.layers[index + 1].sigma_w ** 2 * np.trace(slope) / batch
-    variance = np.array([layer.sigma_w**2 / layer.fan_in for layer in net.layers])
-    # Kernels that cancel (balanced labels, equal inputs) may leave a rounding error under zero.
-    moment = np.maximum((gradients * inputs).sum(axis=(1, 2)), np.finfo(float).tiny)
-    return Propagation(
-        layers=net.weight_layers,
-        q=diagonal.mean(axis=1),
-        c=c,
-        chi=chi,
-        log_moment=np.log(variance) + np.log(moment) + log_gradient,
-        kernels=kernels,
-        inputs=inputs,
-        gradients=gradients,
-        log_gradient=log_gradient,
-        slopes=slopes,
-        top=top,
-    )
+class _Forward:
+    """What a report and the way back need of the way forwards, for all inputs or for some of them."""
+
+    def __init__(self, net: Architecture, keep: Collection[int], chosen: Array | None) -> None:
+        self._net, self.keep = net, frozenset(keep)
+        self.chosen = chosen
+        depth = net.depth
+        self.q, self.log_q, self.c, self.chi = np.empty(depth), np.empty(depth), *np.full((2, depth), np.nan)
+        self.exponents = np.zeros(depth, dtype=np.int64)
+        self.input_exponent = 0
+        self.acting: list[Activation] = []
+        self.kernels: dict[int, Array] = {}
+        self._last = Kernel(np.zeros((1, 1)))
+
+    def part(self, kernel: Array) -> Array:
+        """The chosen inputs' entries of (B, B)."""
+        return kernel if self.chosen is None else kernel[np.ix_(self.chosen, self.chosen)]
+
+    def see(self, index: int, step: LayerStep) -> None:
+        kernel = self.part(step.kernel.values)
+        self.exponents[index] = step.kernel.exponent
+        if index == 0:
+            self.input_exponent = step.inputs.exponent
+        self._measure(index, kernel, step)
+        if step.activation is not None:
+            self.acting.append(step.activation)
+        if index in self.keep:
+            self.kernels[index] = kernel
+        self._last = Kernel(kernel, step.kernel.exponent)
+
+    def _measure(self, index: int, kernel: Array, step: LayerStep) -> None:
+        diagonal = np.diagonal(kernel)
+        mean = diagonal.mean()
+        self.q[index] = np.ldexp(mean, 2 * step.kernel.exponent)
+        with np.errstate(divide="ignore"):
+            self.log_q[index] = np.log(mean) + 2 * step.kernel.exponent * math.log(2.0)
+        # A signal that is 0, of a blank image where there are no biases, is correlated with none.
+        alive = int((diagonal > 0.0).sum())
+        root = np.sqrt(diagonal)
+        norms = root[:, None] * root[None, :]
+        correlation = np.divide(kernel, norms, out=np.zeros_like(kernel), where=norms > 0.0)
+        if alive > 1:
+            self.c[index] = (correlation.sum() - alive) / (alive * (alive - 1))
+        if step.slopes is not None:
+            own = np.diagonal(step.slopes)
+            own = own if self.chosen is None else own[self.chosen]
+            self.chi[index] = self._net.layers[index + 1].sigma_w ** 2 * own.sum() / len(kernel)
+
+    def top(self, batch: DataSummary, tangent: Array | None) -> Cotangent:
+        """What the logits send back."""
+        targets = batch.targets if self.chosen is None else batch.targets[self.chosen]
+        tangent = None if tangent is None else self.part(tangent)
+        return Cotangent(self._last.values, targets, batch.classes, tangent, self._last.exponent)
+
+
+class _Backward:
+    """The way back of the gradient's kernel, and the moments on it."""
+
+    def __init__(self, net: Architecture, forward: _Forward, top: Cotangent, seed: int) -> None:
+        self._net, self._forward, self._top = net, forward, top
+        self._current, self._total = loss_kernel(top, seed), 0.0
+        depth = net.depth
+        self._moment, self._input_power = np.empty(depth), np.empty(depth)
+        self._log_gradient = np.empty(depth)
+        self._kept_layers = forward.keep
+        self._kept: dict[str, dict[int, Array]] = {"gradients": {}, "inputs": {}, "slopes": {}}
+
+    def see(self, index: int, step: LayerStep) -> None:
+        slopes = None if step.slopes is None else self._forward.part(step.slopes)
+        current, more = backward_step(self._net, index, self._current, slopes)
+        self._current = current
+        self._total += more
+        self._log_gradient[index] = self._total
+        inputs = self._forward.part(step.inputs.values)
+        products = current * inputs
+        # Kernels that cancel (balanced labels, equal inputs) may leave a rounding error under zero.
+        self._moment[index] = max(float(products.sum()), _EPS * float(np.abs(products).sum()))
+        self._input_power[index] = 2 * step.inputs.exponent
+        for name, value in (("gradients", current), ("inputs", inputs), ("slopes", slopes)):
+            if index in self._kept_layers and value is not None:
+                self._kept[name][index] = value
+
+    def result(self, *, stacked: bool) -> Propagation:
+        """All that was found; `stacked` as arrays of all layers."""
+        forward, shape = self._forward, self._current.shape
+        kept: dict[str, Any] = {"kernels": forward.kernels, **self._kept}
+        if stacked:
+            kept = {
+                name: np.reshape([found[index] for index in sorted(found)], (len(found), *shape))
+                for name, found in kept.items()
+            }
+        weights = [split(layer.sigma_w) for layer in self._net.layers]
+        fan_in = [layer.fan_in for layer in self._net.layers]
+        variance = np.array([number**2 / n for (number, _), n in zip(weights, fan_in, strict=True)])
+        power = self._input_power + [2 * exponent for _, exponent in weights]
+        with np.errstate(divide="ignore"):
+            log_moment = np.log(variance) + np.log(self._moment) + self._log_gradient
+        return Propagation(
+            layers=self._net.weight_layers,
+            q=forward.q,
+            log_q=forward.log_q,
+            c=forward.c,
+            chi=forward.chi,
+            log_moment=log_moment + power * math.log(2.0),
+            **kept,
+            log_gradient=self._log_gradient,
+            top=self._top,
+            exponents=forward.exponents,
+            input_exponent=forward.input_exponent,
+            acting=tuple(forward.acting),
+        )
+
+
+def loss_kernel(top: Cotangent, seed: int) -> Array:
+    """Γ^L. Raises ModelError where logits are too large for the loss to have a gradient."""
+    kernel = top.kernel(seed)
+    if top.classes > 1 and not np.trace(kernel) > 0.0:
+        why = (
+            "the logits are so large that every input has its own class for certain"
+            if top.tangent is None
+            else "the logits are so large that the softmax has no curvature"
+        )
+        raise ModelError(f"there are no scores to rank, the loss has no gradient: {why}")
+    return kernel
+
+
+def backward_step(
+    net: Architecture, index: int, following: Array, slopes: Array | None
+) -> tuple[Array, float]:
+    """Γ of the layer at `index` with its scale taken out, and the logarithm of the scale.
+
+    From `following`, that of the next layer, and E[φ'φ'] between them; None behind the last layer.
+    """
+    current, extra = following, 0.0
+    if slopes is not None:
+        layer = net.layers[index + 1]
+        sigma_w, exponent = split(layer.sigma_w)
+        current = following * slopes * (sigma_w**2 * layer.fan_out / layer.fan_in)
+        extra = 2 * exponent * math.log(2.0)
+    scale = max(float(np.trace(current)) / len(current), np.finfo(float).tiny)
+    return current / scale, np.log(scale) + extra

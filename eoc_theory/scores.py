@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .activations import Activation
 from .architecture import Architecture, WeightLayer
+from .chain_kernels import inputs_in_unit
 from .data import DataSummary
-from .finite_width import ScaleStatistics, factor_statistics, gram, slope_table
+from .finite_width import slope_table
 from .propagation import Propagation, covariance_root
+from .scale_statistics import ScaleStatistics, factor_statistics, gram
 
 Array = np.ndarray
 
@@ -31,6 +32,8 @@ REPEATS = (4, 64)
 JOINT_WIDTH = 4
 #: Rows sampled of a wider layer.
 SPARSE_ROWS = 256
+#: Mean squares of gradients in single precision are larger, or those of no gradient at all.
+_LEAST_SQUARE = 1e-74
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ def law_layers(depth: int) -> Array:
     near = np.array([0, 1, 3, 8, 20, 50, 125, 300, 750])
     chosen = np.concatenate([near, depth - 1 - near])
     return np.unique(chosen[(chosen >= 0) & (chosen < depth)])
+
+
+def kernel_layers(depth: int) -> set[int]:
+    """Layers whose kernels these laws are made of: those, the one before and the two that follow."""
+    near = law_layers(depth)[:, None] + np.arange(-1, 3)
+    return set(near[(near >= 0) & (near < depth)].tolist())
 
 
 def snip_laws(
@@ -214,9 +223,11 @@ def layer_sampler(
         make = draws.normal if spec.law == "normal" else draws.uniform
         return make(name, repeat, (rows, spec.fan_in))
 
-    def signal(name: str, repeat: int, spec: WeightLayer, w: Array, h: Array) -> Array:
-        y = (w @ h) * np.float32(spec.weight_std)
-        return y + np.float32(spec.sigma_b) * draws.normal(name, repeat, (len(w), 1))
+    def signal(name: str, repeat: int, layer: int, w: Array, h: Array) -> Array:
+        """W h + b in the layer's own unit, as h is in that of its inputs."""
+        spec, unit = net.layers[layer], int(kernels.exponents[layer])
+        y = (w @ h) * np.float32(np.ldexp(spec.weight_std, kernels.unit_of_inputs(layer) - unit))
+        return y + np.float32(np.ldexp(spec.sigma_b, -unit)) * draws.normal(name, repeat, (len(w), 1))
 
     def send(repeat: int, layer: int, y: Array, gradient: Array | None) -> Array:
         """δ of a layer with pre-activations y (units, B), up to its scale."""
@@ -224,26 +235,26 @@ def layer_sampler(
             delta = kernels.top.of(y.T.astype(float)).T
             return (delta / max(float(np.abs(delta).max()), np.finfo(float).tiny)).astype(np.float32)
         e = draws.normal("gradient", repeat, (len(y), batch.size)) @ gradient
-        return slope_table(_activation(net, layer))(y) * e
+        return slope_table(kernels.acting[layer])(y) * e
 
     def sample(repeat: int) -> Array:
         if inputs is None:
-            h = batch.inputs.T.astype(np.float32)
+            h = inputs_in_unit(batch.inputs, kernels.input_exponent).T.astype(np.float32)
         else:
             h = draws.normal("inputs", repeat, (spec.fan_in, batch.size)) @ inputs
-            h = np.asarray(_activation(net, layer - 1)(h), dtype=np.float32)
+            h = np.asarray(kernels.acting[layer - 1](h), dtype=np.float32)
         w = weights("weights", repeat, spec, rows)
-        y = signal("biases", repeat, spec, w, h)
+        y = signal("biases", repeat, layer, w, h)
         if joint:
-            act, following = _activation(net, layer), net.layers[layer + 1]
+            act, following = kernels.acting[layer], net.layers[layer + 1]
             back = weights("next weights", repeat, following, following.fan_out)
-            u = signal("next biases", repeat, following, back, np.asarray(act(y), dtype=np.float32))
+            u = signal("next biases", repeat, layer + 1, back, np.asarray(act(y), dtype=np.float32))
             delta = slope_table(act)(y) * (back.T @ send(repeat, layer + 1, u, gradient))
         else:
             delta = send(repeat, layer, y, gradient)
         g = delta @ h.T
         square = float(np.einsum("ij,ij->", g, g, dtype=np.float64)) / g.size
-        return np.abs(w * g) * np.float32(max(square, np.finfo(np.float32).tiny) ** -0.5)
+        return np.abs(w * g) * np.float32(max(square, _LEAST_SQUARE) ** -0.5)
 
     return sample
 
@@ -258,13 +269,6 @@ def _bins(scores: Array) -> Array:
     living = scores > 1e-11
     position = (np.log(np.where(living, scores, 1.0)) - GRID[0]) / STEP + 0.5
     return np.where(living, np.clip(position, 0, len(GRID) - 1), len(GRID)).astype(np.int64)
-
-
-def _activation(net: Architecture, layer: int) -> Activation:
-    """The activation after a layer that is not the last."""
-    act = net.layers[layer].activation
-    assert act is not None
-    return act
 
 
 def max_law(largest: Array, rows: int) -> Array:
@@ -293,7 +297,7 @@ def sample_rows(
         return delta.transpose(0, 2, 1).reshape(-1, batch.size)
     y = normals[0] @ covariance_root(kernels.kernels[layer]).T
     e = normals[1] @ covariance_root(kernels.gradient_into(layer, net)).T
-    return _activation(net, layer).derivative(1)(y) * e
+    return kernels.acting[layer].derivative(1)(y) * e
 
 
 def sample_columns(
@@ -301,5 +305,5 @@ def sample_columns(
 ) -> Array:
     """Draws of h^{l-1}_j over the batch, shape (draws, B); the inputs themselves for the first layer."""
     if layer == 0:
-        return batch.inputs.T
-    return _activation(net, layer - 1)(normals[2] @ covariance_root(kernels.kernels[layer - 1]).T)
+        return inputs_in_unit(batch.inputs, kernels.input_exponent).T
+    return kernels.acting[layer - 1](normals[2] @ covariance_root(kernels.kernels[layer - 1]).T)

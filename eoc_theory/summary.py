@@ -15,10 +15,13 @@ import numpy as np
 from . import checks
 from .architecture import Architecture
 from .boundary import public
+from .chain_kernels import Kernel, forward_steps, split
 from .errors import ArgumentError
-from .propagation import LOGIT_DRAWS, backward_kernels, chain_only, forward_kernels, loss_gradient
+from .propagation import LOGIT_DRAWS, backward_step, chain_only, loss_gradient
 
 Array = np.ndarray
+
+_EPS = float(np.finfo(float).eps)
 
 
 @public
@@ -76,26 +79,36 @@ def propagate_summary(
             f"correlation must lie in [-1/(batch-1), 1], got {correlation:g} for batch {batch}"
         )
     pair = variance * np.array([[1.0, correlation], [correlation, 1.0]])
-    kernels, inputs, slopes = forward_kernels(net, pair)
-    same, different = _loss_gradient(kernels[-1], batch, net.out_features, seed)
-    loss = np.array([[same, different], [different, same]])
-    gradients, log_gradient = backward_kernels(net, slopes, loss)
-    products = gradients * inputs
-    moment = batch * (products[:, 0, 0] + (batch - 1) * products[:, 0, 1])
-    variance_of_weights = np.array([layer.sigma_w**2 / layer.fan_in for layer in net.layers])
+    steps = list(forward_steps(net, Kernel(pair)))
+    last = steps[-1].kernel
+    same, different = _loss_gradient(last.values, last.exponent, batch, net.out_features, seed)
+    current, total = np.array([[same, different], [different, same]]), 0.0
+    gradients, log_gradient, log_moment = np.empty((net.depth, 2)), np.empty(net.depth), np.empty(net.depth)
+    for index in range(net.depth - 1, -1, -1):
+        step, layer = steps[index], net.layers[index]
+        current, more = backward_step(net, index, current, step.slopes)
+        total += more
+        own, other = current[0] * step.inputs.values[0]
+        moment = max(
+            batch * (own + (batch - 1) * other), _EPS * batch * (abs(own) + (batch - 1) * abs(other))
+        )
+        sigma_w, power = split(layer.sigma_w)
+        gradients[index], log_gradient[index] = current[0], total
+        log_moment[index] = np.log(moment * (sigma_w**2 / layer.fan_in)) + total
+        log_moment[index] += 2 * (power + step.inputs.exponent) * np.log(2.0)
     return SummaryPropagation(
         layers=net.weight_layers,
-        q=kernels[:, 0, 0],
-        c=kernels[:, 0, 1] / kernels[:, 0, 0],
-        gradient_same=gradients[:, 0, 0],
-        gradient_different=gradients[:, 0, 1],
+        q=np.array([np.ldexp(step.kernel.values[0, 0], 2 * step.kernel.exponent) for step in steps]),
+        c=np.array([step.kernel.values[0, 1] / step.kernel.values[0, 0] for step in steps]),
+        gradient_same=gradients[:, 0],
+        gradient_different=gradients[:, 1],
         log_gradient=log_gradient,
-        log_moment=np.log(np.maximum(moment, np.finfo(float).tiny) * variance_of_weights) + log_gradient,
+        log_moment=log_moment,
     )
 
 
-def _loss_gradient(kernel: Array, batch: int, classes: int, seed: int) -> tuple[float, float]:
-    """Γ^L_s and the mean of Γ^L_d over all pairs, from draws of exchangeable logits."""
+def _loss_gradient(kernel: Array, exponent: int, batch: int, classes: int, seed: int) -> tuple[float, float]:
+    """Γ^L_s and the mean of Γ^L_d over all pairs, from draws of exchangeable logits · 2^exponent."""
     rng = np.random.default_rng([seed, 0x73756D])
     own, shared = kernel[0, 0], kernel[0, 1]
     common = np.sqrt(max(shared, 0.0)) * rng.standard_normal((LOGIT_DRAWS, 1, classes))
@@ -104,7 +117,10 @@ def _loss_gradient(kernel: Array, batch: int, classes: int, seed: int) -> tuple[
     if shared < 0:
         mean = single.mean(axis=1, keepdims=True)
         single += mean * (np.sqrt(max(own + (batch - 1) * shared, 0.0) / (own - shared)) - 1.0)
-    delta = loss_gradient(common + single, np.arange(batch) % classes)
+    logits = common + single
+    if exponent:
+        logits = np.ldexp(logits, int(np.clip(exponent, -1000, 900)))
+    delta = loss_gradient(logits, np.arange(batch) % classes)
     same = float(np.mean(delta**2))
     whole = float(np.mean(delta.sum(axis=1) ** 2))
     return same, (whole - batch * same) / (batch * (batch - 1))

@@ -17,9 +17,10 @@ from eoc_theory.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.architecture import mlp
 from eoc_theory.collapse import paper_bound
 from eoc_theory.errors import ArgumentError
-from eoc_theory.finite_width import GAUSSIAN_MEAN_LOG, participation, sample_scales
+from eoc_theory.finite_width import sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
 from eoc_theory.propagation import propagate
+from eoc_theory.scale_statistics import GAUSSIAN_MEAN_LOG, participation
 from eoc_theory.scores import GRID, STEP, Draws, ScoreLaws, layer_sampler, max_law
 
 SPARSITIES = (0.3, 0.7, 0.95)

@@ -7,7 +7,14 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.architecture import mlp
-from eoc_theory.propagation import Cotangent, covariance_root, loss_gradient, propagate, restrict, softmax
+from eoc_theory.propagation import (
+    Cotangent,
+    covariance_root,
+    loss_gradient,
+    propagate,
+    propagate_batch,
+    softmax,
+)
 
 
 def sampled_network(net, inputs, targets, rng):
@@ -111,9 +118,11 @@ def test_gauss_newton_cotangent_is_the_hessian_times_the_tangent():
     assert top.of(logits) / 4 == pytest.approx(directional, abs=1e-9)
 
 
-def test_variance_beyond_floats_is_an_error():
+def test_variance_beyond_floats_is_an_error_where_no_scale_can_be_carried():
     with pytest.raises(eoc.EOCError, match="sigma_w"):
-        propagate(mlp(500, 10, activation="relu", init=(100.0, 0.0)), eoc.digits(10))
+        propagate(mlp(500, 10, activation="x*abs(x)", init=(100.0, 0.0)), eoc.digits(10))
+    far = propagate(mlp(500, 10, activation="relu", init=(100.0, 0.0)), eoc.digits(10))
+    assert np.diff(far.log_q) == pytest.approx(np.log(100.0**2 / 2))
 
 
 def test_propagation_is_reproducible():
@@ -127,7 +136,7 @@ def test_kernels_of_a_subset_are_part_of_the_whole(criterion):
     net = mlp(5, 20, activation="elu")
     batch = net.summarise(eoc.digits(20))
     chosen = batch.spread_indices(7)
-    part = restrict(net, propagate(net, batch, criterion=criterion), chosen)
+    _, part = propagate_batch(net, batch, criterion=criterion, subset=chosen)
     alone = propagate(net, batch.take(chosen), criterion=criterion)
     assert part.kernels == pytest.approx(alone.kernels, rel=1e-5)
     assert np.diff(part.log_moment) == pytest.approx(np.diff(alone.log_moment), abs=1e-4)

@@ -1,0 +1,100 @@
+"""Chains of any depth and scale: signals and gradients far beyond the range of floats.
+
+The reference is a network of NumPy matrices whose signals and gradients are divided by their size after every
+layer: what is divided away is a common factor of a layer's scores, kept as a logarithm.
+"""
+
+import numpy as np
+import pytest
+
+import eoc_theory as eoc
+
+
+def rescaled_scores(net, inputs, targets, rng):
+    """|W g| of every layer of one sampled network up to exp of the second, by plain matrices."""
+    h, log_h = inputs.T.astype(float), 0.0
+    weights, signals, slopes = [], [], []
+    for layer in net.layers:
+        size = np.abs(h).max()
+        h, log_h = h / size, log_h + np.log(size)
+        w = rng.standard_normal((layer.fan_out, layer.fan_in)) / np.sqrt(layer.fan_in)
+        weights.append(w)
+        signals.append((h, log_h + np.log(layer.sigma_w)))
+        y, log_h = w @ h, log_h + np.log(layer.sigma_w)
+        if layer.activation is not None:
+            left, right = tangents(layer.activation.name, log_h)
+            slopes.append(np.where(y > 0, right, left))
+            h = slopes[-1] * y
+    logits = y * np.exp(np.clip(log_h, -600.0, 600.0))
+    p = np.exp(logits - logits.max(axis=0))
+    delta = p / p.sum(axis=0)
+    delta[targets, np.arange(len(targets))] -= 1.0
+    log_delta, scores = 0.0, []
+    for index in range(net.depth - 1, -1, -1):
+        h, log_h = signals[index]
+        size = np.abs(delta).max()
+        delta, log_delta = delta / size, log_delta + np.log(size)
+        scores.append((np.abs(weights[index] * (delta @ h.T)), log_h + log_delta))
+        if index:
+            delta = (weights[index].T @ delta) * slopes[index - 1]
+            log_delta += np.log(net.layers[index].sigma_w)
+    return scores[::-1]
+
+
+def tangents(name, log_size):
+    """Slopes left and right of 0 that an activation has for signals of that size, all far out or all near."""
+    if name == "relu":
+        return 0.0, 1.0
+    if name.startswith("leaky_relu"):
+        return 0.3, 1.0
+    small = {"tanh": (1.0, 1.0), "gelu": (0.5, 0.5), "elu": (1.0, 1.0), "relu6": (0.0, 1.0)}
+    large = {"gelu": (0.0, 1.0), "elu": (0.0, 1.0), "softplus": (0.0, 1.0)}
+    return (small if log_size < 0 else large)[name]
+
+
+def kept_and_critical(scores, sparsity):
+    """Kept fraction of every layer under a global ranking, and the critical sparsity."""
+    logs = [np.log(np.maximum(s, 1e-300)) + log for s, log in scores]
+    ranked = np.sort(np.concatenate([one.ravel() for one in logs]))
+    limit = ranked[round(sparsity * len(ranked)) - 1]
+    least = min(one.max() for one in logs)
+    return np.array([np.mean(one > limit) for one in logs]), np.mean(ranked <= least)
+
+
+def batch(scale=1.0, size=50, features=40):
+    rng = np.random.default_rng(5)
+    return scale * rng.standard_normal((size, features)), np.arange(size) % 10
+
+
+#: Activation, depth, σ_w and the scale of the data. Where the activation is not homogeneous, the data begin
+#: where it has its limit already.
+FAR = [
+    ("relu", 60, 3**-0.5, 1.0),
+    ("relu", 100, 4.0, 1.0),
+    ("relu", 1000, 3**-0.5, 1.0),
+    ("relu", 1000, 4.0, 1.0),
+    ("relu", 300, 0.1, 1e200),
+    ("leaky_relu(0.3)", 400, 10.0, 1e-250),
+    ("tanh", 400, 0.2, 1e-20),
+    ("gelu", 500, 0.4, 1e-25),
+    ("elu", 300, 6.0, 1e25),
+    ("softplus", 300, 5.0, 1e25),
+    ("relu6", 200, 0.5, 1e-20),
+]
+
+
+@pytest.mark.parametrize(("activation", "depth", "sigma_w", "scale"), FAR)
+def test_chains_beyond_the_range_of_floats_keep_what_rescaled_networks_keep(
+    activation, depth, sigma_w, scale
+):
+    net = eoc.mlp(depth, 40, activation=activation, init=(sigma_w, 0.0), in_features=40)
+    data = batch(scale)
+    prediction = eoc.predict_pruning(net, 0.9, data=data)
+    rng = np.random.default_rng(1)
+    runs = [kept_and_critical(rescaled_scores(net, *data, rng), 0.9) for _ in range(6)]
+    measured = np.array([kept for kept, _ in runs])
+    error = measured.std(axis=0, ddof=1) / np.sqrt(len(measured))
+    assert np.abs(prediction.kept - measured.mean(axis=0)).mean() < 0.02 + 2.0 * error.mean()
+    gone = np.mean(measured.min(axis=1) == 0)
+    # As if the layers were independent, which deep networks show.
+    assert abs(prediction.collapse_probability - gone) < 0.5
