@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from .scores import GRID, ScoreLaws, interpolate_grid
 
 Array = np.ndarray
 
-#: Bisection steps: the threshold to 1e-6 of the span of the scores' logarithms.
+#: Bisection steps: the threshold to 1e-8 of the span of the scores' logarithms; to 1e-5 where that is wide.
 _STEPS = 26
+_ACCURACY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def threshold(networks: NetworkLaws, sparsity: Array) -> Array:
     shape = (len(networks.t), len(target))
     low = np.broadcast_to((networks.t[:, :, 0].min(axis=1) + GRID[0])[:, None], shape)
     high = np.broadcast_to((networks.t[:, :, -1].max(axis=1) + GRID[-1])[:, None], shape)
-    for _ in range(_STEPS):
+    span = float((high - low).max())
+    for _ in range(max(_STEPS, math.ceil(math.log2(span / _ACCURACY)) if span > 1e3 else 0)):
         middle = 0.5 * (low + high)
         above = networks.kept(middle) @ share
         low = np.where(above > target, middle, low)

@@ -2,8 +2,8 @@
 
 The forward pass of a batch through Gaussian weights is an exact Markov chain in its kernels: given the
 layer's inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer
-therefore costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way forwards:
-knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
+therefore costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way
+forwards: knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
 
     Wᵀδ = h (hᵀh)⁻¹ uᵀδ + P⊥ W̃ᵀδ,       P⊥ = 1 − h (hᵀh)⁻¹ hᵀ,   W̃ an independent copy.
 

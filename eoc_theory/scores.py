@@ -97,7 +97,13 @@ def snip_laws(
     with ThreadPoolExecutor(max_workers=2) as pool:
         tables = list(pool.map(law, law_layers(net.depth).tolist()))
     nonzero, tail, max_cdf = _interpolate_layers(net.depth, tables)
-    return ScoreLaws(0.5 * kernels.log_moment, nonzero, tail, max_cdf)
+    return ScoreLaws(_log_rms(kernels), nonzero, tail, max_cdf)
+
+
+def _log_rms(kernels: Propagation) -> Array:
+    """½ log m^l; far below all others where a layer's scores are all 0."""
+    found = 0.5 * kernels.log_moment
+    return np.where(np.isfinite(found), found, min(found[np.isfinite(found)], default=0.0) - 1e4)
 
 
 class Draws:
@@ -141,7 +147,7 @@ def factor_laws(
         )
         tables.append((quantiles - log_rms, dead))
     quantiles, dead = _interpolate_layers(net.depth, tables)
-    log_rms = 0.5 * kernels.log_moment
+    log_rms = _log_rms(kernels)
     return ScaleStatistics(log_rms, log_rms[:, None] + quantiles, dead)
 
 
