@@ -19,6 +19,7 @@ from .errors import ArgumentError, ModelError
 from .graph_laws import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
 from .isolation import isolated
 from .meanfield import MeanField
+from .one_thread import with_one_thread
 from .prediction import CRITERIA, DEFAULT_SAMPLES, as_architecture, network_laws
 from .presenting import plain
 from .scores import COLLAPSE_SCORES, GRID
@@ -173,6 +174,7 @@ def _laws(
     )[0]
 
 
+@with_one_thread
 def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Array]:
     """Draws of s_cr, shape (n,), and how often each layer is the weakest, shape (L,).
 

@@ -19,6 +19,7 @@ from .errors import ModelError
 from .graph import Graph
 from .layers import BatchNorm, GroupNorm, LayerNorm
 from .narrowing import LEAST_NORMALISED, LEAST_PLAIN, narrowed
+from .one_thread import with_one_thread
 from .resolution import within_reach
 from .sampled_graph import LayerSample, sample_networks
 from .scores import GRID, STEP, max_law
@@ -136,6 +137,7 @@ class GraphLaws:
         return len(self.laws[0].t)
 
 
+@with_one_thread
 def graph_laws(
     net: Architecture,
     criterion: str,

@@ -56,6 +56,7 @@ from .layers import (
 )
 from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
 from .layers.weighted import WeightedMemory
+from .one_thread import with_one_thread
 from .propagation import Cotangent
 from .resolution import within_reach
 
@@ -110,6 +111,7 @@ class ForwardPass:
     logits: Field
 
 
+@with_one_thread
 def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> GraphPropagation:
     """Kernels, gradient kernels and score moments of a network with a graph.
 

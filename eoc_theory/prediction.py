@@ -20,6 +20,7 @@ from .finite_width import CHAIN_BATCH, sample_scales
 from .graph_laws import graph_laws
 from .isolation import isolated
 from .layers import BatchNorm
+from .one_thread import with_one_thread
 from .presenting import plain
 from .propagation import propagate_batch
 from .scores import SCORES, factor_laws, interpolate_grid, kernel_layers, snip_laws
@@ -132,6 +133,7 @@ def check_sparsities(sparsity: Any) -> Array:
     return np.array([checks.fraction("sparsity", value) for value in values])
 
 
+@with_one_thread
 def network_laws(
     net: Architecture,
     data: Any = None,
@@ -247,6 +249,7 @@ def network_notes(net: Architecture) -> tuple[str, ...]:
     return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
 
 
+@with_one_thread
 def allocate_graph(laws: tuple[NetworkLaws, ...], sparsity: Array) -> tuple[Array, Array, Array, Array]:
     """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores."""
     log_t = threshold(laws[0], sparsity)
@@ -295,6 +298,7 @@ def summarise_networks(
     )
 
 
+@with_one_thread
 def allocate(laws: NetworkLaws, wide: NetworkLaws, sparsity: Array) -> tuple[Array, Array, Array, Array]:
     """kept, kept_std, empty_probability (n_s, L) and collapse_probability (n_s,) of sampled networks.
 

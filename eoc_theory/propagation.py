@@ -25,6 +25,7 @@ from .boundary import public
 from .chain_kernels import Kernel, LayerStep, Pass, input_kernel, split
 from .data import DataSummary
 from .errors import ArgumentError, ModelError
+from .one_thread import with_one_thread
 
 Array = np.ndarray
 
@@ -107,6 +108,7 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
     return propagate_batch(net, batch, seed=seed, criterion=criterion)[0]
 
 
+@with_one_thread
 def propagate_batch(
     net: Architecture,
     batch: DataSummary,

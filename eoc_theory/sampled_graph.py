@@ -32,6 +32,7 @@ from .errors import DataError, ModelError
 from .graph import Graph
 from .layers import Convolution, Dense, WeightLayer
 from .layers.drawing import Draw
+from .one_thread import one_thread_products
 from .propagation import loss_gradient
 from .scores import GRID
 
@@ -167,7 +168,7 @@ def sample_networks(
         known = shared.setdefault((graph, _digest(batch), seed, inputs, criterion), [])
     missing = range(len(known), samples)
     if missing:
-        with single_threaded_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        with one_thread_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             known += pool.map(network, missing)
     return known[:samples]
 
@@ -428,12 +429,3 @@ def layer_samples(scores: Scaled, *, signed: bool = False) -> tuple[LayerSample,
             maxima = np.log(np.maximum(rows, 0.0).astype(float)) - log_rms
         found.append(LayerSample(log_rms + exponent * math.log(2.0), living / flat.size, tail, maxima))
     return tuple(found)
-
-
-@contextmanager
-def single_threaded_products() -> Iterator[None]:
-    """One thread a matrix product: the networks themselves run in parallel."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield

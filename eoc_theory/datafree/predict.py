@@ -9,6 +9,7 @@ import numpy as np
 from .. import checks
 from ..architecture import Architecture
 from ..errors import ArgumentError
+from ..one_thread import with_one_thread
 from . import densities, graph_synflow, laws, ranked, synflow
 from .results import CollapseSamples, DataFreeAllocation
 
@@ -25,6 +26,7 @@ _LAWS: dict[str, Callable[[Architecture], laws.ScoreLaw]] = {
 }
 
 
+@with_one_thread
 def predict_data_free(
     net: Architecture,
     sparsities: float | Sequence[float] | Array,
@@ -69,6 +71,7 @@ def predict_data_free(
     return DataFreeAllocation(criterion, net.weight_layers, net.weights, s, kept, std, empty, collapse)
 
 
+@with_one_thread
 def collapse_data_free(
     net: Architecture, criterion: str, *, samples: int = 2000, seed: int = 0
 ) -> CollapseSamples:

@@ -9,7 +9,8 @@ logarithm.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -77,7 +78,8 @@ def _decade_variances(decade: int, t: Array) -> Array:
 class MomentTable:
     """E[φ²], E[φ'²], E[φ''²], dE[φ²]/dq and q E[φ'²] − E[φ²] of one activation as fast functions of q.
 
-    Decades are filled when they are first asked for. Outside [10⁻¹², 10⁶] moments follow the power law they
+    Decades are filled when they are first asked for, each by itself and by one thread, so that what is in
+    them does not depend on who asked for what before. Outside [10⁻¹², 10⁶] moments follow the power law they
     have at that end; above, :meth:`beyond` computes them. Use :func:`moment_table`, which keeps one table for
     each activation.
     """
@@ -88,6 +90,7 @@ class MomentTable:
         self._coefficients = {name: np.full((DEGREE + 1, cells), np.nan) for name in NAMES}
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
+        self._filling = threading.RLock()
         # Error of a decade's values, and whether it is relative.
         self._accuracy: dict[str, dict[int, tuple[float, bool]]] = {name: {} for name in NAMES}
         # The computed points themselves: (q, value, error) of each decade.
@@ -218,6 +221,7 @@ class MomentTable:
     def error(self, q: float, name: str, value: float) -> float:
         """Estimated absolute error of the named moment's value at one q, without the rounding of log q."""
         decade = min(max(int((math.log(q) - LOG_LOW) / (CELLS * CELL_WIDTH)), 0), DECADES - 1)
+        self._fill(name, np.array([decade * CELLS]))
         error, relative = self._accuracy[name].get(decade, (1e-13, True))
         return error * abs(value) if relative else error
 
@@ -226,40 +230,40 @@ class MomentTable:
             return
         filled = self._filled[name]
         wanted = np.unique(cells // CELLS)
-        missing = wanted[~filled[wanted]]
-        if len(missing):
+        if not filled[wanted].all():
             # Neighbouring moments cost little once the nodes are there, and are wanted soon.
             together = ("phi2", "slope", "dphi2", "excess") if name != "ddphi2" else ("ddphi2",)
-            self._build(missing.tolist(), together)
+            with self._filling:
+                for decade in wanted[~filled[wanted]].tolist():
+                    self._build(decade, together)
+                    # Last, since other threads read what is filled without waiting.
+                    for one in together:
+                        self._filled[one][decade] = True
         self._complete[name] = bool(filled.all())
 
-    def _build(self, decades: list[int], names: Sequence[str]) -> None:
-        pending = decades
+    def _build(self, decade: int, names: Sequence[str]) -> None:
+        fitted: set[str] = set()
         for n in (20, 40, 80):
-            if not pending:
+            q = _decade_variances(decade, _chebyshev_points(n))
+            for name, (value, error) in self._sample(q, names).items():
+                # Of one set of points for all names, so that samples of several can be combined.
+                self._samples[name][decade] = (q, value, error)
+                if name not in fitted and self._fit(decade, n, name, value, error):
+                    fitted.add(name)
+            if len(fitted) == len(names):
                 return
-            found = self._sample(pending, _chebyshev_points(n), names)
-            for i, decade in enumerate(pending):
-                q = _decade_variances(decade, _chebyshev_points(n))
-                for name, (value, error) in found.items():
-                    # Of one set of points for all names, so that samples of several can be combined.
-                    self._samples[name][decade] = (q, value[i], error[i])
-                    if not self._filled[name][decade]:
-                        self._fit(decade, n, name, value[i], error[i])
-            pending = [d for d in pending if not all(self._filled[name][d] for name in names)]
-        for decade in pending:
-            self._fit_cells(decade, names)
+        self._fit_cells(decade, names, fitted)
 
-    def _sample(self, decades: list[int], t: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
-        """Moments and errors at the points t of each decade, shape (decades, len(t))."""
-        q = np.concatenate([_decade_variances(decade, t) for decade in decades])
+    def _sample(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Moments and errors at the variances q."""
         try:
-            found = evaluate(self.activation, q, names)
+            return evaluate(self.activation, q, names)
         except DivergentExpectationError:
             rows = [self._one(float(v), names) for v in q]
-            found = {name: tuple(np.array([row[name][i] for row in rows]) for i in (0, 1)) for name in names}
-        shape = (len(decades), -1)
-        return {name: (found[name][0].reshape(shape), found[name][1].reshape(shape)) for name in names}
+            return {
+                name: (np.array([row[name][0] for row in rows]), np.array([row[name][1] for row in rows]))
+                for name in names
+            }
 
     def _one(self, q: float, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         try:
@@ -268,12 +272,13 @@ class MomentTable:
             return dict.fromkeys(names, (math.inf, math.inf))
         return {name: (float(found[name][0][0]), float(found[name][1][0])) for name in names}
 
-    def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array) -> None:
+    def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array) -> bool:
         """Store one moment over a decade from its values at n Chebyshev points if they resolve it."""
         if np.all(np.isposinf(values)):
             self._store(decade, name, np.full((CELLS, DEGREE + 1), np.inf), np.zeros(CELLS, dtype=bool))
+            return True
         if not np.all(np.isfinite(values)):
-            return
+            return False
         floor = max(1e-14 * np.max(np.abs(values)), np.max(errors))
         # The representation with the smaller relative error at the decade's smallest value.
         logarithmic = bool(np.all(values > 10.0 * errors)) and bool(values.max() > 1e2 * values.min())
@@ -284,19 +289,21 @@ class MomentTable:
             values = np.log(values)
             floor = max(1e-14, noise, 1e-15 * np.max(np.abs(values)))
         tail = float(np.max(np.abs((_to_coefficients(n) @ values)[-3:])))
-        if tail <= floor:
-            self._accuracy[name][decade] = (tail + noise, logarithmic)
-            self._store(decade, name, _resample(n) @ values, np.full(CELLS, logarithmic))
+        if tail > floor:
+            return False
+        self._accuracy[name][decade] = (tail + noise, logarithmic)
+        self._store(decade, name, _resample(n) @ values, np.full(CELLS, logarithmic))
+        return True
 
-    def _fit_cells(self, decade: int, names: Sequence[str]) -> None:
+    def _fit_cells(self, decade: int, names: Sequence[str], fitted: Collection[str]) -> None:
         """Store a decade cell by cell: for functions that no polynomial follows over it."""
         points = _cell_points()
-        found = self._sample([decade], points.reshape(-1), names)
         q = _decade_variances(decade, points.reshape(-1))
+        found = self._sample(q, names)
         transform = _to_coefficients(DEGREE + 1)
         for name in names:
-            self._samples[name][decade] = (q, found[name][0][0], found[name][1][0])
-            if self._filled[name][decade]:
+            self._samples[name][decade] = (q, *found[name])
+            if name in fitted:
                 continue
             self._accuracy[name][decade] = (1e-12, True)
             values = found[name][0].reshape(points.shape)
@@ -318,7 +325,6 @@ class MomentTable:
         coefficients[0, infinite] = np.inf
         self._coefficients[name][:, cells] = coefficients
         self._logarithmic[name][cells] = logarithmic
-        self._filled[name][decade] = True
 
 
 @lru_cache(maxsize=128)
