@@ -26,6 +26,8 @@ Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
 #: Bias scale of the edge-of-chaos initialisation where none is asked for: the paper's 0.2 for a general
 #: activation; a positively homogeneous one is critical at 0 only.
 DEFAULT_SIGMA_B = 0.2
+#: Layers of a network, at most.
+MOST_LAYERS = 100_000
 
 
 @public
@@ -43,7 +45,10 @@ class Architecture:
     graph: Graph | None = None
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.layers, tuple) and all(isinstance(one, WeightLayer) for one in self.layers)):
+            raise ModelError(f"layers must be a tuple of WeightLayer, got {checks.shown(self.layers)}")
         if self.graph is not None:
+            _checked_graph(self.graph)
             if self.graph.weight_layers != self.layers:
                 raise ModelError("layers must be the weight layers of graph, in its order")
             return
@@ -61,7 +66,7 @@ class Architecture:
     @classmethod
     def from_graph(cls, graph: Graph) -> Architecture:
         """The architecture of a graph; one that is a plain chain of fully connected layers becomes that."""
-        chain = graph.as_chain()
+        chain = _checked_graph(graph).as_chain()
         return cls(graph.weight_layers, graph) if chain is None else cls(chain)
 
     def as_graph(self) -> Graph:
@@ -145,6 +150,12 @@ class Architecture:
         return build_model(self, seed=seed)
 
 
+def _checked_graph(graph: Any) -> Graph:
+    if not isinstance(graph, Graph):
+        raise ModelError(f"graph must be a Graph, got {checks.shown(graph)}")
+    return graph
+
+
 def init_scales(
     act: Activation, init: Init, *, sigma_b: float | None = None, fan_in: int | None = None
 ) -> tuple[float, float]:
@@ -172,7 +183,7 @@ def init_scales(
     if isinstance(init, (tuple, list)) and len(init) == 2:
         return checks.positive("init[0]", init[0]), checks.non_negative("init[1]", init[1])
     raise ArgumentError(
-        f"init must be 'eoc', 'kaiming', 'pytorch' or a pair (sigma_w, sigma_b), got {init!r}"
+        f"init must be 'eoc', 'kaiming', 'pytorch' or a pair (sigma_w, sigma_b), got {checks.shown(init)}"
     )
 
 
@@ -205,7 +216,7 @@ def mlp(
     Raises:
         ArgumentError: an argument outside the above. NoCriticalPointError: init="eoc" has no solution.
     """
-    depth = checks.integer("depth", depth, minimum=1)
+    depth = checks.integer("depth", depth, minimum=1, maximum=MOST_LAYERS)
     width = checks.integer("width", width, minimum=1)
     in_features = checks.integer("in_features", in_features, minimum=1)
     out_features = checks.integer("out_features", out_features, minimum=1)

@@ -20,6 +20,9 @@ from .errors import ArgumentError
 
 Array = np.ndarray
 
+#: The widest layer whose number of weights, its square, is a float like any other.
+WIDEST = 1e100
+
 
 @public
 @dataclass(frozen=True)
@@ -96,13 +99,25 @@ def snip_bound(
         ArgumentError: values outside, or not exactly one of `chi` and `kappa`.
     """
     if (chi is None) == (kappa is None):
-        raise ArgumentError(f"exactly one of chi and kappa must be given, got chi={chi!r}, kappa={kappa!r}")
+        raise ArgumentError(
+            f"exactly one of chi and kappa must be given, got chi={checks.shown(chi)}, "
+            f"kappa={checks.shown(kappa)}"
+        )
     L = _array("depth", depth, 1.0)
     N = _array("width", width, 1.0)
     if chi is not None:
         k = np.abs(np.log(_array("chi", chi, 0.0, strict=True))) / 8.0
     else:
         k = _array("kappa", kappa, 0.0)
+    try:
+        np.broadcast_shapes(L.shape, N.shape, k.shape)
+    except ValueError:
+        raise ArgumentError(
+            f"depth, width and {'kappa' if chi is None else 'chi'} must have shapes that broadcast, "
+            f"got {L.shape}, {N.shape} and {k.shape}"
+        ) from None
+    if N.max() > WIDEST:
+        raise ArgumentError(f"width must be at most {WIDEST:g}, got {N.max():g}")
     weights = L * N**2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = (1.0 + np.log(k * weights) / k) / L
@@ -142,6 +157,8 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
     alpha = _array("alphas", alphas, 0.0, strict=True)
     zeta = _array("zetas", zetas, 0.0, strict=True)
     width = checks.positive("width", width)
+    if width > WIDEST:
+        raise ArgumentError(f"width must be at most {WIDEST:g}, got {width:g}")
     if alpha.ndim != 1 or len(alpha) < 2 or alpha.shape != zeta.shape:
         raise ArgumentError(
             f"alphas and zetas must be of one shape (L,), L >= 2, got {alpha.shape} and {zeta.shape}"
@@ -235,10 +252,7 @@ def _log_tail(t: Array | float) -> Array:
 
 
 def _array(name: str, value: object, minimum: float, *, strict: bool = False) -> Array:
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} must be numbers, got {type(value).__name__}") from None
+    array = checks.numbers_of(name, value)
     wrong = ~np.isfinite(array) | ((array <= minimum) if strict else (array < minimum))
     if array.size == 0 or wrong.any():
         shown = "nothing" if array.size == 0 else f"{array[wrong].flat[0]:g}"

@@ -38,6 +38,8 @@ from .layers import (
 Normalisation = Literal["batch", "group", "layer"]
 Scaling = Literal["none", "stable", "decreasing"]
 
+#: Weight layers of a convolutional network, at most.
+MOST_LAYERS = 10_000
 #: Channels in one group of normalisation="group": Wu & He 2018 find 16 a group as good as 32 groups, and it
 #: leaves narrow networks more than one channel to average over.
 GROUP_CHANNELS = 16
@@ -92,7 +94,7 @@ def cnn(
         ArgumentError: an argument outside the above. ModelError: images that become too small.
         NoCriticalPointError: init="eoc" has no solution.
     """
-    depth = checks.integer("depth", depth, minimum=2)
+    depth = checks.integer("depth", depth, minimum=2, maximum=MOST_LAYERS)
     channels = checks.integer("channels", channels, minimum=1)
     shape = _input_shape(input_shape, axes=(1, 2))
     axes = len(shape.space)
@@ -266,7 +268,7 @@ def _residual_blocks(depth: int, imagenet: bool) -> tuple[int, ...]:
     """Residual blocks in each stage."""
     if imagenet:
         return IMAGENET_BLOCKS[checks.one_of("depth", depth, tuple(IMAGENET_BLOCKS))]
-    depth = checks.integer("depth", depth, minimum=8)
+    depth = checks.integer("depth", depth, minimum=8, maximum=MOST_LAYERS)
     if (depth - 2) % 6:
         near = depth - (depth - 2) % 6
         raise ArgumentError(f"depth must be 6n + 2, such as {near} or {near + 6}, got {depth}")
@@ -277,9 +279,7 @@ def _input_shape(given: Sequence[int], axes: tuple[int, ...]) -> Shape:
     wanted = " or ".join("(C, H, W)" if n == 2 else "(C, length)" for n in reversed(axes))
     if isinstance(given, Shape):
         given = (given.channels, *given.space)
-    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) - 1 not in axes:
-        raise ArgumentError(f"input_shape must be {wanted}, got {given!r}")
-    channels, *space = (checks.integer(f"input_shape[{i}]", n, minimum=1) for i, n in enumerate(given))
+    channels, *space = checks.extents("input_shape", given, [n + 1 for n in axes], wanted)
     return Shape(channels, tuple(space))
 
 
@@ -287,9 +287,8 @@ def _positions(name: str, given: Collection[int] | None, count: int) -> frozense
     """Indices of convolutions."""
     if given is None:
         return frozenset()
-    if isinstance(given, (str, int)) or not isinstance(given, Collection):
-        raise ArgumentError(f"{name} must be indices of convolutions such as (1, 3), got {given!r}")
-    found = frozenset(checks.integer(f"{name}[{i}]", n, minimum=0) for i, n in enumerate(given))
+    listed = checks.items(name, given, "indices of convolutions such as (1, 3)", MOST_LAYERS)
+    found = frozenset(checks.integer(f"{name}[{i}]", n, minimum=0) for i, n in enumerate(listed))
     if found and max(found) >= count:
         raise ArgumentError(f"{name} must be indices of the {count} convolutions, got {max(found)}")
     return found
@@ -333,8 +332,7 @@ class _Builder:
     ) -> None:
         if normalisation is not None:
             checks.one_of("normalisation", normalisation, ("batch", "group", "layer"))
-        if not isinstance(training, bool):
-            raise ArgumentError(f"training must be True or False, got {training!r}")
+        training = checks.flag("training", training)
         self._graph = GraphBuilder(shape)
         self._shapes = [shape]
         self._weights = weights

@@ -20,7 +20,7 @@ from .graph_laws import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
 from .isolation import isolated
 from .meanfield import MeanField
 from .one_thread import with_one_thread
-from .prediction import CRITERIA, DEFAULT_SAMPLES, as_architecture, network_laws
+from .prediction import CRITERIA, DEFAULT_SAMPLES, MOST_SAMPLES, as_architecture, network_laws
 from .presenting import plain
 from .scores import COLLAPSE_SCORES, GRID
 from .trust import OWN_SAMPLES, collapse_trust
@@ -67,8 +67,8 @@ class CollapsePrediction:
         """Sparsity that s_cr stays under with probability p."""
         levels = checks.numbers_of("p", p)
         if not np.all((levels >= 0) & (levels <= 1)):
-            raise ArgumentError(f"p must lie in [0, 1], got {p}")
-        value = np.quantile(self.samples, levels)
+            raise ArgumentError(f"p must lie in [0, 1], got {checks.shown(p)}")
+        value = np.quantile(self.samples, levels) if levels.size else levels
         return float(value) if value.ndim == 0 else value
 
     def probability(self, sparsity: float | Array) -> float | Array:
@@ -128,7 +128,7 @@ def predict_collapse(
     """
     checks.one_of("criterion", criterion, CRITERIA)
     if samples is not None:
-        samples = checks.integer("samples", samples, minimum=2)
+        samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:

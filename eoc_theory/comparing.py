@@ -23,6 +23,9 @@ from .sampled_graph import shared_samples
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Networks that one comparison prunes.
+MOST_SEEDS = 100_000
+
 
 @public
 @dataclass(frozen=True)
@@ -165,10 +168,7 @@ def compare(
         raise ArgumentError(
             f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
         )
-    if not (progress is None or callable(progress)):
-        raise ArgumentError(
-            f"progress must be None or a function of two counts, got {checks.shown(progress)}"
-        )
+    progress = checks.function("progress", progress, "two counts")
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []
@@ -185,7 +185,7 @@ def compare(
             if isinstance(factory, Architecture):
                 model, net = factory.to_torch(seed), factory
             else:
-                model = factory(seed)
+                model = checks.call("factory", factory, seed)
                 if isinstance(model, type) or not hasattr(model, "named_modules"):
                     raise ArgumentError(f"factory must return a torch.nn.Module, got {type(model).__name__}")
                 net = Architecture.from_torch(model, shown_input(model, data, example_input))
@@ -236,11 +236,13 @@ def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:
 def _seeds(seeds: int | Iterable[int]) -> list[int]:
     # NumPy's zero-dimensional arrays are Iterable by name only.
     if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) and not isinstance(seeds, bytes):
-        chosen = [checks.integer("seeds", s, 0) for s in seeds]
+        accepted = "a whole number >= 1 or whole numbers >= 0"
+        listed = checks.items("seeds", seeds, accepted, MOST_SEEDS)
+        chosen = [checks.integer("seeds", s, 0) for s in listed]
         if not chosen:
             raise ArgumentError("seeds must hold at least one seed, got none")
         return chosen
-    return list(range(checks.integer("seeds", seeds, 1)))
+    return list(range(checks.integer("seeds", seeds, 1, MOST_SEEDS)))
 
 
 def example_of(net: Architecture) -> np.ndarray:

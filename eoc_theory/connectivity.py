@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import checks
 from .boundary import public
 from .errors import ArgumentError
 from .isolation import isolated
@@ -114,8 +115,8 @@ def connected_weights(
     for weight in weights:
         mask = weight.mask if given is None else given.pop(weight.name or "weight", None)
         try:
-            mask = torch.ones_like(weight.tensor) if mask is None else torch.as_tensor(mask)
-        except (TypeError, ValueError, RuntimeError):
+            mask = torch.ones_like(weight.tensor) if mask is None else torch.as_tensor(checks.for_torch(mask))
+        except Exception:
             kind = type(mask).__name__
             raise ArgumentError(f"masks[{weight.name!r}] must be an array of 0 and 1, got {kind}") from None
         if mask.shape != weight.tensor.shape:

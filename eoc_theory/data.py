@@ -39,6 +39,12 @@ class DataSummary:
     synthetic: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            array, kinds = getattr(self, name), "f" if name == "inputs" else "iu"
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+                what = "floats" if name == "inputs" else "whole numbers"
+                raise DataError(f"{name} must be an array of {what}, got {checks.shown(array)}")
+        checks.integer("classes", self.classes, minimum=1)
         if self.inputs.ndim != 2 or not len(self.inputs):
             raise DataError(f"inputs must have shape (batch, features), got {self.inputs.shape}")
         if self.targets.shape != (len(self.inputs),):
@@ -63,6 +69,7 @@ class DataSummary:
 
     def spread_indices(self, size: int) -> np.ndarray:
         """Positions of `size` of the inputs, classes in turn: labels stay as balanced as they were."""
+        size = checks.integer("size", size, minimum=0)
         return np.arange(self.size) if size >= self.size else self.in_turn()[:size]
 
     def in_turn(self) -> np.ndarray:
@@ -74,7 +81,18 @@ class DataSummary:
         return np.lexsort((self.targets, rank))
 
     def take(self, chosen: np.ndarray) -> DataSummary:
-        """The inputs at the positions `chosen`."""
+        """The inputs at the positions `chosen`.
+
+        Raises:
+            ArgumentError: positions that there are not.
+        """
+        try:
+            chosen = np.asarray(chosen)
+            self.targets[chosen]
+        except Exception:
+            chosen = np.empty(0)
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iub":
+            raise ArgumentError(f"chosen must be positions of the {self.size} inputs, (n,)")
         return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
 
 
@@ -105,7 +123,7 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
     else:
         try:
             inputs, targets = data
-        except (TypeError, ValueError):
+        except Exception:
             raise DataError(
                 f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
             ) from None
@@ -128,14 +146,12 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
 def _numbers(name: str, values: Any) -> np.ndarray:
     """An array of real numbers, from tensors without importing torch."""
     try:
-        if hasattr(values, "detach"):
-            values = values.detach().cpu()
-            # NumPy has no bfloat16.
-            values = (values.double() if values.is_floating_point() else values).numpy()
-        array = np.asarray(values)
+        array = np.asarray(checks.off_the_graph(values))
         array = array.astype(np.float64) if array.dtype == object else array
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # objects that cannot be looked at among them
         array = None
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} of the data must have all their entries, got a masked array")
     if array is None or array.dtype.kind not in "biuf":
         kind = type(values).__name__ if array is None else f"{array.dtype} values"
         raise DataError(f"{name} of the data must be an array of real numbers, got {kind}")
@@ -193,9 +209,7 @@ def digits_images(
     Raises:
         ArgumentError, MissingDependencyError: as `digits`; a shape that is not three whole numbers.
     """
-    if isinstance(shape, str) or not isinstance(shape, Sequence) or len(shape) != 3:
-        raise ArgumentError(f"shape must be (C, H, W), got {shape!r}")
-    channels, height, width = (checks.integer(f"shape[{i}]", m, minimum=1) for i, m in enumerate(shape))
+    channels, height, width = checks.extents("shape", shape, (3,), "(C, H, W)")
     chosen, labels = _choose_digits(n, seed)
     pixels = _digit_set()[0]
     centred = pixels - pixels.mean(axis=0)
@@ -251,7 +265,7 @@ def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def balanced_choice(labels: np.ndarray, n: int, seed: int, name: str) -> np.ndarray:
     """Positions of `n` images of a set of ten classes: of each the first of a shuffle, classes in turn."""
     n = checks.integer("n", n, minimum=1)
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = np.random.default_rng(checks.seed(seed)).permutation(len(labels))
     members = [order[labels[order] == k] for k in range(10)]
     per_class = -(-n // 10)
     smallest = min(map(len, members))

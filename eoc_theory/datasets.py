@@ -132,7 +132,10 @@ def load_images(
         return inputs[at].reshape(-1, 1, 8, 8), labels[at]
     checks.one_of("part", part, ("train", "test"))
     chosen = SETS[name]
-    places = tuple(None if place is None else os.path.abspath(place) for place in (folder, cache))
+    places = tuple(
+        None if place is None else os.path.abspath(checks.path(option, place))
+        for option, place in (("folder", folder), ("cache", cache))
+    )
     train = _part(chosen.name, "train", *places)
     pixels, labels = train if part == "train" else _part(chosen.name, part, *places)
     at = np.arange(len(labels)) if n is None else balanced_choice(labels, n, seed, name)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .text import one_line
+
 
 class EOCError(ValueError):
-    """Base of every error raised on purpose; a ``ValueError``, so ordinary handlers keep working."""
+    """Base of every error raised on purpose; a ``ValueError``, so ordinary handlers keep working.
+
+    Its message is one line of printable characters, whatever names or values it quotes.
+    """
+
+    def __init__(self, *message: Any) -> None:
+        super().__init__(*(one_line(part) if isinstance(part, str) else part for part in message))
 
 
 class ArgumentError(EOCError):

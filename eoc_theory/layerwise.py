@@ -54,7 +54,7 @@ def layer_counts(
         allocation = [of[name] for name in names]
     try:
         shape = np.shape(allocation)
-    except ValueError:
+    except Exception:
         shape = "of unequal rows"
     if shape != (len(names),):
         raise ArgumentError(

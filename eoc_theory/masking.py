@@ -52,8 +52,8 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             raise ArgumentError(f"masks must name layers of the model ({some}, …), got {checks.shown(name)}")
         weight = layers[name].tensor
         try:
-            tensor = torch.as_tensor(mask)
-        except (TypeError, ValueError, RuntimeError):
+            tensor = torch.as_tensor(checks.for_torch(mask))
+        except Exception:
             kind = type(mask).__name__
             raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None
         if tensor.shape != weight.shape:

@@ -159,7 +159,7 @@ class MeanField:
         """
         depth = checks.integer("depth", depth, 0)
         table, factor, lost = self._correlation_table(q)
-        start = np.asarray(one_minus_c0, dtype=np.float64)
+        start = checks.numbers_of("one_minus_c0", one_minus_c0)
         wrong = start[~((start >= 0.0) & (start <= 2.0))]
         if wrong.size:
             raise ArgumentError(f"one_minus_c0 must lie in [0, 2], got {wrong.flat[0]:g}")

@@ -145,7 +145,8 @@ def measure_pruning(
     sparsities = check_sparsities(sparsity)
     checks.one_of("criterion", criterion, CRITERIA)
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
-    checks.integer("seed", seed, 0)
+    seed = checks.seed(seed)
+    masks, collapse = checks.flag("masks", masks), checks.flag("collapse", collapse)
     found = prunable_weights(model)
     where = _device(device, found)
     names = tuple(w.name or "weight" for w in found)
@@ -267,8 +268,8 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     try:
         where = torch.device(device)
         torch.empty(0, device=where)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        reason = checks.said(error).splitlines()[0]
         raise ArgumentError(
             f"device must be 'auto' or a device that torch can use here, got {checks.shown(device)} "
             f"({reason})"
@@ -295,7 +296,7 @@ def _inputs_of(data: Any) -> Any:
         return None
     try:
         inputs, _ = data
-    except (TypeError, ValueError):
+    except Exception:
         return None
     return inputs
 
@@ -344,7 +345,9 @@ def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.T
     if classes is None and data is None:
         classes = _classes(model, shape)
     batch = as_data(data, in_features=int(np.prod(shape)), classes=classes, seed=seed)
-    return torch.from_numpy(batch.inputs).reshape(-1, *shape), torch.from_numpy(batch.targets)
+    return torch.from_numpy(checks.for_torch(batch.inputs)).reshape(-1, *shape), torch.from_numpy(
+        checks.for_torch(batch.targets)
+    )
 
 
 def _classes(model: Any, shape: tuple[int, ...]) -> int:
@@ -369,8 +372,8 @@ def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
             "to know the shape of its inputs"
         )
     try:
-        inputs, targets = (torch.as_tensor(part) for part in data)
-    except (TypeError, ValueError, RuntimeError):
+        inputs, targets = (torch.as_tensor(checks.for_torch(part)) for part in data)
+    except Exception:
         raise DataError(f"data must be (inputs, targets) for this model, got {checks.shown(data)}") from None
     if inputs.ndim < 2 or inputs.is_complex() or inputs.is_meta or targets.is_meta:
         raise DataError(

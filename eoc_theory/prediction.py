@@ -15,7 +15,7 @@ from .allocation import NetworkLaws, kept_fractions, mean_network, sampled_netwo
 from .architecture import Architecture
 from .boundary import public
 from .datafree import DATA_FREE_CRITERIA, predict_data_free
-from .errors import ArgumentError
+from .errors import ArgumentError, TooLargeError
 from .finite_width import CHAIN_BATCH, sample_scales
 from .graph_laws import graph_laws
 from .isolation import isolated
@@ -37,6 +37,10 @@ CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
 
 #: Networks sampled for means and spreads: the spread itself is then known to about 18 %.
 DEFAULT_SAMPLES = 16
+#: Sparsities that one call answers.
+MOST_SPARSITIES = 10_000
+#: Networks that one call samples.
+MOST_SAMPLES = 10_000
 #: Nodes of the smoothing kernel of rare events.
 SMOOTHING_NODES = 9
 
@@ -125,9 +129,14 @@ def as_architecture(net: Any, data: Any = None) -> Architecture:
 def check_sparsities(sparsity: Any) -> Array:
     """`sparsity` as an array (n_s,) of numbers in [0, 1)."""
     try:
-        values = [sparsity] if np.ndim(sparsity) == 0 else list(np.ravel(sparsity))
-    except (TypeError, ValueError, RuntimeError):
-        values = [sparsity]  # rows of unequal length, say: refused below as no number
+        count = len(sparsity) if hasattr(sparsity, "__len__") and np.ndim(sparsity) else 1
+        count = max(count, int(getattr(sparsity, "size", 1)))
+        scalar = count > MOST_SPARSITIES or np.ndim(sparsity) == 0
+        values = [sparsity] if scalar else list(np.ravel(sparsity))
+    except Exception:
+        count, values = 1, [sparsity]  # rows of unequal length, say: refused below as no number
+    if count > MOST_SPARSITIES:
+        raise TooLargeError(f"sparsity must hold at most {MOST_SPARSITIES} numbers, got {count}")
     if not values:
         raise ArgumentError("sparsity must hold at least one number, got none")
     return np.array([checks.fraction("sparsity", value) for value in values])
@@ -196,7 +205,7 @@ def predict_pruning(
     values = check_sparsities(sparsity)
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
-        samples = checks.integer("samples", samples, minimum=2)
+        samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
     notes: tuple[str, ...] = ()
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)

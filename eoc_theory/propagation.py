@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .activations import Activation
 from .architecture import Architecture
 from .boundary import public
@@ -81,13 +82,23 @@ class Propagation:
 
     def gradient_into(self, layer: int, net: Architecture) -> Array:
         """Kernel of ``W^T δ``, the gradient at the outputs h of `layer`, up to a positive factor."""
+        layer = self._position(layer, len(self.layers) - 2)
+        chain_only(net)
         following = net.layers[layer + 1]
         sigma_w, _ = split(following.sigma_w)
         return self.gradients[layer + 1] * (sigma_w**2 * following.fan_out / following.fan_in)
 
     def unit_of_inputs(self, layer: int) -> int:
         """Power of two by which the signal into `layer` is larger than `inputs` has it."""
+        layer = self._position(layer, len(self.layers))
         return int(self.exponents[layer - 1]) if layer else self.input_exponent
+
+    @staticmethod
+    def _position(layer: int, last: int) -> int:
+        layer = checks.integer("layer", layer, minimum=0)
+        if layer > last:
+            raise ArgumentError(f"layer must be at most {last}, got {layer}")
+        return layer
 
 
 @public
@@ -104,6 +115,8 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
         ArgumentError: another network. DataError: data that do not fit. ModelError: a signal out of range
         where its activation has no limit, or a loss without a gradient.
     """
+    checks.one_of("criterion", criterion, ("snip", "grasp"))
+    seed = checks.seed(seed)
     batch = chain_only(net).summarise(data, seed=seed)
     return propagate_batch(net, batch, seed=seed, criterion=criterion)[0]
 

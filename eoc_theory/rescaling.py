@@ -121,7 +121,9 @@ def rescale_(
     checks.one_of("by", by, ("weights", "signal"))
     if sigma_w is not None:
         if by == "signal":
-            raise ArgumentError(f"sigma_w goes with by='weights', got {sigma_w} with by='signal'")
+            raise ArgumentError(
+                f"sigma_w goes with by='weights', got {checks.shown(sigma_w)} with by='signal'"
+            )
         sigma_w = checks.positive("sigma_w", sigma_w)
     if data is not None and by == "weights":
         raise ArgumentError("data goes with by='signal', got data with by='weights'")
@@ -182,8 +184,8 @@ def _inputs(data: Any) -> Any:
     torch = require_torch()
     given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
     try:
-        inputs = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError):
+        inputs = torch.as_tensor(checks.for_torch(given))
+    except Exception:
         inputs = None
     if inputs is None or inputs.ndim < 2 or not len(inputs):
         kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"

@@ -82,6 +82,9 @@ class Activation:
     source: Any = None
 
     def __post_init__(self) -> None:
+        for name in ("pieces", "kinks"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ActivationError(f"{name} must be a tuple, got {checks.shown(getattr(self, name))}")
         if len(self.pieces) != len(self.kinks) + 1:
             raise ActivationError(f"{self.name}: {len(self.kinks)} kinks need {len(self.kinks) + 1} pieces")
 
@@ -160,7 +163,7 @@ class Activation:
         return number
 
     def _evaluate(self, order: int, x: ArrayLike) -> Array:
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.floats_of("x", x)
         # A value beyond the largest float is inf, as it should be; warnings for it help nobody.
         with np.errstate(all="ignore"):
             if not self.kinks:

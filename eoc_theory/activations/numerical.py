@@ -12,7 +12,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from .. import checks
-from ..errors import ActivationError, ArgumentError
+from ..errors import ActivationError, ArgumentError, TooLargeError
 from .core import Activation, Array, Function, Growth, Piece
 from .functions import polynomial
 from .growth import classify, faster
@@ -42,21 +42,20 @@ def from_callable(function: Callable[..., Any], kinks: Iterable[float] | None = 
     """
     given = None if kinks is None else _checked_kinks(kinks)
     try:
-        return _from_callable(function, given)
-    except TypeError as error:
-        if "unhashable" in str(error):
-            return _from_callable.__wrapped__(function, given)
-        raise
+        hash(function)
+    except Exception:  # a class of its own
+        return _from_callable.__wrapped__(function, given)
+    return _from_callable(function, given)
 
 
 def _checked_kinks(kinks: Iterable[float]) -> tuple[float, ...]:
     try:
-        values = sorted({checks.finite("kinks", kink) + 0.0 for kink in kinks})
-    except (TypeError, ArgumentError):
-        raise ActivationError(f"kinks must be finite numbers, got {kinks!r}") from None
-    if len(values) > MOST_KINKS:
-        raise ActivationError(f"kinks must be at most {MOST_KINKS} numbers, got {len(values)}")
-    return tuple(values)
+        listed = checks.items("kinks", kinks, "finite numbers", MOST_KINKS)
+        return tuple(sorted({checks.finite("kinks", kink) + 0.0 for kink in listed}))
+    except TooLargeError as error:
+        raise ActivationError(str(error)) from None
+    except ArgumentError:
+        raise ActivationError(f"kinks must be finite numbers, got {checks.shown(kinks)}") from None
 
 
 @lru_cache(maxsize=64)

@@ -73,8 +73,9 @@ def _from_any_callable(spec: Any) -> Activation:
         if error.__cause__ is not None and "torch" in sys.modules:
             from .torch_bridge import from_torch
 
-            # A function of the user's own that computes with torch refuses NumPy arrays.
-            with contextlib.suppress(ActivationError):
+            # A function of the user's own that computes with torch refuses NumPy arrays. What it says of
+            # torch's is of no interest where it is none.
+            with contextlib.suppress(Exception):
                 return from_torch(spec)
         raise
 

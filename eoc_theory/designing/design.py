@@ -16,9 +16,9 @@ from ..critical_scales import critical_scales
 from ..diagnosing.cures import at_scales
 from ..diagnosing.diagnosis import architecture_of, parameters_of
 from ..diagnosing.reading import read
-from ..errors import ArgumentError, EOCError, ModelError
+from ..errors import EOCError, ModelError
 from ..isolation import isolated
-from ..prediction import CRITERIA
+from ..prediction import CRITERIA, MOST_SAMPLES
 from ..presenting import plain
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
 
@@ -260,10 +260,9 @@ def design(
     sparsity = checks.fraction("sparsity", sparsity)
     tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
     if networks is not None:
-        networks = checks.integer("networks", networks, minimum=0)
+        networks = checks.integer("networks", networks, minimum=0, maximum=MOST_SAMPLES)
     seed = checks.integer("seed", seed, minimum=0)
-    if not (progress is None or callable(progress)):
-        raise ArgumentError(f"progress must be None or a function of a text, got {checks.shown(progress)}")
+    progress = checks.function("progress", progress, "a text")
     found = architecture_of(net, example_input, data, "net")
     state = parameters_of(net, found, read(found))
     if state["masked"]:

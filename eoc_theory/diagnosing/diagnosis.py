@@ -223,7 +223,7 @@ class Diagnosis:
         """
         from .page import write_page
 
-        write_page(self, path, title)
+        write_page(self, path, checks.text("title", title))
 
 
 @isolated

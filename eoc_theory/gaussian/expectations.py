@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import checks
 from ..activations import Activation, activation
 from ..activations.core import Growth
 from ..errors import ArgumentError, DivergentExpectationError
@@ -38,10 +39,7 @@ class Estimate:
 
 def checked_variance(q: ArrayLike, name: str = "q") -> Array:
     """q as a float array of variances; ArgumentError when one is negative or not finite."""
-    try:
-        array = np.asarray(q, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} must be a variance or an array of variances, got {q!r}") from None
+    array = checks.floats_of(name, q, "a variance or an array of variances")
     if not np.all(np.isfinite(array) & (array >= 0.0)):
         wrong = array[~(np.isfinite(array) & (array >= 0.0))].flat[0]
         raise ArgumentError(f"{name} must be finite and >= 0, got {wrong:g}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .. import checks
 from ..errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -28,17 +29,19 @@ def check_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = tuple(F
     Raises:
         ArgumentError: another suffix, or the folder does not exist or is not writable.
     """
-    target = Path(path)
+    target = checks.path("path", path)
     listed = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
     accepted = f"a file name that ends in {listed}"
     if target.suffix.lower() not in suffixes:
-        raise ArgumentError(f"path must be {accepted}, got {str(path)!r}")
+        raise ArgumentError(f"path must be {accepted}, got {checks.shown(str(path))}")
     if target.is_dir():
-        raise ArgumentError(f"path must be {accepted}, got the folder {str(path)!r}")
+        raise ArgumentError(f"path must be {accepted}, got the folder {checks.shown(str(path))}")
     if not target.parent.is_dir():
-        raise ArgumentError(f"path must lie in a folder that exists, got {str(path)!r}")
+        raise ArgumentError(f"path must lie in a folder that exists, got {checks.shown(str(path))}")
     if not os.access(target.parent, os.W_OK):
-        raise ArgumentError(f"path must lie in a folder that can be written to, got {str(path)!r}")
+        raise ArgumentError(
+            f"path must lie in a folder that can be written to, got {checks.shown(str(path))}"
+        )
     return target
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import checks
 from ..activations import Activation, activation, catalogue
 from ..activations.torch_bridge import from_torch
 from ..errors import ActivationError, ModelError
@@ -304,8 +305,8 @@ def describe(value: Any) -> str:
         return f"a tensor of shape ({', '.join(['B', *map(str, value.sizes)])})"
     if isinstance(value, Zeros):
         return "zeros"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else type(value).__name__
+    text = checks.shown(value)
+    return text if len(text) < checks.LONGEST_VALUE else type(value).__name__
 
 
 _POINTS = np.concatenate([np.linspace(-7.3, 7.9, 101), [-30.0, 25.0]])

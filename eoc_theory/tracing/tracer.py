@@ -125,8 +125,8 @@ def batch_shape_of(example: Any) -> tuple[int, ...]:
         sizes = tuple(int(n) for n in example)
     else:
         try:
-            sizes = tuple(int(n) for n in np.shape(example))
-        except (TypeError, ValueError):
+            sizes = tuple(int(n) for n in getattr(example, "shape", None) or np.shape(example))
+        except Exception:
             sizes = ()
     if len(sizes) < 2 or min(sizes) < 1:
         raise ModelError(
