@@ -192,7 +192,7 @@ def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Arra
     drawn = np.empty((len(largest), networks))
     weakest = np.zeros(depth)
     for index, u in enumerate(largest):
-        scores = np.where(dead, NOTHING, laws.displace(u))
+        scores = np.where(dead, min(NOTHING, float(laws.t.min()) - 1.0), laws.displace(u))
         first = scores.argmin(axis=1)
         weakest += np.bincount(first, minlength=depth)
         drawn[index] = 1.0 - laws.kept(scores.min(axis=1)) @ share

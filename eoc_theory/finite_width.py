@@ -71,6 +71,8 @@ def sample_scales(
     return ScaleStatistics(*joined)
 
 
+# Threads have an error state of their own.
+@np.errstate(all="ignore")
 def _group(
     net: Architecture, batch: DataSummary, top: Cotangent, seed: int, index: int
 ) -> tuple[Array, Array, Array]:

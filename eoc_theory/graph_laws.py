@@ -203,7 +203,13 @@ def joined_laws(networks: list[list[LayerSample]], shift: Array, weights: Array)
     log_rms = np.array([[sample.log_rms for sample in network] for network in networks]) + shift
     tails = np.array([[sample.tail for sample in network] for network in networks])
     share = np.array([[sample.share for sample in network] for network in networks])
-    log_rms = np.maximum(log_rms, NOTHING)
+    # A factor common to all layers means nothing, and layers without scores are to be below all others.
+    alive = np.isfinite(log_rms)
+    nothing = NOTHING
+    if not np.all(np.abs(log_rms[alive]) < -0.5 * NOTHING):
+        log_rms -= np.max(log_rms, axis=1, where=alive, initial=-np.inf, keepdims=True)
+        nothing = min(NOTHING, 2.0 * float(log_rms[alive].min()) + NOTHING)
+    log_rms = np.maximum(log_rms, nothing)
     mean = tails.mean(axis=0)
     t = np.stack([scale[:, None] + quantiles_of(tail) for scale, tail in zip(log_rms, tails, strict=True)])
     t = np.maximum.accumulate(t, axis=-1) + 1e-9 * np.arange(t.shape[-1])
@@ -221,5 +227,5 @@ def joined_laws(networks: list[list[LayerSample]], shift: Array, weights: Array)
         t,
         share,
         np.asarray(weights),
-        np.maximum(tops, NOTHING),
+        np.maximum(tops, nothing),
     )

@@ -242,6 +242,11 @@ def _check_range(name: str, signal: Signal, dtype: Any) -> None:
         raise ModelError(
             f"variance at layer {name} exceeds {LARGEST_VARIANCE:g}: use a smaller sigma_w or depth"
         )
+    if 0 < largest < 1.0 / LARGEST_VARIANCE:
+        raise ModelError(
+            f"variance at layer {name} falls under {1.0 / LARGEST_VARIANCE:g}: use a larger sigma_w or a "
+            "smaller depth"
+        )
 
 
 def backward(graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array) -> Array:

@@ -351,7 +351,13 @@ def smooth_thresholds(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
     mean and variance stay those of the sample (Silverman's bandwidth; one deviate for all layers of a
     network).
     """
-    u = laws.locate(np.where(np.isfinite(log_t), log_t, 0.0))
+    finite = np.isfinite(log_t)
+    u = laws.locate(np.where(finite, log_t, 0.0))
+    if not finite.all():
+        # Networks without a threshold say nothing of where it is in others.
+        known = finite[..., None]
+        others = np.sum(u, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+        u = np.where(known, u, others)
     nodes, weights = np.polynomial.hermite_e.hermegauss(SMOOTHING_NODES)
     bandwidth, shrink = silverman(len(u))
     mean, deviation = u.mean(axis=0), u.std(axis=0, ddof=1)

@@ -85,7 +85,8 @@ class Propagation:
         layer = self._position(layer, len(self.layers) - 2)
         chain_only(net)
         following = net.layers[layer + 1]
-        sigma_w, _ = split(following.sigma_w)
+        number, exponent = math.frexp(following.sigma_w)
+        sigma_w = following.sigma_w if abs(exponent) <= 20 else number
         return self.gradients[layer + 1] * (sigma_w**2 * following.fan_out / following.fan_in)
 
     def unit_of_inputs(self, layer: int) -> int:
@@ -317,8 +318,8 @@ class _Forward:
     def _measure(self, index: int, kernel: Array, step: LayerStep) -> None:
         diagonal = np.diagonal(kernel)
         mean = diagonal.mean()
-        self.q[index] = np.ldexp(mean, 2 * step.kernel.exponent)
-        with np.errstate(divide="ignore"):
+        with np.errstate(all="ignore"):
+            self.q[index] = np.ldexp(mean, 2 * step.kernel.exponent)
             self.log_q[index] = np.log(mean) + 2 * step.kernel.exponent * math.log(2.0)
         # A signal that is 0, of a blank image where there are no biases, is correlated with none.
         alive = int((diagonal > 0.0).sum())

@@ -4,8 +4,8 @@ Networks are drawn, run forwards and backwards with exact gradients, and the sco
 counted in logarithmic bins.
 
 Values are float32. Where a deep network leaves its range on the way forwards, the same network is run in
-float64. On the way back every node's gradient carries a power of two of its own, so that hundreds of ordered
-or chaotic layers neither vanish nor overflow.
+float64, and beyond that carries powers of two (`carried_values`). On the way back every node's gradient has
+one of its own, so that hundreds of ordered or chaotic layers neither vanish nor overflow.
 
 **GraSP.** Hess·g is the difference of the gradients at W + εg and at W, over ε, in double precision: the
 whole Hessian and not its Gauss–Newton part, with signs. Gates of homogeneous activations and choices of
@@ -21,12 +21,13 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from . import checks
+from .carried_values import OutOfRangeError, Value, pass_again, pass_forwards
 from .data import DataSummary
 from .errors import DataError, ModelError
 from .graph import Graph
@@ -40,8 +41,11 @@ Array = np.ndarray
 
 #: Sizes (root mean square) that values may have on the way forwards; beyond them scores would lose digits.
 _RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
+_SINGLE_DATA = (1e-30, 1e30)
 #: Sizes within which a gradient is left as it is.
 _GRADIENT_RANGE = (1e-10, 1e10)
+#: Powers of two by which a layer's gradients may be smaller than another's and still be kept in its unit.
+_LOWEST = -400
 #: Length of the step for Hess·g, relative to the weights.
 _STEP_SIZE = 1e-7
 #: Scores counted at a time: with their copies they fit a second-level cache.
@@ -50,10 +54,6 @@ _BLOCK = 1 << 15
 _BIN_BITS = 18
 _EDGES = (np.arange(255 << 5, dtype=np.int32) << _BIN_BITS).view(np.float32).astype(float)
 _LOG_EDGES = np.log(np.append(np.maximum(_EDGES, 2.0**-149), np.full(33, 2.0**128)))
-
-
-class OutOfRangeError(Exception):
-    """Values beyond what the precision holds."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def sample_networks(
     order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
     sample = _curvature_sample if criterion == "grasp" else _gradient_sample
 
+    @np.errstate(all="ignore")
     def network(index: int) -> NetworkSample:
         part = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
         images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
@@ -280,8 +281,12 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
     there, _ = gradients(moved, memories)
     result = []
     for name in names:
-        change = np.ldexp(there[name].values, there[name].exponent - power) - slope[name]
-        result.append(Scaled(draw.given[name] * (change / step)))
+        own = here[name].exponent
+        # In its own unit where it is far below the other layers'.
+        unit = power if own - power > _LOWEST else own
+        change = np.ldexp(there[name].values, there[name].exponent - unit)
+        change -= np.ldexp(here[name].values, own - unit)
+        result.append(Scaled(draw.given[name] * (change / step), unit - power))
     return result
 
 
@@ -298,26 +303,37 @@ def run_forwards(
     values: list[Any] = [None] * len(graph.nodes)
     memories: list[Any] = [None] * len(graph.nodes)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        data = Value(np.ascontiguousarray(images, dtype=draw.dtype))
+        largest = float(np.abs(images).max())
+        if draw.dtype is np.float32 and largest and not _SINGLE_DATA[0] < largest < _SINGLE_DATA[1]:
+            raise OutOfRangeError
         for position, node in enumerate(graph.nodes):
-            inputs = [values[source] for source in node.inputs] or [
-                np.ascontiguousarray(images, dtype=draw.dtype)
-            ]
+            inputs = [values[source] for source in node.inputs] or [data]
             if frozen is None:
-                value, memories[position] = node.layer.forward_values(inputs, draw)
+                value, passage = pass_forwards(node, inputs, draw)
+                flat = value.values.reshape(-1)
+                if position:
+                    mean_square = float(np.dot(flat, flat)) / flat.size
+                    # Nothing but zeros is a dead network and no matter of precision.
+                    if not low**2 < mean_square < high**2 and (mean_square != 0.0 or flat.any()):
+                        if draw.dtype is not np.float64:
+                            raise OutOfRangeError
+                        value = value.normalised()
+                        passage = replace(passage, exponent=value.exponent)
+                memories[position] = passage
             else:
-                value, memories[position] = node.layer.repeat_values(inputs, draw, frozen[position])
-            flat = value.reshape(-1)
-            if position:
-                mean_square = float(np.dot(flat, flat)) / flat.size
-                # Nothing but zeros is a dead network and no matter of precision.
-                if not low**2 < mean_square < high**2 and (mean_square != 0.0 or flat.any()):
-                    raise OutOfRangeError
+                value, memories[position] = pass_again(frozen[position], inputs, draw)
             values[position] = value
             for source in node.inputs:
                 waiting[source] -= 1
                 if not waiting[source]:
                     values[source] = None
-    return values[-1], memories
+        logits = values[-1]
+        if logits.exponent:
+            # Beyond these sizes a softmax is the same.
+            logits = logits.normalised()
+            return np.ldexp(logits.values, max(min(logits.exponent, 900), -1000)), memories
+        return logits.values, memories
 
 
 def run_backwards(
@@ -343,23 +359,24 @@ def run_backwards(
     first = Scaled(np.asarray(gradient, dtype=float)).normalised()
     gradients[-1] = Scaled(first.values.astype(dtype), first.exponent)
     for position in range(len(graph.nodes) - 1, 0, -1):
-        arrived, memory = gradients[position], memories[position]
+        arrived, passage = gradients[position], memories[position]
         gradients[position] = memories[position] = None
         if arrived is None:
             continue
         arrived = arrived.normalised()
-        node = graph.nodes[position]
-        if isinstance(node.layer, (Dense, Convolution)):
+        layer, memory, seen = passage.layer, passage.memory, passage.inputs[0]
+        if isinstance(layer, (Dense, Convolution)):
             if numbers[position] in watched:
-                back, scores, ratio = _in_halves(node.layer, memory, arrived.values, halves[1])
+                back, scores, ratio = _in_halves(layer, memory, arrived.values, halves[1])
             else:
-                (back, scores), ratio = node.layer.backward_scores(memory, arrived.values), math.nan
-            yield numbers[position], Scaled(scores, arrived.exponent), ratio
+                (back, scores), ratio = layer.backward_scores(memory, arrived.values), math.nan
+            yield numbers[position], Scaled(scores, arrived.exponent + seen), ratio
             sent = [back]
         else:
-            sent = node.layer.backward_values(memory, arrived.values)
-        for source, part in zip(node.inputs, sent, strict=True):
-            before, new = gradients[source], Scaled(part, arrived.exponent)
+            sent = layer.backward_values(memory, arrived.values)
+        for source, part in zip(graph.nodes[position].inputs, sent, strict=True):
+            # By a value in its own unit, as the layer made its output in one.
+            before, new = gradients[source], Scaled(part, arrived.exponent + passage.made - seen)
             gradients[source] = new if before is None else before + new
 
 

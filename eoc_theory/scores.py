@@ -91,6 +91,8 @@ def snip_laws(
     """
     draws = Draws(seed)
 
+    # Threads have an error state of their own.
+    @np.errstate(all="ignore")
     def law(layer: int) -> tuple[Array, Array, Array]:
         return _layer_law(net, batch, kernels, layer, draws, scores)
 

@@ -98,3 +98,42 @@ def test_chains_beyond_the_range_of_floats_keep_what_rescaled_networks_keep(
     gone = np.mean(measured.min(axis=1) == 0)
     # As if the layers were independent, which deep networks show.
     assert abs(prediction.collapse_probability - gone) < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("activation", "depth", "sigma_w", "scale"), FAR[:5])
+def test_chains_beyond_the_range_of_floats_collapse_as_rescaled_networks_do(
+    activation, depth, sigma_w, scale
+):
+    net = eoc.mlp(depth, 20, activation=activation, init=(sigma_w, 0.0), in_features=20)
+    data = batch(scale, size=20, features=20)
+    prediction = eoc.predict_collapse(net, data=data)
+    rng = np.random.default_rng(1)
+    critical = np.array([kept_and_critical(rescaled_scores(net, *data, rng), 0.9)[1] for _ in range(10)])
+    logs, predicted = np.log10(1.0 - critical), np.log10(1.0 - prediction.samples)
+    error = np.hypot(logs.std(ddof=1), predicted.std()) / np.sqrt(10)
+    assert abs(np.median(predicted) - np.median(logs)) < 0.1 + 3.0 * error
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+@pytest.mark.parametrize("network", ["chain", "convolutional", "residual"])
+@pytest.mark.parametrize("way", [(1e-30, 1e-3), (1e-12, 1e-12), (1e25, 1e3), (1e12, 1e12)])
+def test_all_small_and_all_large_logits_have_one_ranking_each(criterion, network, way):
+    """Whether the scale comes with the data or with the weights, once the softmax is uniform or certain."""
+    sigma_w, data_scale = way
+
+    def kept(data_scale, sigma_w):
+        if network == "chain":
+            net = eoc.mlp(40, 20, activation="relu", in_features=48, init=(sigma_w, 0.0))
+        elif network == "convolutional":
+            net = eoc.cnn(8, 6, activation="relu", init=(sigma_w, 0.0), input_shape=(3, 4, 4))
+        else:
+            net = eoc.resnet(8, width=4, normalisation=None, init=(1.0, 0.0), input_shape=(3, 4, 4))
+        inputs, targets = batch(data_scale, size=20, features=48)
+        return eoc.predict_pruning(net, 0.8, criterion=criterion, data=(inputs, targets), samples=3).kept
+
+    shape = 1e-40 if sigma_w < 1 else 1e40
+    reference = kept(shape, np.sqrt(2.0))
+    assert (
+        np.abs(kept(data_scale * (shape if network == "residual" else 1.0), sigma_w) - reference).max() < 0.02
+    )

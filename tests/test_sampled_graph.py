@@ -426,7 +426,7 @@ def test_halves_of_the_inputs():
     }
     assert np.isnan(found[0][1]) and np.isnan(found[2][1])
     # The last layer's gradient is a product of what the inputs sent back and what arrived.
-    weights, x = memories[graph.weighted[3]]
+    weights, x = memories[graph.weighted[3]].memory
     parts = [weights * (sent[:, chosen] @ x[:, chosen].T) for chosen in (slice(0, first), slice(first, None))]
     assert found[3][1] == pytest.approx(
         ((parts[0] - parts[1]) ** 2).sum() / ((parts[0] + parts[1]) ** 2).sum()
@@ -604,4 +604,5 @@ def test_errors():
     with pytest.raises(DataError, match="takes 192"):
         sample_networks(graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), 1, 0)
     with pytest.raises(ModelError, match="range of floats"):
-        sample_networks(chain(400, 20.0, RELU), data(chain(400, 20.0, RELU)), 1, 0)
+        steep = chain(400, 20.0, activation("x*abs(x)"))
+        sample_networks(steep, data(steep), 1, 0)
