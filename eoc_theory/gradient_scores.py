@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, ModelError
@@ -88,7 +88,45 @@ def gradient_scores(
         # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
             return attempt(torch.float32, strict=True)
-    return attempt(torch.float64, strict=False)
+    return _in_range(lambda: attempt(torch.float64, strict=False), model, weights, criterion, data, device)
+
+
+def _in_range(
+    compute: Callable[[], list[torch.Tensor]],
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    criterion: str,
+    data: tuple[Any, Any],
+    device: Any,
+) -> list[torch.Tensor]:
+    """Scores in double precision, or where that does not hold them those of `chain_scores`.
+
+    Raises ModelError where they can be had by neither.
+    """
+    from .chain_scores import chain_scores, layers_of, needs_carrying
+
+    refused: ModelError | None = None
+    try:
+        scores = compute()
+        top = max(float(score.abs().max()) for score in scores)
+        if not needs_carrying(top):
+            return scores
+    except ModelError as error:
+        scores, top, refused = [], math.nan, error
+    layers = layers_of(model, weights)
+    if layers is not None:
+        torch = require_torch()
+        inputs, targets = (part.detach().cpu().numpy() for part in data)
+        found = chain_scores(layers, inputs.reshape(len(inputs), -1), targets, criterion)
+        return [torch.from_numpy(score).to(device) for score in found]
+    if refused is not None:
+        raise refused
+    if top > 0:
+        raise ModelError(
+            f"the model's {criterion} scores leave the range of float64, the largest is {top:.1e}: "
+            "the signal dies out or explodes on its way"
+        )
+    return scores
 
 
 def _snip(loss: _Loss) -> list[torch.Tensor]:
