@@ -12,7 +12,7 @@ import numpy as np
 from . import checks
 from .activations import Activation, activation
 from .boundary import public
-from .errors import ArgumentError, ModelError
+from .errors import ArgumentError, ModelError, TooLargeError
 from .graph import Graph
 from .layers import Shape, WeightLaw, WeightLayer
 
@@ -26,6 +26,8 @@ Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
 #: Bias scale of the edge-of-chaos initialisation where none is asked for: the paper's 0.2 for a general
 #: activation; a positively homogeneous one is critical at 0 only.
 DEFAULT_SIGMA_B = 0.2
+#: Weights of a network, which are counted in 64 bits.
+MOST_WEIGHTS = 2**62
 #: Layers of a network, at most.
 MOST_LAYERS = 100_000
 
@@ -47,6 +49,8 @@ class Architecture:
     def __post_init__(self) -> None:
         if not (isinstance(self.layers, tuple) and all(isinstance(one, WeightLayer) for one in self.layers)):
             raise ModelError(f"layers must be a tuple of WeightLayer, got {checks.shown(self.layers)}")
+        if sum(layer.fan_in * layer.fan_out for layer in self.layers) >= MOST_WEIGHTS:
+            raise TooLargeError(f"layers must hold fewer than {MOST_WEIGHTS:.2g} weights in all")
         if self.graph is not None:
             _checked_graph(self.graph)
             if self.graph.weight_layers != self.layers:
@@ -143,10 +147,20 @@ class Architecture:
 
         return read_architecture(model, example_input)
 
+    def check_drawn(self, each: float) -> None:
+        """Refuse to draw weights that need more memory than one request may, at `each` bytes a weight.
+
+        Raises:
+            TooLargeError: it would.
+        """
+        what = f"drawing the {self.n_weights} weights of a network of depth {self.depth}"
+        checks.memory(what, each * self.n_weights, "a narrower or shallower one")
+
     def to_torch(self, seed: int = 0) -> Any:
         """A torch module of this architecture with weights drawn from its laws under `seed`."""
         from .torch_models import build_model
 
+        self.check_drawn(4)
         return build_model(self, seed=seed)
 
 

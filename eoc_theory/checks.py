@@ -21,8 +21,8 @@ from .text import printable, shortened
 
 T = TypeVar("T")
 
-#: Bytes that one request may ask for: what is more is refused before any work is done.
-MEMORY_BUDGET = 8 * 2**30
+#: Bytes that one request may always ask for, whatever the machine; see `memory_budget`.
+LEAST_BUDGET = 4 * 2**30
 #: Entries that an array which is handed in may have.
 MOST_ENTRIES = 10**8
 #: Characters of a value that an error shows.
@@ -260,8 +260,17 @@ def extents(name: str, given: Any, axes: Collection[int], accepted: str) -> tupl
     return tuple(integer(f"{name}[{i}]", extent, minimum=1) for i, extent in enumerate(found))
 
 
+def memory_budget() -> int:
+    """Bytes that one request may ask for: half of the machine's memory."""
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        whole = 0  # Windows does not say
+    return max(LEAST_BUDGET, whole // 2)
+
+
 def memory(what: str, needed: float, instead: str) -> None:
-    """Refuse what needs more than `MEMORY_BUDGET` bytes.
+    """Refuse what needs more than `memory_budget` bytes.
 
     Args:
         what: the argument, with the value that was asked for. instead: what would do.
@@ -269,10 +278,11 @@ def memory(what: str, needed: float, instead: str) -> None:
     Raises:
         TooLargeError: `needed` is more.
     """
-    if not needed <= MEMORY_BUDGET:
+    budget = memory_budget()
+    if not needed <= budget:
         raise TooLargeError(
-            f"{what} would take about {in_bytes(needed)} of memory, more than the {in_bytes(MEMORY_BUDGET)} "
-            f"that one request may: {instead}"
+            f"{what} would take about {in_bytes(needed)} of memory, more than the {in_bytes(budget)} that "
+            f"one request may (half of the machine's): {instead}"
         )
 
 

@@ -169,6 +169,9 @@ def compare(
             f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
         )
     progress = checks.function("progress", progress, "two counts")
+    if isinstance(factory, Architecture):
+        # The model, its doubles, one gradient and the scores.
+        factory.check_drawn(28)
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []

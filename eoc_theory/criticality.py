@@ -27,7 +27,7 @@ from . import checks
 from .activations import Activation, activation
 from .boundary import public
 from .convergence import Convergence, convergence_law
-from .errors import ArgumentError, ConvergenceError, NoCriticalPointError
+from .errors import ArgumentError, ConvergenceError, NoCriticalPointError, TooLargeError
 from .gaussian import MomentTable, moment_table
 from .gaussian.expectations import evaluate, jumps_of
 from .gaussian.tables import LOG_HIGH
@@ -40,6 +40,8 @@ Array = NDArray[np.float64]
 # Variances are normalised data's: where several critical points answer a question, the one nearest to it is
 # chosen.
 DATA_VARIANCE = 1.0
+#: Points of a critical curve: some 20 µs each.
+MOST_POINTS = 1_000_000
 # The slope V' may exceed 1 by rounding only (homogeneous activations and softshrink have V' = 1 exactly).
 SLOPE_TOLERANCE = 1e-11
 # Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
@@ -532,6 +534,8 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0)
     """
     act = _resolve(activation)
     values = checks.numbers_of("sigma_b", sigma_b)
+    if values.size > MOST_POINTS:
+        raise TooLargeError(f"sigma_b must be at most {MOST_POINTS} numbers, got {values.size}")
     wrong = values[~(np.isfinite(values) & (values >= 0.0))]
     if len(wrong):
         raise ArgumentError(f"sigma_b must be finite and >= 0, got {wrong.flat[0]:g}")

@@ -111,6 +111,11 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
     if data is None:
         if classes is None:
             raise DataError("data must be given where the number of classes is not known, got None")
+        checks.memory(
+            f"a batch of {DEFAULT_BATCH} inputs of {in_features} features",
+            16.0 * DEFAULT_BATCH * in_features,
+            "smaller inputs",
+        )
         rng = np.random.default_rng([seed, 0x64617461])
         inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
         return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
@@ -210,6 +215,12 @@ def digits_images(
         ArgumentError, MissingDependencyError: as `digits`; a shape that is not three whole numbers.
     """
     channels, height, width = checks.extents("shape", shape, (3,), "(C, H, W)")
+    n = checks.integer("n", n, minimum=1)
+    checks.memory(
+        f"shape {channels}×{height}×{width}",
+        8.0 * height * width * (128 + n * (2 + channels)),
+        "smaller images",
+    )
     chosen, labels = _choose_digits(n, seed)
     pixels = _digit_set()[0]
     centred = pixels - pixels.mean(axis=0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .allocation import NetworkLaws, quantiles_of
 from .architecture import Architecture
 from .errors import ModelError
@@ -137,6 +138,10 @@ class GraphLaws:
         return len(self.laws[0].t)
 
 
+#: Bytes for a weight of the largest layer: what it is drawn from, itself, its scores and their ranks.
+SAMPLED_BYTES = 80.0
+
+
 @with_one_thread
 def graph_laws(
     net: Architecture,
@@ -166,6 +171,8 @@ def graph_laws(
     passes = PASSES[criterion]
     inputs, samples = plan(net, batch.size, samples, effort, passes)
     graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)
+    largest = max(layer.n_weights for layer in graph.weight_layers)
+    checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
     networks = sample_networks(
         graph, batch, samples, seed, inputs=inputs, criterion=criterion, workers=workers
     )

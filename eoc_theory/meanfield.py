@@ -25,7 +25,7 @@ from .boundary import public
 from .convergence import Convergence, convergence_law
 from .correlation import correlation_table
 from .duals import DualTable
-from .errors import ArgumentError
+from .errors import ArgumentError, TooLargeError
 from .gaussian import MomentTable, moment_table
 from .gaussian.expectations import checked_variance, jumps_of
 from .slope_duals import slope_dual
@@ -38,6 +38,8 @@ CRITICAL_TOLERANCE = 1e-5
 # Where the limit q → ∞ is judged; normalised slopes above 1 by less than LIMIT_TOLERANCE are on their way to
 # 1.
 LARGEST = 1e6
+#: Layers that a map is iterated over, at most: each takes some microseconds.
+MOST_ITERATIONS = 10_000_000
 LIMIT_TOLERANCE = 0.05
 
 Phase = Literal["ordered", "critical", "chaotic", "vanishing", "stationary", "exploding"]
@@ -118,6 +120,7 @@ class MeanField:
         """Variances of layers 0 to `depth` from q0, shape (depth + 1, *q0's shape)."""
         depth = checks.integer("depth", depth, 0)
         q = np.asarray(_variances(q0))
+        _check_iterations(depth, q.size)
         rows = np.empty((depth + 1, *q.shape))
         rows[0] = q
         for i in range(depth):
@@ -160,6 +163,7 @@ class MeanField:
         depth = checks.integer("depth", depth, 0)
         table, factor, lost = self._correlation_table(q)
         start = checks.numbers_of("one_minus_c0", one_minus_c0)
+        _check_iterations(depth, start.size)
         wrong = start[~((start >= 0.0) & (start <= 2.0))]
         if wrong.size:
             raise ArgumentError(f"one_minus_c0 must lie in [0, 2], got {wrong.flat[0]:g}")
@@ -248,6 +252,12 @@ class MeanField:
         table, variance = DualTable(self.activation, q), float(self.variance_map(q))
         lost = (self._weight - self.sigma_w**2) * table.phi_at_one / variance if self.dropout else 0.0
         return table, self.sigma_w**2 / variance, lost
+
+
+def _check_iterations(depth: int, starts: int) -> None:
+    if depth > MOST_ITERATIONS:
+        raise TooLargeError(f"depth must be at most {MOST_ITERATIONS}, got {depth}")
+    checks.memory(f"depth {depth} from {starts} starts", 8.0 * depth * starts, "fewer of one or the other")
 
 
 def _variances(q: ArrayLike) -> Array:

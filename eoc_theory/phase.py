@@ -12,7 +12,7 @@ from . import checks
 from .activations import Activation
 from .activations import activation as resolve
 from .boundary import public
-from .errors import ArgumentError
+from .errors import ArgumentError, TooLargeError
 from .meanfield import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
+
+#: Points of a phase diagram: some 250 bytes and 5 µs each.
+MOST_POINTS = 10_000_000
 
 
 @public
@@ -82,6 +85,11 @@ def phase_diagram(
     weights = _axis("sigma_w", sigma_w, positive=True)
     biases = _axis("sigma_b", sigma_b, positive=False)
     dropout = checks.fraction("dropout", dropout)
+    points = weights.size * biases.size
+    if points > MOST_POINTS:
+        raise TooLargeError(
+            f"sigma_w and sigma_b must make at most {MOST_POINTS} points, got {weights.size} × {biases.size}"
+        )
     # What variances and gradients see of the weights' scale.
     seen = weights / np.sqrt(1.0 - dropout)
     q = limits(act, seen, biases).T

@@ -22,7 +22,7 @@ from .isolation import isolated
 from .layers import BatchNorm
 from .one_thread import with_one_thread
 from .presenting import plain
-from .propagation import propagate_batch
+from .propagation import LOGIT_DRAWS, propagate_batch
 from .scores import SCORES, factor_laws, interpolate_grid, kernel_layers, snip_laws
 from .trust import OWN_SAMPLES, kept_trust
 
@@ -41,6 +41,8 @@ DEFAULT_SAMPLES = 16
 MOST_SPARSITIES = 10_000
 #: Networks that one call samples.
 MOST_SAMPLES = 10_000
+#: Bytes for a unit, an input and a sampled network: values, slopes and gradients, as they are measured.
+SAMPLED_BYTES = 48.0
 #: Nodes of the smoothing kernel of rare events.
 SMOOTHING_NODES = 9
 
@@ -142,6 +144,16 @@ def check_sparsities(sparsity: Any) -> Array:
     return np.array([checks.fraction("sparsity", value) for value in values])
 
 
+def _check_sizes(net: Architecture, batch: int, samples: int, inputs: int) -> None:
+    """Refuse a chain whose kernels, logits or sampled networks would not fit into memory."""
+    checks.memory(f"a batch of {batch} inputs", 64.0 * batch**2, "fewer inputs")
+    drawn = 24.0 * LOGIT_DRAWS * batch * net.out_features
+    checks.memory(f"{net.out_features} classes for {batch} inputs", drawn, "fewer of one or the other")
+    widest = max(layer.fan_out for layer in net.layers)
+    needed = SAMPLED_BYTES * samples * min(inputs, batch) * widest
+    checks.memory(f"width {widest} in {samples} sampled networks", needed, "a narrower network, or samples=")
+
+
 @with_one_thread
 def network_laws(
     net: Architecture,
@@ -161,6 +173,7 @@ def network_laws(
     `inputs` of the batch's inputs. About `scores` scores make a layer's law.
     """
     batch = net.summarise(data, seed=seed)
+    _check_sizes(net, batch.size, samples, inputs)
     chosen = batch.spread_indices(inputs)
     kernels, chain = propagate_batch(net, batch, seed=seed, keep=kernel_layers(net.depth), subset=chosen)
     assert chain is not None  # it was asked for

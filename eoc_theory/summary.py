@@ -73,6 +73,7 @@ def propagate_summary(
     variance = checks.positive("variance", variance)
     batch = checks.integer("batch", batch, minimum=2)
     seed = checks.integer("seed", seed, minimum=0)
+    checks.memory(f"batch {batch}", 24.0 * LOGIT_DRAWS * batch * net.out_features, "a smaller one")
     correlation = checks.finite("correlation", correlation)
     if not -1.0 / (batch - 1) <= correlation <= 1.0:
         raise ArgumentError(

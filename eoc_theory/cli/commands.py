@@ -75,7 +75,8 @@ def curve(args: argparse.Namespace) -> int:
     """``eoc curve``: the critical curve."""
     from ..criticality import critical_curve
 
-    found = critical_curve(args.activation, sigma_b=args.sigma_b, dropout=args.dropout)
+    with working("critical curve"):
+        found = critical_curve(args.activation, sigma_b=args.sigma_b, dropout=args.dropout)
     if args.json:
         arrays = {name: getattr(found, name) for name in ("sigma_w", "sigma_b", "q", "stable")}
         print_json({"activation": found.activation.name, "dropout": found.dropout, **arrays})
@@ -269,12 +270,13 @@ def collapse(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace) -> int:
     """``eoc compare``: theory beside experiment."""
     from .. import checks
+    from ..comparing import MOST_SEEDS
     from ..comparing import compare as run
     from .networks import describe, network
 
     net, data = network(args)
     first = checks.integer("seed", args.seed, minimum=0)
-    seeds = range(first, first + checks.integer("seeds", args.seeds, minimum=1))
+    seeds = range(first, first + checks.integer("seeds", args.seeds, 1, MOST_SEEDS))
     with bar("pruning networks:", "predicting") as progress:
         found = run(
             net,

@@ -195,8 +195,8 @@ def _read_npz(name: str) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     except KeyError as missing:
         raise DataError(f"data must be {wanted}, got {name!r} ({missing.args[0]})") from None
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        # NumPy's own words advise to unpickle it.
+    except (ValueError, EOFError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile):
+        # NumPy's own words advise to unpickle it; a header may promise more than there is memory.
         raise DataError(f"data must be {wanted}, got {name!r} (not an archive of plain arrays)") from None
     numeric = inputs.dtype.kind in "biuf" and targets.dtype.kind in "biuf"
     if not numeric or inputs.ndim < 2 or not inputs.size or targets.shape != inputs.shape[:1]:

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import EOCError
 
+#: Points of a grid that is given as LOW:HIGH:POINTS.
+MOST_POINTS = 1_000_000
+
 Init = str | tuple[float, float]
 
 ACT_HELP = "a name such as tanh or 'leaky_relu(0.1)', or an expression in x such as 'x/(1+exp(-x))'"
@@ -410,6 +413,8 @@ def _read_grid(text: str) -> list[float]:
     count = int(points)
     if count < 1:
         raise ValueError
+    if count > MOST_POINTS:
+        raise argparse.ArgumentTypeError(f"must have at most {MOST_POINTS} points, got {count}")
     start, stop = float(low), float(high)
     step = (stop - start) / max(count - 1, 1)
     return [start + i * step for i in range(count - 1)] + [stop if count > 1 else start]

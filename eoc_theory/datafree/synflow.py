@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
 from ..architecture import Architecture
 from .magnitudes import MagnitudeLaw, magnitude_law
 
@@ -150,6 +151,7 @@ def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array
 
 def _magnitudes(rng: np.random.Generator, sizes: Array, laws: Sequence[MagnitudeLaw], dtype: type) -> Array:
     """|W| of all layers in one array, each layer in a scale of its own: SynFlow does not see it."""
+    checks.memory(f"synflow on {int(np.sum(sizes))} sampled weights", 40.0 * float(np.sum(sizes)), "fewer")
     return np.concatenate([law.draw(rng, int(size), dtype) for law, size in zip(laws, sizes, strict=True)])
 
 
