@@ -80,7 +80,7 @@ COMMANDS = {
     "depth must be at most": "predict --activation tanh --depth 1000000 --width 10 --sparsity 0.5",
     "width 1000000000": "collapse --activation tanh --depth 3 --width 1000000000",
     "samples must be": "predict --activation tanh --depth 3 --width 9 --sparsity 0.5 --samples 1000000000",
-    "seeds must be at most": "compare --activation relu --depth 3 --width 9 --sparsity 0.5 --seeds 1000000000",
+    "seeds must be at most": "compare --activation relu --depth 3 --width 9 --sparsity 0 --seeds 1000000000",
 }
 
 
