@@ -24,6 +24,8 @@ from .prediction import CRITERIA, DEFAULT_SAMPLES, MOST_SAMPLES, as_architecture
 from .presenting import plain
 from .scores import COLLAPSE_SCORES, GRID
 from .trust import OWN_SAMPLES, collapse_trust
+from .vanishing import notes as zero_notes
+from .vanishing import ranked_zeros, zeros_of_structure
 
 Array = np.ndarray
 
@@ -49,7 +51,8 @@ class CollapsePrediction:
         median_error: expected absolute error of log₁₀(1 − s_cr) at the median, from networks that were really
             pruned (`eoc_theory.trust`).
         median_error_bound: what it stays under in nine networks of ten.
-        notes: where `median_error` is extrapolated.
+        notes: layers whose scores are all 0, so that removing the zeros empties them; and where
+            `median_error` is extrapolated.
     """
 
     criterion: str
@@ -132,10 +135,13 @@ def predict_collapse(
     net = as_architecture(net, data)
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:
+        zeros = zeros_of_structure(net, criterion)
         free = collapse_data_free(net, criterion, seed=seed)
         drawn, weakest = free.critical_sparsity, free.weakest_layer
     else:
-        laws = _laws(net, criterion, net.summarise(data, seed=seed), samples, seed)
+        batch = net.summarise(data, seed=seed)
+        laws = _laws(net, criterion, batch, samples, seed)
+        zeros = ranked_zeros(net, criterion, (laws,), batch)
         drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     drawn = np.sort(drawn)
     trust = collapse_trust(net, criterion, drawn)
@@ -149,7 +155,10 @@ def predict_collapse(
         bound=paper_bound(net, criterion),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
-        notes=own + trust.notes,
+        # Of GraSP's scores the laws hold the positive ones alone.
+        notes=(() if criterion == "grasp" else zero_notes(criterion, net.weight_layers, net.weights, zeros, ()))
+        + own
+        + trust.notes,
     )
 
 

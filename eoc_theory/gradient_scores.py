@@ -13,6 +13,7 @@ from .isolation import Twin, converted, seeded
 from .linearised import full_precision
 from .torch_models import PrunableWeight, check_takes_one, require_torch
 from .torch_running import run_model
+from .vanishing import ONE_LOGIT
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,10 @@ def _grasp(loss: _Loss) -> list[torch.Tensor]:
     if not 0 < norm < math.inf:
         if loss.strict:
             raise PrecisionLostError
-        raise ModelError(f"the gradient's norm must be positive and finite for grasp, got {norm}")
+        if norm == 0:
+            # Nothing but zeros: who ranks the scores says why.
+            return gradients
+        raise ModelError(f"the gradient's norm must be finite for grasp, got {norm}")
     total: list[torch.Tensor] | None = None
     for part in parts:
         curving = kept if kept is not None else loss.part_gradients(part, create_graph=True)
@@ -235,6 +239,8 @@ class _Loss:
                 raise ModelError(
                     f"model must return logits of shape ({len(targets)}, classes), got {tuple(logits.shape)}"
                 )
+            if logits.shape[1] == 1:
+                raise ModelError(f"all scores are 0, so that there is nothing to rank: {ONE_LOGIT}")
             low, high = (int(t) for t in self.targets.aminmax())
             if high >= logits.shape[1] or low < 0:
                 raise DataError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {low} to {high}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks, ranking, scoring
+from . import checks, ranking, scoring, vanishing
 from .boundary import public
 from .connectivity import Ways
 from .data import DataSummary, as_data
@@ -17,7 +17,9 @@ from .isolation import converted, isolated, states_kept
 from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
-from .torch_models import PrunableWeight, chain, prunable_weights, require_torch
+from .torch_models import (
+    PrunableWeight, chain, prunable_weights, require_torch, uncounted_notes, uncounted_weights,
+)  # fmt: skip
 from .torch_running import run_model
 from .tracing import batch_shape, first_layer
 
@@ -54,6 +56,9 @@ class PruningMeasurement:
             rounds.
         masks: what is kept, by layer name, as boolean arrays of the weights' shapes; one such dict for a
             scalar sparsity, a tuple of them for an array; None if they were not asked for.
+        notes: where scores that tie, or are 0 throughout a layer, decide; and which weights were not counted.
+        uncounted: names of parameters with two or more dimensions that are no weights of Linear and
+            convolution layers and were not ranked: embeddings, recurrent layers, attention's own.
     """
 
     criterion: str
@@ -66,9 +71,14 @@ class PruningMeasurement:
     log_score_moments: np.ndarray
     zero_scores: np.ndarray
     masks: dict[str, np.ndarray] | tuple[dict[str, np.ndarray], ...] | None
+    notes: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
+        """One row for each layer (and sparsity).
+
+        Columns layer, weights, sparsity, kept, kept_weights, zero_scores.
+        """
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -80,6 +90,7 @@ class PruningMeasurement:
                 "sparsity": np.repeat(sparsities, len(self.layers)),
                 "kept": kept.ravel(),
                 "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
+                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
             }
         )
 
@@ -159,47 +170,35 @@ def measure_pruning(
     else:
         wanted = None
 
+    shown = shown_input(model, data, example_input)
     if criterion == "synflow":
-        shown = shown_input(model, data, example_input)
         whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
-        if wanted is None:
-            pruned = [synflow_rounds(whole.copy(), k) for k in removed]
-        else:
-            pruned = [synflow_layers(_unmasked(whole.copy(), found, where), wanted)]
-        counts = [flow.left() for flow in pruned]
-        chosen = [flow.masks() for flow in pruned] if masks else []
-        critical, weakest = np.nan, None
-        if collapse and wanted is None:
-            resolution = 0.0 if weights.sum() <= _EXACT_SEARCH else _SEARCH_RESOLUTION
-            critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
-        log_moments = zeros = np.full(len(found), np.nan)
+        outcome = _in_rounds(whole, found, removed, wanted, masks=masks, collapse=collapse)
     else:
         scores = scoring.layer_scores(
             model,
             criterion,
             _data(model, data, example_input, seed) if criterion in GRADIENT_CRITERIA else None,
-            example_input=shown_input(model, data, example_input),
+            example_input=shown,
             device=where,
             dtype=dtype,
             seed=seed,
         )
-        tops, log_moments, zeros = _survey(scores, names)
-        critical, weakest = np.nan, None
+        tops, log_moments, zeros, below = _survey(scores, found, criterion)
         if wanted is None:
-            limits = ranking.thresholds(scores, removed)
-            counts = [limit.kept for limit in limits]
-            chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
-            if collapse:
-                critical, weakest = ranking.critical_sparsity(scores, tops)
+            outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
+            notes = vanishing.notes(criterion, names, weights, zeros, sparsities, below)
+            outcome = replace(outcome, notes=notes + _ties(criterion, outcome, weights, sparsities))
         else:
-            counts, chosen = [wanted], []
+            chosen = []
             if masks:
-                ways = Ways.through(model, found, shown_input(model, data, example_input))
-                chosen = [way_masks(ways, scores, wanted)]
-
-    kept = np.array(counts) / weights
+                chosen = [way_masks(Ways.through(model, found, shown), scores, wanted)]
+            outcome = _Outcome([wanted], chosen)
+        outcome = replace(outcome, log_moments=log_moments, zeros=zeros)
+    kept = np.array(outcome.counts) / weights
     by_name = tuple(
-        {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)} for group in chosen
+        {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)}
+        for group in outcome.chosen
     )
     scalar = np.ndim(sparsity) == 0
     return PruningMeasurement(
@@ -208,11 +207,97 @@ def measure_pruning(
         layers=names,
         weights=weights,
         kept=kept[0] if scalar else kept,
-        critical_sparsity=critical,
-        weakest_layer="" if weakest is None else names[weakest],
-        log_score_moments=log_moments,
-        zero_scores=zeros,
+        critical_sparsity=outcome.critical,
+        weakest_layer="" if outcome.weakest is None else names[outcome.weakest],
+        log_score_moments=outcome.log_moments,
+        zero_scores=outcome.zeros,
         masks=None if not masks else by_name[0] if scalar else by_name,
+        notes=outcome.notes + uncounted_notes(model, found),
+        uncounted=tuple(uncounted_weights(model, found)),
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What was kept: numbers and masks of the layers, for each sparsity; and what comes out beside it."""
+
+    counts: Sequence[Any]
+    chosen: Sequence[list[torch.Tensor]]
+    critical: float = np.nan
+    weakest: int | None = None
+    limits: Sequence[ranking.Threshold] = ()
+    log_moments: Any = None
+    zeros: Any = None
+    notes: tuple[str, ...] = ()
+
+
+def _in_rounds(
+    whole: Flow,
+    found: list[PrunableWeight],
+    removed: Sequence[int],
+    wanted: Any,
+    *,
+    masks: bool,
+    collapse: bool,
+) -> _Outcome:
+    """Iterative SynFlow, globally or, with numbers `wanted`, layer by layer."""
+    if not any(bool(score.any()) for score in whole.scores()):
+        zeros = np.ones(len(found))
+        vanishing.check_ranked("synflow", zeros, lambda: _nothing(found))
+    if wanted is None:
+        pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+    else:
+        where = found[0].tensor.device
+        pruned = [synflow_layers(_unmasked(whole.copy(), found, where), wanted)]
+    critical, weakest = np.nan, None
+    if collapse and wanted is None:
+        resolution = 0.0 if sum(whole.sizes) <= _EXACT_SEARCH else _SEARCH_RESOLUTION
+        critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
+    unknown = np.full(len(found), np.nan)
+    return _Outcome(
+        [flow.left() for flow in pruned],
+        [flow.masks() for flow in pruned] if masks else [],
+        critical,
+        weakest,
+        log_moments=unknown,
+        zeros=unknown,
+    )
+
+
+def _ranked(
+    scores: Sequence[torch.Tensor], removed: Sequence[int], tops: list[float] | None, *, masks: bool
+) -> _Outcome:
+    """The global ranking; with the layers' largest scores `tops`, when it empties a layer."""
+    limits = ranking.thresholds(scores, removed)
+    critical, weakest = np.nan, None
+    if tops is not None:
+        critical, weakest = ranking.critical_sparsity(scores, tops)
+    chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
+    return _Outcome([limit.kept for limit in limits], chosen, critical, weakest, limits)
+
+
+def _ties(criterion: str, outcome: _Outcome, weights: np.ndarray, sparsities: np.ndarray) -> tuple[str, ...]:
+    """Where scores other than 0 tie at the threshold, and more than a few do."""
+    if criterion not in ("snip", "grasp", "magnitude", "synflow-oneshot"):
+        return ()
+    tied = [
+        f"{s:g} ({limit.tied.sum() / weights.sum():.1%})"
+        for s, limit in zip(sparsities, outcome.limits, strict=True)
+        if limit.ties_kept and limit.value not in (0.0, -np.inf) and limit.tied.sum() > 0.01 * weights.sum()
+    ]
+    if not tied:
+        return ()
+    return (f"scores that are equal stand at the threshold of s = {', '.join(tied)}: no ranking decides there",)
+
+
+def _nothing(found: Sequence[PrunableWeight]) -> str:
+    """Why no score is other than 0."""
+    for weight in found:
+        if not bool(weight.tensor.any()):
+            return f"the weights of layer {weight.name or 'weight'!r} are all 0"
+    return (
+        "no gradient reaches the weights (dead units, a factor or γ of 0, inputs of 0, or a normalisation of "
+        "single values)"
     )
 
 
@@ -226,19 +311,31 @@ def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow
 
 
 def _survey(
-    scores: Sequence[torch.Tensor], names: Sequence[str]
-) -> tuple[list[float], np.ndarray, np.ndarray]:
-    """Per layer: the largest score, log(mean score²), and the fraction of exact zeros."""
-    tops, log_moments, zeros = [], [], []
-    for name, score in zip(names, scores, strict=True):
+    scores: Sequence[torch.Tensor], found: Sequence[PrunableWeight], criterion: str
+) -> tuple[list[float], np.ndarray, np.ndarray, float]:
+    """Per layer the largest score, log(mean score²), the fraction of zeros; of all scores those under 0.
+
+    Raises:
+        ModelError: scores that are not finite, or none that is other than 0.
+    """
+    tops, log_moments, zeros, below, alive = [], [], [], 0, 0
+    for weight, score in zip(found, scores, strict=True):
         flat = ranking.entries(score)
         low, high = float(flat.min()), float(flat.max())
         if np.isnan(low) or high == np.inf:
+            name = weight.name or "weight"
             raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
         tops.append(high)
         log_moments.append(_log_mean_square(flat, max(high, -low)))
-        zeros.append(1 - int(ranking.count(flat)) / len(flat))
-    return tops, np.array(log_moments), np.array(zeros)
+        others = int(ranking.count(flat))
+        zeros.append(1 - others / len(flat))
+        gone = 0 if weight.mask is None else len(flat) - int(weight.mask.count_nonzero())
+        alive += others - gone
+        below += int(ranking.count(flat < 0)) if low < 0 else 0
+    if not alive:
+        vanishing.check_ranked(criterion, np.ones(len(found)), lambda: _nothing(found))
+    size = sum(ranking.sizes_of(scores))
+    return tops, np.array(log_moments), np.array(zeros), below / size
 
 
 def _log_mean_square(flat: Any, top: float) -> float:

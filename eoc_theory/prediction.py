@@ -25,6 +25,8 @@ from .presenting import plain
 from .propagation import LOGIT_DRAWS, propagate_batch
 from .scores import SCORES, factor_laws, interpolate_grid, kernel_layers, snip_laws
 from .trust import OWN_SAMPLES, kept_trust
+from .vanishing import notes as zero_notes
+from .vanishing import ranked_zeros, zeros_of_structure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +70,8 @@ class PruningPrediction:
         kept_error: expected error of `kept` as a mean over initialisations: the mean absolute error over the
             layers, a float or shape (n_s,). From networks that were really pruned (`eoc_theory.trust`).
         kept_error_bound: what that error stays under in nine networks of ten, like `kept_error`.
+        zero_scores: mean fraction of each layer's scores that are exactly 0, shape (L,); nan for "synflow",
+            which ranks in rounds. `notes` say where pruning has to choose among them.
     """
 
     criterion: str
@@ -82,9 +86,13 @@ class PruningPrediction:
     notes: tuple[str, ...] = ()
     kept_error: float | Array = np.nan
     kept_error_bound: float | Array = np.nan
+    zero_scores: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        """One row a layer (and sparsity).
+
+        Columns layer, weights, sparsity, kept, kept_std, empty_probability, zero_scores.
+        """
         import pandas as pd
 
         sparsity = np.atleast_1d(self.sparsity)
@@ -96,6 +104,7 @@ class PruningPrediction:
                 "kept": np.ravel(self.kept),
                 "kept_std": np.ravel(self.kept_std),
                 "empty_probability": np.ravel(self.empty_probability),
+                "zero_scores": np.tile(self.zero_scores, len(sparsity)),
             }
         )
 
@@ -230,14 +239,16 @@ def predict_pruning(
             free.empty_probability,
             free.collapse_probability,
         )
-        samples = 0
+        zeros, samples = zeros_of_structure(net, criterion), 0
     elif net.graph is not None or criterion == "grasp":
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        zeros = ranked_zeros(net, criterion, found.laws, data)
         kept, std, empty, collapse = allocate_graph(found.laws, values)
         samples, notes = found.samples, found.notes
     else:
         samples = DEFAULT_SAMPLES if samples is None else samples
         laws, wide = network_laws(net, data, samples=samples, seed=seed)
+        zeros = ranked_zeros(net, criterion, (laws,), data)
         kept, std, empty, collapse = allocate(laws, wide, values)
     scalar = np.ndim(sparsity) == 0
     trust = kept_trust(net, criterion, values, std.mean(axis=-1))
@@ -251,9 +262,16 @@ def predict_pruning(
         empty_probability=empty[0] if scalar else empty,
         collapse_probability=float(collapse[0]) if scalar else collapse,
         samples=samples,
-        notes=notes + network_notes(net) + own + trust.notes,
+        notes=(
+            zero_notes(criterion, net.weight_layers, net.weights, zeros, values)
+            + notes
+            + network_notes(net)
+            + own
+            + trust.notes
+        ),
         kept_error=float(trust.expected[0]) if scalar else trust.expected,
         kept_error_bound=float(trust.bound[0]) if scalar else trust.bound,
+        zero_scores=zeros,
     )
 
 

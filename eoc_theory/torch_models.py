@@ -191,6 +191,52 @@ def _check_numbers(weight: PrunableWeight) -> None:
         raise ModelError(f"{where} must have weights, got shape {tuple(tensor.shape)}")
 
 
+def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, int]:
+    """Sizes, by name, of the parameters with two or more dimensions that are not among the `counted`.
+
+    Those of normalisation layers are no weights of products and are left out.
+    """
+    torch = require_torch()
+    nn = torch.nn
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+    known = {id(weight.tensor) for weight in counted}
+    found = {}
+    for name, module in model.named_modules():
+        for own, parameter in module._parameters.items():
+            if parameter is None or id(parameter) in known or isinstance(module, norms):
+                continue
+            known.add(id(parameter))
+            if sum(extent > 1 for extent in parameter.shape) > 1:
+                found[f"{name}.{own}" if name else own] = parameter.numel()
+    return found
+
+
+def uncounted_notes(model: Any, counted: list[PrunableWeight]) -> tuple[str, ...]:
+    """What a measurement says of weights that it does not rank, or ranks once for several layers."""
+    left = uncounted_weights(model, counted)
+    said = []
+    if left:
+        names = list(left)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        total = sum(left.values())
+        ranked = sum(weight.tensor.numel() for weight in counted)
+        said.append(
+            f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): only those "
+            "of Linear and convolution layers are"
+        )
+    known = {id(weight.tensor): weight for weight in counted}
+    for name, module in model.named_modules():
+        for own in module._parameters.values():
+            first = known.get(id(own))
+            if first is not None and first.module is not module:
+                said.append(f"weights of {name!r} are those of {first.name!r} and counted once")
+    return tuple(said)
+
+
+#: Weights that a note names one by one.
+_NAMED = 3
+
+
 def chain(model: Any) -> Iterator[tuple[str, Any]]:
     """The leaf modules of a model that is a plain chain (nested ``Sequential``), in order, with their names.
 
