@@ -144,6 +144,8 @@ def predict_collapse(
         zeros = ranked_zeros(net, criterion, (laws,), batch)
         drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     drawn = np.sort(drawn)
+    # Of GraSP's scores the laws hold the positive ones alone.
+    told = () if criterion == "grasp" else zero_notes(criterion, net.weight_layers, net.weights, zeros, ())
     trust = collapse_trust(net, criterion, drawn)
     return CollapsePrediction(
         criterion=criterion,
@@ -155,10 +157,7 @@ def predict_collapse(
         bound=paper_bound(net, criterion),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
-        # Of GraSP's scores the laws hold the positive ones alone.
-        notes=(() if criterion == "grasp" else zero_notes(criterion, net.weight_layers, net.weights, zeros, ()))
-        + own
-        + trust.notes,
+        notes=told + own + trust.notes,
     )
 
 

@@ -18,7 +18,12 @@ from .layerwise import layer_counts, synflow_layers, way_masks
 from .prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
 from .torch_models import (
-    PrunableWeight, chain, prunable_weights, require_torch, uncounted_notes, uncounted_weights,
+    PrunableWeight,
+    chain,
+    prunable_weights,
+    require_torch,
+    uncounted_notes,
+    uncounted_weights,
 )  # fmt: skip
 from .torch_running import run_model
 from .tracing import batch_shape, first_layer
@@ -75,10 +80,7 @@ class PruningMeasurement:
     uncounted: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity).
-
-        Columns layer, weights, sparsity, kept, kept_weights, zero_scores.
-        """
+        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -90,7 +92,6 @@ class PruningMeasurement:
                 "sparsity": np.repeat(sparsities, len(self.layers)),
                 "kept": kept.ravel(),
                 "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
-                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
             }
         )
 
@@ -173,6 +174,8 @@ def measure_pruning(
     shown = shown_input(model, data, example_input)
     if criterion == "synflow":
         whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
+        if wanted is not None:
+            whole = _unmasked(whole, found, where)
         outcome = _in_rounds(whole, found, removed, wanted, masks=masks, collapse=collapse)
     else:
         scores = scoring.layer_scores(
@@ -247,8 +250,7 @@ def _in_rounds(
     if wanted is None:
         pruned = [synflow_rounds(whole.copy(), k) for k in removed]
     else:
-        where = found[0].tensor.device
-        pruned = [synflow_layers(_unmasked(whole.copy(), found, where), wanted)]
+        pruned = [synflow_layers(whole, wanted)]
     critical, weakest = np.nan, None
     if collapse and wanted is None:
         resolution = 0.0 if sum(whole.sizes) <= _EXACT_SEARCH else _SEARCH_RESOLUTION
@@ -287,7 +289,9 @@ def _ties(criterion: str, outcome: _Outcome, weights: np.ndarray, sparsities: np
     ]
     if not tied:
         return ()
-    return (f"scores that are equal stand at the threshold of s = {', '.join(tied)}: no ranking decides there",)
+    return (
+        f"scores that are equal stand at the threshold of s = {', '.join(tied)}: no ranking decides there",
+    )
 
 
 def _nothing(found: Sequence[PrunableWeight]) -> str:

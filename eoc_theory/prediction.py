@@ -26,7 +26,7 @@ from .propagation import LOGIT_DRAWS, propagate_batch
 from .scores import SCORES, factor_laws, interpolate_grid, kernel_layers, snip_laws
 from .trust import OWN_SAMPLES, kept_trust
 from .vanishing import notes as zero_notes
-from .vanishing import ranked_zeros, zeros_of_structure
+from .vanishing import ranked_zeros, share_below, zeros_of_structure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,10 +89,7 @@ class PruningPrediction:
     zero_scores: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer (and sparsity).
-
-        Columns layer, weights, sparsity, kept, kept_std, empty_probability, zero_scores.
-        """
+        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
         import pandas as pd
 
         sparsity = np.atleast_1d(self.sparsity)
@@ -104,7 +101,6 @@ class PruningPrediction:
                 "kept": np.ravel(self.kept),
                 "kept_std": np.ravel(self.kept_std),
                 "empty_probability": np.ravel(self.empty_probability),
-                "zero_scores": np.tile(self.zero_scores, len(sparsity)),
             }
         )
 
@@ -230,6 +226,7 @@ def predict_pruning(
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
     notes: tuple[str, ...] = ()
+    below = 0.0
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
     if criterion in DATA_FREE_CRITERIA:
         free = predict_data_free(net, values, criterion, seed=seed)
@@ -242,7 +239,7 @@ def predict_pruning(
         zeros, samples = zeros_of_structure(net, criterion), 0
     elif net.graph is not None or criterion == "grasp":
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
-        zeros = ranked_zeros(net, criterion, found.laws, data)
+        zeros, below = ranked_zeros(net, criterion, found.laws, data), share_below(found.laws)
         kept, std, empty, collapse = allocate_graph(found.laws, values)
         samples, notes = found.samples, found.notes
     else:
@@ -263,7 +260,7 @@ def predict_pruning(
         collapse_probability=float(collapse[0]) if scalar else collapse,
         samples=samples,
         notes=(
-            zero_notes(criterion, net.weight_layers, net.weights, zeros, values)
+            zero_notes(criterion, net.weight_layers, net.weights, zeros, values, below)
             + notes
             + network_notes(net)
             + own

@@ -221,8 +221,8 @@ def uncounted_notes(model: Any, counted: list[PrunableWeight]) -> tuple[str, ...
         total = sum(left.values())
         ranked = sum(weight.tensor.numel() for weight in counted)
         said.append(
-            f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): only those "
-            "of Linear and convolution layers are"
+            f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): "
+            "only those of Linear and convolution layers are"
         )
     known = {id(weight.tensor): weight for weight in counted}
     for name, module in model.named_modules():

@@ -37,6 +37,23 @@ def ranked_zeros(net: Architecture, criterion: str, laws: Sequence[NetworkLaws],
     return zeros
 
 
+def share_below(laws: Sequence[NetworkLaws]) -> float:
+    """Mean fraction of all scores under 0, from laws of the positive and of the negative ones."""
+    if len(laws) < 2:
+        return 0.0
+    return float(laws[1].nonzero.mean(axis=0) @ laws[1].weights / laws[1].weights.sum())
+
+
+def falls_among_zeros(weights: Array, zeros: Array, sparsity: Any, below: float = 0.0) -> Array:
+    """Whether removing these fractions (n_s,) leaves it open which zeros go, shape (n_s,).
+
+    `below` is the fraction of all scores that are under 0.
+    """
+    share = float(np.nan_to_num(zeros) @ weights / np.sum(weights))
+    removed = np.atleast_1d(np.asarray(sparsity, dtype=float))
+    return (removed > below) & (removed < below + share) & (share > _NOTABLE)
+
+
 def zeros_of_structure(net: Architecture, criterion: str) -> Array:
     """The same of a criterion that needs no data: SynFlow's scores vanish where a factor is 0 on every path.
 
@@ -105,6 +122,7 @@ def notes(
     which of them go is arbitrary then. `below` is the fraction of all scores that are under 0.
     """
     zeros = np.nan_to_num(np.asarray(zeros, dtype=float))
+    sparsity = np.atleast_1d(np.asarray(sparsity, dtype=float))
     whole = [name for name, zero in zip(layers, zeros, strict=True) if zero >= 1.0]
     said = []
     if whole:
@@ -113,10 +131,9 @@ def notes(
             f"all {criterion} scores are 0 in {len(whole)} of {len(layers)} layers "
             f"({', '.join(whole[:_NAMED])}{more})"
         )
-    share = float(zeros @ weights / np.sum(weights))
-    removed = np.atleast_1d(np.asarray(sparsity, dtype=float))
-    among = removed[(removed > below) & (removed < below + share)]
-    if len(among) and share > _NOTABLE:
+    among = np.atleast_1d(sparsity)[falls_among_zeros(weights, zeros, sparsity, below)]
+    if len(among):
+        share = float(zeros @ weights / np.sum(weights))
         said.append(
             f"{share:.1%} of all scores are 0, and at s = {', '.join(f'{s:g}' for s in among)} the threshold "
             "falls among them: every layer loses the same part of its zeros, which is no ranking"

@@ -16,7 +16,7 @@ import eoc_theory as eoc
 from eoc_theory.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.architecture import mlp
 from eoc_theory.collapse import paper_bound
-from eoc_theory.errors import ArgumentError
+from eoc_theory.errors import ArgumentError, ModelError
 from eoc_theory.finite_width import sample_scales
 from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
 from eoc_theory.propagation import propagate
@@ -267,23 +267,23 @@ def test_collapse_law_is_a_law():
         result.quantile(1.5)
 
 
-@pytest.mark.parametrize("criterion", ["snip", "grasp"])
-def test_a_layer_whose_scores_are_surely_0_is_emptied_with_the_zeros(criterion):
-    # One logit is always right: no gradient, whatever the weights.
-    net = eoc.mlp(3, 10, activation="relu", in_features=5, out_features=1)
-    found = eoc.predict_collapse(net, criterion=criterion)
-    assert found.critical_sparsity == 1.0 and np.isfinite(found.samples).all()
-    inputs, targets = np.random.default_rng(0).normal(size=(8, 5)), np.zeros(8, dtype=int)
-    if criterion == "snip":
-        measured = eoc.measure_pruning(net.to_torch(0), 0.5, criterion=criterion, data=(inputs, targets))
-        assert measured.critical_sparsity == 1.0
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
-def test_scores_that_are_all_0_tie_without_a_word(criterion):
+def test_scores_that_are_all_0_are_refused(criterion):
+    # One logit is always right: no gradient, whatever the weights.
     net = eoc.mlp(3, 10, activation="relu", in_features=5, out_features=1)
-    assert eoc.predict_pruning(net, 0.75, criterion=criterion).kept == pytest.approx(0.25)
+    data = np.random.default_rng(0).normal(size=(8, 5)), np.zeros(8, dtype=int)
+    calls = (
+        lambda: eoc.predict_pruning(net, 0.75, criterion=criterion),
+        lambda: eoc.predict_collapse(net, criterion=criterion),
+        lambda: eoc.diagnose(net, criterion=criterion),
+        lambda: eoc.design(net, 0.75, criterion=criterion),
+        lambda: eoc.compare(net, 0.75, criterion=criterion, seeds=1),
+        lambda: eoc.measure_pruning(net.to_torch(0), 0.5, criterion=criterion, data=data),
+    )
+    for call in calls:
+        with pytest.raises(ModelError, match=r"scores are 0, so that there is nothing to rank.*one logit"):
+            call()
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "a", None])

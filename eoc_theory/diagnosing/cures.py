@@ -10,7 +10,7 @@ from ..architecture import DEFAULT_SIGMA_B, Architecture
 from ..critical_scales import critical_scales
 from ..errors import EOCError
 from ..graph import Graph, Node
-from ..layers import Sum, WeightLayer
+from ..layers import BatchNorm, GroupNorm, LayerNorm, Sum, WeightLayer
 from .reading import Reading
 
 
@@ -30,7 +30,13 @@ class Cure:
 
 
 def cures(
-    net: Architecture, reading: Reading, *, redraw: bool = True, biases: bool = True, masked: bool = False
+    net: Architecture,
+    reading: Reading,
+    *,
+    redraw: bool = True,
+    biases: bool = True,
+    masked: bool = False,
+    silent: bool = False,
 ) -> list[Cure]:
     """Changes worth a prediction, the most natural first; none where scales do not matter.
 
@@ -42,6 +48,7 @@ def cures(
         redraw: whether the scales are among what can be improved.
         biases: whether the layers have biases that can be drawn.
         masked: whether weights are pruned already: then what is left is rescaled, not drawn anew.
+        silent: whether the scores of some layer are all exactly 0.
     """
     unscaled = len(reading.joins) > 1 and all(abs(join.scale) >= 1.0 for join in reading.joins)
     found: list[Cure] = []
@@ -64,7 +71,31 @@ def cures(
             for cure in found
         ]
         found = [*both, Cure((step,), does, with_stable_branches(net, reading)), *found]
+    if silent:
+        restored = _gradients_restored(net)
+        found = [restored, *found] if restored.steps else found
     return found
+
+
+def _gradients_restored(net: Architecture) -> Cure:
+    """Normalisations with γ = 0 at 1, factors 0 at one over the root of their number."""
+    nodes, steps = list(net.as_graph().nodes), []
+    zero = [node for node in nodes if isinstance(node.layer, Sum) and 0.0 in node.layer.coefficients]
+    factor = 1.0 / math.sqrt(max(len(zero), 1))
+    norms = (BatchNorm, LayerNorm, GroupNorm)
+    if any(isinstance(node.layer, norms) and node.layer.gain == 0.0 for node in nodes):
+        steps.append("set γ = 1 in the normalisations where it is 0")
+    if zero:
+        steps.append(f"set the factors that are 0 to {factor:.3g}")
+    for position, node in enumerate(nodes):
+        layer = node.layer
+        if isinstance(layer, norms) and layer.gain == 0.0:
+            nodes[position] = Node(replace(layer, gain=1.0), node.inputs)
+        elif isinstance(layer, Sum) and 0.0 in layer.coefficients:
+            factors = tuple(value or factor for value in layer.coefficients)
+            nodes[position] = Node(replace(layer, coefficients=factors), node.inputs)
+    does = "lets gradients reach every layer before pruning (or train for some steps before it)"
+    return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes))))
 
 
 def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[float, ...]:

@@ -118,11 +118,14 @@ class Diagnosis:
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, in single words: "ordered", "chaotic", "exploding", "starved", "risk", "collapse".
+        """What is wrong, in single words.
 
-        "collapse": a layer is more likely lost than not; "risk": with 5 % or more; "starved": a layer keeps
-        less than a tenth of its even share. The first three name causes; "ordered" and "chaotic" stand only
-        where there is such an effect or a cure that is predicted to help.
+        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse".
+
+        "silent": the scores of some layer are all exactly 0, so that nothing in it can be ranked. "collapse":
+        a layer is more likely lost than not; "risk": with 5 % or more; "starved": a layer keeps less than a
+        tenth of its even share. The first four name causes; "ordered" and "chaotic" stand only where there is
+        such an effect or a cure that is predicted to help.
         """
         return problems(self.reading, self.before, self.off, helped=self.cure is not None)
 
@@ -268,7 +271,8 @@ def diagnose(
     candidates: list[Cure] = []
     if off.any() or is_exploding(reading, before) or not before.is_fine:
         redraw = bool(off.any())
-        candidates = cures(net, reading, redraw=redraw, **parameters_of(model, net, reading))
+        state = parameters_of(model, net, reading)
+        candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
     cure, after = best(
         before, reading, candidates, lambda other: outlook(other, reading, sparsity, criterion, batch, seed)
     )

@@ -60,6 +60,8 @@ def problems(reading: Reading, seen: Outlook, off: Array, *, helped: bool) -> tu
     if seen.is_starved and "collapse" not in effects:
         effects.append("starved")
     causes = []
+    if len(seen.silent):
+        causes.append("silent")
     if is_exploding(reading, seen):
         causes.append("exploding")
     # Residual networks are well conditioned at every scale (Hayou et al. 2021, on residual networks).
@@ -89,7 +91,9 @@ def best(
 
 
 def _is_better(one: Outlook, other: Outlook) -> bool:
-    """Whether a layer is less likely lost; where that is equal, whether it happens at a higher sparsity."""
+    """Whether more layers have scores, or a layer is less likely lost, or lost at a higher sparsity."""
+    if len(one.silent) != len(other.silent):
+        return len(one.silent) < len(other.silent)
     gain = other.collapse_probability - one.collapse_probability
     if abs(gain) > SAFE:
         return gain > 0.0

@@ -11,8 +11,9 @@ from ..architecture import Architecture
 from ..collapse import CollapsePrediction, predict_collapse
 from ..data import DataSummary
 from ..meanfield import MeanField
-from ..prediction import predict_pruning
+from ..prediction import GRADIENT_CRITERIA, predict_pruning
 from ..sampled_graph import shared_samples
+from ..vanishing import falls_among_zeros
 from .reading import Reading
 
 Array = np.ndarray
@@ -42,6 +43,9 @@ class Outlook:
         empty_probability: probability that the layer loses every weight.
         collapse_probability: probability that some layer does, a float.
         collapse: law of the critical sparsity.
+        zero_scores: mean fraction of the layer's scores that are exactly 0, nan where they are ranked in
+            rounds.
+        unranked: whether the threshold falls among these zeros, so that chance decides which of them go.
     """
 
     layers: tuple[str, ...]
@@ -57,6 +61,13 @@ class Outlook:
     empty_probability: Array
     collapse_probability: float
     collapse: CollapsePrediction
+    zero_scores: Array
+    unranked: bool
+
+    @property
+    def silent(self) -> Array:
+        """Positions of the layers whose scores are all exactly 0."""
+        return np.flatnonzero(self.zero_scores >= 1.0)
 
     @property
     def critical_sparsity(self) -> float:
@@ -76,7 +87,8 @@ class Outlook:
     @property
     def span(self) -> float:
         """Decades between the largest and the smallest score moment."""
-        return float(np.ptp(self.log10_moment))
+        known = self.log10_moment[np.isfinite(self.log10_moment)]
+        return float(np.ptp(known)) if len(known) else 0.0
 
     @property
     def is_starved(self) -> bool:
@@ -85,8 +97,8 @@ class Outlook:
 
     @property
     def is_fine(self) -> bool:
-        """Whether no layer is likely to be lost or starved."""
-        return self.collapse_probability < SAFE and not self.is_starved
+        """Whether no layer is likely to be lost or starved, and something is there to rank in every layer."""
+        return self.collapse_probability < SAFE and not self.is_starved and not len(self.silent)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain attributes; the critical sparsity by its quantiles."""
@@ -106,11 +118,14 @@ def outlook(
     net: Architecture, reading: Reading, sparsity: float, criterion: str, batch: DataSummary, seed: int
 ) -> Outlook:
     """The prediction for `net`, whose `reading` says which layers' scale matters."""
-    kernels = net.propagate(batch, seed=seed)
     with shared_samples():
         pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
         collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
+    kernels = net.propagate(batch, seed=seed)
+    zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
+    if criterion in GRADIENT_CRITERIA:
+        moment = np.where(zeros >= 1.0, np.nan, moment)
     return Outlook(
         layers=net.weight_layers,
         sparsity=sparsity,
@@ -125,6 +140,8 @@ def outlook(
         empty_probability=np.asarray(pruning.empty_probability),
         collapse_probability=float(pruning.collapse_probability),
         collapse=collapse,
+        zero_scores=zeros,
+        unranked=bool(falls_among_zeros(net.weights, zeros, sparsity)[0]),
     )
 
 

@@ -98,6 +98,7 @@ _CAPTIONS = {
 }
 
 _WORDS = {
+    "silent": ("scores of whole layers are 0", "bad"),
     "ordered": ("ordered: signals and gradients vanish", "warn"),
     "chaotic": ("chaotic: gradients explode", "warn"),
     "exploding": ("residual blocks explode", "warn"),

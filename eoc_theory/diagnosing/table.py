@@ -119,6 +119,8 @@ def _number(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    """A power of ten; what rounds to nothing has no sign."""
+    """A power of ten, "–" for none; what rounds to nothing has no sign."""
+    if not math.isfinite(value):
+        return "–"
     text = f"{value:+.2f}"
     return "0.00" if text in ("+0.00", "-0.00") else text

@@ -204,12 +204,12 @@ def _moments(found: Diagnosis) -> str:
     before = found.before
     if not found.problems or before.span < 1.0:
         return ""
-    least, most = (found.layers[int(at(before.log10_moment))] for at in (np.argmin, np.argmax))
+    least, most = (found.layers[int(at(before.log10_moment))] for at in (np.nanargmin, np.nanargmax))
     said = (
         f"The scores' second moment spans {_decades(before)} decades from layer to layer, least in layer "
         f"{least} and largest in layer {most}."
     )
-    normalised = before.log10_moment[found.reading.normalised]
+    normalised = before.log10_moment[found.reading.normalised & np.isfinite(before.log10_moment)]
     if found.reading.batch_norms[0] and not found.reading.joins and len(normalised) > 2:
         rise = float(normalised[0] - normalised[-1])
         if rise > 1.0:
@@ -242,7 +242,29 @@ def _pruning(found: Diagnosis) -> list[str]:
         if before.is_starved:
             starved = _which(found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity)))
             said += f" Less than a tenth of what an even cut would leave is left of {starved}."
-    return [said, _limits(before)]
+    return [_silent(found), said, _limits(before)]
+
+
+def _silent(found: Diagnosis) -> str:
+    """Where scores are exactly 0, and whether the threshold falls among them."""
+    seen = found.before
+    if not len(seen.silent):
+        return ""
+    share = float(np.nan_to_num(seen.zero_scores) @ found.weights / found.weights.sum())
+    said = (
+        f"All {found.criterion} scores are exactly 0 in {_which(found.layers, seen.silent)}: no gradient "
+        f"passes, as behind a normalisation with γ = 0 or a factor 0. They are {_percent(share)} of all."
+    )
+    if seen.unranked:
+        said += (
+            f" At s = {found.sparsity:g} the threshold falls among these zeros: which of them go is "
+            "arbitrary, and what is kept there says nothing."
+        )
+    return said
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.3g} %"
 
 
 def _limits(seen: Outlook) -> str:
@@ -314,6 +336,8 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
 
 
 def _no_cure(found: Diagnosis) -> str:
+    if len(found.before.silent):
+        return "No scale lets gradients through: see what cuts them off, or train for some steps first."
     advice = "prune less, or take wider layers"
     if is_exploding(found.reading, found.before) or found.off.any():
         critical = np.isfinite(found.sigma_w_edge[found.reading.scaled]).any()
@@ -341,4 +365,4 @@ def _listed(words: list[str]) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.3g}" if high / low < 1.01 else f"{low:.3g} to {high:.3g}"
+    return f"{low:.3g}" if high <= 1.01 * low else f"{low:.3g} to {high:.3g}"
