@@ -40,6 +40,10 @@ def double_is_cheap(weights: Sequence[PrunableWeight]) -> bool:
     return size <= _FLOAT64_LIMIT and all(isinstance(w.module, linear) for w in weights)
 
 
+class OutOfRangeError(ModelError):
+    """Scores that even double precision does not hold."""
+
+
 class PrecisionLostError(ArithmeticError):
     """Scores left the range, or lost the digits, of the arithmetic they were computed in."""
 
@@ -106,13 +110,13 @@ def _in_range(
     """
     from .chain_scores import chain_scores, layers_of, needs_carrying
 
-    refused: ModelError | None = None
+    refused: OutOfRangeError | None = None
     try:
         scores = compute()
         top = max(float(score.abs().max()) for score in scores)
         if not needs_carrying(top):
             return scores
-    except ModelError as error:
+    except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
     layers = layers_of(model, weights)
     if layers is not None:
@@ -155,7 +159,7 @@ def _grasp(loss: _Loss) -> list[torch.Tensor]:
         if norm == 0:
             # Nothing but zeros: who ranks the scores says why.
             return gradients
-        raise ModelError(f"the gradient's norm must be finite for grasp, got {norm}")
+        raise OutOfRangeError(f"the gradient's norm must be finite for grasp, got {norm}")
     total: list[torch.Tensor] | None = None
     for part in parts:
         curving = kept if kept is not None else loss.part_gradients(part, create_graph=True)
@@ -371,4 +375,6 @@ def _check_range(scores: list[torch.Tensor], names: list[str], dtype: Any, stric
         if strict and not (_FLOAT32_FLOOR < top < _FLOAT32_CEILING):
             raise PrecisionLostError
         if not math.isfinite(top):
-            raise ModelError(f"the scores of layer {name!r} are not finite in {dtype}: the signal overflows")
+            raise OutOfRangeError(
+                f"the scores of layer {name!r} are not finite in {dtype}: the signal overflows"
+            )
