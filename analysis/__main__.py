@@ -73,7 +73,8 @@ def _run(options: argparse.Namespace) -> int:
         return INTERRUPTED
     with suppress(OSError):
         work.rmdir()  # where trainings that failed have left nothing
-    print(f"{outcome.done} results written to {store}, {outcome.before} were there")
+    anew = f", {outcome.damaged} of them in place of damaged rows" if outcome.damaged else ""
+    print(f"{outcome.done} results written to {store}{anew}, {outcome.before} were there")
     if outcome.failures:
         task, reason = outcome.failures[0]
         print(

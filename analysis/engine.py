@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eoc_theory.errors import EOCError
 
-from .executors import serial, window
+from .executors import SchedulerGone, serial, window
 from .store import Row, Store, StoreError, reading, writing
 from .study import Place, Study, Task
 from .working import work
@@ -31,11 +31,13 @@ class Outcome:
         before: how many had their results when it began.
         failures: tasks that raised an error, with it in one line; they have no result and are tried again
             by the next run.
+        damaged: rows of the store that could not be read, and were done anew.
     """
 
     tasks: int
     before: int
     failures: tuple[tuple[Task, str], ...]
+    damaged: int = 0
 
     @property
     def done(self) -> int:
@@ -80,6 +82,7 @@ def run(
         return Outcome(len(tasks), len(tasks), ())
     with ExitStack() as opened:
         results = opened.enter_context(writing(store, study.name))
+        damaged = results.drop_damaged() if resume else 0
         finished = results.keys()
         if finished and not resume:
             raise StoreError(
@@ -93,7 +96,7 @@ def run(
         if progress is not None:
             progress(before, len(tasks))
         failures = _collect(open_tasks, executor, place, results, before, progress)
-    return Outcome(len(tasks), before, tuple(failures))
+    return Outcome(len(tasks), before, tuple(failures), damaged)
 
 
 def _is_complete(study: Study, path: Path | str, tasks: list[Task]) -> bool:
@@ -121,8 +124,8 @@ def _collect(
         for task in islice(waiting, count):
             try:
                 future = executor.submit(work, task, place)
-            except BrokenExecutor:
-                raise _lost(results) from None
+            except BrokenExecutor as error:
+                raise _lost(results, error) from None
             running[future] = task
             future.add_done_callback(ready.put)
 
@@ -133,9 +136,9 @@ def _collect(
             task = running.pop(future)
             try:
                 rows.append(future.result())
-            except BrokenExecutor:
+            except BrokenExecutor as error:
                 results.add(rows)
-                raise _lost(results) from None
+                raise _lost(results, error) from None
             except (Exception, CancelledError) as error:
                 failures.append((task, f"{type(error).__name__}: {' '.join(str(error).split())}"))
         results.add(rows)
@@ -173,8 +176,9 @@ def _drained(ready: queue.SimpleQueue[Future[Row]]) -> list[Future[Row]]:
     return found
 
 
-def _lost(results: Store) -> WorkerError:
+def _lost(results: Store, error: BrokenExecutor) -> WorkerError:
+    who = "the scheduler" if isinstance(error, SchedulerGone) else "a worker process"
     return WorkerError(
-        f"a worker process died (killed, or out of memory?); {len(results)} results are kept in "
-        f"{str(results.path)!r}, and --resume goes on"
+        f"{who} died (killed, or out of memory?); {len(results)} results are "
+        f"kept in {str(results.path)!r}, and --resume goes on"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
+from eoc_theory.checks import said
 from eoc_theory.errors import ArgumentError, MissingDependencyError
 
 from .working import ONE_THREAD, assign_gpu, visible_gpus
@@ -131,6 +133,42 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+class SchedulerGone(BrokenExecutor):
+    """The connection to a scheduler has ended: what dead processes are to a pool."""
+
+
+class Cluster(Executor):
+    """The workers of a dask client."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        ours: Future[Any] = Future()
+
+        def finish(theirs: Any) -> None:
+            if not ours.set_running_or_notify_cancel():
+                return
+            try:
+                failed = theirs.exception() if theirs.status == "error" else None
+                result = theirs.result() if theirs.status == "finished" else None
+                gone = theirs.status not in ("error", "finished")
+            except Exception:  # the connection ends just now
+                gone, failed, result = True, None, None
+            if gone:
+                ours.set_exception(SchedulerGone())
+            elif failed is not None:
+                ours.set_exception(failed)
+            else:
+                ours.set_result(result)
+
+        try:
+            self.client.submit(fn, *args, pure=False, **kwargs).add_done_callback(finish)
+        except Exception as error:
+            raise SchedulerGone(str(error)) from error
+        return ours
+
+
 @contextmanager
 def cluster(address: str) -> Iterator[Executor]:
     """The workers of a dask.distributed scheduler.
@@ -148,16 +186,28 @@ def cluster(address: str) -> Iterator[Executor]:
         raise MissingDependencyError(
             "a scheduler needs dask.distributed, which is not installed: pip install 'eoc-theory[cluster]'"
         ) from None
+    # What becomes of the connection is told in one line, by an error.
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         client = Client(address, timeout="10s", set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:
         raise ArgumentError(
-            f"scheduler must be the address of a running one, got {address!r} ({reason})"
+            f"scheduler must be the address of a running one, got {address!r} ({said(error)})"
         ) from None
-    with client:
-        _share_gpus(client)
-        yield client.get_executor(pure=False)
+    try:
+        try:
+            _share_gpus(client)
+        except Exception as error:
+            raise ArgumentError(
+                f"scheduler {address!r} ended while its workers were asked for their GPUs ({said(error)})"
+            ) from None
+        yield Cluster(client)
+    finally:
+        # Of one whose scheduler is gone closing fails too.
+        with suppress(Exception):
+            client.close(timeout=5)
 
 
 def _share_gpus(client: Any) -> None:

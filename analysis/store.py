@@ -7,21 +7,27 @@ the file is a single one again, that can be copied and kept.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from eoc_theory import checks
 from eoc_theory.errors import EOCError
 
 from .locking import LockedError, exclusive
 
 #: What tells a results file from any other SQLite file: "EOCr".
 APPLICATION = 0x454F4372
+#: Between the name of a store and the process that is making it.
+_NEW = ".new-"
 #: Raised when tables or the meaning of a column change.
 SCHEMA = 1
 
@@ -57,6 +63,17 @@ class Row:
     finished: str
 
     @property
+    def is_sound(self) -> bool:
+        """Whether it is as it was written: configuration and result are JSON, and the hash is right."""
+        try:
+            asked, found = _parsed(self.configuration), _parsed(self.result)
+            _parsed(self.versions)
+            whole = hashlib.sha256(self.configuration.encode()).hexdigest() == self.hash
+        except (TypeError, ValueError, AttributeError):
+            return False
+        return whole and type(self.seed) is int and bool(found) and asked.get("measure") == self.measure
+
+    @property
     def asked(self) -> dict[str, Any]:
         """The configuration."""
         return json.loads(self.configuration)
@@ -65,6 +82,18 @@ class Row:
     def found(self) -> dict[str, Any]:
         """The result."""
         return json.loads(self.result)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for anything else, nan and the infinities included."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    found = json.loads(text, parse_constant=refuse)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
 
 
 _COLUMNS = tuple(one.name for one in fields(Row))
@@ -95,9 +124,17 @@ class Store:
         self._connection = connection
 
     def keys(self) -> set[tuple[str, int]]:
-        """(hash of the configuration, seed) of every row."""
-        with _plainly(self.path):
-            return set(self._connection.execute("SELECT hash, seed FROM results"))
+        """(hash of the configuration, seed) of every row that is sound: of what is done."""
+        return {(row.hash, row.seed) for row in self._all() if row.is_sound}
+
+    def drop_damaged(self) -> int:
+        """Remove the rows that are not sound, to be done again; how many there were."""
+        with _plainly(self.path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            numbered = self._connection.execute(f"SELECT rowid, {', '.join(_COLUMNS)} FROM results")
+            damaged = [(number,) for number, *values in numbered if not Row(*values).is_sound]
+            self._connection.executemany("DELETE FROM results WHERE rowid = ?", damaged)
+        return len(damaged)
 
     def __len__(self) -> int:
         with _plainly(self.path):
@@ -117,7 +154,20 @@ class Store:
             )
 
     def rows(self, measure: str | None = None) -> Iterator[Row]:
-        """The rows, of one measure or all, in an order that does not depend on when they were written."""
+        """The rows, of one measure or all, in an order that does not depend on when they were written.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
+        for row in self._all(measure):
+            if not row.is_sound:
+                raise StoreError(
+                    f"store {str(self.path)!r} has a damaged row (measure {row.measure!r}, seed "
+                    f"{row.seed!r}): running the study with --resume does it again"
+                )
+            yield row
+
+    def _all(self, measure: str | None = None) -> Iterator[Row]:
         query = f"SELECT {', '.join(_COLUMNS)} FROM results"
         if measure is not None:
             query += " WHERE measure = :measure"
@@ -144,9 +194,10 @@ def reading(path: Path | str) -> Iterator[Store]:
     Raises:
         StoreError: no such file, or not a results file.
     """
-    path = Path(path)
+    path = checks.path("store", path)
     if not path.is_file():
         raise StoreError(f"store {str(path)!r} {'is not a file' if path.exists() else 'does not exist'}")
+    _check_names(path)
     with _plainly(path), closing(_connect(path, "ro")) as connection:
         yield Store(path, connection, _checked(path, connection))
 
@@ -158,26 +209,28 @@ def writing(path: Path | str, study: str) -> Iterator[Store]:
     Raises:
         StoreError: not a results file, one of another study or schema, or one that is being written to.
     """
-    path = Path(path)
+    spelled, path = path, Path(os.path.realpath(checks.path("store", path)))
     with ExitStack() as opened:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(exclusive(path.with_name(path.name + ".lock")))
-            if path.exists():
-                # Looked at before it is opened for writing: a file of somebody else's is not touched.
-                with reading(path) as found:
-                    if found.study != study:
-                        raise StoreError(
-                            f"store {str(path)!r} holds results of study {found.study!r}, not of {study!r}"
-                        )
-            else:
+            if not path.exists():
                 _create(path, study)
+            elif not path.is_file():
+                raise StoreError(f"store {str(spelled)!r} is not a file")
+            opened.enter_context(exclusive(path))
+            _tidy(path)
+            # Looked at before it is opened for writing: a file of somebody else's is not touched.
+            with reading(path) as found:
+                if found.study != study:
+                    raise StoreError(
+                        f"store {str(path)!r} holds results of study {found.study!r}, not of {study!r}"
+                    )
         except LockedError as held:
             raise StoreError(
-                f"store {str(path)!r} is being written to by {held}: let that end first"
+                f"store {str(spelled)!r} is being written to by {held}: let that end first"
             ) from None
         except OSError as error:
-            raise StoreError(f"store {str(path)!r} cannot be used: {error.strerror or error}") from None
+            raise StoreError(f"store {str(spelled)!r} cannot be used: {error.strerror or error}") from None
         opened.enter_context(_plainly(path))
         connection = opened.enter_context(closing(_connect(path, "rw")))
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -196,13 +249,51 @@ def _fold(connection: sqlite3.Connection) -> None:
 
 
 def _create(path: Path, study: str) -> None:
-    """Made beside its place and then moved there: a store is whole or not there at all."""
-    new = path.with_name(path.name + ".new")
+    """Made beside its place and then put there: a store is whole or not there at all.
+
+    Of two processes that make one at the same time the first puts its own there, and both go on with that.
+    """
+    new = path.with_name(f"{path.name}{_NEW}{os.getpid()}-{threading.get_ident()}")
     new.unlink(missing_ok=True)
-    with _plainly(path), closing(_connect(new, "rwc")) as connection:
-        connection.executescript(_TABLES)
-        connection.execute("INSERT INTO study VALUES (?)", (study,))
-    new.replace(path)
+    try:
+        with _plainly(path), closing(_connect(new, "rwc")) as connection:
+            connection.executescript(_TABLES)
+            connection.execute("INSERT INTO study VALUES (?)", (study,))
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            pass
+        except OSError:  # file systems without hard links
+            if not path.exists():
+                new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what processes left that were killed while they made the store; it is locked and there now."""
+    for left in path.parent.glob(glob.escape(path.name) + f"{_NEW}*"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a store of several names (hard links) whose last rows lie in a journal beside another of them.
+
+    SQLite looks for them under the name that it is given, and would write over what they belong to.
+    """
+    try:
+        if os.stat(path).st_nlink < 2:
+            return
+        with open(path, "rb") as file:
+            journalled = file.read(20)[18:19] == b"\x02"
+    except OSError as error:
+        raise StoreError(f"store {str(path)!r} cannot be used: {error.strerror or error}") from None
+    if journalled and not Path(f"{os.path.realpath(path)}-wal").exists():
+        raise StoreError(
+            f"store {str(path)!r} has other names (hard links), and was being written to under one of them: "
+            "its last rows lie beside that name, so use that one first"
+        )
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -220,7 +311,18 @@ def _checked(path: Path, connection: sqlite3.Connection) -> str:
             f"store {str(path)!r} has schema {schema}, this version reads schema {SCHEMA}: "
             "use the version that wrote it"
         )
-    return connection.execute("SELECT name FROM study").fetchone()[0]
+    columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(results)"))
+    if columns != _COLUMNS:
+        raise StoreError(
+            f"store {str(path)!r} is damaged: its results have columns {columns}, not {_COLUMNS}"
+        )
+    names = connection.execute("SELECT name FROM study").fetchall()
+    if len(names) != 1 or not isinstance(names[0][0], str):
+        raise StoreError(
+            f"store {str(path)!r} is damaged: it must say the one study whose results it holds, "
+            f"got {[name for name, *_ in names[:3]]}"
+        )
+    return names[0][0]
 
 
 @contextmanager
