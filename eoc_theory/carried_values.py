@@ -43,6 +43,7 @@ Array = np.ndarray
 
 #: Powers of two of values that double precision holds with their squares' sums.
 _HELD = 430
+_NORMALISING = (BatchNorm, GroupNorm, LayerNorm)
 #: Layers whose outputs grow as their inputs do, whatever their scale.
 _LINEAR = (
     AdaptiveAveragePool,
@@ -101,10 +102,13 @@ class Passage:
 
     Attributes:
         layer: what acted, the node's own or what it is at that scale.
-        memory: what the layer keeps.
+        memory: what the layer keeps; None where `source` tells it.
         inputs: exponents that it saw its inputs in.
         made: exponent of what came out of it.
         exponent: exponent in which it is passed on.
+        source: what a ReLU saw, where a normalisation before it keeps that anyway, and of a layer with
+            weights what the ReLU before it saw.
+        weights: of such a layer.
     """
 
     layer: Layer
@@ -112,6 +116,42 @@ class Passage:
     inputs: tuple[int, ...]
     made: int
     exponent: int
+    source: Array | None = None
+    weights: Array | None = None
+
+    def kept(self) -> Any:
+        """The layer's memory."""
+        if self.source is None:
+            return self.memory
+        if self.weights is None:
+            return self.source > 0
+        return self.weights, np.maximum(self.source, 0)
+
+    def lean(self, value: Value, before: Passage | None) -> Passage:
+        """The same, without what the node before, which made `value`, keeps as well: half of a network's
+        memory.
+        """
+        if before is None or self.exponent or self.made or self.inputs != (0,):
+            return self
+        if isinstance(self.layer, Nonlinearity):
+            is_relu = self.layer.activation.slopes == (0.0, 1.0)
+            if is_relu and isinstance(before.layer, _NORMALISING) and _holds(before.memory, value.values):
+                return replace(self, memory=None, source=value.values)
+        elif isinstance(self.layer, (Dense, Convolution)) and isinstance(before.layer, Nonlinearity):
+            if before.source is not None:
+                return replace(self, memory=None, source=before.source, weights=self.memory[0])
+        return self
+
+
+def _holds(memory: Any, values: Array) -> bool:
+    """Whether the memory of a normalisation is these very values."""
+    start = values.__array_interface__["data"][0]
+    return isinstance(memory, tuple) and any(
+        isinstance(part, np.ndarray)
+        and part.size == values.size
+        and part.__array_interface__["data"][0] == start
+        for part in memory
+    )
 
 
 def pass_forwards(node: Node, inputs: Sequence[Value], draw: Draw) -> tuple[Value, Passage]:
@@ -129,8 +169,9 @@ def pass_forwards(node: Node, inputs: Sequence[Value], draw: Draw) -> tuple[Valu
 def pass_again(passage: Passage, inputs: Sequence[Value], draw: Draw) -> tuple[Value, Passage]:
     """`pass_forwards` for slightly different inputs, with the same units, gates and choices."""
     given = [one.within(exponent).values for one, exponent in zip(inputs, passage.inputs, strict=True)]
-    values, memory = passage.layer.repeat_values(given, draw, passage.memory)
-    return Value(values, passage.made).within(passage.exponent), replace(passage, memory=memory)
+    values, memory = passage.layer.repeat_values(given, draw, passage.kept())
+    value = Value(values, passage.made).within(passage.exponent)
+    return value, Passage(passage.layer, memory, passage.inputs, passage.made, passage.exponent)
 
 
 def _in_unit(layer: Layer, inputs: Sequence[Value]) -> tuple[Layer, list[Value], int]:
@@ -147,7 +188,7 @@ def _in_unit(layer: Layer, inputs: Sequence[Value]) -> tuple[Layer, list[Value],
         return _activated(layer, given[0], total)
     if abs(total) <= _HELD:
         return layer, [given[0].within(0)], 0
-    if isinstance(layer, (BatchNorm, GroupNorm, LayerNorm)) and total > 0:
+    if isinstance(layer, _NORMALISING) and total > 0:
         # The number added to the variance is nothing beside it.
         return replace(layer, eps=math.ldexp(layer.eps, max(-2 * exponent, -1000))), given, 0
     raise OutOfRangeError

@@ -320,9 +320,10 @@ def run_forwards(
                             raise OutOfRangeError
                         value = value.normalised()
                         passage = replace(passage, exponent=value.exponent)
-                memories[position] = passage
             else:
-                value, memories[position] = pass_again(frozen[position], inputs, draw)
+                value, passage = pass_again(frozen[position], inputs, draw)
+            alone = len(node.inputs) == 1
+            memories[position] = passage.lean(inputs[0], memories[node.inputs[0]]) if alone else passage
             values[position] = value
             for source in node.inputs:
                 waiting[source] -= 1
@@ -364,7 +365,7 @@ def run_backwards(
         if arrived is None:
             continue
         arrived = arrived.normalised()
-        layer, memory, seen = passage.layer, passage.memory, passage.inputs[0]
+        layer, memory, seen = passage.layer, passage.kept(), passage.inputs[0]
         if isinstance(layer, (Dense, Convolution)):
             if numbers[position] in watched:
                 back, scores, ratio = _in_halves(layer, memory, arrived.values, halves[1])
