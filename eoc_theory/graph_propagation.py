@@ -42,18 +42,10 @@ import numpy as np
 from .architecture import Architecture
 from .data import DataSummary
 from .errors import ModelError
+from .freed_memory import give_back
 from .graph import Graph
-from .layers import (
-    BatchNorm,
-    Convolution,
-    Dense,
-    GroupNorm,
-    LayerNorm,
-    MaxPool,
-    Nonlinearity,
-    Sum,
-    WeightLayer,
-)
+from .kernel_memories import KernelMemories
+from .layers import Convolution, Dense, MaxPool, Nonlinearity, Sum, WeightLayer
 from .layers.fields import Field, Gradient, Pairs, Signal, input_signal
 from .layers.weighted import WeightedMemory
 from .one_thread import with_one_thread
@@ -107,7 +99,7 @@ class ForwardPass:
     """Laws of all nodes' values, and what the layers keep for the way back."""
 
     signals: tuple[Signal | None, ...]
-    memories: tuple[Any, ...]
+    memories: KernelMemories
     logits: Field
 
 
@@ -135,6 +127,8 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
     top = Cotangent(logits, batch.targets, net.out_features)
     moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
     q, c, chi = _outputs(graph, forward)
+    del forward
+    give_back()
     return GraphPropagation(net.weight_layers, q, c, chi, moments, top, pairs, notes)
 
 
@@ -201,21 +195,23 @@ class _OutOfRangeError(ArithmeticError):
 def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> ForwardPass:
     """All nodes forwards in one precision; values are forgotten once nothing needs them any more."""
     signals: list[Signal | None] = [input_signal(batch, graph.input_shape, pairs, dtype)]
-    memories: list[Any] = [None]
+    memories = KernelMemories(graph, pairs)
     waiting = [len(users) for users in graph.consumers]
-    for node in graph.nodes[1:]:
+    for position, node in enumerate(graph.nodes[1:], start=1):
+        memories.begin(position, signals, waiting)
         inputs = [_held(signals[i]) for i in node.inputs]
         value, memory = node.layer.forward_kernel(inputs, pairs)
         _check_range(node.layer.name, value, dtype)
         signals.append(value)
-        memories.append(memory)
+        memories.put(position, memory)
+        del memory
         for i in node.inputs:
             waiting[i] -= 1
             if waiting[i] == 0:
                 signals[i] = _diagonal(_held(signals[i]))
     last = signals[-1]
     assert last is not None
-    return ForwardPass(tuple(signals), tuple(memories), last[0])
+    return ForwardPass(tuple(signals), memories, last[0])
 
 
 def _held(signal: Signal | None) -> Signal:
@@ -251,18 +247,11 @@ def _check_range(name: str, signal: Signal, dtype: Any) -> None:
 
 def backward(graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array) -> Array:
     """log E[(W g)²] of every weight layer, shape (L,), for the gradient (T,) of the logits."""
-    return np.array([moment for moment, _ in backward_gradients(graph, forward, pairs, top)])
-
-
-def backward_gradients(
-    graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array
-) -> list[tuple[float, Gradient]]:
-    """log moment and gradient at the output of every weight layer, in their order."""
     dtype = forward.logits.moment.dtype
     scale = float(np.abs(top).max()) or 1.0
     arriving: list[Gradient | None] = [None] * len(graph.nodes)
     arriving[-1] = Gradient(((top / scale).astype(dtype)[:, None, None],), None, float(np.log(scale)))
-    found: dict[int, tuple[float, Gradient]] = {}
+    found: dict[int, float] = {}
     for position in range(len(graph.nodes) - 1, 0, -1):
         node, gradient = graph.nodes[position], arriving[position]
         arriving[position] = None
@@ -272,7 +261,7 @@ def backward_gradients(
         layer, memory = node.layer, forward.memories[position]
         if isinstance(layer, (Dense, Convolution)):
             assert isinstance(memory, WeightedMemory)
-            found[position] = memory.log_moment(layer.weight, gradient, pairs), gradient
+            found[position] = memory.log_moment(layer.weight, gradient, pairs)
         # Nothing is asked of the gradient of the data.
         if set(node.inputs) == {0}:
             continue
@@ -282,7 +271,7 @@ def backward_gradients(
     missing = [graph.nodes[p].layer.name for p in graph.weighted if p not in found]
     if missing:
         raise ModelError(f"layer {missing[0]!r} does not lead to the output")
-    return [found[position] for position in graph.weighted]
+    return np.array([found[position] for position in graph.weighted])
 
 
 def _outputs(graph: Graph, forward: ForwardPass) -> tuple[Array, Array, Array]:
@@ -316,15 +305,9 @@ def _chi(graph: Graph, forward: ForwardPass, position: int, weight: WeightLayer)
         if not users:
             return np.nan
         position = users[0]
-        layer, memory = graph.nodes[position].layer, forward.memories[position]
-        if isinstance(layer, Nonlinearity):
-            slopes = [float(np.trace(s[0], dtype=float)) / s.shape[1] for s in memory]
-            return factor * float(np.mean(slopes))
+        layer, gain = graph.nodes[position].layer, forward.memories.gain(position)
         if isinstance(layer, (Dense, Convolution)):
             return np.nan
-        if isinstance(layer, BatchNorm):
-            factor *= float(np.mean([scale**2 for scale, _ in memory]))
-        elif isinstance(layer, LayerNorm):
-            factor *= memory**2
-        elif isinstance(layer, GroupNorm):
-            factor *= float(np.mean(np.square(memory[1])))
+        factor *= 1.0 if gain is None else gain
+        if isinstance(layer, Nonlinearity):
+            return factor

@@ -17,6 +17,7 @@ from .boundary import public
 from .datafree import DATA_FREE_CRITERIA, predict_data_free
 from .errors import ArgumentError, TooLargeError
 from .finite_width import CHAIN_BATCH, sample_scales
+from .freed_memory import give_back
 from .graph_laws import graph_laws
 from .isolation import isolated
 from .layers import BatchNorm
@@ -186,6 +187,7 @@ def network_laws(
     subset = batch.take(chosen)
     base = factor_laws(net, subset, chain, seed=seed)
     sampled = sample_scales(net, subset, chain.top, samples, seed)
+    give_back()
     return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
 
 

@@ -30,8 +30,9 @@ from . import checks
 from .carried_values import OutOfRangeError, Value, pass_again, pass_forwards
 from .data import DataSummary
 from .errors import DataError, ModelError
+from .freed_memory import give_back
 from .graph import Graph
-from .layers import Convolution, Dense, WeightLayer
+from .layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, WeightLayer
 from .layers.drawing import Draw
 from .one_thread import one_thread_products
 from .propagation import loss_gradient
@@ -48,6 +49,8 @@ _GRADIENT_RANGE = (1e-10, 1e10)
 _LOWEST = -400
 #: Length of the step for Hess·g, relative to the weights.
 _STEP_SIZE = 1e-7
+#: Bytes that networks which run together may keep.
+MOST_BYTES = 640 << 20
 #: Scores counted at a time: with their copies they fit a second-level cache.
 _BLOCK = 1 << 15
 #: Bits of a float32 below those that number its bin, 1/32 of an octave wide. The last bins are inf and nan.
@@ -143,8 +146,8 @@ def sample_networks(
         inputs: how many inputs each network sees; None: all. Each takes up where the one before left off, in
             an order of classes in turn, so that together they see the whole batch.
         criterion: "snip", W g, or "grasp", W ∘ Hess·g.
-        workers: networks run at a time. Each keeps its weights and, for the way back, about 9 bytes for each
-            entry of its values (convolution, normalisation and ReLU).
+        workers: networks run at a time, where that is not more than `MOST_BYTES`. Each keeps its weights and,
+            for the way back, 4 bytes for each entry of its normalised values, 9 where nothing is normalised.
 
     Raises:
         DataError: inputs of another size than the graph's. ModelError: values beyond the range of floats.
@@ -169,9 +172,24 @@ def sample_networks(
         known = shared.setdefault((graph, _digest(batch), seed, inputs, criterion), [])
     missing = range(len(known), samples)
     if missing:
-        with one_thread_products(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        most = max(1, MOST_BYTES // (_held_entries(graph) * inputs * np.dtype(np.float32).itemsize))
+        with one_thread_products(), ThreadPoolExecutor(max_workers=min(max(1, workers), most)) as pool:
             known += pool.map(network, missing)
+        give_back()
     return known[:samples]
+
+
+def _held_entries(graph: Graph) -> int:
+    """Entries of one input's values that a network about keeps for the way back."""
+    held = 1
+    for node, shape in zip(graph.nodes, graph.shapes, strict=True):
+        before = graph.nodes[node.inputs[0]].layer if node.inputs else None
+        normalised = isinstance(before, (BatchNorm, GroupNorm, LayerNorm))
+        if isinstance(node.layer, (BatchNorm, GroupNorm, LayerNorm)):
+            held += shape.size
+        elif isinstance(node.layer, Nonlinearity) and not normalised:
+            held += 2 * shape.size
+    return held
 
 
 #: What was sampled so far within `shared_samples`, by all that a sample depends on.

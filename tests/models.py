@@ -284,6 +284,53 @@ class ReZero(nn.Module):
         return self.fc(torch.tanh(y).mean(3).mean(2))
 
 
+class Bottleneck40(nn.Module):
+    """A layer of DenseNet-BC: what it makes is put beside what it was given."""
+
+    def __init__(self, channels, growth):
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(4 * growth)
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        narrow = self.conv1(F.relu(self.norm1(x)))
+        return torch.cat([x, self.conv2(F.relu(self.norm2(narrow)))], 1)
+
+
+class Transition40(nn.Module):
+    """Half of the channels at half of the resolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(channels), nn.Conv2d(channels, channels // 2, 1, bias=False)
+
+    def forward(self, x):
+        return F.avg_pool2d(self.conv(F.relu(self.norm(x))), 2)
+
+
+class DenseNet40(nn.Module):
+    """DenseNet-BC of 40 layers and growth 12 for 32×32 images (Huang et al. 2017): 171,024 weights."""
+
+    def __init__(self, growth=12, layers=6, classes=10):
+        super().__init__()
+        channels = 2 * growth
+        blocks = []
+        self.stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        for stage in range(3):
+            for _ in range(layers):
+                blocks.append(Bottleneck40(channels, growth))
+                channels += growth
+            if stage < 2:
+                blocks.append(Transition40(channels))
+                channels //= 2
+        self.body, self.norm = nn.Sequential(*blocks), nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.norm(self.body(self.stem(x)))).mean((2, 3)))
+
+
 class DenseNet(nn.Module):
     """Every layer takes the outputs of all before it (Huang et al. 2017), with a transition."""
 

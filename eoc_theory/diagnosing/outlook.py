@@ -12,6 +12,7 @@ from ..collapse import CollapsePrediction, predict_collapse
 from ..data import DataSummary
 from ..meanfield import MeanField
 from ..prediction import GRADIENT_CRITERIA, predict_pruning
+from ..propagation import propagate_batch
 from ..sampled_graph import shared_samples
 from ..vanishing import falls_among_zeros
 from .reading import Reading
@@ -121,7 +122,9 @@ def outlook(
     with shared_samples():
         pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
         collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
-    kernels = net.propagate(batch, seed=seed)
+    # Of a chain no layer's kernels are kept.
+    chain = net.graph is None
+    kernels = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else net.propagate(batch, seed=seed)
     zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
     if criterion in GRADIENT_CRITERIA:

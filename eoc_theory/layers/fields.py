@@ -176,6 +176,9 @@ class Gradient:
     def times(self, factor: float) -> Gradient:
         """The gradient with every second moment multiplied."""
 
+        if factor == 1.0:
+            return self
+
         def multiply(parts: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
             return None if parts is None else tuple(g * g.dtype.type(factor) for g in parts)
 
