@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from eoc_theory.cli.output import INTERRUPTED, drop_output, prepare_streams
+from eoc_theory.cli.output import INTERRUPTED, drop_output, prepare_streams, say
 from eoc_theory.cli.parser import OneLineParser, whole
 from eoc_theory.errors import EOCError, MissingDependencyError
 
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except EOCError as error:
-        print(f"analysis: {error}", file=sys.stderr)
+        say(f"analysis: {error}", file=sys.stderr)
         return 1 if isinstance(error, (StoreError, MissingDependencyError, WorkerError)) else 2
     except KeyboardInterrupt:
-        print("analysis: interrupted", file=sys.stderr)
+        say("analysis: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         drop_output()
@@ -67,17 +67,15 @@ def _run(options: argparse.Namespace) -> int:
                 study, store, executor=executor, resume=options.resume, place=place, progress=progress
             )
     except KeyboardInterrupt:
-        print(
-            f"analysis: interrupted; {_progress(study, store)}. To go on: {_again(options)}", file=sys.stderr
-        )
+        say(f"analysis: interrupted; {_progress(study, store)}. To go on: {_again(options)}", file=sys.stderr)
         return INTERRUPTED
     with suppress(OSError):
         work.rmdir()  # where trainings that failed have left nothing
     anew = f", {outcome.damaged} of them in place of damaged rows" if outcome.damaged else ""
-    print(f"{outcome.done} results written to {store}{anew}, {outcome.before} were there")
+    say(f"{outcome.done} results written to {store}{anew}, {outcome.before} were there")
     if outcome.failures:
         task, reason = outcome.failures[0]
-        print(
+        say(
             f"analysis: {len(outcome.failures)} of {outcome.tasks} tasks failed; the first: {reason} "
             f"({task.measure.name}, {task.criterion}, seed {task.seed}, {task.network})",
             file=sys.stderr,
@@ -138,7 +136,7 @@ def _summary(options: argparse.Namespace) -> int:
         return 0
     for one in SUMMARIES:
         show(one, frames[one.name])
-    print(f"{count} results of study {study}; digest {digest[:16]}")
+    say(f"{count} results of study {study}; digest {digest[:16]}")
     return 0
 
 
@@ -150,9 +148,9 @@ def _export(options: argparse.Namespace) -> int:
         try:
             table, lines = export(results, options.file, options.table)
         except OSError as error:
-            print(f"analysis: {options.file} cannot be written: {error.strerror or error}", file=sys.stderr)
+            say(f"analysis: {options.file} cannot be written: {error.strerror or error}", file=sys.stderr)
             return 1
-    print(f"{lines} lines of table {table} written to {options.file}")
+    say(f"{lines} lines of table {table} written to {options.file}")
     return 0
 
 

@@ -44,11 +44,11 @@ class Summary:
 
 def show(summary: Summary, frame: pd.DataFrame) -> None:
     """Print the table, if it has lines."""
-    from eoc_theory.cli.output import print_table
+    from eoc_theory.cli.output import print_table, say
 
     if frame.empty:
         return
-    print(summary.title)
+    say(summary.title)
     rows, before = [], [""] * len(summary.groups)
     lines: Any = frame if summary.shown is None else summary.shown(frame)
     for one in lines.itertuples():
@@ -58,7 +58,7 @@ def show(summary: Summary, frame: pd.DataFrame) -> None:
         before = group
     headings = [heading for heading, _ in (*summary.groups, *summary.columns)]
     print_table(headings, rows, left=len(summary.groups))
-    print()
+    say()
 
 
 def _without_repeats(group: Sequence[str], before: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
+from eoc_theory.text import printable
 
 from .measures_collapse import levels, median_error
 from .rows import described, grouped, head, number, numbers, of_measure, ordered
@@ -247,6 +248,9 @@ def export(store: Store, path: Path, table: str | None = None) -> tuple[str, int
         instead = f"it has {', '.join(others)}" if others else "it is empty"
         what = "any table" if table is None else f"table {table!r}"
         raise StoreError(f"store {str(store.path)!r} holds nothing for {what}: {instead}")
+    # Words as they may be shown: a file is read in a terminal, too, and no format takes lone surrogates.
+    for column in frame.select_dtypes(include=["object", "string"]):
+        frame[column] = [printable(cell) if isinstance(cell, str) else cell for cell in frame[column]]
     if path.suffix == ".csv":
         frame.to_csv(path, index=False, lineterminator="\n")
     else:

@@ -7,14 +7,19 @@ surrogate cannot be written to a file at all. All that is shown as an escape, as
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 #: Marks that may follow one letter; more of them would grow over the lines above and below.
 MOST_MARKS = 4
 #: Characters of a name that are shown.
-LONGEST_NAME = 100
+LONGEST_NAME = 200
 #: Characters of an error message.
 LONGEST_MESSAGE = 1000
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_NAME + 1},}}")
 
 
 def printable(text: str) -> str:
@@ -24,18 +29,19 @@ def printable(text: str) -> str:
     bidirectional and other invisible marks, lone surrogates, characters without a meaning, and combining
     marks beyond `MOST_MARKS` on one letter. Text of printable characters alone is returned as it is.
     """
+    return _escaped(text, lambda character: character.encode("unicode_escape").decode("ascii"))
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    """`text` with `escape` of what `printable` names."""
     if text.isascii() and text.isprintable():
         return text
     shown, marks = [], 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
         plain = character.isprintable() and marks <= MOST_MARKS
-        shown.append(character if plain else _escaped(character))
+        shown.append(character if plain else escape(character))
     return "".join(shown)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def shortened(text: str, longest: int) -> str:
@@ -49,6 +55,22 @@ def shortened(text: str, longest: int) -> str:
 def name(text: str) -> str:
     """A name, printable, and with its middle left out where it is very long."""
     return shortened(printable(shortened(text, 4 * LONGEST_NAME)), LONGEST_NAME)
+
+
+def prose(text: str) -> str:
+    """Text of several lines, each of them printable; names as long as no word is are shortened."""
+    return _LONG_WORD.sub(lambda word: name(word.group()), printable_lines(text))
+
+
+def printable_lines(text: str) -> str:
+    """Text of several lines, each of them printable, and nothing shortened."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def json_text(values: Any) -> str:
+    """Standard JSON; what is not printable is escaped as JSON has it, so that nothing is lost."""
+    made = json.dumps(values, allow_nan=False, ensure_ascii=False)
+    return _escaped(made, lambda character: json.dumps(character)[1:-1])
 
 
 def one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import checks
 from ..boundary import public
 from ..errors import ActivationError, MissingDependencyError
+from ..text import printable
 
 if TYPE_CHECKING:
     import sympy
@@ -82,6 +83,8 @@ class Activation:
     source: Any = None
 
     def __post_init__(self) -> None:
+        # A callable may be called anything.
+        object.__setattr__(self, "name", printable(checks.text("name", self.name)))
         for name in ("pieces", "kinks"):
             if not isinstance(getattr(self, name), tuple):
                 raise ActivationError(f"{name} must be a tuple, got {checks.shown(getattr(self, name))}")

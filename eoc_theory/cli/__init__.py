@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConvergenceError, EOCError, MissingDependencyError
-from .output import drop_output, prepare_streams
+from ..text import one_line
+from .output import drop_output, prepare_streams, say
 
 __all__ = ["main"]
 
@@ -41,5 +42,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(name: str, message: str, code: int) -> int:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    say(f"{name}: {one_line(message)}", file=sys.stderr)
     return code

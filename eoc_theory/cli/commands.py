@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..presenting import equals, probability, shown_layers, sparsity
-from .output import line_width, print_facts, print_json, print_prose, print_table, thinned
+from .output import line_width, print_facts, print_json, print_prose, print_table, say, thinned
 from .progress import bar, working
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def init(args: argparse.Namespace) -> int:
     if args.json:
         print_json({**_point(point), "others": [_point(other) for other in point.others]})
         return 0
-    print(f"{point.activation.name}: {_what(point)}")
+    say(f"{point.activation.name}: {_what(point)}")
     print_facts(
         [
             ("sigma_w", f"{point.sigma_w:.12g}"),
@@ -51,9 +51,9 @@ def init(args: argparse.Namespace) -> int:
         ]
     )
     if point.note:
-        print(f"note: {point.note}")
+        say(f"note: {point.note}")
     if point.others:
-        print("\nother solutions:")
+        say("\nother solutions:")
         print_table(
             ("sigma_w", "sigma_b", "q", "variance slope", "stable"),
             [
@@ -81,7 +81,7 @@ def curve(args: argparse.Namespace) -> int:
         arrays = {name: getattr(found, name) for name in ("sigma_w", "sigma_b", "q", "stable")}
         print_json({"activation": found.activation.name, "dropout": found.dropout, **arrays})
     else:
-        print(f"{found.activation.name}: {_what(found)}")
+        say(f"{found.activation.name}: {_what(found)}")
         rows = zip(found.sigma_b, found.sigma_w, found.q, found.stable, strict=True)
         print_table(
             ("sigma_b", "sigma_w", "q", "stable"),
@@ -126,14 +126,14 @@ def _print_phases(found: PhaseDiagram) -> None:
         return f"{letters[str(found.phase[i, j])]} {found.xi_c[i, j]:.3g}"
 
     what = f"gradients under dropout {found.dropout:g}" if found.dropout else "phase"
-    print(f"{found.activation.name}: {what} and correlation depth scale xi_c in layers")
+    say(f"{found.activation.name}: {what} and correlation depth scale xi_c in layers")
     print_table(
         ["sigma_b \\ sigma_w", *(f"{found.sigma_w[j]:.3g}" for j in columns)],
         [[f"{found.sigma_b[i]:.3g}", *(cell(i, j) for j in columns)] for i in rows],
         note=f"{low[0]} {low}, {high[0]} {high}, = {middle}; grows: the variance has no bound",
     )
     shares = [f"{name} {float(np.mean(found.phase == name)):.1%}" for name in letters]
-    print(f"{found.q_star.size} points: {', '.join(shares)}")
+    say(f"{found.q_star.size} points: {', '.join(shares)}")
 
 
 def _spread(n: int) -> list[int]:
@@ -198,7 +198,7 @@ def predict(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
     else:
-        print(describe(args, net, data))
+        say(describe(args, net, data))
         _print_prediction(found, args.all_layers)
     return _picture(found, args)
 
@@ -208,8 +208,8 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
     chances = np.atleast_1d(found.collapse_probability)
     errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
-        print(f"\nsparsity {s:.15g}: {equals('P(collapse)', probability(float(chances[i])))}")
-        print(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
+        say(f"\nsparsity {s:.15g}: {equals('P(collapse)', probability(float(chances[i])))}")
+        say(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
         print_table(
             ("layer", "weights", "kept", "± s.d.", "P(empty)"),
             [
@@ -225,7 +225,7 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
             note=thinned(len(found.layers), every),
         )
     for note in found.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
 
 
 def collapse(args: argparse.Namespace) -> int:
@@ -247,7 +247,7 @@ def collapse(args: argparse.Namespace) -> int:
         chances = {"sparsity": asked, "probability": found.probability(asked)} if len(asked) else {}
         print_json({**found.to_dict(), **chances})
         return _picture(found, args)
-    print(describe(args, net, data))
+    say(describe(args, net, data))
     low, median, high = (sparsity(float(found.quantile(p))) for p in (0.1, 0.5, 0.9))
     first = float(found.weakest_probability.max())
     facts = [
@@ -263,7 +263,7 @@ def collapse(args: argparse.Namespace) -> int:
     facts.append(("expected error", f"{wrong} (of the median, in log10 of 1 - s)"))
     print_facts(facts)
     for note in found.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     return _picture(found, args)
 
 
@@ -290,11 +290,11 @@ def compare(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
     else:
-        print(describe(args, net, data))
+        say(describe(args, net, data))
         _print_comparison(found, args.all_layers)
     code = _picture(found, args)
     if not found.complete:
-        print(f"eoc compare: interrupted after {len(found.seeds)} of {len(seeds)} seeds", file=sys.stderr)
+        say(f"eoc compare: interrupted after {len(found.seeds)} of {len(seeds)} seeds", file=sys.stderr)
         return 1
     return code
 
@@ -303,7 +303,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     predicted, spread = (np.atleast_2d(a) for a in (found.prediction.kept, found.prediction.kept_std))
     measured, measured_spread = (np.atleast_2d(a) for a in (found.measured_kept, found.measured_std))
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
-        print(f"\nsparsity {s:.15g}, fraction of weights kept:")
+        say(f"\nsparsity {s:.15g}, fraction of weights kept:")
         print_table(
             ("layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error"),
             [
@@ -320,7 +320,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
             ],
             note=thinned(len(found.layers), every),
         )
-    print()
+    say()
     _print_headlines(found)
 
 
@@ -348,7 +348,7 @@ def _print_headlines(found: Comparison) -> None:
     seeds = f"measured, {len(found.seeds)} seed" + ("s" if len(found.seeds) > 1 else "")
     print_table(("", "predicted", seeds), table)
     weakest = float(law.weakest_probability.max())
-    print()
+    say()
     print_facts(
         [
             ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
@@ -381,7 +381,7 @@ def diagnose(args: argparse.Namespace) -> int:
     if args.html is not None:
         found.to_html(args.html, title=args.model)
         if not args.json:
-            print(f"\npage: {args.html}")
+            say(f"\npage: {args.html}")
     return _picture(found, args)
 
 
@@ -405,7 +405,7 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
     from ..diagnosing.table import columns, fitting
 
     width = line_width()
-    print(f"{args.model}: {len(found.layers)} weight layers, {int(found.weights.sum())} weights\n")
+    say(f"{args.model}: {len(found.layers)} weight layers, {int(found.weights.sum())} weights\n")
     for heading, text in found.paragraphs:
         print_prose(heading, text, min(width, 100))
     positions = shown_layers(len(found.layers), args.all_layers)
@@ -459,13 +459,13 @@ def design(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
         return _picture(found, args)
-    print(f"{heading}\n")
+    say(f"{heading}\n")
     print_prose("Design", found.verdict, min(line_width(), 100))
     if found.feasible:
-        print("In Python, with a torch model, data and this design:")
-        print("\n".join(f"  {step}" for step in found.steps), end="\n\n")
+        say("In Python, with a torch model, data and this design:")
+        say("\n".join(f"  {step}" for step in found.steps), end="\n\n")
     print_table(CANDIDATE_HEADINGS, candidate_rows(found), note=CANDIDATE_NOTE)
-    print()
+    say()
     print_table(
         LAYER_HEADINGS,
         layer_rows(found, shown_layers(len(found.layers), args.all_layers)),
@@ -488,5 +488,5 @@ def _picture(found: Any, args: argparse.Namespace) -> int:
     if args.plot is not None:
         found.plot(args.plot)
         if not args.json:
-            print(f"\npicture: {args.plot}")
+            say(f"\npicture: {args.plot}")
     return 0

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import EOCError
 from ..presenting import plain, shown_layers
+from ..text import json_text, one_line, prose
+from ..text import name as shown_name
 
 #: What the shell says of a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -32,7 +33,7 @@ def run_command(name: str, call: Callable[[], int]) -> int:
         drop_output()
         return 1
     except (EOCError, MemoryError, OSError) as error:
-        print(f"{name}: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
+        say(f"{name}: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:
@@ -58,9 +59,14 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def say(text: str = "", *, end: str = "\n", file: TextIO | None = None) -> None:
+    """Print text that may quote names: a terminal obeys none of their characters."""
+    print(prose(text), end=end, file=file)
+
+
 def print_json(values: dict[str, Any]) -> None:
     """Standard JSON: nan becomes null, the infinities the strings "inf" and "-inf"."""
-    print(json.dumps(plain(values), allow_nan=False, ensure_ascii=False))
+    print(json_text(plain(values)))
 
 
 def print_table(
@@ -74,10 +80,10 @@ def print_table(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if index < left else "right", no_wrap=True)
+        table.add_column(Text(shown_name(heading)), justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
         # Text, so that brackets in an activation's name are not taken for markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(shown_name(cell)) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
     # As wide as it needs, also where a line goes on in the next one of a window: numbers cut short are none.
     console.width = max(
@@ -85,7 +91,7 @@ def print_table(
     )
     console.print(table)
     if note:
-        print(note)
+        say(note)
 
 
 def line_width() -> int:
@@ -95,10 +101,10 @@ def line_width() -> int:
 
 def print_prose(heading: str, text: str, width: int) -> None:
     """A paragraph under its heading."""
-    print(heading)
-    print(
+    say(heading)
+    say(
         textwrap.fill(
-            text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
+            prose(text), width, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
             break_on_hyphens=False,
         )
     )  # fmt: skip
@@ -109,7 +115,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Name and value, one a line, values below each other."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def thinned(depth: int, every: bool) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import EOCError
+from ..text import one_line
 
 #: Points of a grid that is given as LOW:HIGH:POINTS.
 MOST_POINTS = 1_000_000
@@ -23,7 +24,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Reports unusable arguments in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{self.prog}: {one_line(message)}", file=sys.stderr)
         raise SystemExit(2)
 
 

@@ -14,9 +14,13 @@ def working(text: str) -> Iterator[Callable[[str], None] | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
+
+    from ..text import name
 
     with Console(stderr=True).status(text) as status:
-        yield lambda now: status.update(f"{text}: {now}")
+        # Markup is ours alone: names may have brackets.
+        yield lambda now: status.update(escape(name(f"{text}: {now}")))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from ..errors import EOCError, ModelError
 from ..isolation import isolated
 from ..prediction import CRITERIA, MOST_SAMPLES
 from ..presenting import plain
+from ..text import json_text, prose
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Design:
         """A few sentences in plain words, made from the numbers."""
         from .words import verdict
 
-        return verdict(self)
+        return prose(verdict(self))
 
     def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
         """One row a layer, with what the network as it is keeps; or one row a candidate."""
@@ -191,13 +191,13 @@ class Design:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         """Verdict, candidates and layers, as text."""
         from .words import as_text
 
-        return as_text(self)
+        return prose(as_text(self))
 
     def plot(self, path: Any = None) -> Any:
         """Kept per layer before and after; see `eoc_theory.plotting.plot_design`."""

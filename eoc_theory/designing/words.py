@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..presenting import equals, probability, shown_layers, sparsity
+from ..text import name
 
 if TYPE_CHECKING:
     from .candidate import Candidate
@@ -178,7 +179,7 @@ def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
     """Cells under LAYER_HEADINGS for the layers at these positions."""
     return [
         (
-            found.layers[i],
+            name(found.layers[i]),
             str(found.weights[i]),
             f"{found.before.kept[i]:.4f}",
             f"{found.kept[i]:.4f}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ..errors import ArgumentError
 from ..isolation import isolated
 from ..prediction import CRITERIA
 from ..presenting import plain
+from ..text import LONGEST_NAME, json_text, prose, shortened
 from .cures import Cure, cures
 from .judging import best, is_exploding, off_edge, phase, problems
 from .outlook import Outlook, outlook
@@ -139,7 +139,7 @@ class Diagnosis:
         """The verdict in parts, each a heading and its sentences."""
         from .verdict import paragraphs
 
-        return tuple(paragraphs(self))
+        return tuple((prose(heading), prose(sentences)) for heading, sentences in paragraphs(self))
 
     @property
     def verdict(self) -> str:
@@ -202,7 +202,7 @@ class Diagnosis:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         """The verdict and the table, as text."""
@@ -226,7 +226,7 @@ class Diagnosis:
         """
         from .page import write_page
 
-        write_page(self, path, checks.text("title", title))
+        write_page(self, path, shortened(checks.text("title", title), LONGEST_NAME))
 
 
 @isolated

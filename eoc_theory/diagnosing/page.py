@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..plotting.pages import document, inline, write
 from ..presenting import probability, sparsity
+from ..text import prose
 from .outlook import SAFE
 from .table import LEGEND, columns
 from .verdict import CURE, HELP, paragraphs
@@ -179,6 +180,7 @@ def _share(value: float) -> str:
 def _verdict(found: Diagnosis) -> list[str]:
     made = []
     for heading, text in paragraphs(found, named=False):
+        text = prose(text)
         made.append(f"<h3>{escape(heading)}</h3>")
         if heading in (CURE, HELP) and found.cure is not None:
             for step in found.cure.steps:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..presenting import probability, shown_layers
+from ..text import name
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
@@ -54,8 +55,8 @@ def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Colum
         for scale, normal in zip(found.sigma_w_edge, found.reading.normalised, strict=True)
     ]
     made = [
-        column("layer", found.layers, left=True),
-        column("type", found.kinds, left=True, rank=4),
+        column("layer", [name(layer) for layer in found.layers], left=True),
+        column("type", [name(kind) for kind in found.kinds], left=True, rank=4),
         column("weights", [str(n) for n in found.weights], rank=6),
         column("fan_in", [str(n) for n in found.fan_in], rank=7),
         column("law", found.laws, left=True, rank=8),

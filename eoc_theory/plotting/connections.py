@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .style import COLUMN, finish, new_figure, style
+from .style import COLUMN, finish, label, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def _draw_fractions(ax: Axes, title: str, masks: Masks, *, first: bool) -> Any:
         extent=(0.5, neurons + 0.5, depth + 0.5, 0.5),
     )
     ax.set_box_aspect(1.0)
-    ax.set_title(title)
+    ax.set_title(label(title))
     ax.set_xlabel("neuron")
     if first:
         ax.set_ylabel("weight layer")
@@ -120,7 +120,7 @@ def _draw_mask(ax: Axes, name: str, mask: Array, *, first: bool) -> None:
         extent=(0.5, flat.shape[1] + 0.5, len(flat) + 0.5, 0.5),
     )
     ax.set_box_aspect(1.0)
-    ax.set_title(f"{name}: {flat.mean():.1%} kept")
+    ax.set_title(f"{label(name)}: {flat.mean():.1%} kept")
     ax.set_xlabel("from neuron")
     if first:
         ax.set_ylabel("to neuron")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .style import COLOURS, canvas, colours, finish, style
+from .style import COLOURS, canvas, colours, finish, label, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def _draw_curve(ax: Axes, curve: CriticalCurve, colour: str) -> bool:
     order = np.argsort(np.ravel(curve.sigma_b))
     bias, weight = np.ravel(curve.sigma_b)[order], np.ravel(curve.sigma_w)[order]
     stable, there = np.ravel(curve.stable)[order], np.isfinite(weight)
-    name, unstable = curve.activation.name, there & ~stable
+    name, unstable = label(curve.activation.name), there & ~stable
     if curve.dropout:
         name += f", dropout {curve.dropout:g}"
     if there.sum() == 1:
@@ -127,7 +127,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
         ax.set_xlim(diagram.sigma_w.min(), diagram.sigma_w.max())
         ax.set_ylim(diagram.sigma_b.min(), diagram.sigma_b.max())
         noise = f" with dropout {diagram.dropout:g}" if diagram.dropout else ""
-        ax.set_title(f"{diagram.activation.name}{noise}: depth scales in layers", loc="left", pad=16)
+        ax.set_title(f"{label(diagram.activation.name)}{noise}: depth scales in layers", loc="left", pad=16)
         return finish(figure, path)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from ..text import printable_lines
 from .files import check_path, replacing
 
 if TYPE_CHECKING:
@@ -72,6 +73,6 @@ def write(path: str | os.PathLike[str], make: Callable[[], str]) -> None:
         ArgumentError: `path` does not end in .html, or cannot be written.
     """
     target = check_path(path, (".html", ".htm"))
-    text = make().encode()
+    text = printable_lines(make()).encode()
     with replacing(target) as stream:
         stream.write(text)

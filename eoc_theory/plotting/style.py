@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..text import name, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +25,8 @@ COLUMN = 3.5
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY = "#595959"
+#: Characters of a name in a title or a legend.
+LONGEST_LABEL = 40
 
 _STYLE: Any = {
     "font.size": 8.0,
@@ -57,6 +62,21 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=_STYLE["figure.dpi"])
+
+
+def label(text: str) -> str:
+    """A name as it may stand in a picture: no formula, in characters that the font has."""
+    return "".join(map(_glyph, shortened(name(text), LONGEST_LABEL))).replace("$", "\\$")
+
+
+@lru_cache(maxsize=4096)
+def _glyph(character: str) -> str:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    if font.get_char_index(ord(character)):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def canvas(ax: Axes | None, height: float) -> tuple[Figure, Axes]:
