@@ -21,6 +21,8 @@ from .studies import STUDIES
 from .study import Place, Study
 from .tables import TABLES
 
+#: Processes that one run may start.
+MOST_WORKERS = 1024
 #: The stores that the project's figures are drawn from.
 DRAWN = Path(__file__).resolve().parent.parent / "figures" / "results"
 
@@ -242,6 +244,8 @@ def _workers(text: str) -> int:
     count = whole(text)
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {count}")
+    if count > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_WORKERS}, got {count}")
     return count
 
 

@@ -6,6 +6,7 @@ checks take every failure for what it says of the argument: that it is not what 
 
 from __future__ import annotations
 
+import errno
 import math
 import numbers
 import os
@@ -191,6 +192,11 @@ def path(name: str, value: Any) -> Path:
         usable, spelled = False, ""
     if not usable:
         raise ArgumentError(f"{name} must be {accepted}, got {shown(value)}")
+    try:
+        os.lstat(spelled)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ArgumentError(f"{name} is longer than a path may be, got {shown(spelled)}") from None
     return Path(spelled)
 
 
