@@ -147,21 +147,22 @@ class Architecture:
 
         return read_architecture(model, example_input)
 
-    def check_drawn(self, each: float) -> None:
-        """Refuse to draw weights that need more memory than one request may, at `each` bytes a weight.
-
-        Raises:
-            TooLargeError: it would.
-        """
-        what = f"drawing the {self.n_weights} weights of a network of depth {self.depth}"
-        checks.memory(what, each * self.n_weights, "a narrower or shallower one")
-
     def to_torch(self, seed: int = 0) -> Any:
         """A torch module of this architecture with weights drawn from its laws under `seed`."""
         from .torch_models import build_model
 
-        self.check_drawn(4)
+        check_drawn(self, 4)
         return build_model(self, seed=seed)
+
+
+def check_drawn(net: Architecture, each: float) -> None:
+    """Refuse to draw weights that need more memory than one request may, at `each` bytes a weight.
+
+    Raises:
+        TooLargeError: it would.
+    """
+    what = f"drawing the {net.n_weights} weights of a network of depth {net.depth}"
+    checks.memory(what, each * net.n_weights, "a narrower or shallower one")
 
 
 def _checked_graph(graph: Any) -> Graph:

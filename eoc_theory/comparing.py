@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .architecture import Architecture
+from .architecture import Architecture, check_drawn
 from .boundary import public
 from .collapse import CollapsePrediction, predict_collapse
 from .errors import ArgumentError, ModelError
@@ -171,7 +171,7 @@ def compare(
     progress = checks.function("progress", progress, "two counts")
     if isinstance(factory, Architecture):
         # The model, its doubles, one gradient and the scores.
-        factory.check_drawn(28)
+        check_drawn(factory, 28)
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []

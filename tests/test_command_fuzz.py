@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from analysis.__main__ import _parser  # noqa: E402
-from analysis.__main__ import main as analysis_main  # noqa: E402
-from eoc_theory.cli import main as eoc_main  # noqa: E402
-from eoc_theory.cli.parser import build_parser  # noqa: E402
-from tests import command_fuzz as fuzz  # noqa: E402
+from analysis.__main__ import _parser
+from analysis.__main__ import main as analysis_main
+from eoc_theory.cli import main as eoc_main
+from eoc_theory.cli.parser import build_parser
+from tests import command_fuzz as fuzz
 
 
 @pytest.mark.slow

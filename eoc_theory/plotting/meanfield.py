@@ -108,10 +108,14 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
         ax: axes to draw in; None makes a figure.
 
     Raises:
-        ArgumentError: the diagram is smaller, or `path` cannot be written.
+        ArgumentError: the diagram is smaller, its axes do not rise or fall, or `path` cannot be written.
     """
     if min(diagram.q_star.shape) < 2:
         raise ArgumentError(f"diagram must have at least 2 x 2 points, got {diagram.q_star.shape}")
+    for axis in ("sigma_w", "sigma_b"):
+        steps = np.diff(getattr(diagram, axis))
+        if not ((steps > 0).all() or (steps < 0).all()):
+            raise ArgumentError(f"{axis} of diagram must rise or fall from point to point to be drawn")
     with style():
         figure, ax = canvas(ax, 3.0)
         low, _, high = _names(diagram)
