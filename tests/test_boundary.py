@@ -149,3 +149,33 @@ def test_signatures_and_pickling_are_those_of_the_function():
     assert pickle.loads(pickle.dumps(eoc.digits)) is eoc.digits
     assert "embedded 8×8 digits" in (eoc.digits.__doc__ or "")
     assert list(inspect.signature(eoc.MeanField).parameters)[:3] == ["activation", "sigma_w", "sigma_b"]
+
+
+def results():
+    """The same two results of each kind that holds arrays."""
+    net = eoc.mlp(3, 6, in_features=8, out_features=3)
+    for _ in range(2):
+        yield [
+            eoc.critical_curve("tanh", sigma_b=[0.0, 0.5]),
+            eoc.phase_diagram("tanh", sigma_w=[1.0, 2.0], sigma_b=[0.1, 0.2]),
+            eoc.predict_pruning(net, [0.5, 0.9], criterion="magnitude"),
+            eoc.predict_collapse(net, criterion="magnitude"),
+            net.summarise(),
+            eoc.propagate_summary(net, batch=5),
+            eoc.design(net, 0.5, criterion="magnitude", networks=0),
+            eoc.propagate(net),
+        ]
+
+
+def test_results_compare_and_can_be_kept_in_sets():
+    ones, others = results()
+    for one, other in zip(ones, others, strict=True):
+        assert one == other and one == one
+        assert not one != other
+        assert one != 3 and one is not None
+        assert len({one, one}) == 1
+    for one in ones:
+        for another in ones:
+            assert (one == another) is (one is another)
+    assert eoc.critical_curve("tanh", sigma_b=[0.0, 0.5]) != eoc.critical_curve("tanh", sigma_b=[0.0, 0.6])
+    assert eoc.mlp(3, 6) == eoc.mlp(3, 6) and hash(eoc.mlp(3, 6)) == hash(eoc.mlp(3, 6))
