@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
-from dataclasses import is_dataclass
 from functools import cached_property, wraps
 from inspect import isfunction
 from typing import Any, TypeVar
@@ -56,7 +55,7 @@ def public(thing: T) -> T:
     """
     if not isinstance(thing, type):
         return _guarded(thing)  # type: ignore[return-value, arg-type]
-    if is_dataclass(thing) and "__eq__" in vars(thing):
+    if hasattr(thing, "__dataclass_fields__") and "__eq__" in vars(thing):
         answer_equality(thing)
     for name, member in list(vars(thing).items()):
         if name in _SPECIAL or not name.startswith("_"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ def answer_equality(cls: type) -> None:
 
     What has an answer already, because no array is in it, keeps it.
     """
-    by_fields, by_hash = cls.__eq__, cls.__hash__
+    by_fields: Callable[[Any, Any], Any] = cls.__eq__
+    by_hash: Callable[[Any], int] = cls.__hash__
 
     def __eq__(self: Any, other: Any) -> Any:  # noqa: N807
         try:
