@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import time
 import warnings
 
 import mpmath
@@ -328,3 +329,77 @@ def test_expressions_are_made_once() -> None:
 def test_kinks_of_text_are_not_for_the_caller() -> None:
     with pytest.raises(ActivationError, match="kinks are given for callables only"):
         activation("tanh", kinks=(0.0,))
+
+
+@pytest.mark.parametrize(
+    "pole", ["x", "(x - 1.3)", "(2*x + 5)", "(x*x - 2)", "(exp(x) - 3)", "(1 + 1/x)", "(x**3 - x)"]
+)
+@pytest.mark.parametrize(
+    ("form", "inside"),
+    [
+        ("x + sign(1/U)", lambda x, u: x + mpmath.sign(1 / u)),
+        ("where(e/U < 0, x, 2*x)", lambda x, u: x if 1 / u < 0 else 2 * x),
+        ("x*heaviside(-3/U)", lambda x, u: x if u < 0 else 0),
+        ("x*U*U*abs(1/U)", lambda x, u: x * abs(u)),
+        ("x*max(1/U, 2/U)*U", lambda x, u: x * (2 if u > 0 else 1)),
+        ("x + sign(log(abs(U)))", lambda x, u: x + mpmath.sign(mpmath.log(abs(u)))),
+        ("x*sign(1/(1/U))", lambda x, u: x * mpmath.sign(u)),
+    ],
+)  # fmt: skip
+def test_signs_change_at_poles(pole: str, form: str, inside) -> None:
+    """Values on both sides of every place where a condition passes through infinity."""
+    try:
+        made = activation(form.replace("U", pole))
+    except ExpressionError:
+        assert "1/x" in pole  # U itself has a pole there
+        return
+
+    def u(x):
+        return eval(pole, {"__builtins__": {}}, {"x": x, "exp": mpmath.exp})  # our own text
+
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.uniform(-8, 8, 60), rng.normal(0, 100, 20)])
+    points = np.concatenate([points, *(kink + np.array([-1e-6, 1e-6]) for kink in made.kinks)])
+    for x, got in zip(points, made(points), strict=True):
+        with mpmath.workdps(60):
+            true = inside(mpmath.mpf(x), u(mpmath.mpf(x)))
+        assert abs(got - true) <= 1e-11 * (1 + abs(true)), x
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pow(x)", "x*x/relu(x)", "x/heaviside(x)", "max(log(asinh(x-x)))", "x/sign(x-x)", "1/(1/(x-x))",
+        "min(1/(x-x),x)",
+    ],
+)  # fmt: skip
+def test_what_has_no_value_is_refused_as_an_expression(text: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        activation(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kink"),
+    [
+        ("min(3.65*x,x**64)", 3.65 ** (1 / 63)),
+        ("max(2*x,x**63)", 2 ** (1 / 62)),
+        ("abs(exp(x*1e-5)-2)", 1e5 * math.log(2)),
+        ("x + sign(exp(-1e6*(x-2.0037)**2) - 0.5)", 2.0037 + 1e-3 * math.sqrt(math.log(2))),
+        ("relu(x*exp(-x*x))", 0.0),
+    ],
+)
+def test_kinks_far_out_close_together_and_of_high_degree(text: str, kink: float) -> None:
+    assert min(abs(k - kink) for k in activation(text).kinks) <= 1e-13 * max(kink, 1e-3)
+
+
+@pytest.mark.parametrize(
+    "text", ["tanh(sinh(x**20))", "erfc(arcsinh(log(erfc(x))))", "selu(x**64)", "gelu(gelu(gelu(gelu(x))))"]
+)
+def test_costly_expressions_are_read_or_refused_by_counted_work(text: str) -> None:
+    before = time.process_time()
+    try:
+        activation(text)
+    except ExpressionError as error:
+        assert "too costly" in str(error) or "not a finite" in str(error)
+    assert time.process_time() - before < 20

@@ -13,12 +13,15 @@ from mpmath.libmp import ComplexResult
 from scipy import optimize
 
 from ..errors import ExpressionError
+from . import effort
 from .core import Array
-from .reading import SWITCHES, x
+from .digits import MPMATH_FUNCTIONS
+from .reading import NOT_FINITE, SWITCHES, x
 from .stable import NUMPY_FUNCTIONS, rewrite
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
+MOST_DEGREES, MOST_IRRATIONAL_DEGREES = 128, 24
 DIGITS = 80  # of which 0/0 at 1e-10 costs some 40 in a third derivative
 
 # --- values ---
@@ -30,16 +33,28 @@ class Exact:
     def __init__(self, expression: Any, low: float = -np.inf, high: float = np.inf) -> None:
         self.low, self.high = low, high
         derivatives = [expression]
-        for _ in range(3):
+        costs = [effort.check_size(expression, "a branch of it")]
+        for order in (1, 2, 3):
             derivatives.append(sp.diff(derivatives[-1], x))
-        self.derivatives = derivatives
-        self._functions = [sp.lambdify(x, d, "mpmath") for d in derivatives]
+            costs.append(effort.check_size(derivatives[-1], f"its derivative of order {order}"))
+        self.derivatives, self._costs = derivatives, costs
+        self._functions: dict[int, Any] = {}
+
+    def _function(self, order: int) -> Any:
+        if order not in self._functions:
+            # Making a function costs about as much as calling it ten times.
+            effort.spend(10 * self._costs[order])
+            self._functions[order] = sp.lambdify(
+                x, self.derivatives[order], modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True
+            )
+        return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
+        effort.spend(self._costs[order])
         try:
-            value = mpmath.mpmathify(self._functions[order](mpmath.mpmathify(at)))
-        except (ZeroDivisionError, ValueError, ComplexResult):
+            value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
+        except (ArithmeticError, ValueError, ComplexResult, mpmath.libmp.NoConvergence):
             return None
         return value if mpmath.isfinite(value) else None
 
@@ -102,14 +117,23 @@ def split(expression: Any, shown: str) -> list[Branch]:
     branches = _split(expression, -np.inf, np.inf, shown)
     merged = branches[:1]
     for branch in branches[1:]:
-        if (
-            branch.expression == merged[-1].expression
-            or sp.expand(branch.expression - merged[-1].expression) == 0
-        ):
+        if _same(branch.expression, merged[-1].expression):
             merged[-1] = Branch(merged[-1].low, branch.high, merged[-1].expression)
         else:
             merged.append(branch)
     return merged
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two smooth expressions are the same function, as far as multiplying out tells."""
+    if one == other:
+        return True
+    for at in (0.7316851, 2.1377192):
+        with mpmath.workdps(DIGITS):
+            a, b = Exact(one).raw(0, at), Exact(other).raw(0, at)
+            if a is not None and b is not None and abs(a - b) > 1e-40 * (abs(a) + abs(b)):
+                return False  # no need to multiply out, which can cost
+    return sp.expand(one - other) == 0
 
 
 def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]:
@@ -118,12 +142,18 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         return [Branch(low, high, expression)]
     cuts: list[float] = []
     for decider in _deciders(switch):
-        cuts += [r for r in real_roots(decider, low, high, shown) if low < r < high]
+        # At a pole a sign changes too; where it does not, the branches on both sides are merged again.
+        for place in (*real_roots(decider, low, high, shown), *singular_points(decider, low, high, shown)):
+            if low < place < high:
+                cuts.append(place)
     ends = [low, *sorted(set(cuts)), high]
     result: list[Branch] = []
     for a, b in itertools.pairwise(ends):
         chosen = _choose(switch, _inside(a, b), shown)
-        result += _split(expression.xreplace({switch: chosen}), a, b, shown)
+        inside = expression.xreplace({switch: chosen})
+        if inside.has(*NOT_FINITE):
+            raise ExpressionError(f"{shown} is not a finite real number for x between {a:.6g} and {b:.6g}")
+        result += _split(inside, a, b, shown)
         if len(result) > MOST_PIECES:
             raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
     return result
@@ -193,22 +223,102 @@ def real_roots(expression: Any, low: float, high: float, shown: str, first: bool
     Too many of them are an error, or with `first` cut to a few near 0.
     """
     expression = sp.sympify(expression)
-    if not expression.has(x):
+    if not expression.has(x) or isinstance(expression, sp.exp | sp.cosh | sp.sech | sp.erfc):
         return []
-    numerator = sp.together(expression).as_numer_denom()[0] if not expression.is_polynomial(x) else expression
-    if numerator.is_polynomial(x):
-        poly = sp.Poly(numerator, x)
-        if poly.degree() == 1:
-            a, b = poly.all_coeffs()
-            roots = [float((-b / a).evalf(30))]
-        else:
-            roots = [
-                float(sp.re(r))
-                for r in poly.nroots(n=30, maxsteps=200)
-                if abs(sp.im(r)) < 1e-12 * (1 + abs(r))
-            ]
-        return sorted({r + 0.0 for r in roots if low <= r <= high})
-    return _numerical_roots(expression, low, high, shown, first)
+    if isinstance(expression, sp.Mul):
+        # Factor by factor, none of which underflows where another one has its root.
+        roots = {r for f in expression.args for r in real_roots(f, low, high, shown, first)}
+        return sorted(roots)
+    if isinstance(expression, sp.Pow) and expression.exp.is_number:
+        return real_roots(expression.base, low, high, shown, first) if expression.exp.is_positive else []
+    numerator = _numerator(expression)
+    if numerator is None:
+        return _numerical_roots(expression, low, high, shown, first)
+    return sorted({r + 0.0 for r in _polynomial_roots(sp.Poly(numerator, x), shown) if low <= r <= high})
+
+
+def _numerator(expression: Any) -> Any:
+    """The numerator of a rational function, a polynomial; None for other functions."""
+    if expression.is_polynomial(x):
+        degree, numerator = _degree(expression), expression
+    elif expression.is_rational_function(x):
+        degree, numerator = _degree(expression), None
+    else:
+        degree, numerator = 0, None
+    if degree > MOST_DEGREES:
+        raise ExpressionError(
+            f"the expression is too costly to read: a polynomial of degree {degree} decides between branches "
+            f"or divides (at most {MOST_DEGREES})"
+        )
+    if numerator is None:
+        effort.spend(20 * effort.check_size(expression, "a branch of it"))
+        numerator = sp.together(expression).as_numer_denom()[0]
+    return numerator if numerator.is_polynomial(x) else None
+
+
+def _degree(expression: Any) -> int:
+    """A bound for the degrees of a rational function's numerator and denominator together."""
+    if expression == x:
+        return 1
+    if not expression.has(x):
+        return 0
+    if isinstance(expression, sp.Pow):
+        return _degree(expression.base) * int(abs(expression.exp))
+    inner = [_degree(argument) for argument in expression.args]
+    return max(inner) if expression.is_polynomial(x) and expression.is_Add else sum(inner)
+
+
+def _polynomial_roots(poly: Any, shown: str) -> list[float]:
+    if poly.degree() <= 0:
+        return []
+    if poly.degree() == 1:
+        a, b = poly.all_coeffs()
+        return [float((-b / a).evalf(30))]
+    effort.spend(20 * poly.degree() ** 2)
+    if poly.domain.is_ZZ or poly.domain.is_QQ:
+        return _isolated_roots(poly.sqf_part())
+    if poly.degree() > MOST_IRRATIONAL_DEGREES:
+        raise ExpressionError(
+            f"the expression is too costly to read: a polynomial of degree {poly.degree()} with irrational "
+            f"coefficients (at most {MOST_IRRATIONAL_DEGREES})"
+        )
+    try:
+        roots = poly.nroots(n=30, maxsteps=200)
+    except mpmath.libmp.NoConvergence:
+        raise ExpressionError(f"the roots of a polynomial in {shown} are not found") from None
+    return [float(sp.re(r)) for r in roots if abs(sp.im(r)) < 1e-12 * (1 + abs(r))]
+
+
+def _isolated_roots(poly: Any) -> list[float]:
+    """The real roots of a square-free polynomial with rational coefficients, to the last digit."""
+    roots = []
+    for (a, b), _ in poly.intervals(eps=sp.Rational(1, 10**6)):
+        for _ in range(40):
+            if (
+                (a * b > 0 and abs(b - a) <= abs(a) * sp.Rational(1, 10**25))
+                or a == b
+                or max(abs(a), abs(b)) < 1e-300
+            ):
+                break
+            a, b = poly.refine_root(a, b, eps=abs(b - a) / 10**12)
+        roots.append(float((a + b) / 2))
+    return roots
+
+
+def singular_points(expression: Any, low: float, high: float, shown: str, first: bool = False) -> list[float]:
+    """Points of [low, high] where a power, a logarithm or a quotient in it may be undefined."""
+    found: list[float] = []
+    for node in effort.parts(expression):
+        zero = None
+        if isinstance(node, sp.Pow) and not (node.exp.is_integer and node.exp.is_positive):
+            zero = node.base
+        elif isinstance(node, sp.log | sp.cot | sp.csc | sp.coth | sp.csch):
+            zero = node.args[0]
+        elif isinstance(node, sp.tan | sp.sec):
+            zero = sp.cos(node.args[0])
+        if zero is not None:
+            found += real_roots(zero, low, high, shown, first)
+    return found
 
 
 def spread(low: float, high: float) -> Array:
@@ -224,9 +334,26 @@ def spread(low: float, high: float) -> Array:
     return np.unique(np.concatenate([points, [p for p in near if low <= p <= high]]))
 
 
+def _around_structure(expression: Any, low: float, high: float) -> Array:
+    """Points of [low, high] around the places where functions of ax + b or ax² + bx + c in it change."""
+    steps = np.concatenate([np.linspace(0, 6, 121), np.linspace(6.5, 60, 108)])
+    steps = np.concatenate([-steps, steps])
+    points = [np.empty(0)]
+    for node in effort.parts(expression):
+        argument = node.args[0] if node.is_Function else node.exp if node.is_Pow and node.exp.has(x) else None
+        if argument is None or not argument.is_polynomial(x) or not 0 < _degree(argument) <= 2:
+            continue
+        *square, a, b = (float(c) for c in sp.Poly(argument, x).all_coeffs())
+        centre, width = (-b / a, 1 / abs(a)) if not square else (-a / (2 * square[0]), abs(square[0]) ** -0.5)
+        points.append(centre + width * steps)
+    found = np.concatenate(points)
+    return found[(found > low) & (found < high)]
+
+
 def _numerical_roots(expression: Any, low: float, high: float, shown: str, first: bool) -> list[float]:
     function = vectorised(expression)
-    points = spread(low, high)
+    points = np.unique(np.concatenate([spread(low, high), _around_structure(expression, low, high)]))
+    effort.spend(len(points))
     values = function(points)
     signs = np.sign(values)
     roots = [float(p) for p in points[values == 0]]

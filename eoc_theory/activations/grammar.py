@@ -232,7 +232,7 @@ class _Parser:
             value = (max if name == "max" else min)(constants) if len(constants) == len(args) else None
             return Node("call", (name, *args), value, max(a.degree for a in args))
         rule = FUNCTIONS.get(name)
-        if len(args) != 1 and name in FUNCTIONS:
+        if name in FUNCTIONS and (len(args) != 1 or name == "pow"):
             raise self.fail(
                 f"{name} takes {'two arguments' if name == 'pow' else 'one argument'}, found {len(args)},"
             )

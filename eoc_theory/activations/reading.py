@@ -20,6 +20,7 @@ SYMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "arcsinh": sp.asinh, "atan": sp.atan, "arctan": sp.atan, "erf": sp.erf, "erfc": sp.erfc, "abs": sp.Abs,
     "sign": sp.sign, "heaviside": sp.Heaviside, "max": sp.Max, "min": sp.Min,
 }  # fmt: skip
+NOT_FINITE = (sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I)
 ACCEPTED = (
     sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc, sp.tanh,
     sp.sinh, sp.cosh, sp.sech, sp.csch, sp.coth, sp.asinh, sp.atan, sp.erf, sp.erfc, sp.Number,
@@ -38,6 +39,15 @@ def read(text: str) -> Any:
 
 
 def build(node: grammar.Node, variable: Any) -> Any:
+    made = _build(node, variable)
+    if made.has(*NOT_FINITE):
+        raise ExpressionError(
+            "a part of the expression is not finite or not real for any x, such as 1/(x - x)"
+        )
+    return made
+
+
+def _build(node: grammar.Node, variable: Any) -> Any:
     if node.kind == "number":
         return sp.Rational(node.args[0])
     if node.kind == "constant":

@@ -6,13 +6,14 @@ SymPy is imported by this module and those it is made of (`reading`, `branches`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import sympy
 
-from ..errors import ActivationError, ExpressionError
-from . import catalogue, grammar, traits
+from ..errors import EOCError, ExpressionError
+from . import catalogue, effort, grammar, traits
 from .branches import split
 from .core import Activation
 from .reading import build, from_sympy, is_function, read, shown_in_errors, x
@@ -75,19 +76,25 @@ def from_text(text: str) -> Activation:
         entry = catalogue.find(node.args[0])
         assert entry is not None
         return catalogue.build(entry, [argument.value for argument in node.args[2:]])
-    return _checked(build(node, x), text)
+    return _analysed(lambda: build(node, x), text, text)
 
 
-def _checked(expression: Any, text: str) -> Activation:
+def _analysed(make: Callable[[], Any], name: str, source: Any) -> Activation:
+    """The activation of what `make` gives, with its work counted.
+
+    SymPy raises errors of many kinds for what it cannot do; to a user they all say the same.
+    """
     try:
-        return from_expression(expression, text, text)
-    except (ArithmeticError, RecursionError, NotImplementedError, TypeError) as error:
-        raise ActivationError(
-            f"{shown_in_errors(text)} is too involved to analyse ({type(error).__name__}: {error})"
-        ) from error
+        with effort.counted():
+            return from_expression(make(), name, source)
+    except EOCError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ExpressionError(f"{shown_in_errors(name)} is too involved to analyse ({said})") from error
 
 
 @lru_cache(maxsize=256)
 def from_sympy_expression(given: Any) -> Activation:
     """The activation of a user's SymPy expression."""
-    return from_expression(from_sympy(given), str(given), given)
+    return _analysed(lambda: from_sympy(given), str(given), given)

@@ -13,7 +13,7 @@ from ..errors import ExpressionError
 from .branches import DIGITS, MOST_PIECES, Branch, Exact, vectorised
 from .core import Growth, Piece
 from .growth import classify, faster
-from .reading import x
+from .reading import NOT_FINITE, x
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 
@@ -191,7 +191,16 @@ def kink_values(expression: Any, branches: list[Branch], pieces: list[Piece]) ->
         value = below
         if abs(above - below) > 1e-13 * max(abs(above), abs(below)):
             jumps = True
-            found = expression.subs(x, sp.nsimplify(branch.low, rational=True))
-            value = float(found) if found.is_number and found.is_finite and found.is_real else below
+            value = _value_at(expression, branch.low, below)
         values.append(value)
     return tuple(values) if jumps else None
+
+
+def _value_at(expression: Any, kink: float, otherwise: float) -> float:
+    """The expression at a kink, or `otherwise` where it has no value there, as sign(1/x) at 0."""
+    try:
+        found = expression.subs(x, sp.nsimplify(kink, rational=True))
+        defined = found.is_number and not found.has(*NOT_FINITE) and found.is_finite and found.is_real
+        return float(found) if defined else otherwise
+    except (TypeError, ValueError):  # a comparison with infinity
+        return otherwise

@@ -10,7 +10,8 @@ import numpy as np
 import sympy
 
 from ..errors import ExpressionError
-from .branches import DIGITS, Branch, Exact, real_roots, spread, vectorised
+from . import effort
+from .branches import DIGITS, Branch, Exact, singular_points, spread, vectorised
 from .core import Array, Piece
 from .functions import polynomial
 from .reading import x
@@ -29,6 +30,7 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
     for _ in range(4):
         fast.append(vectorised(derivative))
         derivative = sp.diff(derivative, x)
+        effort.check_size(derivative, "a derivative of it")
     probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
     probes = np.concatenate([-probes[:0:-1], probes])
     probes = probes[(probes >= branch.low) & (probes <= branch.high)]
@@ -123,7 +125,10 @@ def _careful(
         values = np.array(values)
         distinct, where = np.unique(points[undefined], return_inverse=True)
         found = [exact(order, float(p)) for p in distinct]
-        values[undefined] = np.array([np.nan if v is None else float(v) for v in found])[where]
+        # Beyond what many digits reach, an overflow is an overflow.
+        given = values[undefined]
+        known = np.array([np.nan if v is None else float(v) for v in found])[where]
+        values[undefined] = np.where(np.isnan(known) & np.isinf(given), given, known)
         return values
 
     return evaluate
@@ -135,7 +140,9 @@ def _careful(
 def check_finite(branch: Branch, piece: Piece, exact: Exact, shown: str) -> None:
     """Raise where the branch or one of its first two derivatives is not a finite real number."""
     ends = {end for end in (branch.low, branch.high) if np.isfinite(end)}
-    suspects = sorted({*_suspects(branch, shown), *ends}, key=abs)
+    suspects = sorted(
+        {*singular_points(branch.expression, branch.low, branch.high, shown, True), *ends}, key=abs
+    )
     points = spread(branch.low, branch.high)
     names = (shown, f"the first derivative of {shown}", f"the second derivative of {shown}")
     for order, name in enumerate(names):
@@ -150,22 +157,6 @@ def check_finite(branch: Branch, piece: Piece, exact: Exact, shown: str) -> None
         for at in sorted(points[np.isnan(piece[order](points))], key=abs):
             if exact(order, float(at)) is None:
                 raise ExpressionError(f"{name} is not a finite real number at x = {at:.6g}")
-
-
-def _suspects(branch: Branch, shown: str) -> list[float]:
-    """Points of the branch where a power, a logarithm or a quotient in it may be undefined."""
-    found: list[float] = []
-    for node in sp.preorder_traversal(branch.expression):
-        zero = None
-        if isinstance(node, sp.Pow) and not (node.exp.is_integer and node.exp.is_positive):
-            zero = node.base
-        elif isinstance(node, sp.log | sp.cot | sp.csc | sp.coth | sp.csch):
-            zero = node.args[0]
-        elif isinstance(node, sp.tan | sp.sec):
-            zero = sp.cos(node.args[0])
-        if zero is not None:
-            found += real_roots(zero, branch.low, branch.high, shown, first=True)
-    return found
 
 
 def _limit_at(exact: Exact, order: int, at: float, side: int) -> Any:

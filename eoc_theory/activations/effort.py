@@ -1,0 +1,78 @@
+"""How much work reading an expression may take, counted in operations: the answer is the same everywhere.
+
+No clock is asked: what is refused on one machine is refused on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from ..errors import ExpressionError
+
+MOST_WORK = 1_500_000  # operations in many digits, about a microsecond each
+LARGEST_SIZE = 6000  # operations of an expression or one of its first three derivatives
+_FUNCTION = 8  # operations that a function in many digits counts for
+
+_spent: ContextVar[list[int] | None] = ContextVar("work spent on reading", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count the work inside, from 0."""
+    token = _spent.set([0])
+    try:
+        yield
+    finally:
+        _spent.reset(token)
+
+
+def spend(operations: int) -> None:
+    """Count some operations.
+
+    Raises:
+        ExpressionError: there were too many, inside :func:`counted`.
+    """
+    spent = _spent.get()
+    if spent is None:
+        return
+    spent[0] += operations
+    if spent[0] > MOST_WORK:
+        raise ExpressionError(
+            f"the expression is too costly to read: its kinks and values took more than {MOST_WORK} "
+            "operations in many digits; a simpler expression or a NumPy callable is accepted"
+        )
+
+
+def parts(expression: Any) -> Iterator[Any]:
+    """The distinct parts of a SymPy expression, each once however often it occurs."""
+    seen, stack = {expression}, [expression]
+    while stack:
+        node = stack.pop()
+        yield node
+        fresh = [argument for argument in node.args if argument not in seen]
+        seen.update(fresh)
+        stack += dict.fromkeys(fresh)
+
+
+def size(expression: Any, most: int) -> int:
+    """How many operations evaluating a SymPy expression takes, counted up to `most`."""
+    total = 0
+    for node in parts(expression):
+        total += _FUNCTION if node.is_Function else max(1, len(node.args))
+        if total > most:
+            break
+    return total
+
+
+def check_size(expression: Any, what: str) -> int:
+    """The size of an expression, once it is found small enough to go on with."""
+    found = size(expression, LARGEST_SIZE)
+    if found > LARGEST_SIZE:
+        raise ExpressionError(
+            f"the expression is too costly to read: {what} has more than {LARGEST_SIZE} operations; "
+            "a simpler expression or a NumPy callable is accepted"
+        )
+    return found
