@@ -20,13 +20,16 @@ import numpy as np
 from .activations import Activation
 from .architecture import Architecture
 from .duals import covariance_maps
+from .errors import ModelError
 from .layers import WeightLayer
-from .signal_limits import acting
+from .signal_limits import acting, limit
 
 Array = np.ndarray
 
 #: Accuracy asked of the dual activations, relative to their scale: far under what a score's law can show.
 KERNEL_TOLERANCE = 1e-5
+#: Error from which the limit at large signals is taken instead.
+_LEAST_ERROR = 2e-2
 #: Bytes of kernels that a way back holds, where a stretch of a few layers does not need more.
 HELD_BYTES = 24 << 20
 #: Powers of two of σ_w and of inputs that are left in their numbers; their squares are within range.
@@ -115,6 +118,15 @@ def _step(layer: WeightLayer, inputs: Kernel) -> LayerStep:
         return LayerStep(kernel, inputs, None, None, None)
     act = act or layer.activation
     maps = covariance_maps(act, kernel.values, derivative=True, tolerance=KERNEL_TOLERANCE)
+    found = limit(act, large=True) if maps.error > _LEAST_ERROR else None
+    if found is not None:
+        # For large signals that are almost alike the half lines are nearer than a series is.
+        maps = covariance_maps(found, kernel.values, derivative=True, tolerance=KERNEL_TOLERANCE)
+    if not maps.error < 1.0 or not np.isfinite(maps.phi.sum() + np.asarray(maps.dphi).sum()):
+        raise ModelError(
+            f"the kernels behind layer {layer.name} cannot be computed at a variance of 2^{power:.0f}, where "
+            f"{act.name} is not a line: use another sigma_w or a smaller depth"
+        )
     return LayerStep(kernel, inputs, maps.dphi, act, Kernel(maps.phi, kernel.exponent))
 
 

@@ -21,28 +21,36 @@ WINDOW = (-200, 200)
 LEAST_FLAT = -120
 #: Sizes of a signal, as powers of two, at which a function has to have reached its limit.
 _SIZES = (96, 100, 103, 130, 211, 400)
+#: The same from where on a large signal is left to the limit, if reached: structure of size 1 is then
+#: less of the whole than kernels are exact to.
+_EARLIER = 20
 #: How near, relative to the larger slope.
-_NEAR = 1e-9
+_NEAR, _NEAR_EARLIER = 2e-9, 4e-6
 
 
 @lru_cache(maxsize=512)
-def limit(act: Activation, *, large: bool) -> Activation | None:
-    """The two half lines that φ is for very large, or very small, arguments; None where there are none."""
+def limit(act: Activation, *, large: bool, earlier: bool = False) -> Activation | None:
+    """The two half lines that φ is for very large, or very small, arguments; None where there are none.
+
+    With `earlier` it must have become them at arguments of 2^20 already.
+    """
     if act.is_homogeneous:
         return act
-    found = [_slopes(act, side, large) for side in (-1.0, 1.0)]
+    found = [_slopes(act, side, large, earlier) for side in (-1.0, 1.0)]
     left, right = (float(slopes[-1]) for slopes in found)
     size = max(abs(left), abs(right))
-    if not (0.0 < size < np.inf and all(np.all(abs(s - s[-1]) <= _NEAR * size) for s in found)):
+    near = _NEAR_EARLIER if earlier else _NEAR
+    if not (0.0 < size < np.inf and all(np.all(abs(s - s[-1]) <= near * size) for s in found)):
         return None
     left, right = (0.0 if abs(slope) < _NEAR * size else slope for slope in (left, right))
     return activation(f"{right!r}*x" if left == right else f"where(x > 0, {right!r}*x, {left!r}*x)")
 
 
-def _slopes(act: Activation, side: float, large: bool) -> np.ndarray:
+def _slopes(act: Activation, side: float, large: bool, earlier: bool) -> np.ndarray:
     """φ(x)/x and φ'(x) on one side, further and further out, or nearer and nearer to 0."""
+    sizes = np.array(((_EARLIER, _EARLIER + 7) if earlier else ()) + _SIZES)
     # No multiple of anything that functions oscillate with.
-    x = side * 2.0 ** (np.array(_SIZES) * (1.0 if large else -1.0)) * (1.0 + 1.0 / 7.0)
+    x = side * 2.0 ** (sizes * (1.0 if large else -1.0)) * (1.0 + 1.0 / 7.0)
     return np.concatenate([act(x) / x, act.derivative(1)(x)])
 
 
@@ -80,6 +88,9 @@ def acting(act: Activation | None, power: float, name: str) -> Activation | None
                 "use a smaller sigma_w or depth"
             )
         return found
+    if power > 2 * _EARLIER:
+        # Closed forms are as exact there as anywhere.
+        return None if act.closed_form is not None else limit(act, large=True, earlier=True)
     if power >= LEAST_FLAT:
         return None
     found = limit(act, large=False)

@@ -83,7 +83,10 @@ def test_signals_that_die_out_on_their_way_are_measured_as_lines(criterion):
     for small, line in (("tanh", "identity"), ("relu6", "relu")):
         found, wanted = (
             eoc.measure_pruning(
-                network(name, 500, 0.2).to_torch(1).double(), 0.8, criterion=criterion, data=batch(scale=1e-9)
+                network(name, 450, 0.2, width=40).to_torch(1).double(),
+                0.8,
+                criterion=criterion,
+                data=batch(scale=1e-9),
             )
             for name in (small, line)
         )
