@@ -131,7 +131,12 @@ def off_the_graph(values: Any) -> Any:
 
 
 def for_torch(values: Any) -> Any:
-    """A copy of an array that torch warns of or refuses: one that is read only, or runs backwards."""
+    """A copy of an array that torch warns of or refuses: one that is read only, or runs backwards.
+
+    Raises ValueError for sequences that torch would go through for hours, such as long ranges.
+    """
+    if isinstance(values, Sequence) and len(values) > MOST_ENTRIES:
+        raise ValueError("too long")
     if isinstance(values, np.ndarray) and (not values.flags.writeable or min(values.strides, default=0) < 0):
         return np.array(values)
     return values

@@ -130,6 +130,7 @@ def predict_collapse(
     weights, exact given the rows δ_i and columns h_j.
     """
     checks.one_of("criterion", criterion, CRITERIA)
+    seed = checks.seed(seed)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)

@@ -170,6 +170,8 @@ def edge_of_chaos(
     dropout = checks.fraction("dropout", dropout)
     if sigma_w is not None:
         sigma_w = checks.positive("sigma_w", sigma_w)
+        if not 1e-150 < sigma_w < 1e150:  # its square is no float like others
+            raise ArgumentError(f"sigma_w must lie between 1e-150 and 1e150, got {sigma_w:g}")
         seen = sigma_w / math.sqrt(1.0 - dropout) if dropout else sigma_w
         return _choose(act, _with_sigma_w(act, seen), f"sigma_w = {sigma_w:g}", "sigma_w", dropout)
     if q is not None:
@@ -540,6 +542,7 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0)
     if len(wrong):
         raise ArgumentError(f"sigma_b must be finite and >= 0, got {wrong.flat[0]:g}")
     _require_slope(act)
+    dropout = checks.fraction("dropout", dropout)
     flat = values.reshape(-1)
     sigma_w, q = np.full_like(flat, np.nan), np.full_like(flat, np.nan)
     stable = np.zeros(len(flat), dtype=bool)

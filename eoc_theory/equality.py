@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ def answer_equality(cls: type) -> None:
 
     What has an answer already, because no array is in it, keeps it.
     """
-    by_fields: Callable[[Any, Any], Any] = cls.__eq__
-    by_hash: Callable[[Any], int] = cls.__hash__
+    plain: Any = cls
+    by_fields, by_hash = plain.__eq__, plain.__hash__
 
     def __eq__(self: Any, other: Any) -> Any:  # noqa: N807
         try:

@@ -83,6 +83,11 @@ REFUSED = {
     "width must be at most": lambda: eoc.magnitude_bound([1.0, 2.0], [1.0, 1.0], 1e308),
     "sigma_w": lambda: eoc.edge_of_chaos("tanh", sigma_w=10**400),
     "x must": lambda: eoc.activation("tanh")(np.ma.masked_array([0.2, 0.5], mask=[True, False])),
+    "dropout": lambda: eoc.critical_curve("tanh", sigma_b=[], dropout="x"),
+    "sigma_w must lie": lambda: eoc.edge_of_chaos("tanh", sigma_w=1e-320),
+    "data must be inputs": lambda: eoc.rescale_(
+        eoc.prune_(fuzz.dense(), fuzz.masks()), by="signal", data=range(10**12)
+    ),
     "path": lambda: eoc.critical_curve("tanh", sigma_b=[0.1]).plot(3),
     "title": lambda: eoc.diagnose(fuzz.dense(), (2, 8), sparsity=0.5).to_html("x.html", title=3),
     "chosen": lambda: fuzz.net().summarise(fuzz.batch()).take([10**6]),
