@@ -165,7 +165,13 @@ def _grasp(loss: _Loss) -> list[torch.Tensor]:
         curving = kept if kept is not None else loss.part_gradients(part, create_graph=True)
         with torch.enable_grad():
             product = sum((g * (d / norm)).sum() for g, d in zip(curving, gradients, strict=True))
-            curved = torch.autograd.grad(product, loss.leaves, materialize_grads=True)
+            try:
+                curved = torch.autograd.grad(product, loss.leaves, materialize_grads=True)
+            except (RuntimeError, NotImplementedError) as error:
+                raise ModelError(
+                    "grasp needs second derivatives, which some operation of the model has not: "
+                    f"{' '.join(str(error).split())[:160]}"
+                ) from error
         total = _add(total, curved)
     assert total is not None
     with torch.no_grad():
@@ -264,7 +270,8 @@ class _Loss:
         # Each pass starts from the state that the model was given in, whatever another pass wrote.
         shared = {id(parameter) for parameter in self.model.parameters()}
         model = Twin(self.model, lambda t: t if id(t) in shared else t.clone()).model
-        with seeded(self.seed):
+        # Attention's fast kernels have no second derivative.
+        with seeded(self.seed), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             logits = run_model(model, self.inputs[part].clone())
         if not isinstance(logits, torch.Tensor):
             raise ModelError(f"model must return logits as one tensor, got {type(logits).__name__}")

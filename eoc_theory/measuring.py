@@ -438,9 +438,11 @@ def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.T
     if example_input is not None:
         shape = batch_shape(example_input)[1:]
     else:
-        features = _vector_features(model, _inputs_of(data))
+        features = (
+            None if data is not None and _takes_indices(model) else _vector_features(model, _inputs_of(data))
+        )
         if features is None:
-            return _as_given(data)
+            return _as_given(model, data)
         shape = (features,)
     classes = _outputs(model)
     if classes is None and data is None:
@@ -464,7 +466,13 @@ def _classes(model: Any, shape: tuple[int, ...]) -> int:
     return logits.shape[1]
 
 
-def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _takes_indices(model: Any) -> bool:
+    """Whether the model looks its inputs up in a table, so that they must stay whole numbers."""
+    nn = require_torch().nn
+    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+
+
+def _as_given(model: Any, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Images keep their shape."""
     torch = require_torch()
     if data is None or isinstance(data, DataSummary):
@@ -489,4 +497,6 @@ def _as_given(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
         )
     if not bool(torch.isfinite(inputs).all()):
         raise DataError("inputs must be finite, got nan or inf")
+    if not inputs.is_floating_point() and _takes_indices(model):
+        return inputs.long(), targets.long()
     return inputs.double(), targets.long()

@@ -140,7 +140,8 @@ def _beyond(name: str, values: Sequence[float] | Array, measured: Sequence[float
     """What to say where some of `values` are outside the measured range."""
     low, high = measured
     for value in sorted(values):
-        if not low <= value <= high:
+        # The ends are kept to three digits.
+        if not low * (1.0 - 5e-3) <= value <= high * (1.0 + 5e-3):
             return [f"{name} {value:.4g} (measured {low:g} to {high:g})"]
     return []
 
