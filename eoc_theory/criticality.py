@@ -14,8 +14,7 @@ rectifiers Pretorius et al. 2018).
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,19 @@ from . import checks
 from .activations import Activation, activation
 from .boundary import public
 from .convergence import Convergence, convergence_law
+from .critical_ranges import ranges, shown
+from .critical_scan import (
+    PointMoments,
+    Scan,
+    bias_equation,
+    crossings,
+    direct,
+    far_scan,
+    root,
+    scan,
+    slope_equation,
+    tabled,
+)
 from .errors import ArgumentError, ConvergenceError, NoCriticalPointError, TooLargeError
 from .gaussian import MomentTable, moment_table
 from .gaussian.expectations import evaluate, jumps_of
@@ -44,8 +56,10 @@ DATA_VARIANCE = 1.0
 MOST_POINTS = 1_000_000
 # The slope V' may exceed 1 by rounding only (homogeneous activations and softshrink have V' = 1 exactly).
 SLOPE_TOLERANCE = 1e-11
-# Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
-TABLE_ERROR = 2e-13
+# A point from the tables with a larger error than this, relative to 1 + σ_w, is computed by quadrature.
+ACCURATE = 1e-11
+# A larger error than this, relative to σ_w + σ_b, is no answer.
+WORST = 1e-3
 
 
 @public
@@ -158,6 +172,7 @@ def edge_of_chaos(
 
     Raises:
         NoCriticalPointError: χ = 1 is not met at any fixed point; the message says why and what can be had.
+        ConvergenceError: the point cannot be computed to three digits.
         ArgumentError: an argument is out of range, or more than one of the three is given.
         DivergentExpectationError: E[φ²] does not exist at the given q.
     """
@@ -173,12 +188,12 @@ def edge_of_chaos(
         if not 1e-150 < sigma_w < 1e150:  # its square is no float like others
             raise ArgumentError(f"sigma_w must lie between 1e-150 and 1e150, got {sigma_w:g}")
         seen = sigma_w / math.sqrt(1.0 - dropout) if dropout else sigma_w
-        return _choose(act, _with_sigma_w(act, seen), f"sigma_w = {sigma_w:g}", "sigma_w", dropout)
+        return _choose(act, _with_sigma_w(act, seen), "sigma_w", sigma_w, dropout)
     if q is not None:
         q = checks.positive("q", q)
-        return _choose(act, _with_variance(act, q), f"q = {q:g}", "q", dropout)
+        return _choose(act, _with_variance(act, q), "q", q, dropout)
     sigma_b = checks.non_negative("sigma_b", 0.0 if sigma_b is None else sigma_b)
-    return _choose(act, _with_sigma_b(act, sigma_b), f"sigma_b = {sigma_b:g}", "sigma_b", dropout)
+    return _choose(act, _with_sigma_b(act, sigma_b), "sigma_b", sigma_b, dropout)
 
 
 def _resolve(spec: Any) -> Activation:
@@ -199,17 +214,28 @@ def _require_slope(act: Activation) -> None:
 
 
 def _choose(
-    act: Activation, points: list[CriticalPoint], asked: str, name: str, dropout: float
+    act: Activation, points: list[CriticalPoint], name: str, value: float, dropout: float
 ) -> CriticalPoint:
     """The stable point nearest to the data's variance, with the others attached; unstable if need be."""
     if not points:
-        raise NoCriticalPointError(_why_none(act, asked, name, dropout))
+        raise NoCriticalPointError(_why_none(act, name, value, dropout))
     if dropout:
         points = [_under_dropout(point, name, dropout) for point in points]
     if len(points) == 1:
-        return points[0]
+        return _known(points[0], name, value)
     best = min(points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE))))
+    _known(best, name, value)
     return replace(best, others=tuple(p for p in points if p is not best))
+
+
+def _known(point: CriticalPoint, name: str, value: float) -> CriticalPoint:
+    """The point, if it was computed to a useful accuracy."""
+    if not point.error <= WORST * (point.sigma_w + point.sigma_b):
+        raise ConvergenceError(
+            f"the critical point of {point.activation.name} with {name} = {value:g} is known to "
+            f"± {point.error:.1g} only, at q = {point.q:.4g}: the activation is too irregular there"
+        )
+    return point
 
 
 def _under_dropout(point: CriticalPoint, name: str, dropout: float) -> CriticalPoint:
@@ -220,7 +246,8 @@ def _under_dropout(point: CriticalPoint, name: str, dropout: float) -> CriticalP
     return replace(point, sigma_w=sigma_w, error=error, dropout=dropout)
 
 
-def _why_none(act: Activation, asked: str, name: str, dropout: float) -> str:
+def _why_none(act: Activation, name: str, value: float, dropout: float) -> str:
+    asked = f"{name} = {value:g}"
     head = f"{act.name} has no critical point with {asked}" + (f" and dropout {dropout:g}" if dropout else "")
     share = math.sqrt(1.0 - dropout)
     if act.slopes is not None:
@@ -228,18 +255,15 @@ def _why_none(act: Activation, asked: str, name: str, dropout: float) -> str:
             return f"{act.name} is 0 everywhere and has no critical point"
         only = share * _homogeneous_sigma_w(act)
         return f"{head}: being homogeneous it has only sigma_b = 0, sigma_w = {only:.10g}"
-    scan = _scan(act)
-    good = scan.bias > 0.0
-    if not good.any():
+    if not any(np.any(curve.bias > 0.0) for curve in (scan(act), far_scan(act))):
         return f"{head}: σ_b² = q − E[φ²]/E[φ'²] would be negative for every variance q"
-    bias, dphi2, q = scan.bias[good], scan.dphi2[good], scan.q[good]
-    if name == "q":
-        low, high = q.min(), q.max()
-    elif name == "sigma_b":
-        low, high = math.sqrt(bias.min()), math.sqrt(bias.max())
-    else:
-        low, high = share / math.sqrt(dphi2.max()), share / math.sqrt(dphi2.min())
-    return f"{head}: there are some for {name} between {low:.4g} and {high:.4g} only"
+    factor = share if name == "sigma_w" else 1.0
+    found = [(factor * low, factor * high) for low, high in ranges(act, name)]
+    if any(low <= value <= high for low, high in found):
+        raise ConvergenceError(
+            f"the critical point of {act.name} with {asked} lies at a variance beyond what can be computed"
+        )
+    return f"{head}: there are some for {name} {shown(found)} only"
 
 
 # --- one given quantity -------------------------------------------------------------------------------------
@@ -260,36 +284,51 @@ def _homogeneous(act: Activation, q: float = DATA_VARIANCE) -> CriticalPoint:
 def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
     if act.slopes is not None:
         return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
-    scan = _scan(act)
     points = [] if sigma_b > 0.0 else _at_zero_variance(act)
-    for low, high in scan.crossings(sigma_b * sigma_b):
-        point = _solve_sigma_b(scan, sigma_b, low, high)
-        if point is not None:
-            points.append(point)
+    for curve in (scan, far_scan):
+        for low, high in curve(act).crossings(sigma_b * sigma_b):
+            point = _solve_sigma_b(curve(act), sigma_b, low, high)
+            if point is not None:
+                points.append(point)
+        if points:
+            break
     return points
 
 
 def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
     if act.slopes is not None:
         return [_homogeneous(act)] if abs(sigma_w / _homogeneous_sigma_w(act) - 1.0) < 1e-8 else []
-    scan, points = _scan(act), []
+    points = []
     target = 1.0 / (sigma_w * sigma_w)
     at_zero = _at_zero_variance(act)
     if at_zero and abs(at_zero[0].sigma_w / sigma_w - 1.0) < 1e-15:
         points += at_zero
-    difference = scan.dphi2 - target
+    for curve in (scan, far_scan):
+        points += _solve_sigma_w(curve(act), target)
+        if points:
+            break
+    return points
+
+
+def _solve_sigma_w(curve: Scan, target: float) -> list[CriticalPoint]:
+    """The points of the curve with E[φ'²] = target."""
+    difference = curve.dphi2 - target
     difference[np.abs(difference) < 1e-14 * target] = 0.0
-    for low, high in _crossings(difference):
-        log_q = _root(
-            lambda u: _slope_equation(scan.table, u, target),
-            scan.log_q[low],
-            scan.log_q[high],
-            0.5 * (scan.log_q[low] + scan.log_q[high]),
+    points = []
+    for low, high in crossings(difference):
+        left, right = curve.log_q[low], curve.log_q[high]
+        log_q = root(
+            lambda u: slope_equation(curve.table, u, target),
+            left,
+            right,
+            0.5 * (left + right),
             bool(difference[low] < 0.0),
         )
-        point = _at_variance(scan.table, math.exp(log_q), fixed="sigma_w")
+        point = _point_at_root(
+            curve.table, log_q, (left, right), lambda m: (m.dphi2 - target, m.d_dphi2), fixed="sigma_w"
+        )
         if point is not None:
-            points.append(point)
+            points.append(replace(point, sigma_w=1.0 / math.sqrt(target)))
     return points
 
 
@@ -339,145 +378,69 @@ def _slope_towards_zero(act: Activation, slope2: float) -> float:
     return 1.0 if len(seen) == 0 or seen[0] < 0.0 else 1.0 + 10 * SLOPE_TOLERANCE
 
 
-# --- the curve and its roots --------------------------------------------------------------------------------
+# --- points of the curve -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """The parametric curve at the computed points of the moment table, increasing q; noise set to 0."""
-
-    table: MomentTable
-    q: Array
-    dphi2: Array
-    bias: Array
-    log_q: list[float]
-    branches: tuple[tuple[int, list[float], bool], ...]
-
-    def crossings(self, target: float) -> list[tuple[int, int]]:
-        """Neighbouring points between which σ_b² passes a target; at target 0 zeros (noise) are skipped."""
-        if target == 0.0:
-            return list(_crossings(self.bias))
-        found = []
-        for first, values, rising in self.branches:
-            # Falling branches are kept negated, so that bisection serves both.
-            i = bisect_right(values, target) if rising else bisect_left(values, -target)
-            if 0 < i < len(values):
-                found.append((first + i - 1, first + i))
-        return found
-
-
-@lru_cache(maxsize=128)
-def _scan(act: Activation) -> _Scan:
-    table = moment_table(act)
-    q, excess, error = table.samples("excess")
-    dphi2 = table.samples("dphi2")[1]
-    with np.errstate(all="ignore"):
-        bias = np.where(np.abs(excess) <= 3.0 * error, 0.0, excess) / dphi2
-        usable = np.isfinite(bias) & (dphi2 > 0.0) & np.isfinite(error)
-    q, bias = q[usable], bias[usable]
-    return _Scan(table, q, dphi2[usable], bias, np.log(q).tolist(), tuple(_branches(bias)))
-
-
-def _branches(bias: Array) -> Iterator[tuple[int, list[float], bool]]:
-    """Monotone stretches of the curve: first index, values (negated where they fall), whether they rise."""
-    steps = np.sign(np.diff(bias))
-    start = 0
-    while start < len(bias) - 1:
-        rest = steps[start:]
-        moving = rest[rest != 0.0]
-        direction = moving[0] if len(moving) else 1.0
-        turns = np.flatnonzero(rest == -direction)
-        end = start + int(turns[0]) if len(turns) else len(bias) - 1
-        yield start, (direction * bias[start : end + 1]).tolist(), bool(direction > 0.0)
-        start = end
-
-
-def _crossings(difference: Array) -> Iterator[tuple[int, int]]:
-    """Neighbouring points (zeros skipped) between which the sign changes."""
-    seen = np.flatnonzero(difference)
-    positive = difference[seen] > 0.0
-    for i in np.flatnonzero(positive[1:] != positive[:-1]):
-        yield int(seen[i]), int(seen[i + 1])
-
-
-def _root(
-    f: Callable[[float], tuple[float, float]], low: float, high: float, start: float, rising: bool
-) -> float:
-    """The root of f (value, derivative) between low and high: Newton's method kept inside the bracket."""
-    u = start
-    for _ in range(60):
-        value, slope = f(u)
-        if value == 0.0:
-            return u
-        if (value > 0.0) == rising:
-            high = u
-        else:
-            low = u
-        step = -value / slope if slope != 0.0 else math.inf
-        new = u + step
-        if not low < new < high:
-            new = 0.5 * (low + high)
-        # Twice the digits in the next step: from 10⁻⁸ there is nothing left to gain.
-        if abs(new - u) <= 1e-8 * max(1.0, abs(u)) and new == u + step:
-            return new
-        if abs(new - u) < 1e-15 * max(1.0, abs(u)):
-            return new
-        u = new
-    raise ConvergenceError(f"no root found between q = {math.exp(low):g} and {math.exp(high):g}")
-
-
-def _bias_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
-    """σ_b²(q) − target and its derivative by log q."""
-    excess, d_excess = table.at_one_log(log_q, "excess")
-    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
-    bias = excess / dphi2
-    return bias - target, (d_excess - bias * d_dphi2) / dphi2
-
-
-def _slope_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
-    """E[φ'²] − target and its derivative by log q."""
-    value, derivative = table.at_one_log(log_q, "dphi2")
-    return value - target, derivative
-
-
-def _solve_sigma_b(scan: _Scan, sigma_b: float, low: int, high: int) -> CriticalPoint | None:
+def _solve_sigma_b(curve: Scan, sigma_b: float, low: int, high: int) -> CriticalPoint | None:
     target = sigma_b * sigma_b
-    left, right = scan.log_q[low], scan.log_q[high]
-    at_left, at_right = float(scan.bias[low]), float(scan.bias[high])
+    left, right = curve.log_q[low], curve.log_q[high]
+    at_left, at_right = float(curve.bias[low]), float(curve.bias[high])
     start = left + (target - at_left) / (at_right - at_left) * (right - left)
-    log_q = _root(lambda u: _bias_equation(scan.table, u, target), left, right, start, at_left < target)
-    return _at_variance(scan.table, math.exp(log_q), fixed="sigma_b", sigma_b=sigma_b)
+    log_q = root(lambda u: bias_equation(curve.table, u, target), left, right, start, at_left < target)
+
+    def equation(found: PointMoments) -> tuple[float, float]:
+        return found.excess / found.dphi2 - target, found.bias_slope
+
+    return _point_at_root(curve.table, log_q, (left, right), equation, fixed="sigma_b", sigma_b=sigma_b)
 
 
-def _beyond(table: MomentTable, q: float) -> list[tuple[float, float]] | None:
-    """excess, E[φ'²] and dE[φ²]/dq with their errors above the table's range; None elsewhere."""
-    if math.log(q) <= LOG_HIGH:
-        return None
-    names = ("excess", "dphi2", "slope")
-    found = table.beyond(np.array([q]), names)
-    values = [(float(found[name][0][0]), float(found[name][1][0])) for name in names]
-    return values if all(map(math.isfinite, np.ravel(values))) else None
-
-
-def _at_variance(
-    table: MomentTable, q: float, *, fixed: str, sigma_b: float | None = None
+def _point_at_root(
+    table: MomentTable,
+    log_q: float,
+    bracket: tuple[float, float],
+    equation: Callable[[PointMoments], tuple[float, float]],
+    *,
+    fixed: str,
+    sigma_b: float | None = None,
 ) -> CriticalPoint | None:
-    """The point of the curve at q, or None where σ_b² < 0.
+    """The point at a root that the table has; where that is not accurate, at the root by quadrature.
+
+    `equation` gives what vanishes at the root, and its derivative by log q.
+    """
+    point = _at(table, log_q, tabled(table, log_q), fixed, sigma_b)
+    if point is not None and log_q <= LOG_HIGH and point.error <= ACCURATE * (1.0 + point.sigma_w):
+        return point
+    for _ in range(8):
+        found = direct(table, log_q)
+        value, slope = equation(found) if found.finite else (0.0, 0.0)
+        step = -value / slope if slope else 0.0
+        if not math.isfinite(step) or abs(step) <= 1e-14 * max(1.0, abs(log_q)):
+            break
+        log_q = min(max(log_q + step, bracket[0]), bracket[1])
+    return _at(table, log_q, direct(table, log_q), fixed, sigma_b)
+
+
+def _at_variance(table: MomentTable, q: float, *, fixed: str) -> CriticalPoint | None:
+    """The point of the curve at q, or None where σ_b² < 0."""
+    log_q = math.log(q)
+    point = _at(table, log_q, tabled(table, log_q), fixed, None)
+    if log_q > LOG_HIGH or (point is not None and point.error > ACCURATE * (1.0 + point.sigma_w)):
+        point = _at(table, log_q, direct(table, log_q), fixed, None)
+    return None if point is None else replace(point, q=q)
+
+
+def _at(
+    table: MomentTable, log_q: float, found: PointMoments, fixed: str, sigma_b: float | None
+) -> CriticalPoint | None:
+    """The point of the curve with given moments, or None where σ_b² < 0.
 
     `fixed` names what does not move when q is a little off, `sigma_b` its value when it is that.
     """
-    log_q = math.log(q)
-    excess, d_excess = table.at_one_log(log_q, "excess")
-    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
-    slope, _ = table.at_one_log(log_q, "slope")
-    excess_error = table.error(q, "excess", excess)
-    far = _beyond(table, q)
-    if far is not None:
-        (excess, excess_error), (dphi2, _), (slope, _) = far
-    if not (dphi2 > 0.0 and math.isfinite(dphi2) and math.isfinite(excess)):
+    if not found.finite:
         return None
-    bias = excess / dphi2
-    bias_error = TABLE_ERROR * abs(bias) + excess_error / dphi2
+    dphi2 = found.dphi2
+    bias, relative = found.excess / dphi2, found.dphi2_error / dphi2
+    bias_error = found.excess_error / dphi2 + relative * abs(bias)
     if sigma_b is None:
         if bias < 0.0:
             if bias < -bias_error:
@@ -485,14 +448,15 @@ def _at_variance(
             bias = 0.0
         sigma_b = math.sqrt(bias)
     sigma_w = 1.0 / math.sqrt(dphi2)
-    error = 0.5 * sigma_w * TABLE_ERROR
-    d_bias = (d_excess - bias * d_dphi2) / dphi2
+    error, d_bias = 0.5 * sigma_w * relative, found.bias_slope
     if fixed == "sigma_b":
-        error += 0.5 * sigma_w * abs(d_dphi2 / dphi2) * (bias_error / abs(d_bias) if d_bias else math.inf)
+        moved = bias_error / abs(d_bias) if d_bias else math.inf
+        error += 0.5 * sigma_w * abs(found.d_dphi2 / dphi2) * moved
     elif fixed == "sigma_w":
-        moved = TABLE_ERROR * dphi2 / abs(d_dphi2) if d_dphi2 else math.inf
+        moved = found.dphi2_error / abs(found.d_dphi2) if found.d_dphi2 else math.inf
         error = 0.5 * (bias_error + abs(d_bias) * moved) / max(sigma_b, 1e-300)
-    return CriticalPoint(table.activation, sigma_w, sigma_b, q, 1.0, slope / dphi2, error)
+    slope = found.slope / dphi2
+    return CriticalPoint(table.activation, sigma_w, sigma_b, math.exp(log_q), 1.0, slope, error)
 
 
 # --- the whole curve ----------------------------------------------------------------------------------------

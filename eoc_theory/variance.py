@@ -154,7 +154,7 @@ def _polished(table: MomentTable, weight: Array, bias: Array, start: Array) -> A
     q, open_ = start.copy(), np.arange(len(start))
     for _ in range(20):
         at, w = q[open_], weight[open_]
-        found = table.beyond(at, ("phi2", "slope"))
+        found = table.direct(at, ("phi2", "slope"))
         with np.errstate(divide="ignore", invalid="ignore"):
             step = (bias[open_] + w * found["phi2"][0] - at) / (1.0 - w * found["slope"][0])
             # The power law is nearly right; what leads away from it is the root of another crossing.
@@ -198,7 +198,7 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
         slope = weight * table.at(q, "slope")[0]
         if q > TABLED:
             q = float(_polished(table, *(np.array([one]) for one in (weight, bias, q)))[0])
-            own = weight * float(table.beyond(np.array([q]), ("slope",))["slope"][0][0])
+            own = weight * float(table.direct(np.array([q]), ("slope",))["slope"][0][0])
             slope = own if math.isfinite(own) else slope
         points.append(FixedPoint(q, slope, falls and slope > -1.0))
     overflows = bool(np.any(np.isposinf(value)))

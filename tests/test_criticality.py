@@ -117,8 +117,8 @@ def test_an_unstable_point_says_so():
         ("softplus", {"sigma_b": 0.2}, "negative for every variance"),
         ("step", {"sigma_b": 0.2}, "step jumps"),
         ("hardshrink", {"sigma_w": 1.0}, "jumps"),
-        ("tanh", {"sigma_w": 0.5}, "between 1 and"),
-        ("sigmoid", {"q": 0.1}, "for q between"),
+        ("tanh", {"sigma_w": 0.5}, "sigma_w >= 1 only"),
+        ("sigmoid", {"q": 0.1}, "q >= 45.6243 only"),
         ("relu", {"sigma_b": 1.0}, "sigma_w = 1.414213562"),
     ],
 )

@@ -82,10 +82,10 @@ def test_a_diagram_has_the_fixed_points_of_single_networks():
 
 def test_what_cannot_be_computed_there_is_left_to_the_power_law():
     table = moment_table(eoc.activation("sin"))
-    value, error = table.beyond(np.array([1e8, 1e20]), ("dphi2",))["dphi2"]
+    value, error = table.direct(np.array([1e8, 1e20]), ("dphi2",))["dphi2"]
     assert value[0] == pytest.approx(0.5, abs=1e-10)
     assert np.isnan(value[1])
     assert np.isnan(error[1])
     assert float(eoc.MeanField("sin", 2.0, 1e10).chi()) == pytest.approx(2.0, rel=1e-6)
-    grown = moment_table(eoc.activation("exp(x)")).beyond(np.array([1e7]), ("phi2",))["phi2"][0]
+    grown = moment_table(eoc.activation("exp(x)")).direct(np.array([1e7]), ("phi2",))["phi2"][0]
     assert np.isnan(grown[0])

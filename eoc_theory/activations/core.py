@@ -64,6 +64,8 @@ class Activation:
             ("erf", scale), ("gelu",), ("sin", w), ("cos", w), ("exp", rate), ("polynomial", c_0, c_1, …) or
             ("step", left, right); None elsewhere.
         errors: estimated relative error of the derivatives of order 0..3 (zeros where they are exact).
+        uncertainty: estimated absolute error of the derivative of an order at given points, where derivatives
+            are numerical; None where they are formulas.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Activation:
     parity: Literal["odd", "even"] | None = None
     closed_form: tuple[Any, ...] | None = None
     errors: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    uncertainty: Callable[[int, Array], Array] | None = None
     make_expression: Callable[[], Any] | None = None
     make_torch: Callable[[], Any] | None = None
     source: Any = None
@@ -129,6 +132,11 @@ class Activation:
             exact = abs(right - left) > 64 * np.finfo(float).eps * max(abs(left), abs(right))
             significant = abs(right - left) > 8 * self.errors[order] * max(abs(left), abs(right), 1.0)
             jumps[i] = right - left if exact and significant else 0.0
+            if jumps[i] and order < HIGHEST_ORDER:
+                # A kink's place is a float: a steep function changes by that much over its rounding.
+                steep = max(abs(float(self.pieces[j][order + 1](at)[0])) for j in (i, i + 1))
+                if abs(jumps[i]) <= 16 * np.finfo(float).eps * max(abs(kink), 1e-3) * steep:
+                    jumps[i] = 0.0
             if not np.isfinite(left) or not np.isfinite(right):
                 jumps[i] = np.inf  # possible in the third derivative alone, e.g. of |x|^2.5
         return jumps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,11 +14,14 @@ from numpy.polynomial import chebyshev
 from .. import checks
 from ..errors import ActivationError, ArgumentError, TooLargeError
 from .core import Activation, Array, Function, Growth, Piece
+from .differences import NumericalPiece, numerical_piece, uncertainty_of
 from .functions import polynomial
 from .growth import classify, faster
+from .survey import initial_edges, mesh, mesh_reach, narrow_places, surveyed, symmetric
 
 NODES = 17  # of a local fit: degree 16 reaches rounding on an interval half as wide as a pole is away
 MOST_KINKS = 63
+EPS = float(np.finfo(np.float64).eps)
 REACH = 256.0  # kinks are looked for within
 _S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
@@ -63,34 +66,32 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
     name = getattr(function, "__name__", type(function).__name__)
     name = "callable" if name == "<lambda>" else name
     call = checked(function, name)
-    values: dict[float, float] = {}
+    places = narrow_places(call, kinks or ())
     if kinks is None:
-        found = find_kinks(call, name)
-        kinks = tuple(kink for kink, _ in found)
+        kinks = tuple(kink for kink, _ in find_kinks(call, name, places))
     values = {kink: float(call(np.array([kink]))[0]) for kink in kinks}
-    slopes = _slopes(call, kinks)
     growth = _growth(call)
     oscillation = _oscillation(call) if growth.kind == "polynomial" else 0.0
+    made: list[NumericalPiece] = []
+    if kinks:
+        places = narrow_places(call, kinks)
+    panels = mesh([call], initial_edges(kinks, places, mesh_reach(oscillation)))
+    slopes = None if panels.halved.any() else _slopes(call, kinks)
     if slopes is not None:
         pieces = tuple(polynomial(0.0, slope) for slope in (slopes if kinks else slopes[:1]))
         errors = (0.0, 0.0, 0.0, 0.0)
     else:
         ends = (-np.inf, *kinks, np.inf)
-        made = [_piece(call, a, b, oscillation) for a, b in itertools.pairwise(ends)]
-        pieces = tuple(piece for piece, _, _ in made)
-        # A derivative that is 0 everywhere has no size of its own; the slope's is taken then.
-        slope = max(sizes[1] for _, _, sizes in made)
-        scales = [max(slope, *(sizes[n] for _, _, sizes in made)) or 1.0 for n in range(4)]
-        errors = tuple(
-            min(1.0, 2.0 * max(changes[n] for _, changes, _ in made) / scales[n]) for n in range(4)
-        )
-    width, centre = _structure(pieces, kinks)
+        made = [numerical_piece(call, panels, a, b, oscillation) for a, b in itertools.pairwise(ends)]
+        pieces = tuple(one.piece for one in made)
+        errors = _relative_errors(made)
     form = None
     if slopes is not None:
         form = ("leaky", *slopes) if kinks else ("polynomial", 0.0, slopes[0])
     elif kinks == (0.0,) and not any(piece[1](np.array([1.0]))[0] for piece in pieces) and not any(errors):
         form = ("step", *(float(piece[0](np.array([1.0]))[0]) for piece in pieces))
-    return Activation(
+    width, centre = _structure(pieces, kinks)
+    act = Activation(
         name=name,
         pieces=pieces,
         kinks=kinks,
@@ -102,9 +103,22 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
         slopes=slopes,
         parity=_parity(call),
         closed_form=form,
-        errors=(errors[0], errors[1], errors[2], errors[3]),
+        errors=errors,
+        uncertainty=uncertainty_of(made, kinks) if any(errors) else None,
         source=function,
     )
+    return surveyed(act, panels)
+
+
+def _relative_errors(made: list[NumericalPiece]) -> tuple[float, float, float, float]:
+    """Estimated error of each derivative relative to its largest value."""
+    # A derivative that is 0 everywhere has no size of its own; the slope's is taken then.
+    slope = max(one.sizes[1] for one in made)
+    first, second, third = (
+        min(1.0, max(one.errors[n] for one in made) / (max(slope, *(one.sizes[n] for one in made)) or 1.0))
+        for n in (1, 2, 3)
+    )
+    return 0.0, first, second, third
 
 
 # --- checks ---
@@ -186,13 +200,18 @@ class _Fit:
     def resolved(self, floor: float) -> bool:
         """Whether the series has ended, relative to its size or to `floor`, the function's size near 0."""
         size = np.abs(self.coefficients)
-        return bool(size[-4:].max() <= 2e-12 * size.max() + 1e-14 * floor)
+        return bool(size[-4:].max() <= 2e-12 * size.max() + 1e-14 * floor + self.rounding)
+
+    @property
+    def rounding(self) -> float:
+        """What the rounding of x does to the values of a steep function."""
+        return float(8.0 * EPS * abs(self.centre) * np.abs(self.coefficients[1:]).sum() / self.half)
 
     @property
     def noise(self) -> float:
         """Error of the values: what the series leaves out, and rounding."""
         size = np.abs(self.coefficients)
-        return float(4.0 * size[-4:].max() + 4e-15 * size.max())
+        return float(4.0 * size[-4:].max() + 4e-15 * size.max()) + self.rounding
 
 
 def _fit(call: Function, low: float, high: float) -> _Fit:
@@ -200,124 +219,26 @@ def _fit(call: Function, low: float, high: float) -> _Fit:
     return _Fit(centre, half, _TO_COEFFICIENTS @ call(centre + half * _S))
 
 
-def _derivative(
-    call: Function, order: int, low: float, high: float, width: Callable[[Array], Array]
-) -> Function:
-    """The derivative on [low, high], of fits of half-width `width(x)` that stay inside."""
-
-    def derivative(x: Array) -> Array:
-        x = np.asarray(x, dtype=np.float64)
-        flat = x.ravel()
-        result = np.empty_like(flat)
-        for start in range(0, len(flat), 8192):  # bounds the memory of the stencils
-            part = flat[start : start + 8192]
-            h = np.minimum(width(part), 0.5 * (high - low))
-            centre = np.clip(part, low + h, high - h)
-            nodes = np.clip(centre[:, None] + h[:, None] * _S, low, high)
-            with np.errstate(all="ignore"):
-                series = chebyshev.chebder(_TO_COEFFICIENTS @ call(nodes).T, order, axis=0)
-                result[start : start + 8192] = (
-                    chebyshev.chebval((part - centre) / h, series, tensor=False) / h**order
-                )
-        return result.reshape(x.shape)
-
-    return derivative
-
-
-def _piece(
-    call: Function, low: float, high: float, oscillation: float
-) -> tuple[Piece, list[float], list[float]]:
-    """The function on [low, high] with its derivatives, their estimated errors and their sizes.
-
-    For each order the width of the fits is the one at which the result changes least with the width.
-    """
-    far = [-61.0, -30.3, -15.2, 14.9, 31.0, 60.2]
-    near = np.logspace(-4.0, 0.0, 17)
-    points = np.concatenate([np.linspace(-9.7, 9.9, 99), near, -near, far, low + _OFFSETS, high - _OFFSETS])
-    points = np.unique(points[np.isfinite(points) & (points > low) & (points < high)])
-    if not len(points):
-        points = np.array([_near_end(low, high)])
-    inner = _one_sided(call, low, high)
-    line = _line(inner, low, high)
-    if line is not None:
-        return polynomial(*line), [0.0] * 4, [0.0, abs(line[1]), 0.0, 0.0]
-    orders: list[Function] = [inner]
-    errors, sizes = [0.0], [0.0]
-    centres = np.array([0.0, *(e for e in (low, high) if np.isfinite(e))])
-    for order in (1, 2, 3):
-        best, before = (np.inf, 0.0, orders[0]), None
-        for scale in min(8.0, 0.5 * (high - low)) * 0.75 ** np.arange(40):
-            derivative = _derivative(inner, order, low, high, _width(scale, centres, oscillation))
-            values = derivative(points)
-            if before is not None:
-                largest = float(np.max(np.abs(values)))
-                change = float(np.max(np.abs(values - before)))
-                if change < best[0]:
-                    best = (change, largest, derivative)
-            before = values
-        orders.append(best[2])
-        errors.append(best[0])
-        sizes.append(best[1])
-    return (orders[0], orders[1], orders[2], orders[3]), errors, sizes
-
-
-def _line(call: Function, low: float, high: float) -> tuple[float, float] | None:
-    """(a, b) if the function is a + bx on the interval, to rounding."""
-    a, b = (
-        (low if np.isfinite(low) else min(high - 64.0, -64.0)),
-        (high if np.isfinite(high) else max(low + 64.0, 64.0)),
-    )
-    x = a + (b - a) * np.linspace(0.0, 1.0, 67)
-    values = call(x)
-    slope = float(values[-1] - values[0]) / float(x[-1] - x[0])
-    start = float(np.mean(values - slope * x))
-    slope, start = (
-        float(f"{v:.14g}") if abs(v) > 1e-14 * np.abs(values).max() else 0.0 for v in (slope, start)
-    )
-    exact = np.abs(values - (start + slope * x)) <= 4e-15 * (np.abs(values) + np.abs(slope * x) + abs(start))
-    return (start, slope) if exact.all() else None
-
-
-_OFFSETS = np.array([1e-6, 1e-3, 0.01, 0.1, 0.3, 1.0])
-
-
-def _near_end(low: float, high: float) -> float:
-    if np.isfinite(low) and np.isfinite(high):
-        return 0.5 * (low + high)
-    return low + 1.0 if np.isfinite(low) else high - 1.0
-
-
-def _one_sided(call: Function, low: float, high: float) -> Function:
-    """The function on the open interval, with its one-sided limits at the ends."""
-    above = low + 4e-16 * max(abs(low), 1e-3) if np.isfinite(low) else low
-    below = high - 4e-16 * max(abs(high), 1e-3) if np.isfinite(high) else high
-    return lambda x: call(np.clip(x, above, below))
-
-
-def _width(scale: float, centres: Array, oscillation: float) -> Callable[[Array], Array]:
-    def width(x: Array) -> Array:
-        if oscillation:
-            return np.full_like(x, scale)
-        # Away from the centres there is less structure and more rounding: wider fits.
-        distance = np.min(np.abs(x[:, None] - centres), axis=1)
-        return scale * np.maximum(1.0, distance / 16.0)
-
-    return width
-
-
 # --- kinks ---
 
 
-def find_kinks(call: Function, name: str) -> list[tuple[float, int]]:
-    """Where the function or one of its first three derivatives jumps, with the lowest order that does."""
+def find_kinks(
+    call: Function, name: str, places: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, int]]:
+    """Where the function or one of its first three derivatives jumps, with the lowest order that does.
+
+    `places` are intervals in which something narrow was seen; the search begins with them as well.
+    """
     floor = float(np.max(np.abs(call(np.linspace(-3.1, 2.9, 61)))))
-    suspects = _suspects(call, name, floor)
+    suspects = _suspects(call, name, floor, places)
     found: list[tuple[float, int]] = []
+    middles = np.array([0.5 * (low + high) for low, high in suspects])
     for low, high in sorted(suspects, key=lambda ends: ends[1] - ends[0]):
         # Intervals narrow down towards a kink; those on the way are no kinks of their own.
         if any(abs(0.5 * (low + high) - k) < 20.0 * (high - low) for k, _ in found):
             continue
-        kink = _examine(call, low, high, floor)
+        others = middles[np.abs(middles - 0.5 * (low + high)) > 20.0 * (high - low)]
+        kink = _examine(call, low, high, floor, others)
         if kink is not None and not any(abs(kink[0] - k) < 1e-6 * (1 + abs(k)) for k, _ in found):
             found.append(kink)
         if len(found) > MOST_KINKS:
@@ -325,13 +246,25 @@ def find_kinks(call: Function, name: str) -> list[tuple[float, int]]:
     return sorted(found)
 
 
-def _suspects(call: Function, name: str, floor: float) -> list[tuple[float, float]]:
+def _suspects(
+    call: Function, name: str, floor: float, places: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float]]:
     """Intervals so narrow, against where the search began, that something sits there."""
     # Uneven edges, so that no kink at a round number falls on one.
     right = 0.3718 * 1.6137 ** np.arange(15)
     left = -0.4127 * 1.5931 ** np.arange(15)
     edges = np.concatenate([left[::-1][left[::-1] > -REACH], right[right < REACH]])
-    todo = [(float(a), float(b), float(b - a)) for a, b in itertools.pairwise(edges)]
+    found = _narrowed(call, name, floor, list(itertools.pairwise(edges.tolist())))
+    # What is narrower than the distance between nodes would not be met on the way.
+    seen = [place for place in places if max(map(abs, place)) < REACH]
+    return found + _narrowed(call, name, floor, seen)
+
+
+def _narrowed(
+    call: Function, name: str, floor: float, intervals: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Parts of the intervals, halved as long as polynomials do not follow the function there."""
+    todo = [(low, high, high - low) for low, high in intervals]
     narrow: list[tuple[float, float]] = []
     examined = 0
     while todo:
@@ -344,7 +277,7 @@ def _suspects(call: Function, name: str, floor: float) -> list[tuple[float, floa
         fit = _fit(call, low, high)
         if not np.isfinite(fit.coefficients).all():
             continue
-        if fit.resolved(floor) or high - low < 3e-5 * origin:
+        if (fit.resolved(floor) and _to_its_ends(call, fit, floor)) or high - low < 3e-5 * origin:
             if high - low < 0.1 * min(origin, 1.0):
                 narrow.append((low, high))
             continue
@@ -353,11 +286,18 @@ def _suspects(call: Function, name: str, floor: float) -> list[tuple[float, floa
     return _merged(sorted(narrow))
 
 
+def _to_its_ends(call: Function, fit: _Fit, floor: float) -> bool:
+    """Whether the function follows a fit beyond its outermost nodes, where a kink may sit."""
+    ends = fit.centre + fit.half * np.array([-0.9999, 0.9999])
+    missed = max(abs(float(value) - fit(float(end))) for value, end in zip(call(ends), ends, strict=True))
+    return missed <= 2e-11 * float(np.abs(fit.coefficients).max()) + 1e-13 * floor + 10.0 * fit.rounding
+
+
 def _merged(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Neighbouring narrow intervals reduced to the narrowest of each group."""
     groups: list[list[tuple[float, float]]] = []
     for interval in intervals:
-        if groups and interval[0] <= groups[-1][-1][1] * (1 + 1e-12) + 1e-12:
+        if groups and interval[0] <= groups[-1][-1][1] + 1e-12 * (1 + abs(interval[0])):
             groups[-1].append(interval)
         else:
             groups.append([interval])
@@ -371,10 +311,18 @@ def _merged(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return result
 
 
-def _examine(call: Function, low: float, high: float, floor: float) -> tuple[float, int] | None:
-    """The kink between fits on both sides of [low, high], or None if they continue each other."""
+def _examine(
+    call: Function, low: float, high: float, floor: float, others: Array
+) -> tuple[float, int] | None:
+    """The kink between fits on both sides of [low, high], or None if they continue each other.
+
+    The fits stay this side of the next of the `others`: a wider one might step over the kinks there.
+    """
     pad = high - low
-    left, right = (_side_fit(call, at, s, floor) for at, s in ((low - 0.2 * pad, -1), (high + 0.2 * pad, 1)))
+    left, right = (
+        _side_fit(call, at, side, floor, _room(others, at, side))
+        for at, side in ((low - 0.2 * pad, -1), (high + 0.2 * pad, 1))
+    )
     if left is None or right is None:
         return None
     middle = 0.5 * (low + high)
@@ -403,10 +351,16 @@ def _examine(call: Function, low: float, high: float, floor: float) -> tuple[flo
     return None
 
 
-def _side_fit(call: Function, start: float, side: int, floor: float) -> _Fit | None:
-    """The widest resolved fit that begins at `start` and lies on one side of it."""
-    width = 0.6
-    while width > 1e-4:
+def _room(others: Array, start: float, side: int) -> float:
+    """Distance from `start` to the next of the points `others` on one side."""
+    beyond = others[others > start] - start if side > 0 else start - others[others < start]
+    return float(np.min(beyond, initial=np.inf))
+
+
+def _side_fit(call: Function, start: float, side: int, floor: float, room: float) -> _Fit | None:
+    """The widest resolved fit that begins at `start` and lies on one side of it, within some room."""
+    width = min(0.6, 0.95 * room)
+    while width > 1e-6:
         end = start + side * width
         fit = _fit(call, min(start, end), max(start, end))
         if fit.resolved(floor):
@@ -470,12 +424,10 @@ def _slopes(call: Function, kinks: tuple[float, ...]) -> tuple[float, float] | N
 
 
 def _parity(call: Function) -> Any:
-    x = np.array([0.1, 0.137, 0.71, 1.31, 2.63, 5.17, 11.3, 47.1])
-    right, left = call(x), call(-x)
-    scale = 1e-14 * np.maximum(np.abs(right), np.abs(left))
-    if (np.abs(right - left) <= scale).all():
-        return "even"
-    return "odd" if (np.abs(right + left) <= scale).all() else None
+    for name, sign in (("even", 1), ("odd", -1)):
+        if symmetric(call, sign):
+            return name
+    return None
 
 
 def _growth(call: Function) -> Growth:

@@ -6,6 +6,7 @@ SymPy is imported by this module and those it is made of (`reading`, `branches`,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,7 @@ from . import catalogue, effort, grammar, traits
 from .branches import split
 from .core import Activation
 from .reading import build, from_sympy, is_function, read, shown_in_errors, x
+from .survey import surveyed
 from .values import check_finite, smooth
 
 __all__ = ["from_expression", "from_sympy_expression", "from_text", "read", "split", "x"]
@@ -49,7 +51,7 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
     centres, width = traits.structure(branches, pieces)
     slopes = traits.slopes(branches)
     errors = tuple(max(row[n] for _, _, row in made) for n in range(4))
-    return Activation(
+    act = Activation(
         name=name,
         pieces=tuple(pieces),
         kinks=tuple(branch.low for branch in branches[1:]),
@@ -59,12 +61,15 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
         oscillation=max(traits.oscillation(branch.expression, shown) for branch in branches),
         growth=growth,
         slopes=slopes,
-        parity=traits.parity(branches, exacts),
         closed_form=traits.closed_form(expression, branches, slopes),
         errors=(errors[0], errors[1], errors[2], errors[3]),
         make_expression=lambda: expression,
         source=source,
     )
+    act = dataclasses.replace(
+        act, parity=traits.parity(branches, exacts, act.derivative(0), set(centres) - set(act.kinks))
+    )
+    return surveyed(act)
 
 
 @lru_cache(maxsize=256)

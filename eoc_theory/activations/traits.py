@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mpmath
@@ -11,9 +11,10 @@ import sympy
 
 from ..errors import ExpressionError
 from .branches import DIGITS, MOST_PIECES, Branch, Exact, vectorised
-from .core import Growth, Piece
+from .core import Function, Growth, Piece
 from .growth import classify, faster
 from .reading import NOT_FINITE, x
+from .survey import asymmetries, symmetric
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 
@@ -122,26 +123,33 @@ def _centre(node: Any, argument: Any, branch: Branch) -> tuple[float, float] | N
     return None
 
 
-def parity(branches: list[Branch], exacts: list[Exact]) -> Any:
-    """By values in many digits: two analytic functions that agree at these points agree."""
-    same = {1: True, -1: True}
-    for at in (
-        0.137,
-        0.71,
-        1.31,
-        2.63,
-        5.17,
-        11.3,
-        47.1,
-        *(abs(b.low) * 1.01 for b in branches[1:] if b.low),
-    ):
-        right, left = (_value(branches, exacts, s * at) for s in (1, -1))
-        if right is None or left is None:
-            return None
-        with mpmath.workdps(DIGITS):
-            for sign in same:
-                same[sign] &= bool(abs(right - sign * left) <= 1e-30 * (abs(right) + abs(left)))
-    return "even" if same[1] else "odd" if same[-1] else None
+def parity(branches: list[Branch], exacts: list[Exact], function: Function, centres: Iterable[float]) -> Any:
+    """By values in many digits at some points, then everywhere on a fine grid.
+
+    Args:
+        branches, exacts: the function, and the same in many digits.
+        function: its fast values.
+        centres: places where it has structure, which may be narrower than the grid.
+    """
+    points = [0.137, 0.71, 1.31, 2.63, 5.17, 11.3, 47.1, *(abs(b.low) * 1.01 for b in branches[1:] if b.low)]
+    points += [abs(centre) for centre in centres if centre]
+    for name, sign in (("even", 1), ("odd", -1)):
+        if all(_mirrored(branches, exacts, at, sign) for at in points):
+            # A difference that rounding does not explain, or that many digits confirm.
+            if not symmetric(function, sign):
+                return None
+            doubtful = asymmetries(function, sign)
+            return name if all(_mirrored(branches, exacts, at, sign) for at in doubtful) else None
+    return None
+
+
+def _mirrored(branches: list[Branch], exacts: list[Exact], at: float, sign: int) -> bool:
+    """Whether φ(−x) = sign · φ(x) at a point, in many digits."""
+    right, left = (_value(branches, exacts, s * at) for s in (1, -1))
+    if right is None or left is None:
+        return False
+    with mpmath.workdps(DIGITS):
+        return bool(abs(right - sign * left) <= 1e-30 * (abs(right) + abs(left)))
 
 
 def _value(branches: list[Branch], exacts: list[Exact], at: float) -> Any:

@@ -13,6 +13,7 @@ from ..errors import ExpressionError
 from . import effort
 from .branches import DIGITS, Branch, Exact, singular_points, spread, vectorised
 from .core import Array, Piece
+from .far_values import FarValues
 from .functions import polynomial
 from .reading import x
 from .stable import rewrite
@@ -93,6 +94,13 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
             coefficients = [
                 float(c / radius**n) if abs(c) > 1e-25 * largest else 0.0 for n, c in enumerate(scaled)
             ]
+        # What the series leaves out at half the radius, where it is used up to, is of its last terms' size.
+        left_out = float(max(abs(c) for c in scaled[-4:])) * 0.5 ** (kept - 4)
+        largest_here = max(
+            (abs(t) for t, p in zip(truth[0], probes, strict=True) if t and abs(p) <= radius), default=0
+        )
+        if not np.isfinite(coefficients).all() or left_out > 1e-17 * largest_here:
+            continue
         piece = polynomial(*coefficients)
         inside = np.abs(probes) <= radius / 2
         worst = 0.0
@@ -111,6 +119,7 @@ def _careful(
     order: int, fast: Callable[[Array], Array], series: tuple[float, Piece] | None, exact: Exact
 ) -> Callable[[Array], Array]:
     """The formula; Taylor's series around 0 where that is better; many digits where doubles overflow."""
+    far = FarValues(exact, order)
 
     def evaluate(points: Array) -> Array:
         values = fast(points)
@@ -123,11 +132,8 @@ def _careful(
         if not undefined.any():
             return values
         values = np.array(values)
-        distinct, where = np.unique(points[undefined], return_inverse=True)
-        found = [exact(order, float(p)) for p in distinct]
         # Beyond what many digits reach, an overflow is an overflow.
-        given = values[undefined]
-        known = np.array([np.nan if v is None else float(v) for v in found])[where]
+        given, known = values[undefined], far(points[undefined])
         values[undefined] = np.where(np.isnan(known) & np.isinf(given), given, known)
         return values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,20 @@ from .. import checks
 from ..activations import Activation, activation
 from ..activations.core import Growth
 from ..errors import ArgumentError, DivergentExpectationError
-from .rules import EPS, FARTHEST, ROUNDING, TAIL, Array, Rule, Shape, derivative_pieces, panel_rule, rules
+from .adaptive import affordable, halved
+from .rules import (
+    EPS,
+    FARTHEST,
+    ROUNDING,
+    TAIL,
+    Array,
+    PanelRule,
+    Rule,
+    Shape,
+    derivative_pieces,
+    panel_rule,
+    rules,
+)
 
 # q = 0 is the limit q → 0; from here on the limit has been reached to the last digit.
 SMALLEST = 1e-200
@@ -81,11 +94,16 @@ def expectation(
     for rows, rule in rules(shape, flat, 1.0):
         with np.errstate(all="ignore"):
             weighted = _weighted(f, rule)
-            value[rows], error[rows] = (part[0] for part in rule.integrate(weighted[None]))
+            sums, errors, rough = rule.assess(weighted[None])
+            value[rows], error[rows] = sums[0], errors[0]
             unresolved = _unresolved(rule, weighted) if growth is None else ~np.isfinite(value[rows])
-        for i in np.flatnonzero(unresolved):
+        for i in np.flatnonzero(unresolved | rough):
             j = rows.start + int(i)
-            value[j], error[j] = _widened(f, shape, float(flat[j]))
+            if unresolved[i]:
+                value[j], error[j] = _widened(f, shape, float(flat[j]))
+            else:
+                found = halved(shape, float(flat[j]), 1.0, lambda rule: _weighted(f, rule)[None], 1)
+                value[j], error[j] = (float(part[0]) for part in found)
     return Estimate(value.reshape(array.shape)[()], error.reshape(array.shape)[()])
 
 
@@ -196,12 +214,24 @@ def _one_by_one(act: Activation, q: Array, names: list[str]) -> dict[str, tuple[
 
 
 def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> dict[str, tuple[Array, Array]]:
-    shape = shape_of(act)
-    value, error = np.empty((len(names), len(q))), np.empty((len(names), len(q)))
+    shape, count = shape_of(act), len(names)
+    value, error = np.empty((count, len(q))), np.empty((count, len(q)))
+
+    def integrands(rule: Rule, some: Array) -> Array:
+        return _integrands(act, rule, names, some)
+
     with np.errstate(all="ignore"):
         for rows, rule in rules(shape, q, power):
-            weighted = _integrands(act, rule, names, q[rows])
-            value[:, rows], error[:, rows] = rule.integrate(weighted)
+            sums, errors, rough = rule.assess(integrands(rule, q[rows]), count)
+            for i in np.flatnonzero(rough):
+                at = q[rows][i]
+                if isinstance(rule, PanelRule) or affordable(shape, at, power):
+                    sums[:, i], errors[:, i] = halved(
+                        shape, at, power, partial(integrands, some=np.array([at])), count
+                    )
+            value[:, rows], error[:, rows] = sums[:count], errors[:count]
+            if act.uncertainty is not None:
+                error[:, rows] += sums[count:]
     for i, name in enumerate(names):
         _correct(act, name, q, value[i], error[i])
     return {name: (value[i], error[i]) for i, name in enumerate(names)}
@@ -216,36 +246,66 @@ def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
     if jumps_of(act).value:
         return np.full_like(q, np.inf), np.zeros_like(q)
     value, error = np.empty_like(q), np.empty_like(q)
+    shape = shape_of(act)
     with np.errstate(all="ignore"):
-        for rows, rule in rules(shape_of(act), q, 2.0):
-            root, some = rule.root_weight, q[rows]
-            phi = rule.evaluate(derivative_pieces(act, 0)) * root
-            dphi = rule.evaluate(derivative_pieces(act, 1)) * root
+        for rows, rule in rules(shape, q, 2.0):
+            some = q[rows]
             slope = np.zeros_like(some)
             if act.parity != "even":
-                slope = rule.integrate((dphi * root)[None])[0][0]
-            alpha = _per_node(rule, slope)
-            weighted = np.stack([np.square(phi - alpha * (rule.x * root)), np.square(dphi - alpha * root)])
-            (rest, slopes), (rest_error, slopes_error) = rule.integrate(weighted)
+                slope = rule.integrate(_integrands(act, rule, ("dphi",), some))[0][0]
+            alpha, uncertain = _per_node(rule, slope), act.uncertainty is not None
+            sums, errors, rough = rule.assess(_remainders(act, rule, alpha, uncertain), 2)
+            if rough.any() and not uncertain:
+                # At small q the remainders may be nothing but rounding.
+                rough = rule.assess(_remainders(act, rule, alpha, True), 2)[2]
+            for i in np.flatnonzero(rough):
+                if isinstance(rule, PanelRule) or affordable(shape, some[i], 2.0):
+                    remainders = partial(_remainders, act, alpha=float(slope[i]), noisy=True)
+                    found = halved(shape, some[i], 2.0, remainders, 2)
+                    sums[:, i], errors[:, i] = (part[: len(sums)] for part in found)
+            (rest, slopes), (rest_error, slopes_error) = sums[:2], errors[:2]
+            if act.uncertainty is not None:
+                slopes_error = slopes_error + sums[3]
             value[rows] = some * slopes - rest
             # The rounding of φ itself enters the remainder.
             rounding = np.sqrt(rest * (rest + slope**2 * some)) + some * np.sqrt(slopes * (slopes + slope**2))
             error[rows] = rest_error + some * slopes_error + ROUNDING * rounding
     inherited = max(act.errors[:2])
-    if inherited:
+    if inherited and act.uncertainty is None:
         phi2 = _direct(act, q, ("phi2",), 2.0)["phi2"][0]
         error += 2.0 * inherited * phi2
     return value, error
 
 
+def _remainders(act: Activation, rule: Rule, alpha: Array | float, noisy: bool) -> Array:
+    """(φ − αx)² and (φ' − α)² times the weights; if `noisy`, behind them what each is uncertain by."""
+    root = rule.root_weight
+    line = alpha * (rule.x * root)
+    phi = rule.evaluate(derivative_pieces(act, 0)) * root
+    dphi = rule.evaluate(derivative_pieces(act, 1)) * root
+    rest, slope = phi - line, dphi - alpha * root
+    if not noisy:
+        return np.stack([np.square(rest), np.square(slope)])
+    doubts = [ROUNDING * (np.abs(phi) + np.abs(line)), ROUNDING * (np.abs(dphi) + np.abs(alpha * root))]
+    if act.uncertainty is not None:
+        doubts[1] = doubts[1] + act.uncertainty(1, rule.x) * root
+    uncertain = [(2.0 * np.abs(v) + d) * d for v, d in zip((rest, slope), doubts, strict=True)]
+    return np.stack([np.square(rest), np.square(slope), *uncertain])
+
+
 def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> Array:
-    """The named integrands times the weights at a rule's nodes."""
+    """The named integrands times the weights at a rule's nodes; where derivatives are numerical, behind them
+    what the uncertainty of these adds to each.
+    """
     root = rule.root_weight
     # What the names need, times √weight: squares of these are finite long after φ² has overflowed.
     orders = {order for name in names for order in _ORDERS[name]}
     parts = {order: rule.evaluate(derivative_pieces(act, order)) * root for order in orders}
-    weighted = np.empty((len(names), *root.shape))
+    uncertain = act.uncertainty is not None
+    weighted = np.empty((len(names) * (1 + uncertain), *root.shape))
     for i, name in enumerate(names):
+        if uncertain:
+            weighted[len(names) + i] = _doubt(act, rule, name, parts, q)
         if name in ("phi", "dphi"):
             np.multiply(parts[_ORDERS[name][0]], root, out=weighted[i])
         elif name in ("phi2", "dphi2", "ddphi2"):
@@ -256,6 +316,24 @@ def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> 
         else:
             weighted[i] = parts[0] * parts[1] * (rule.x / _per_node(rule, q))
     return weighted
+
+
+def _doubt(act: Activation, rule: Rule, name: str, parts: dict[int, Array], q: Array) -> Array | float:
+    """By how much a named integrand times the weights is uncertain where derivatives are numerical."""
+    assert act.uncertainty is not None
+    order = _ORDERS[name][-1]
+    if order == 0:
+        return 0.0
+    root = rule.root_weight
+    doubt = act.uncertainty(order, rule.x) * root
+    if name == "dphi":
+        return doubt * root
+    if name == "slope":
+        return np.abs(parts[0] * (rule.x / _per_node(rule, q))) * doubt
+    if name == "dphi4":
+        size = np.abs(parts[order]) + doubt
+        return np.where(doubt > 0.0, 4.0 * size * np.square(size / root) * doubt, 0.0)
+    return (2.0 * np.abs(parts[order]) + doubt) * doubt
 
 
 def _per_node(rule: Rule, q: Array) -> Array | float:
@@ -294,7 +372,7 @@ def _correct(act: Activation, name: str, q: Array, value: Array, error: Array) -
             value += term
             error += 4.0 * EPS * np.abs(term) * (1.0 + kink * kink / q)
     inherited = max(act.errors[order] for order in _ORDERS[name])
-    if inherited:
+    if inherited and act.uncertainty is None:
         error += 2.0 * inherited * np.abs(value)
 
 

@@ -38,6 +38,8 @@ RADIANS = 8.0
 TRAPEZOID_FROM = 20.0
 # Rounding: of the function's values, of the weights, of the sum. Measured on the shared problem list.
 ROUNDING = 10 * EPS
+# An error or a part beyond the window of more than this, relative to ∫|f|, calls for other panels.
+PANEL_ERROR = 2e-11
 
 _KRONROD_HALF = (
     0.995657163025808080735527280689003,
@@ -184,6 +186,7 @@ class PanelRule:
         starts: first panel of each q, shape (number of q,).
         piece: index of the interval between kinks in which a panel lies, shape (panels,).
         factor: 2 where only the half line x > 0 is covered, otherwise 1.
+        half: half the panels' widths in units of √q, shape (panels,).
     """
 
     x: Array
@@ -191,6 +194,7 @@ class PanelRule:
     starts: NDArray[np.intp]
     piece: NDArray[np.intp]
     factor: float
+    half: Array
 
     def evaluate(self, pieces: Sequence[Callable[[Array], Array]]) -> Array:
         """Values at the nodes of a function given by one smooth piece for each interval between kinks."""
@@ -213,19 +217,52 @@ class PanelRule:
         """Integrals and error estimates, each (m, number of q), of m weighted integrands, shape (m,
         panels, 21).
         """
+        value, error, _ = self.assess(weighted)
+        return value, error
+
+    def assess(self, weighted: Array, counted: int | None = None) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """As :meth:`integrate`, and for which q the panels or the window are not good enough for the first
+        `counted` integrands (all, when None); any others are what each of those is uncertain by.
+        """
+        value, error, size = self.panels(weighted)
+        value, error, rounding, size = (
+            np.add.reduceat(part, self.starts, axis=-1) for part in (value, error, self.rounding * size, size)
+        )
+        accepted = PANEL_ERROR * size[:counted]
+        if counted is not None and counted < len(value):
+            # What the integrands are uncertain by no other panels will mend.
+            accepted = accepted + value[counted:]
+        rough = error[:counted] > accepted
+        rough |= self.beyond(weighted[:counted]) > PANEL_ERROR * size[:counted]
+        return self.factor * value, self.factor * (error + rounding), rough.any(axis=0)
+
+    def panels(self, weighted: Array) -> tuple[Array, Array, Array]:
+        """Integral, error of the rule and integral of the modulus over each panel, each (m, panels)."""
         both = weighted @ _BOTH
         kronrod, size = both[..., 0], np.abs(weighted) @ KRONROD
         difference = np.abs(kronrod - both[..., 1])
         # QUADPACK's estimate: the Kronrod rule is about the 1.5th power of the Gauss rule's relative error.
         with np.errstate(all="ignore"):
             error = size * np.minimum(1.0, (200.0 * difference / size) ** 1.5)
-        error = np.where(size > 0.0, error, 0.0) + ROUNDING * size
-        if len(self.starts) == 1:
-            value, error = kronrod.sum(-1, keepdims=True), error.sum(-1, keepdims=True)
-        else:
-            value = np.add.reduceat(kronrod, self.starts, axis=-1)
-            error = np.add.reduceat(error, self.starts, axis=-1)
-        return self.factor * value, self.factor * error
+        return kronrod, np.where(size > 0.0, error, 0.0), size
+
+    @property
+    def rounding(self) -> Array:
+        """Rounding errors on each panel relative to ∫|f| over it, shape (panels,).
+
+        That of the function's argument counts where a panel is short because the function is steep.
+        """
+        return ROUNDING + EPS * np.abs(self.x[:, 10]) / (self.x[:, 20] - self.x[:, 0])
+
+    def beyond(self, weighted: Array) -> Array:
+        """Estimated ∫|f| outside of the panels, shape (m, number of q)."""
+        last = np.append(self.starts[1:], len(self.x)) - 1
+        outer = np.abs(weighted[..., last, 20]) / self.half[last]
+        if self.factor == 1.0:
+            outer = outer + np.abs(weighted[..., self.starts, 0]) / self.half[self.starts]
+        # Nine standard deviations out an integrand that a wider window would serve falls by a factor e within
+        # a fifth of one at most.
+        return 0.2 * outer
 
     def tail(self, weighted: Array) -> Array:
         """Share of ∫|f| that the outermost panels of each q hold, shape (m, number of q)."""
@@ -262,7 +299,16 @@ def panel_rule(
         low_edges += edges[:-1]
         high_edges += edges[1:]
         roots += [root] * (len(edges) - 1)
-    low, high, scale = np.array(low_edges), np.array(high_edges), np.array(roots)
+    return _rule(shape, np.array(low_edges), np.array(high_edges), np.array(roots), np.array(starts))
+
+
+def rule_on(shape: Shape, q: float, low: Array, high: Array) -> PanelRule:
+    """The rule on given panels, (n,) each, for one q."""
+    return _rule(shape, low, high, np.full(len(low), math.sqrt(q)), np.zeros(1, dtype=np.intp))
+
+
+def _rule(shape: Shape, low: Array, high: Array, scale: Array, starts: NDArray[np.intp]) -> PanelRule:
+    """The rule on panels [low, high] under normal densities of standard deviation `scale`, (n,) each."""
     half = 0.5 * (high - low)
     x = half[:, None] * NODES + (0.5 * (high + low))[:, None]
     with np.errstate(under="ignore"):
@@ -272,7 +318,7 @@ def panel_rule(
         piece = np.searchsorted(np.array(shape.kinks), 0.5 * (low + high))
     else:
         piece = np.zeros(len(low), dtype=np.intp)
-    return PanelRule(x, root_weight, np.array(starts), piece, 2.0 if shape.even else 1.0)
+    return PanelRule(x, root_weight, starts, piece, 2.0 if shape.even else 1.0, half / scale)
 
 
 @dataclass(frozen=True)
@@ -289,10 +335,19 @@ class TrapezoidRule:
 
     def integrate(self, weighted: Array) -> tuple[Array, Array]:
         """Integrals and error estimates, each (m, 1), of m weighted integrands, shape (m, nodes)."""
+        value, error, _ = self.assess(weighted)
+        return value, error
+
+    def assess(self, weighted: Array, counted: int | None = None) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """As :meth:`integrate`, and whether the first `counted` integrands are not resolved, shape (1,)."""
         value = weighted[..., self.coarse :].sum(-1, keepdims=True)
         other = weighted[..., : self.coarse].sum(-1, keepdims=True)
         size = np.abs(weighted[..., self.coarse :]).sum(-1, keepdims=True)
-        return value, np.abs(value - other) + ROUNDING * size
+        difference = np.abs(value - other)
+        rough = difference[:counted] > PANEL_ERROR * size[:counted]
+        # Once they differ by more than rounding, two grids that see too little may still agree by chance.
+        difference = np.where(difference > PANEL_ERROR * size, 10.0 * difference, difference)
+        return value, difference + ROUNDING * size, rough.any(axis=0)
 
 
 def trapezoid_rule(shape: Shape, q: float, power: float) -> TrapezoidRule:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..activations import Activation, activation
 from ..errors import DivergentExpectationError
@@ -31,6 +31,8 @@ TOP = 10.0**LAST_DECADE
 CELL_WIDTH = math.log(10.0) / CELLS
 # Quadrature above the tables takes as many nodes as φ makes radians within √q.
 MOST_RADIANS = 1e5
+# Where what polynomials leave out is above this, relative to the value, quadrature takes over.
+LOOSE = 1e-11
 NAMES = ("phi2", "dphi2", "ddphi2", "slope", "excess")
 
 
@@ -75,12 +77,17 @@ def _decade_variances(decade: int, t: Array) -> Array:
     return 10.0 ** (FIRST_DECADE + decade + 0.5 * (t + 1.0))
 
 
+def _cell_of(log_q: Array) -> NDArray[np.intp]:
+    """The cell in which each log q lies, the nearest one outside of the table."""
+    return np.clip((log_q - LOG_LOW) / CELL_WIDTH, 0, DECADES * CELLS - 1).astype(np.intp)
+
+
 class MomentTable:
     """E[φ²], E[φ'²], E[φ''²], dE[φ²]/dq and q E[φ'²] − E[φ²] of one activation as fast functions of q.
 
     Decades are filled when they are first asked for, each by itself and by one thread, so that what is in
     them does not depend on who asked for what before. Outside [10⁻¹², 10⁶] moments follow the power law they
-    have at that end; above, :meth:`beyond` computes them. Use :func:`moment_table`, which keeps one table for
+    have at that end; above, :meth:`direct` computes them. Use :func:`moment_table`, which keeps one table for
     each activation.
     """
 
@@ -91,8 +98,11 @@ class MomentTable:
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
         self._filling = threading.RLock()
-        # Error of a decade's values, and whether it is relative.
-        self._accuracy: dict[str, dict[int, tuple[float, bool]]] = {name: {} for name in NAMES}
+        # Error of a cell's values, and whether it is relative.
+        self._errors = {name: np.zeros(cells) for name in NAMES}
+        self._relative = {name: np.zeros(cells, dtype=bool) for name in NAMES}
+        # What of it comes of the polynomials and not of the moments that they were fitted to.
+        self._left_out = {name: np.zeros(cells) for name in NAMES}
         # The computed points themselves: (q, value, error) of each decade.
         self._samples: dict[str, dict[int, tuple[Array, Array, Array]]] = {name: {} for name in NAMES}
         self._complete: dict[str, bool] = {name: False for name in NAMES}
@@ -120,17 +130,32 @@ class MomentTable:
         return self.values(np.asarray(q, dtype=np.float64), "excess")
 
     def values(self, q: Array, name: str) -> Array:
-        """The named moment at an array q > 0; above the table's range by quadrature, if within reach."""
+        """The named moment at an array q > 0; by quadrature above the table's range, if within reach, and
+        where the table's polynomials do not follow the moment.
+        """
         value = self.at_log(np.log(q), name)[0]
-        far = (q > TOP) & np.isfinite(q)
-        if np.any(far):
+        direct = (q > TOP) & np.isfinite(q)
+        if np.max(self._left_out[name]) > LOOSE:
+            left_out = self._of_cells(self._left_out[name], np.log(q), name, value)
+            size = np.abs(value)
+            if name == "slope":
+                # Against q it is E[φ²] that a slope is small to.
+                size = size + self.at_log(np.log(q), "phi2")[0] / q
+            direct |= (left_out > LOOSE * size) & np.isfinite(value)
+        if np.any(direct):
             value = np.array(value)
-            found, _ = self.beyond(q[far], (name,))[name]
-            value[far] = np.where(np.isfinite(found), found, value[far])
+            found, _ = self.direct(q[direct], (name,))[name]
+            value[direct] = np.where(np.isfinite(found), found, value[direct])
         return value
 
-    def beyond(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
-        """The named moments and their errors at variances above the table's range, by quadrature; q (n,).
+    def _of_cells(self, errors: Array, log_q: Array, name: str, value: Array) -> Array:
+        """Absolute errors from those of the cells, which may be relative."""
+        cell = _cell_of(log_q)
+        with np.errstate(invalid="ignore"):
+            return errors[cell] * np.where(self._relative[name][cell], np.abs(value), 1.0)
+
+    def direct(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """The named moments and their errors at given variances by quadrature instead of the table; q (n,).
 
         NaN where that is out of reach: for an oscillation of many radians within √q, and for moments that do
         not exist or overflow.
@@ -220,10 +245,9 @@ class MomentTable:
 
     def error(self, q: float, name: str, value: float) -> float:
         """Estimated absolute error of the named moment's value at one q, without the rounding of log q."""
-        decade = min(max(int((math.log(q) - LOG_LOW) / (CELLS * CELL_WIDTH)), 0), DECADES - 1)
-        self._fill(name, np.array([decade * CELLS]))
-        error, relative = self._accuracy[name].get(decade, (1e-13, True))
-        return error * abs(value) if relative else error
+        log_q = np.array(math.log(q))
+        self._fill(name, np.atleast_1d(_cell_of(log_q)))
+        return float(self._of_cells(self._errors[name], log_q, name, np.array(value)))
 
     def _fill(self, name: str, cells: np.ndarray) -> None:
         if self._complete[name]:
@@ -275,7 +299,8 @@ class MomentTable:
     def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array) -> bool:
         """Store one moment over a decade from its values at n Chebyshev points if they resolve it."""
         if np.all(np.isposinf(values)):
-            self._store(decade, name, np.full((CELLS, DEGREE + 1), np.inf), np.zeros(CELLS, dtype=bool))
+            no = np.zeros(CELLS, dtype=bool)
+            self._store(decade, name, np.full((CELLS, DEGREE + 1), np.inf), no, np.zeros((2, CELLS)))
             return True
         if not np.all(np.isfinite(values)):
             return False
@@ -291,8 +316,8 @@ class MomentTable:
         tail = float(np.max(np.abs((_to_coefficients(n) @ values)[-3:])))
         if tail > floor:
             return False
-        self._accuracy[name][decade] = (tail + noise, logarithmic)
-        self._store(decade, name, _resample(n) @ values, np.full(CELLS, logarithmic))
+        same = np.full(CELLS, logarithmic)
+        self._store(decade, name, _resample(n) @ values, same, np.outer((tail, noise), np.ones(CELLS)))
         return True
 
     def _fit_cells(self, decade: int, names: Sequence[str], fitted: Collection[str]) -> None:
@@ -305,7 +330,7 @@ class MomentTable:
             self._samples[name][decade] = (q, *found[name])
             if name in fitted:
                 continue
-            self._accuracy[name][decade] = (1e-12, True)
+            errors = found[name][1].reshape(points.shape).max(axis=1)
             values = found[name][0].reshape(points.shape)
             finite = np.all(np.isfinite(values), axis=1)
             with np.errstate(all="ignore"):
@@ -314,17 +339,25 @@ class MomentTable:
                 tails = np.abs(values @ transform.T)[:, -2:].max(1) / np.abs(values).max(1)
                 log_tails = np.abs(logarithms @ transform.T)[:, -2:].max(1)
                 logarithmic = finite & (values.min(1) > 0.0) & (log_tails < tails)
+                errors = np.where(logarithmic, errors / np.abs(values).min(1), errors)
+                left_out = np.where(logarithmic, log_tails, tails * np.abs(values).max(1))
                 values = np.where(logarithmic[:, None], logarithms, values)
             values[~finite] = np.inf
-            self._store(decade, name, values, logarithmic)
+            self._store(decade, name, values, logarithmic, np.stack([left_out, errors]))
 
-    def _store(self, decade: int, name: str, values: Array, logarithmic: np.ndarray) -> None:
+    def _store(self, decade: int, name: str, values: Array, logarithmic: np.ndarray, errors: Array) -> None:
         cells = slice(decade * CELLS, (decade + 1) * CELLS)
         infinite = ~np.isfinite(values[:, 0])
         coefficients = _to_monomials() @ np.where(infinite[:, None], 0.0, values).T
         coefficients[0, infinite] = np.inf
         self._coefficients[name][:, cells] = coefficients
         self._logarithmic[name][cells] = logarithmic
+        errors = np.where(np.isfinite(errors), errors, 0.0)
+        # A decade's polynomial may have a higher degree than a cell's.
+        last = np.abs(np.where(infinite[:, None], 0.0, values) @ _to_coefficients(DEGREE + 1).T)[:, -2:]
+        errors[0] = np.maximum(errors[0], last.max(axis=1))
+        self._left_out[name][cells], self._errors[name][cells] = errors[0], errors.sum(axis=0)
+        self._relative[name][cells] = logarithmic
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,179 @@
+"""Derivatives of a NumPy callable, of polynomials fitted to its values, with their errors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from .core import Array, Function, Piece
+from .functions import polynomial
+from .survey import Mesh, followed
+
+NODES = 17
+_S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+_TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
+# Half widths of fits that are tried, as shares of the width on which a polynomial of the same degree follows
+# the function; on each panel the one at which the derivative changes least is taken.
+SHARES = 0.45 * 0.75 ** np.arange(10)
+# How often the panels that were not halved are doubled to see how wide they could be.
+DOUBLINGS = 12
+# No fit is wider than this, or than |x| further out.
+WIDEST = 16.0
+# Beyond the mesh of a function that does not oscillate a fit is as wide as this share of |x|.
+BEYOND = 0.2
+PROBES = np.array([0.011, 0.18, 0.5, 0.79, 0.993])
+SAFETY = 1.5
+
+
+@dataclass(frozen=True)
+class NumericalPiece:
+    """A function between two kinks, its derivatives and what is known of their errors.
+
+    Attributes:
+        piece: φ and its first three derivatives.
+        panels: where they were examined.
+        doubt: estimated absolute error of the derivative of each order on each panel, shape (4, panels).
+        errors: largest of them for each order.
+        sizes: largest value seen of each derivative.
+    """
+
+    piece: Piece
+    panels: Mesh
+    doubt: Array
+    errors: tuple[float, ...]
+    sizes: tuple[float, ...]
+
+
+def numerical_piece(
+    call: Function, panels: Mesh, low: float, high: float, oscillation: float
+) -> NumericalPiece:
+    """The function on [low, high] with derivatives by local fits, each within one panel of the mesh."""
+    own = panels.within(low, high)
+    inner = _one_sided(call, low, high)
+    line = _line(inner, low, high, own)
+    if line is not None:
+        zero = np.zeros((4, len(own.low)))
+        return NumericalPiece(polynomial(*line), own, zero, (0.0,) * 4, (0.0, abs(line[1]), 0.0, 0.0))
+    room = _Room.of(inner, own, low, high, 0.0 if oscillation else BEYOND)
+    orders: list[Function] = [inner]
+    doubt, sizes = np.zeros((4, len(own.low))), [0.0]
+    points = own.low[:, None] + (own.high - own.low)[:, None] * PROBES
+    # Growth and structure far out are no measure of what happens near 0.
+    near = np.abs(points[:, 2]) <= 64.0
+    for order in (1, 2, 3):
+        with np.errstate(all="ignore"):
+            values = [_derivative(inner, order, room, np.full(len(own.low), s))(points) for s in SHARES]
+            changes = np.array([np.max(np.abs(b - a), axis=1) for a, b in itertools.pairwise(values)])
+            sizes.append(float(np.nanmax(np.abs(values[-1][near]), initial=0.0)))
+        # Two changes in a row: one alone may be small by luck.
+        changes = np.nan_to_num(np.maximum(changes[:-1], changes[1:]), nan=np.inf)
+        best = np.argmin(changes, axis=0)
+        orders.append(_derivative(inner, order, room, SHARES[best + 1]))
+        doubt[order] = SAFETY * changes[best, np.arange(len(best))]
+    errors = tuple(float(np.max(row[near], initial=0.0)) for row in doubt)
+    return NumericalPiece((orders[0], orders[1], orders[2], orders[3]), own, doubt, errors, tuple(sizes))
+
+
+def uncertainty_of(made: list[NumericalPiece], kinks: tuple[float, ...]) -> Callable[[int, Array], Array]:
+    """The estimated absolute error of the derivative of an order, as a function of the order and of x."""
+    low = np.concatenate([one.panels.low for one in made])
+    doubt = np.concatenate([one.doubt for one in made], axis=1)
+
+    def uncertainty(order: int, x: Array) -> Array:
+        return doubt[order][np.clip(np.searchsorted(low, x, side="right") - 1, 0, len(low) - 1)]
+
+    return uncertainty
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How far around a point a polynomial follows the function.
+
+    Attributes:
+        edges: ends of the panels, shape (panels + 1,).
+        width: width of the resolved interval around each, shape (panels + 1,). It changes by no more than
+            the distance between two points, so that a fit of less than half of it stays off what is narrow.
+        low, high: ends of the piece.
+        growth: room beyond the panels as a share of |x|; 0 where it stays that of the last panel.
+    """
+
+    edges: Array
+    width: Array
+    low: float
+    high: float
+    growth: float
+
+    @classmethod
+    def of(cls, call: Function, panels: Mesh, low: float, high: float, growth: float) -> _Room:
+        """The room of a function in [low, high] from its panels there."""
+        width, middle = panels.high - panels.low, 0.5 * (panels.low + panels.high)
+        open_ = np.flatnonzero(~panels.halved)
+        for _ in range(DOUBLINGS):
+            left, right = np.maximum(middle - width, low)[open_], np.minimum(middle + width, high)[open_]
+            open_ = open_[followed(call, left, right)]
+            width[open_] *= 2.0
+        width = np.minimum(width, np.minimum(high - low, WIDEST * np.maximum(1.0, np.abs(middle) / WIDEST)))
+        edges = np.append(panels.low, panels.high[-1])
+        wide = np.append(width, np.inf)
+        wide[1:] = np.minimum(wide[1:], width)
+        wide = np.minimum.accumulate(wide - edges) + edges
+        wide = np.minimum.accumulate((wide + edges)[::-1])[::-1] - edges
+        return cls(edges, wide, low, high, growth)
+
+    def __call__(self, x: Array) -> Array:
+        """The room at each x."""
+        inside = np.interp(x, self.edges, self.width)
+        beyond = (x < self.edges[0]) | (x > self.edges[-1])
+        return np.where(beyond, np.maximum(inside, self.growth * np.abs(x)), inside)
+
+
+def _derivative(call: Function, order: int, room: _Room, shares: Array) -> Function:
+    """The derivative by fits whose half width is a share, one for each panel, of the room around x."""
+
+    def derivative(x: Array) -> Array:
+        x = np.asarray(x, dtype=np.float64)
+        flat = x.ravel()
+        result = np.empty_like(flat)
+        for start in range(0, len(flat), 8192):  # bounds the memory of the stencils
+            part = flat[start : start + 8192]
+            panel = np.clip(np.searchsorted(room.edges, part, side="right") - 1, 0, len(shares) - 1)
+            h = np.minimum(shares[panel] * room(part), 0.5 * (room.high - room.low))
+            centre = np.clip(part, room.low + h, room.high - h)
+            with np.errstate(all="ignore"):
+                values = call(centre[:, None] + h[:, None] * _S)
+                series = chebyshev.chebder(_TO_COEFFICIENTS @ values.T, order, axis=0)
+                found = chebyshev.chebval((part - centre) / h, series, tensor=False)
+                result[start : start + 8192] = found / h**order
+        return result.reshape(x.shape)
+
+    return derivative
+
+
+def _line(call: Function, low: float, high: float, panels: Mesh) -> tuple[float, float] | None:
+    """(a, b) if the function is a + bx on the interval, to rounding."""
+    if panels.halved.any():
+        return None
+    a, b = (
+        (low if np.isfinite(low) else min(high - 64.0, -64.0)),
+        (high if np.isfinite(high) else max(low + 64.0, 64.0)),
+    )
+    x = a + (b - a) * np.linspace(0.0, 1.0, 67)
+    values = call(x)
+    slope = float(values[-1] - values[0]) / float(x[-1] - x[0])
+    start = float(np.mean(values - slope * x))
+    slope, start = (
+        float(f"{v:.14g}") if abs(v) > 1e-14 * np.abs(values).max() else 0.0 for v in (slope, start)
+    )
+    exact = np.abs(values - (start + slope * x)) <= 4e-15 * (np.abs(values) + np.abs(slope * x) + abs(start))
+    return (start, slope) if exact.all() else None
+
+
+def _one_sided(call: Function, low: float, high: float) -> Function:
+    """The function on the open interval, with its one-sided limits at the ends."""
+    above = low + 4e-16 * max(abs(low), 1e-3) if np.isfinite(low) else low
+    below = high - 4e-16 * max(abs(high), 1e-3) if np.isfinite(high) else high
+    return lambda x: call(np.clip(x, above, below))
