@@ -19,10 +19,12 @@ from .branches import DIGITS, Exact
 from .core import Array
 
 # Nearer to 0 values are computed one by one.
-NEAREST = 16.0
+NEAREST = 1.0
 PER_OCTAVE = 4
 NODES = 17
 FOLLOWS = 1e-13
+# Beyond exp of this, either way, there are no floats.
+OVERFLOWS = 800.0
 _S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 
@@ -70,6 +72,9 @@ class FarValues:
         if np.isfinite(plain).all() and _follows(plain):
             return _polynomial(plain, centre, half)
         logarithm, sign = _logarithms(found)
+        if sign and (logarithm.min() > OVERFLOWS or logarithm.max() < -OVERFLOWS):
+            beyond = sign * (np.inf if logarithm.min() > 0.0 else 0.0)
+            return lambda points: np.full_like(points, beyond)
         if sign and _follows(logarithm):
             exponent = _polynomial(logarithm, centre, half)
             return lambda points: sign * _exp(exponent(points))
