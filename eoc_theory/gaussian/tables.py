@@ -107,7 +107,7 @@ class MomentTable:
         self._samples: dict[str, dict[int, tuple[Array, Array, Array]]] = {name: {} for name in NAMES}
         self._complete: dict[str, bool] = {name: False for name in NAMES}
         # The same numbers as plain tuples: for one q Python is quicker than NumPy.
-        self._rows: dict[str, dict[int, tuple[list[float], bool]]] = {name: {} for name in NAMES}
+        self._rows: dict[str, dict[int, tuple[list[float], bool, float]]] = {name: {} for name in NAMES}
 
     def phi2(self, q: ArrayLike) -> Array:
         """E[φ(√q Z)²], of q's shape."""
@@ -227,11 +227,7 @@ class MomentTable:
             return float(value[0]), float(slope[0])
         position = (log_q - LOG_LOW) / CELL_WIDTH
         cell = min(int(position), DECADES * CELLS - 1)
-        row = self._rows[name].get(cell)
-        if row is None:
-            self._fill(name, np.array([cell]))
-            row = (self._coefficients[name][::-1, cell].tolist(), bool(self._logarithmic[name][cell]))
-            self._rows[name][cell] = row
+        row = self._rows[name].get(cell) or self._row(name, cell)
         t = 2.0 * (position - cell) - 1.0
         value = slope = 0.0
         for c in row[0]:
@@ -245,9 +241,20 @@ class MomentTable:
 
     def error(self, q: float, name: str, value: float) -> float:
         """Estimated absolute error of the named moment's value at one q, without the rounding of log q."""
-        log_q = np.array(math.log(q))
-        self._fill(name, np.atleast_1d(_cell_of(log_q)))
-        return float(self._of_cells(self._errors[name], log_q, name, np.array(value)))
+        cell = min(max(int((math.log(q) - LOG_LOW) / CELL_WIDTH), 0), DECADES * CELLS - 1)
+        row = self._rows[name].get(cell) or self._row(name, cell)
+        return row[2] * abs(value) if row[1] else row[2]
+
+    def _row(self, name: str, cell: int) -> tuple[list[float], bool, float]:
+        """A cell's coefficients, whether they are a logarithm's, and its error, as Python's numbers."""
+        self._fill(name, np.array([cell]))
+        row = (
+            self._coefficients[name][::-1, cell].tolist(),
+            bool(self._logarithmic[name][cell]),
+            float(self._errors[name][cell]),
+        )
+        self._rows[name][cell] = row
+        return row
 
     def _fill(self, name: str, cells: np.ndarray) -> None:
         if self._complete[name]:
