@@ -9,7 +9,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import sympy
-from mpmath.libmp import ComplexResult
+from mpmath.libmp import ComplexResult, NoConvergence
 from scipy import optimize
 
 from ..errors import ExpressionError
@@ -54,7 +54,7 @@ class Exact:
         effort.spend(self._costs[order])
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
-        except (ArithmeticError, ValueError, ComplexResult, mpmath.libmp.NoConvergence):
+        except (ArithmeticError, ValueError, ComplexResult, NoConvergence):
             return None
         return value if mpmath.isfinite(value) else None
 
@@ -284,7 +284,7 @@ def _polynomial_roots(poly: Any, shown: str) -> list[float]:
         )
     try:
         roots = poly.nroots(n=30, maxsteps=200)
-    except mpmath.libmp.NoConvergence:
+    except NoConvergence:
         raise ExpressionError(f"the roots of a polynomial in {shown} are not found") from None
     return [float(sp.re(r)) for r in roots if abs(sp.im(r)) < 1e-12 * (1 + abs(r))]
 
