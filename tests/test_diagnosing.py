@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
 import eoc_theory as eoc
 from eoc_theory.diagnosing.cures import cures, with_stable_branches
@@ -371,3 +373,18 @@ def test_what_cannot_be_diagnosed():
         eoc.diagnose(net, criterion="obd")
     with pytest.raises(ArgumentError, match="seed"):
         eoc.diagnose(net, seed=-1)
+
+
+def test_names_are_told_by_all_layers_together():
+    """LeCun's scale is not Xavier's where layers are square, nor a scale of its own Kaiming's."""
+    widths, layers = [30, *[100] * 19, 10], []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.SELU()]
+        nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="linear")
+        nn.init.zeros_(layers[-2].bias)
+    net = eoc.Architecture.from_torch(nn.Sequential(*layers[:-1]))
+    assert set(read(net).names) == {"LeCun"}
+    small = [nn.Linear(4, 4) for _ in range(100)]
+    for layer in small:
+        nn.init.normal_(layer.weight)
+    assert set(read(eoc.Architecture.from_torch(nn.Sequential(*small))).names) == {""}

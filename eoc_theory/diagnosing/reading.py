@@ -94,7 +94,7 @@ def read(net: Architecture) -> Reading:
     return Reading(
         kinds=tuple(kinds),
         edge=edge,
-        names=tuple(recognise(layer, critical) for layer, critical in zip(net, edge, strict=True)),
+        names=recognise_all(list(net), edge),
         normalised=normalised,
         hidden=np.array([layer.activation is not None for layer in net]),
         joins=joins,
@@ -136,13 +136,41 @@ def tolerance(layer: WeightLayer) -> float:
 
 
 def recognise(layer: WeightLayer, edge: float) -> str:
-    """The initialisation that a layer's σ_w and law are those of, "" for none that is known.
+    """The initialisation of one layer by itself."""
+    return recognise_all([layer], np.array([edge]))[0]
+
+
+def recognise_all(layers: list[WeightLayer], edges: Array) -> tuple[str, ...]:
+    """The initialisation that each layer's σ_w and law are those of, "" for none that is known.
+
+    A small layer's scale fits several. The network's layers tell them apart together: a name must fit the
+    mean of log σ_w over the layers that it fits one by one, and of several the one that fits most layers
+    counts.
+    """
+    fits = []
+    for layer, edge in zip(layers, edges, strict=True):
+        near = tolerance(layer)
+        fits.append({n: s for n, s in known_scales(layer, edge) if abs(layer.sigma_w / s - 1.0) <= near})
+    counts: dict[str, int] = {}
+    for name in (EDGE, PYTORCH, KAIMING, KAIMING_OUT, ORTHOGONAL, XAVIER, LECUN):
+        of = [(layer, fit[name]) for layer, fit in zip(layers, fits, strict=True) if name in fit]
+        weights = sum(2.0 * layer.n_weights for layer, _ in of)
+        off = sum(2.0 * layer.n_weights * math.log(layer.sigma_w / scale) for layer, scale in of)
+        if of and abs(off) / weights <= max(TOLERANCE, 4.0 / math.sqrt(weights)):
+            counts[name] = len(of)
+    counts[EDGE] = len(layers) + 1 if EDGE in counts else 0
+    # The first of those that fit equally many.
+    return tuple(max((n for n in fit if counts.get(n)), key=lambda n: counts[n], default="") for fit in fits)
+
+
+def known_scales(layer: WeightLayer, edge: float) -> list[tuple[str, float]]:
+    """Names of initialisations and the σ_w that they give a layer, nan for another law.
 
     He et al. 2015 (Kaiming, either fan), Glorot & Bengio 2010 (Xavier), LeCun et al. 1998, and what
     ``torch.nn.Linear`` and ``torch.nn.Conv2d`` do by themselves: uniform with σ_w² = 1/3.
     """
     outputs = layer.fan_out * math.prod(layer.kernel)
-    known = [
+    return [
         (EDGE, edge),
         (PYTORCH, math.sqrt(1 / 3) if layer.law == "uniform" else math.nan),
         (KAIMING, math.sqrt(2.0)),
@@ -154,8 +182,6 @@ def recognise(layer: WeightLayer, edge: float) -> str:
         (XAVIER, math.sqrt(2.0 * layer.fan_in / (layer.fan_in + outputs))),
         (LECUN, 1.0),
     ]
-    near = tolerance(layer)
-    return next((name for name, scale in known if abs(layer.sigma_w / scale - 1.0) <= near), "")
 
 
 # --- the graph ----------------------------------------------------------------------------------------------
