@@ -46,6 +46,19 @@ def _plain(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return value
 
 
+def _complex_moderate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function whose complex value is worked out by sums without rounding, so of moderate numbers only."""
+
+    def value(u: Any) -> Any:
+        if isinstance(u, mpmath.mpc) and any(
+            part and abs(mpmath.mag(part)) > _HUGE for part in (u.real, u.imag)
+        ):
+            raise BeyondError
+        return function(u)
+
+    return value
+
+
 def _erfc(u: Any) -> Any:
     if not isinstance(u, mpmath.mpf) or not _far(u, 8):
         return _plain(mpmath.erfc)(u)
@@ -67,6 +80,7 @@ MPMATH_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": _exp,
     **{name: _plain(getattr(mpmath, name)) for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
     **{name: _plain(getattr(mpmath, name)) for name in ("sinh", "cosh", "sech", "csch")},
+    **{name: _complex_moderate(getattr(mpmath, name)) for name in ("log", "atan", "asinh")},
     "tanh": _bounded(mpmath.tanh, 12),
     "coth": _bounded(mpmath.coth, 12),
     "erf": _bounded(mpmath.erf, 7),
