@@ -30,6 +30,7 @@ PANELS = 2
 Q_POINTS = 12
 ANGLE_POINTS = 28
 RESOLVED = 1e-9
+MOST_Q_POINTS, MOST_ANGLE_POINTS = 48, 448
 
 
 def _points(n: int) -> Array:
@@ -150,7 +151,9 @@ class CorrelationTable:
         """Chebyshev coefficients in (log q, x) of T and of log S for one panel of q."""
         if p not in self._panels:
             n, m = Q_POINTS, ANGLE_POINTS
-            for _ in range(4):
+            # Each angle of a closed form is cheap; by quadrature it takes memory and time.
+            most = MOST_ANGLE_POINTS if self.activation.closed_form is not None else 2 * ANGLE_POINTS
+            for _ in range(7):
                 found = self._sample(p, n, m)
                 sizes = [max(float(np.abs(c).max()), 1e-300) for c in found]
                 in_q = (
@@ -160,9 +163,10 @@ class CorrelationTable:
                     max(np.abs(c[:, -2:]).max() / size for c, size in zip(found, sizes, strict=True))
                     > RESOLVED
                 )
-                if not (in_q or in_angle) or max(n, m) > 50:
+                more_q, more_angles = in_q and n < MOST_Q_POINTS, in_angle and m < most
+                if not (more_q or more_angles):
                     break
-                n, m = (2 * n if in_q else n), (2 * m if in_angle else m)
+                n, m = (2 * n if more_q else n), (2 * m if more_angles else m)
             self._panels[p] = found
         return self._panels[p]
 
