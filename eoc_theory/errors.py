@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .text import one_line
 
 
@@ -13,7 +11,7 @@ class EOCError(ValueError):
     Its message is one line of printable characters, whatever names or values it quotes.
     """
 
-    def __init__(self, *message: Any) -> None:
+    def __init__(self, *message: object) -> None:
         super().__init__(*(one_line(part) if isinstance(part, str) else part for part in message))
 
 
