@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 #: A value and its first two derivatives at the same points.
 Jet = tuple[Array, Array, Array]
 
-WINDOW = 13.0  # standard deviations that the quadrature covers
+WINDOW = 24.0  # standard deviations that the quadrature covers
 POINTS = 20  # of each of its Gauss–Legendre panels
 
 

@@ -15,7 +15,7 @@ from tests.generated_activations import Node, activations, expectations, trusted
 
 VARIANCES = (1e-2, 1.0, 25.0)
 SIGMA_B = 0.3
-SOME = activations(40, 7)
+SOME = activations(20, 7)
 
 
 def _form(node: Node, form: str) -> object:

@@ -28,6 +28,8 @@ Array: TypeAlias = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 # Beyond |z| = 9 a standard normal keeps 2e-19 of its mass.
 TAIL = 9.0
+# … and beyond 13 nothing that a feature of width 10⁻⁴ there could make visible, even in φ''².
+FAR_TAIL = 13.0
 # √(weight) underflows there; what lies beyond cannot be represented.
 FARTHEST = 53.0
 # The 10-point Gauss rule integrates the Gaussian itself to 1e-14 on a panel of this many standard deviations.
@@ -113,7 +115,7 @@ class Shape:
         )
 
 
-def window(shape: Shape, q: float, power: float, tail: float = TAIL) -> float:
+def window(shape: Shape, q: float, power: float, tail: float | None = None) -> float:
     """The |z| up to which E[f(√q Z)] must be summed when |f| grows as the `power`-th power of the shape's
     growth.
 
@@ -121,6 +123,8 @@ def window(shape: Shape, q: float, power: float, tail: float = TAIL) -> float:
         DivergentExpectationError: f grows as fast as the Gaussian falls.
     """
     growth = shape.growth
+    if tail is None:
+        tail = TAIL if shape.trusted else FAR_TAIL
     farthest = tail
     if growth is not None:
         if growth.kind == "gaussian":
