@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Networks that one comparison prunes.
-MOST_SEEDS = 100_000
+MOST_SEEDS = 1_000_000
 
 
 @public

@@ -94,7 +94,7 @@ def _stretch_range(curve: Scan, first: int, last: int, name: str) -> Range:
     if last + 1 < len(curve.q) and curve.bias[last + 1] < 0.0:
         high = _zero(curve, last, last + 1)
         ends.append(_value(curve, high, name))
-    else:
+    elif curve.table.activation.growth.kind == "polynomial":
         ends.append(_limit(values[-2:], curve.q[inside][-2:]))
     places = np.unique([low, *curve.log_q[inside], high])
     extremes = [_extreme(curve, places, name, sign) for sign in (1.0, -1.0)] if name != "q" else []

@@ -259,7 +259,7 @@ def _why_none(act: Activation, name: str, value: float, dropout: float) -> str:
         return f"{head}: σ_b² = q − E[φ²]/E[φ'²] would be negative for every variance q"
     factor = share if name == "sigma_w" else 1.0
     found = [(factor * low, factor * high) for low, high in ranges(act, name)]
-    if any(low <= value <= high for low, high in found):
+    if act.growth.kind == "polynomial" and any(low < value < high for low, high in found):
         raise ConvergenceError(
             f"the critical point of {act.name} with {asked} lies at a variance beyond what can be computed"
         )

@@ -459,7 +459,13 @@ def _classes(model: Any, shape: tuple[int, ...]) -> int:
     own = next(model.parameters())
     shown = torch.zeros(_PROBE, *shape).to(own)
     with torch.no_grad(), states_kept():
-        logits = run_model(converted(model).model, shown, "example_input")
+        try:
+            logits = run_model(converted(model).model, shown, "example_input")
+        except DataError as error:
+            raise ModelError(
+                f"example_input must be a batch of inputs that the model takes, tried shape "
+                f"{tuple(shown.shape)}: {error}"
+            ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"model must return logits of shape (batch, classes), got {given}")
