@@ -470,7 +470,7 @@ class CriticalCurve:
     Attributes:
         activation: the activation function.
         sigma_b: the values asked for.
-        sigma_w: critical σ_w for each; nan where there is no critical point.
+        sigma_w: critical σ_w for each; nan where there is no critical point, or none that can be computed.
         q: fixed points of the variance map; nan likewise.
         stable: whether the variance map stays there; False where there is no critical point.
         dropout: probability of dropping an activation; what the points keep then, `CriticalPoint` says.
@@ -510,11 +510,11 @@ def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0)
     flat = values.reshape(-1)
     sigma_w, q = np.full_like(flat, np.nan), np.full_like(flat, np.nan)
     stable = np.zeros(len(flat), dtype=bool)
-    reason: NoCriticalPointError | None = None
+    reason: NoCriticalPointError | ConvergenceError | None = None
     for i, value in enumerate(flat):
         try:
             point = edge_of_chaos(act, sigma_b=float(value), dropout=dropout)
-        except NoCriticalPointError as error:
+        except (NoCriticalPointError, ConvergenceError) as error:
             reason = error
             continue
         sigma_w[i], q[i], stable[i] = point.sigma_w, point.q, point.is_stable
