@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -18,7 +19,7 @@ _S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 # Half widths of fits that are tried, as shares of the width on which a polynomial of the same degree follows
 # the function; on each panel the one at which the derivative changes least is taken.
-SHARES = 0.45 * 0.75 ** np.arange(10)
+SHARES: Any = 0.45 * 0.75 ** np.arange(10)
 # How often the panels that were not halved are doubled to see how wide they could be.
 DOUBLINGS = 12
 # No fit is wider than this, or than |x| further out.

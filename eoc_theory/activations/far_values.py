@@ -28,7 +28,7 @@ OVERFLOWS = 800.0
 _S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 
-Stretch = Callable[[Array], Array]
+Stretch = Callable[[Array], Any]
 
 
 class FarValues:
@@ -105,5 +105,5 @@ def _follows(values: Array) -> bool:
 
 
 def _polynomial(values: Array, centre: float, half: float) -> Stretch:
-    coefficients = _TO_COEFFICIENTS @ values
+    coefficients: Any = _TO_COEFFICIENTS @ values
     return lambda points: chebyshev.chebval((points - centre) / half, coefficients)

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -99,7 +100,7 @@ def narrow_places(call: Function, kinks: tuple[float, ...] = ()) -> list[tuple[f
     with np.errstate(all="ignore"):
         floor = CANCELLED * float(np.nanmax(np.abs(call(np.linspace(-3.1, 2.9, 61)))))
     for first, step, count in _blocks():
-        x = first + step * np.arange(-HALO, count + HALO)
+        x: Any = first + step * np.arange(-HALO, count + HALO)
         for side in (1.0, -1.0):
             places += _abrupt(call, side * x, step, kinks, floor)
     return _joined(sorted(_distinct(places)))
@@ -172,7 +173,7 @@ def mesh(calls: list[Function], edges: Array) -> Mesh:
         before = np.concatenate([rest, rest], axis=1)
     order = np.argsort(np.concatenate([part[0] for part in done]))
     lows, highs, halved = (np.concatenate([part[i] for part in done])[order] for i in range(3))
-    return Mesh(lows, highs, halved.astype(bool))
+    return Mesh(lows.astype(float), highs.astype(float), halved.astype(bool))
 
 
 def _sizes(calls: list[Function], low: Array, high: Array) -> Array:
@@ -288,10 +289,10 @@ def centres_of(
 
 def initial_edges(kinks: tuple[float, ...], places: list[tuple[float, float]], reach: float) -> Array:
     """Uneven edges out to ±reach, with kinks and the ends of narrow places among them."""
-    right = 0.3718 * 1.6137 ** np.arange(40)
-    left = -0.4127 * 1.5931 ** np.arange(40)
+    right: Any = 0.3718 * 1.6137 ** np.arange(40)
+    left: Any = -0.4127 * 1.5931 ** np.arange(40)
     ends = [value for low, high in places for value in (low - 0.1 * (high - low), high + 0.1 * (high - low))]
-    every = np.concatenate([right, left, np.array([*kinks, *ends, -reach, reach])])
+    every: Any = np.concatenate([right, left, np.array([*kinks, *ends, -reach, reach])])
     return np.unique(every[np.abs(every) <= reach])
 
 
@@ -313,7 +314,7 @@ def asymmetries(call: Function, sign: int, most: int = 24) -> list[float]:
 def _mirror(call: Function, sign: int) -> Iterator[tuple[Array, Array]]:
     """|φ(x) − sign · φ(−x)| on the blocks of the fine grid, relative to φ's size around there."""
     for first, step, count in _blocks():
-        x = first + step * np.arange(count)
+        x: Any = first + step * np.arange(count)
         with np.errstate(all="ignore"):
             right, left = call(x), call(-x)
             size = np.maximum(np.abs(right), np.abs(left))

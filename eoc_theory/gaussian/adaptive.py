@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .rules import FARTHEST, PANEL_ERROR, RADIANS, TAIL, Array, PanelRule, Shape, panel_edges, rule_on, window
 
@@ -75,12 +76,15 @@ def _on_window(
         stuck = np.all(halves > 0.7 * error[:counted][:, open_], axis=0)
         now = np.tile(np.where(stuck, stalled[open_] + 1, 0), 2)[order]
         stalled = np.concatenate([stalled[~open_], now])
-        low, high = np.concatenate([low[~open_], new_low]), np.concatenate([high[~open_], new_high])
-        value, error, size, rounding = (
-            np.concatenate([old[:, ~open_], new], axis=1)
-            for old, new in zip(
-                (value, error, size, rounding), (*found, rule.rounding * found[2]), strict=True
-            )
-        )
+        kept = ~open_
+        low, high = _merged(low, new_low, kept), _merged(high, new_high, kept)
+        value, error = _merged(value, found[0], kept), _merged(error, found[1], kept)
+        rounding = _merged(rounding, rule.rounding * found[2], kept)
+        size = _merged(size, found[2], kept)
     sums = (rule.factor * part.sum(axis=1) for part in (value, error + rounding, size))
     return (*sums, rule.factor * beyond)  # type: ignore[return-value]
+
+
+def _merged(old: Array, new: Array, kept: NDArray[np.bool_]) -> Array:
+    """Some of the old panels' numbers, and those of the new panels behind them."""
+    return np.concatenate([old[..., kept], new], axis=-1)
