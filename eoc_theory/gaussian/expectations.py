@@ -98,7 +98,8 @@ def expectation(
     for rows, rule in rules(shape, flat, 1.0):
         with np.errstate(all="ignore"):
             weighted = _weighted(f, rule)
-            sums, errors, rough = rule.assess(weighted[None])
+            sums, errors, rough_rows = rule.assess(weighted[None])
+            rough: Any = rough_rows
             value[rows], error[rows] = sums[0], errors[0]
             unresolved = _unresolved(rule, weighted) if growth is None else ~np.isfinite(value[rows])
         for i in np.flatnonzero(unresolved | rough):

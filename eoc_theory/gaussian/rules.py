@@ -245,9 +245,10 @@ class PanelRule:
         if counted is not None and counted < len(value):
             # What the integrands are uncertain by no other panels will mend.
             accepted = accepted + value[counted:]
-        rough = error[:counted] > accepted
+        rough: Any = error[:counted] > accepted
         rough |= self.beyond(weighted[:counted]) > PANEL_ERROR * size[:counted]
-        return self.factor * value, self.factor * (error + rounding), rough.any(axis=0)
+        doubtful: Any = np.asarray(rough).any(axis=0)
+        return self.factor * value, self.factor * (error + rounding), doubtful
 
     def panels(self, weighted: Array) -> tuple[Array, Array, Array]:
         """Integral, error of the rule and integral of the modulus over each panel, each (m, panels)."""
