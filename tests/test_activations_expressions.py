@@ -403,3 +403,16 @@ def test_costly_expressions_are_read_or_refused_by_counted_work(text: str) -> No
     except ExpressionError as error:
         assert "too costly" in str(error) or "not a finite" in str(error)
     assert time.process_time() - before < 20
+
+
+@pytest.mark.parametrize(
+    "text", ["(x + pi)**64", "(x - 30)**64", "x + (x/3 - 2)**31", "((x + 7)**3 - 1)**20"]
+)
+def test_powers_of_sums_keep_their_digits_near_their_roots(text: str) -> None:
+    """Their coefficients are large and cancel there, so that multiplied out they lose every digit."""
+    made, points = activation(text), np.concatenate([np.linspace(-40, 40, 81), [-2.108, 29.3, 6.01, -6.0001]])
+    for x, got in zip(points, made(points), strict=True):
+        with mpmath.workdps(120):
+            true = eval(text, {"__builtins__": {}}, {"x": mpmath.mpf(x), "pi": mpmath.pi})  # our own text
+            slope = 64 * true / (abs(x) + 1)
+        assert abs(got - true) <= 1e-9 * (abs(true) + abs(slope * x)) + 1e-11, x

@@ -51,7 +51,7 @@ class Exact:
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
-        effort.spend(self._costs[order])
+        effort.spend(effort.CALL + self._costs[order])
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):

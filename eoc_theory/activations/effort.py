@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import ExpressionError
 
-MOST_WORK = 1_500_000  # operations in many digits, about a microsecond each
-LARGEST_SIZE = 6000  # operations of an expression or one of its first three derivatives
-_FUNCTION = 8  # operations that a function in many digits counts for
+MOST_WORK = 1_900_000  # operations in many digits, about a microsecond each
+LARGEST_SIZE = 15_000  # operations of an expression or one of its first three derivatives
+# Operations that a call, a function and an error function in many digits count for.
+CALL, _FUNCTION, _ERROR_FUNCTION = 30, 20, 120
 
 _spent: ContextVar[list[int] | None] = ContextVar("work spent on reading", default=None)
 
@@ -61,7 +62,10 @@ def size(expression: Any, most: int) -> int:
     """How many operations evaluating a SymPy expression takes, counted up to `most`."""
     total = 0
     for node in parts(expression):
-        total += _FUNCTION if node.is_Function else max(1, len(node.args))
+        if node.is_Function:
+            total += _ERROR_FUNCTION if node.func.__name__ in ("erf", "erfc") else _FUNCTION
+        else:
+            total += 3 * len(node.args)
         if total > most:
             break
     return total

@@ -66,6 +66,8 @@ class FarValues:
         if not (self._exact.low <= centre - half and centre + half <= self._exact.high):
             return self._one_by_one
         found = [self._exact(self._order, centre + half * float(s)) for s in _S]
+        if all(v is None for v in found):
+            return lambda points: np.full_like(points, np.nan)  # beyond many digits throughout
         if any(v is None for v in found):
             return self._one_by_one
         plain = np.array([float(v) for v in found])
