@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,7 @@ def _extreme(curve: Scan, places: Array, name: str, sign: float) -> float:
     i = int(np.argmin(values))
     if not 0 < i < len(values) - 1:
         return float(sign * values[i])
-    found = optimize.minimize_scalar(
+    found: Any = optimize.minimize_scalar(
         lambda u: sign * _tabled_value(curve, u, name),
         bounds=(places[i - 1], places[i + 1]),
         method="bounded",

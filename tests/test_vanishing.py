@@ -17,8 +17,8 @@ from eoc_theory.errors import EOCError
 def zero_gammas(norm="bn2", training=True):
     """A ResNet as torchvision makes it with zero_init_residual."""
     model = ResNet(blocks=(1, 1, 1), width=8).train(training)
-    for stage in list(model.stages.children()):
-        for block in stage:
+    for stage in model.stages.children():
+        for block in stage.children():
             nn.init.zeros_(getattr(block, norm).weight)
     return model
 
