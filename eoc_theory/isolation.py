@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from .equality import same
 from .errors import ModelError
 
 if TYPE_CHECKING:
@@ -298,16 +299,9 @@ class RandomStates:
         now = RandomStates()
         return (
             self.python == now.python
-            and _equal(self.numpy, now.numpy)
+            and same(self.numpy, now.numpy)
             and (self.torch is None or bool(sys.modules["torch"].equal(self.torch, now.torch)))
         )
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two nested dicts hold the same."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
-    return bool(np.array_equal(one, other))
 
 
 @contextlib.contextmanager

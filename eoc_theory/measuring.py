@@ -199,6 +199,7 @@ def measure_pruning(
             outcome = _Outcome([wanted], chosen)
         outcome = replace(outcome, log_moments=log_moments, zeros=zeros)
     kept = np.array(outcome.counts) / weights
+    left = uncounted_weights(model, found)
     by_name = tuple(
         {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)}
         for group in outcome.chosen
@@ -215,8 +216,8 @@ def measure_pruning(
         log_score_moments=outcome.log_moments,
         zero_scores=outcome.zeros,
         masks=None if not masks else by_name[0] if scalar else by_name,
-        notes=outcome.notes + uncounted_notes(model, found),
-        uncounted=tuple(uncounted_weights(model, found)),
+        notes=outcome.notes + uncounted_notes(model, found, left),
+        uncounted=tuple(left),
     )
 
 

@@ -211,9 +211,8 @@ def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, in
     return found
 
 
-def uncounted_notes(model: Any, counted: list[PrunableWeight]) -> tuple[str, ...]:
-    """What a measurement says of weights that it does not rank, or ranks once for several layers."""
-    left = uncounted_weights(model, counted)
+def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, int]) -> tuple[str, ...]:
+    """What a measurement says of weights `left` that it does not rank, or ranks once for several layers."""
     said = []
     if left:
         names = list(left)

@@ -12,11 +12,9 @@ from numpy.polynomial import chebyshev
 
 from .core import Array, Function, Piece
 from .functions import polynomial
+from .local_fits import POINTS, TO_COEFFICIENTS
 from .survey import Mesh, followed
 
-NODES = 17
-_S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-_TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 # Half widths of fits that are tried, as shares of the width on which a polynomial of the same degree follows
 # the function; on each panel the one at which the derivative changes least is taken.
 SHARES: Any = 0.45 * 0.75 ** np.arange(10)
@@ -79,7 +77,7 @@ def numerical_piece(
     return NumericalPiece((orders[0], orders[1], orders[2], orders[3]), own, doubt, errors, tuple(sizes))
 
 
-def uncertainty_of(made: list[NumericalPiece], kinks: tuple[float, ...]) -> Callable[[int, Array], Array]:
+def uncertainty_of(made: list[NumericalPiece]) -> Callable[[int, Array], Array]:
     """The estimated absolute error of the derivative of an order, as a function of the order and of x."""
     low = np.concatenate([one.panels.low for one in made])
     doubt = np.concatenate([one.doubt for one in made], axis=1)
@@ -145,8 +143,8 @@ def _derivative(call: Function, order: int, room: _Room, shares: Array) -> Funct
             h = np.minimum(shares[panel] * room(part), 0.5 * (room.high - room.low))
             centre = np.clip(part, room.low + h, room.high - h)
             with np.errstate(all="ignore"):
-                values = call(centre[:, None] + h[:, None] * _S)
-                series = chebyshev.chebder(_TO_COEFFICIENTS @ values.T, order, axis=0)
+                values = call(centre[:, None] + h[:, None] * POINTS)
+                series = chebyshev.chebder(TO_COEFFICIENTS @ values.T, order, axis=0)
                 found = chebyshev.chebval((part - centre) / h, series, tensor=False)
                 result[start : start + 8192] = found / h**order
         return result.reshape(x.shape)

@@ -17,16 +17,14 @@ from numpy.polynomial import chebyshev
 
 from .branches import DIGITS, Exact
 from .core import Array
+from .local_fits import POINTS, TO_COEFFICIENTS
 
 # Nearer to 0 values are computed one by one.
 NEAREST = 1.0
 PER_OCTAVE = 4
-NODES = 17
 FOLLOWS = 1e-13
 # Beyond exp of this, either way, there are no floats.
 OVERFLOWS = 800.0
-_S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-_TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 
 Stretch = Callable[[Array], Any]
 
@@ -65,7 +63,7 @@ class FarValues:
         centre, half = math.copysign(0.5 * (low + high), key), 0.5 * (high - low)
         if not (self._exact.low <= centre - half and centre + half <= self._exact.high):
             return self._one_by_one
-        found = [self._exact(self._order, centre + half * float(s)) for s in _S]
+        found = [self._exact(self._order, centre + half * float(s)) for s in POINTS]
         if all(v is None for v in found):
             return lambda points: np.full_like(points, np.nan)  # beyond many digits throughout
         if any(v is None for v in found):
@@ -102,10 +100,10 @@ def _exp(values: Array) -> Array:
 
 def _follows(values: Array) -> bool:
     """Whether a polynomial follows values at the nodes to rounding."""
-    size = np.abs(_TO_COEFFICIENTS @ values)
+    size = np.abs(TO_COEFFICIENTS @ values)
     return bool(size[-3:].max() <= FOLLOWS * max(size.max(), 1e-300))
 
 
 def _polynomial(values: Array, centre: float, half: float) -> Stretch:
-    coefficients: Any = _TO_COEFFICIENTS @ values
+    coefficients: Any = TO_COEFFICIENTS @ values
     return lambda points: chebyshev.chebval((points - centre) / half, coefficients)

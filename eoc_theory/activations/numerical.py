@@ -17,14 +17,12 @@ from .core import Activation, Array, Function, Growth, Piece
 from .differences import NumericalPiece, numerical_piece, uncertainty_of
 from .functions import polynomial
 from .growth import classify, faster
+from .local_fits import NODES, POINTS, TO_COEFFICIENTS
 from .survey import initial_edges, mesh, mesh_reach, narrow_places, surveyed, symmetric
 
-NODES = 17  # of a local fit: degree 16 reaches rounding on an interval half as wide as a pole is away
 MOST_KINKS = 63
 EPS = float(np.finfo(np.float64).eps)
 REACH = 256.0  # kinks are looked for within
-_S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-_TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 
 
 def from_callable(function: Callable[..., Any], kinks: Iterable[float] | None = None) -> Activation:
@@ -104,7 +102,7 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
         parity=_parity(call),
         closed_form=form,
         errors=errors,
-        uncertainty=uncertainty_of(made, kinks) if any(errors) else None,
+        uncertainty=uncertainty_of(made) if any(errors) else None,
         source=function,
     )
     return surveyed(act, panels)
@@ -216,7 +214,7 @@ class _Fit:
 
 def _fit(call: Function, low: float, high: float) -> _Fit:
     centre, half = 0.5 * (low + high), 0.5 * (high - low)
-    return _Fit(centre, half, _TO_COEFFICIENTS @ call(centre + half * _S))
+    return _Fit(centre, half, TO_COEFFICIENTS @ call(centre + half * POINTS))
 
 
 # --- kinks ---

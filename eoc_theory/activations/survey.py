@@ -19,6 +19,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from .core import Activation, Array, Function
+from .local_fits import NODES, POINTS, TO_COEFFICIENTS
 
 # The fine grid: its step up to |x| = NEAR, doubled with each octave up to FAR, and COARSER times that beyond.
 STEP, NEAR, FAR, FARTHEST, COARSER = 5e-5, 12.0, 48.0, 1536.0, 16.0
@@ -38,7 +39,6 @@ REACH, MOST_RADIANS = 1024.0, 6000.0
 # What an asymmetry of values is, relative to their size, and what rounding may make of a symmetric function.
 UNEQUAL, ROUNDED = 1e-11, 4e-15
 # Panels of the mesh: nodes, how well a polynomial must follow, how many panels, and the narrowest.
-NODES = 17
 FOLLOWS = 2e-12
 NOISE = 1e-8
 NEGLIGIBLE = 1e-15
@@ -53,8 +53,6 @@ MOST_CENTRES = 400
 MANY = 100
 # Radians of a plain wave that the mesh's polynomials follow at least.
 WAVE = 1.2
-_S = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-_TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_S, NODES - 1))
 # A kink between the last node and a panel's end shows at points that are not used for the polynomial.
 _ENDS = np.array([-0.9999, 0.9999])
 _AT_ENDS = chebyshev.chebvander(_ENDS, NODES - 1)
@@ -179,7 +177,7 @@ def mesh(calls: list[Function], edges: Array) -> Mesh:
 def _sizes(calls: list[Function], low: Array, high: Array) -> Array:
     """Largest value of each function within ±NEAR: what is far below it is of no account."""
     inside = (low >= -NEAR) & (high <= NEAR)
-    x = 0.5 * (low + high)[inside, None] + 0.5 * (high - low)[inside, None] * _S
+    x = 0.5 * (low + high)[inside, None] + 0.5 * (high - low)[inside, None] * POINTS
     sizes = np.zeros(len(calls))
     for i, call in enumerate(calls):
         with np.errstate(all="ignore"):
@@ -199,12 +197,12 @@ def _left_out(calls: list[Function], low: Array, high: Array, sizes: Array) -> A
     function is 0 or not finite.
     """
     half, centre = 0.5 * (high - low), 0.5 * (high + low)
-    x = centre[:, None] + half[:, None] * np.concatenate([_S, _ENDS])
+    x = centre[:, None] + half[:, None] * np.concatenate([POINTS, _ENDS])
     rest = np.zeros((len(calls), len(low)))
     for i, call in enumerate(calls):
         with np.errstate(all="ignore"):
             values = call(x)
-            coefficients = values[:, :NODES] @ _TO_COEFFICIENTS.T
+            coefficients = values[:, :NODES] @ TO_COEFFICIENTS.T
             left = np.abs(coefficients[:, -4:]).max(axis=1)
             at_ends = np.abs(values[:, NODES:] - coefficients @ _AT_ENDS.T).max(axis=1)
             # The argument's own rounding is felt where the function changes fast.
@@ -298,14 +296,19 @@ def initial_edges(kinks: tuple[float, ...], places: list[tuple[float, float]], r
 
 def symmetric(call: Function, sign: int) -> bool:
     """Whether φ(−x) = sign · φ(x) on the whole fine grid, to what cancellation within φ may explain."""
-    return not any(np.any(ratio > UNEQUAL) for _, ratio in _mirror(call, sign))
+    return asymmetries(call, sign) is not None
 
 
-def asymmetries(call: Function, sign: int, most: int = 24) -> list[float]:
-    """Points of the fine grid at which φ(−x) and sign · φ(x) differ by more than rounding, the worst ones."""
+def asymmetries(call: Function, sign: int, most: int = 24) -> list[float] | None:
+    """Points of the fine grid at which φ(−x) and sign · φ(x) differ by more than rounding, the worst ones.
+
+    None where they differ by more than cancellation within φ may explain.
+    """
     seen: list[tuple[float, float]] = []
     for x, ratio in _mirror(call, sign):
         worst = int(np.argmax(ratio))
+        if ratio[worst] > UNEQUAL:
+            return None
         if ratio[worst] > ROUNDED:
             seen.append((float(ratio[worst]), float(x[worst])))
     return [at for _, at in sorted(seen, reverse=True)[:most]]

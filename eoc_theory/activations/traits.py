@@ -14,7 +14,7 @@ from .branches import DIGITS, MOST_PIECES, Branch, Exact, vectorised
 from .core import Function, Growth, Piece
 from .growth import classify, faster
 from .reading import NOT_FINITE, x
-from .survey import asymmetries, symmetric
+from .survey import asymmetries
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 
@@ -135,11 +135,10 @@ def parity(branches: list[Branch], exacts: list[Exact], function: Function, cent
     points += [abs(centre) for centre in centres if centre]
     for name, sign in (("even", 1), ("odd", -1)):
         if all(_mirrored(branches, exacts, at, sign) for at in points):
-            # A difference that rounding does not explain, or that many digits confirm.
-            if not symmetric(function, sign):
-                return None
+            # What the grid leaves open many digits tell.
             doubtful = asymmetries(function, sign)
-            return name if all(_mirrored(branches, exacts, at, sign) for at in doubtful) else None
+            confirmed = doubtful is not None and all(_mirrored(branches, exacts, at, sign) for at in doubtful)
+            return name if confirmed else None
     return None
 
 

@@ -98,9 +98,8 @@ class MomentTable:
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
         self._filling = threading.RLock()
-        # Error of a cell's values, and whether it is relative.
+        # Error of a cell's values, relative where these are logarithms.
         self._errors = {name: np.zeros(cells) for name in NAMES}
-        self._relative = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         # What of it comes of the polynomials and not of the moments that they were fitted to.
         self._left_out = {name: np.zeros(cells) for name in NAMES}
         # The computed points themselves: (q, value, error) of each decade.
@@ -152,7 +151,7 @@ class MomentTable:
         """Absolute errors from those of the cells, which may be relative."""
         cell = _cell_of(log_q)
         with np.errstate(invalid="ignore"):
-            return errors[cell] * np.where(self._relative[name][cell], np.abs(value), 1.0)
+            return errors[cell] * np.where(self._logarithmic[name][cell], np.abs(value), 1.0)
 
     def direct(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
         """The named moments and their errors at given variances by quadrature instead of the table; q (n,).
@@ -364,7 +363,6 @@ class MomentTable:
         last = np.abs(np.where(infinite[:, None], 0.0, values) @ _to_coefficients(DEGREE + 1).T)[:, -2:]
         errors[0] = np.maximum(errors[0], last.max(axis=1))
         self._left_out[name][cells], self._errors[name][cells] = errors[0], errors.sum(axis=0)
-        self._relative[name][cells] = logarithmic
 
 
 @lru_cache(maxsize=128)
