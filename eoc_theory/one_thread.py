@@ -28,6 +28,7 @@ def one_thread_products() -> Iterator[None]:
         if _inside == 0:
             from threadpoolctl import threadpool_limits
 
+            _for_any_thread()
             _limits = threadpool_limits(1, user_api="blas")
         _inside += 1
     try:
@@ -36,8 +37,22 @@ def one_thread_products() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
+                _for_any_thread()
                 _limits.restore_original_limits()
+                _for_any_thread()
                 _limits = None
+
+
+def _for_any_thread() -> None:
+    """Let this thread set OpenBLAS' number of threads, which another one has set before.
+
+    In newer threadpoolctl the first thread that sets it keeps the right to, and calls of others do nothing.
+    """
+    import threadpoolctl
+
+    clear = getattr(getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 def with_one_thread(function: T) -> T:

@@ -9,16 +9,19 @@ import pytest
 
 #: What every measurement begins with: imports and first uses, whose memory is not counted.
 START = """
-import resource, sys
 import numpy as np
 import eoc_theory as eoc
 
+def status(entry):
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(entry)).split()[1]) / 1024
+
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not resource.getrusage: its peak is at least what the process that started this one held.
+    return status("VmHWM")
 
 def now():
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+    return status("VmRSS")
 
 eoc.predict_pruning(eoc.mlp(3, 10), 0.5)
 eoc.predict_collapse(eoc.mlp(3, 10))
@@ -49,7 +52,7 @@ for depth in (1000, 3000):
 """
     first, three_times_as_deep = megabytes(code)
     assert first < 250
-    assert three_times_as_deep <= 2 * max(first, 25.0)
+    assert three_times_as_deep < 2 * first
 
 
 def test_a_dense_network_is_diagnosed_in_little_more_than_a_gigabyte():
@@ -59,7 +62,7 @@ from models import DenseNet40
 eoc.diagnose(DenseNet40(), torch.zeros(2, 3, 32, 32))
 print(peak())
 """
-    assert megabytes(code)[0] < 1.3 * 1024
+    assert megabytes(code)[0] < 1.2 * 1024
 
 
 def test_ten_models_leave_little_more_than_one():

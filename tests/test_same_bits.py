@@ -81,3 +81,45 @@ def test_cold_concurrent_calls_have_the_bits_of_warm_ones_alone():
     runs = [cold(0, 1, 5e-3, 0), cold(1, 2, 1e-6, 1), cold(2, 4, 1e-5, 2)]
     for found in zip(*runs, strict=True):
         assert len(set(found)) == 1 and "," not in found[0]
+
+
+def test_products_have_one_thread_whichever_thread_asks_first_and_leaves_last():
+    code = """
+import threading
+import numpy as np
+from threadpoolctl import threadpool_info
+from eoc_theory.one_thread import one_thread_products
+
+def threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+def inside(entered, leave):
+    with one_thread_products():
+        seen.append(threads())
+        entered.set()
+        leave.wait()
+
+before, seen = threads(), []
+with one_thread_products():
+    seen.append(threads())
+assert threads() == before
+entered, leave = threading.Event(), threading.Event()
+other = threading.Thread(target=inside, args=(entered, leave))
+with one_thread_products():
+    other.start()
+    entered.wait()
+leave.set()
+other.join()
+assert threads() == before, threads()
+alone = threading.Thread(target=inside, args=(threading.Event(), leave))
+alone.start()
+alone.join()
+assert seen == [{1}] * 3, seen
+assert threads() == before, threads()
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("OPENBLAS_NUM_THREADS", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
