@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
-from eoc_theory.checks import said
+from eoc_theory.base.checks import said
 from eoc_theory.errors import ArgumentError, MissingDependencyError
 
 from .working import ONE_THREAD, assign_gpu, visible_gpus

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .study import Measure, Place, Task
 
 if TYPE_CHECKING:
-    from eoc_theory.measuring import PruningMeasurement
+    from eoc_theory.pytorch.measure.measure import PruningMeasurement
 
 
 def predict(task: Task, place: Place) -> Mapping[str, Any]:
@@ -39,7 +39,7 @@ def pruned(
         collapse: whether its critical sparsity is wanted.
     """
     import eoc_theory as eoc
-    from eoc_theory.torch_models import require_torch
+    from eoc_theory.pytorch.models import require_torch
 
     # One thread, so that sums are taken in one order whatever the number of workers.
     require_torch().set_num_threads(1)

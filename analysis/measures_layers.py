@@ -11,7 +11,7 @@ from .measures import pruned
 from .study import Measure, Place, Task
 
 if TYPE_CHECKING:
-    from eoc_theory.allocation import NetworkLaws
+    from eoc_theory.pruning.allocation import NetworkLaws
 
 
 def predict_layers(task: Task, place: Place) -> Mapping[str, Any]:
@@ -45,8 +45,8 @@ def measure_layers(task: Task, place: Place) -> Mapping[str, Any]:
 
 def _sampled_moments(net: Any, data: Any, seed: int) -> np.ndarray:
     """log m^l − log m^L in the networks that a prediction for "snip" samples, shape (S, L)."""
-    from eoc_theory.graph_laws import graph_laws
-    from eoc_theory.prediction import network_laws
+    from eoc_theory.pruning.graph_distributions import graph_laws
+    from eoc_theory.pruning.prediction import network_laws
 
     if net.graph is None:
         laws, _ = network_laws(net, data, seed=seed)
@@ -58,7 +58,7 @@ def _sampled_moments(net: Any, data: Any, seed: int) -> np.ndarray:
 
 def log_moments(laws: NetworkLaws) -> np.ndarray:
     """log E[score²] of every sampled network and layer, shape (S, L), from the laws of the log-scores."""
-    from eoc_theory.scores import GRID
+    from eoc_theory.criteria.gradient_distributions import GRID
 
     # The mean law's mass between neighbouring points of the grid, (L, U − 1), and where it lies in a network.
     tail = np.concatenate([laws.tail, np.zeros((len(laws.tail), 1))], axis=1)

@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from eoc_theory import checks
+from eoc_theory.base import checks
 from eoc_theory.errors import EOCError
 
 from .locking import LockedError, exclusive

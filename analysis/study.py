@@ -11,14 +11,14 @@ from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eoc_theory import checks
+from eoc_theory.base import checks
 from eoc_theory.errors import ArgumentError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from eoc_theory.architecture import Architecture
-    from eoc_theory.data import DataSummary
+    from eoc_theory.networks.architecture import Architecture
+    from eoc_theory.signals.data import DataSummary
 
 KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
 #: Images of convolutional networks where a batch does not say how large they are.
@@ -118,7 +118,7 @@ class Batch:
         import eoc_theory as eoc
 
         if self.name != "digits":
-            from eoc_theory.datasets import load_images
+            from eoc_theory.signals.datasets import load_images
 
             return load_images(self.name, self.size, seed=self.seed, folder=folder)
         if kind == "mlp":

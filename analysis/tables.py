@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eoc_theory.errors import ArgumentError, MissingDependencyError
-from eoc_theory.text import printable
+from eoc_theory.errors.text import printable
 
 from .measures_collapse import levels, median_error
 from .rows import described, grouped, head, number, numbers, of_measure, ordered

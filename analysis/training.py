@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eoc_theory import checks
-from eoc_theory.data import balanced_choice
+from eoc_theory.base import checks
 from eoc_theory.errors import EmptyLayerError
+from eoc_theory.signals.data import balanced_choice
 
 from .study import DEFAULT_IMAGE, Batch, Measure, Place, Task
 

@@ -27,7 +27,7 @@ _one_at_a_time = threading.Lock()
 def work(task: Task, place: Place) -> Row:
     """Do the task. Raises whatever its measure raises."""
     # Imports NumPy, which only workers need.
-    from eoc_theory.presenting import plain
+    from eoc_theory.base.formatting import plain
 
     with _one_at_a_time:
         start = time.perf_counter()

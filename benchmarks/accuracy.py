@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.architecture import mlp
+from eoc_theory.networks.architecture import mlp
 
 if TYPE_CHECKING:
     import pandas as pd

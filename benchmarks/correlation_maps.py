@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from eoc_theory.duals import DualTable, dual
-from eoc_theory.duals.single import spectrum
-from eoc_theory.duals.table import _table
+from eoc_theory.gaussian.duals import DualTable, dual
+from eoc_theory.gaussian.duals.single import spectrum
+from eoc_theory.gaussian.duals.table import _table
 
 from . import peers
 

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.architecture import Architecture
-from eoc_theory.trust import LEVEL, kind_of, size_of
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.pruning.error_model import LEVEL, kind_of, size_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "figures" / "results"
@@ -56,7 +56,7 @@ class Observation:
     Attributes:
         what: "kept" or "collapse".
         configuration: equal for those of one network and criterion.
-        kind, width, depth: see `eoc_theory.trust`.
+        kind, width, depth: see `eoc_theory.pruning.error_model`.
         sparsities: lowest and highest that the error is a mean over; () for "collapse".
         spread: predicted from network to network.
         error: measured, absolute.

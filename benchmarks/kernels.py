@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-import eoc_theory.data
-from eoc_theory.duals import propagate_kernel
+import eoc_theory.signals.data
+from eoc_theory.gaussian.duals import propagate_kernel
 
 from . import peers
 
@@ -25,7 +25,7 @@ POINTS = {"relu": (2**0.5, 0.0), "erf": (1.1, 0.1), "gelu": (1.4, 0.2), "tanh": 
 
 
 def main() -> None:
-    x, _ = eoc_theory.data.digits(n=100)
+    x, _ = eoc_theory.signals.data.digits(n=100)
     given = {"x": x, "layers": LAYERS, "repeats": 5, "names": list(POINTS)}
     for name, (sigma_w, sigma_b) in POINTS.items():
         given |= {f"{name}_sigma_w": sigma_w, f"{name}_sigma_b": sigma_b}

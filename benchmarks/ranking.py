@@ -57,7 +57,7 @@ def one(method: str, criterion: str) -> dict[str, Any]:
     from torch.nn.utils import prune
 
     import eoc_theory as eoc
-    from eoc_theory import measuring, synflow_rounds  # noqa: F401  (imported before the clock starts)
+    from eoc_theory.pytorch.measure import measure as measuring  # noqa: F401  (imported before the clock starts)
 
     torch.manual_seed(0)
     model = eoc.resnet(50, form="imagenet", input_shape=(3, EXTENT, EXTENT)).to_torch(0)

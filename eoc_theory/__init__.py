@@ -13,53 +13,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
-    from .architecture import Architecture, WeightLayer, mlp
-    from .bounds import magnitude_bound, snip_bound
-    from .builders import cnn, resnet, vgg
-    from .collapse import CollapsePrediction, predict_collapse
-    from .comparing import Comparison, compare
-    from .connectivity import connected_weights
-    from .criticality import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
-    from .data import DataSummary, digits, digits_images
-    from .datasets import load_images
-    from .designing.design import Design, design
-    from .diagnosing import Diagnosis, diagnose
     from .errors import EOCError
-    from .initialising import initialize_
-    from .masking import prune_
-    from .meanfield import MeanField
-    from .measuring import PruningMeasurement, measure_pruning
-    from .phase import PhaseDiagram, phase_diagram
-    from .prediction import PruningPrediction, predict_pruning
-    from .propagation import Propagation, propagate
-    from .rescaling import rescale_
-    from .summary import SummaryPropagation, propagate_summary
+    from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
+    from .mean_field.maps import MeanField
+    from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
+    from .networks.architecture import Architecture, WeightLayer, mlp
+    from .networks.builders import cnn, resnet, vgg
+    from .propagation.infinite_width import Propagation, propagate
+    from .propagation.summary import SummaryPropagation, propagate_summary
+    from .pruning.collapse import CollapsePrediction, predict_collapse
+    from .pruning.paper_bounds import magnitude_bound, snip_bound
+    from .pruning.prediction import PruningPrediction, predict_pruning
+    from .pytorch.initialize import initialize_
+    from .pytorch.measure.connectivity import connected_weights
+    from .pytorch.measure.measure import PruningMeasurement, measure_pruning
+    from .pytorch.prune import prune_
+    from .pytorch.rescale import rescale_
+    from .reports.compare import Comparison, compare
+    from .reports.design.design import Design, design
+    from .reports.diagnosis import Diagnosis, diagnose
+    from .signals.data import DataSummary, digits, digits_images
+    from .signals.datasets import load_images
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "activations": ("Activation", "activation", "activation_names"),
-    "architecture": ("Architecture", "WeightLayer", "mlp"),
-    "bounds": ("magnitude_bound", "snip_bound"),
-    "builders": ("cnn", "resnet", "vgg"),
-    "collapse": ("CollapsePrediction", "predict_collapse"),
-    "comparing": ("Comparison", "compare"),
-    "connectivity": ("connected_weights",),
-    "criticality": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
-    "data": ("DataSummary", "digits", "digits_images"),
-    "datasets": ("load_images",),
-    "designing": ("Design", "design"),
-    "diagnosing": ("Diagnosis", "diagnose"),
+    "networks.architecture": ("Architecture", "WeightLayer", "mlp"),
+    "pruning.paper_bounds": ("magnitude_bound", "snip_bound"),
+    "networks.builders": ("cnn", "resnet", "vgg"),
+    "pruning.collapse": ("CollapsePrediction", "predict_collapse"),
+    "reports.compare": ("Comparison", "compare"),
+    "pytorch.measure.connectivity": ("connected_weights",),
+    "mean_field.edge_of_chaos": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
+    "signals.data": ("DataSummary", "digits", "digits_images"),
+    "signals.datasets": ("load_images",),
+    "reports.design": ("Design", "design"),
+    "reports.diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("EOCError",),
-    "initialising": ("initialize_",),
-    "masking": ("prune_",),
-    "meanfield": ("MeanField",),
-    "measuring": ("PruningMeasurement", "measure_pruning"),
-    "phase": ("PhaseDiagram", "phase_diagram"),
-    "prediction": ("PruningPrediction", "predict_pruning"),
-    "propagation": ("Propagation", "propagate"),
-    "rescaling": ("rescale_",),
-    "summary": ("SummaryPropagation", "propagate_summary"),
+    "pytorch.initialize": ("initialize_",),
+    "pytorch.prune": ("prune_",),
+    "mean_field.maps": ("MeanField",),
+    "pytorch.measure.measure": ("PruningMeasurement", "measure_pruning"),
+    "mean_field.phase_diagram": ("PhaseDiagram", "phase_diagram"),
+    "pruning.prediction": ("PruningPrediction", "predict_pruning"),
+    "propagation.infinite_width": ("Propagation", "propagate"),
+    "pytorch.rescale": ("rescale_",),
+    "propagation.summary": ("SummaryPropagation", "propagate_summary"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from analysis.measures_collapse import median_error
 from analysis.studies.atlas import ATLAS
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import GREY, new_figure, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import GREY, new_figure, style
 
 from .figure import Results, StudyFigure
 from .stored import collapses

@@ -9,8 +9,8 @@ import numpy as np
 
 from analysis.measures_collapse import levels
 from analysis.studies.collapse import COLLAPSE
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, sparsity_axis, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, GREY, MARKERS, new_figure, sparsity_axis, style
 
 from .figure import Results, StudyFigure
 from .stored import collapses

@@ -11,9 +11,9 @@ import eoc_theory as eoc
 from analysis import Network
 from analysis.measures_collapse import levels
 from analysis.studies.collapse import COLLAPSE_DEPTH
-from eoc_theory.bounds import snip_bound
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
+from eoc_theory.pruning.paper_bounds import snip_bound
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import Results, StudyFigure
 from .stored import collapses

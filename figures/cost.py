@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cost import TABLE
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, GREY, MARKERS, new_figure, style
 
 from .figure import FigureScript, Results
 

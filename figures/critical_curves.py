@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.criticality import CriticalCurve
-from eoc_theory.plotting import plot_critical_curve
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.meanfield import BIAS_LABEL, WEIGHT_LABEL
-from eoc_theory.plotting.style import COLOURS, new_figure, style
+from eoc_theory.mean_field.edge_of_chaos import CriticalCurve
+from eoc_theory.reports.plots import plot_critical_curve
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.meanfield import BIAS_LABEL, WEIGHT_LABEL
+from eoc_theory.reports.plots.style import COLOURS, new_figure, style
 
 from .figure import FigureScript, Results
 

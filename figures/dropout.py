@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import FigureScript, Results
 from .pairs import sampled_gaps

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.studies.trust import DEPTHS, TRUST, WIDTHS
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import GREY, MARKERS, new_figure, points, style
-from eoc_theory.trust import evaluate, find
+from eoc_theory.pruning.error_model import evaluate, find
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import GREY, MARKERS, new_figure, points, style
 
 from .figure import Results, StudyFigure
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.phase import PhaseDiagram
-from eoc_theory.plotting import plot_phase_diagram
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.meanfield import BIAS_LABEL, WEIGHT_LABEL
-from eoc_theory.plotting.style import new_figure, style
+from eoc_theory.mean_field.phase_diagram import PhaseDiagram
+from eoc_theory.reports.plots import plot_phase_diagram
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.meanfield import BIAS_LABEL, WEIGHT_LABEL
+from eoc_theory.reports.plots.style import new_figure, style
 
 from .figure import FigureScript, Results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis import Network
 from analysis.studies.collapse import KEPT
-from eoc_theory.architecture import Architecture
+from eoc_theory.networks.architecture import Architecture
 
 #: Networks by title, critical ones at σ_b = 0.2.
 PHASES: dict[str, Network] = dict(zip(("ordered", "critical", "chaotic"), KEPT.networks, strict=True))

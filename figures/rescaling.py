@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.studies.trained import RESCALING
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, MARKERS, new_figure, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, MARKERS, new_figure, style
 
 from .figure import Results, StudyFigure
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.studies.collapse import RESIDUAL_LAYERS
-from eoc_theory.plotting.files import save
-from eoc_theory.plotting.style import COLOURS, GREY, MARKERS, new_figure, points, style
+from eoc_theory.reports.plots.files import save
+from eoc_theory.reports.plots.style import COLOURS, GREY, MARKERS, new_figure, points, style
 
 from .figure import Results, StudyFigure
 from .stored import by_network

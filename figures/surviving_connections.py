@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.plotting import plot_connections
+from eoc_theory.reports.plots import plot_connections
 
 from .figure import FigureScript, Results
 from .phases import SPARSITY, network, title

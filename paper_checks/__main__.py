@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from eoc_theory.cli.output import INTERRUPTED, run_command
 from eoc_theory.cli.parser import OneLineParser
 from eoc_theory.errors import EOCError
-from eoc_theory.plotting.files import check_path
+from eoc_theory.reports.plots.files import check_path
 
 from .claim import Claim, Outcome, run
 from .page import write_page

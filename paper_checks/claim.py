@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from eoc_theory.presenting import plain
+from eoc_theory.base.formatting import plain
 
 if TYPE_CHECKING:
     from .picture import Picture

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.data import DataSummary
+from eoc_theory.signals.data import DataSummary
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.architecture import Architecture, Init
+from eoc_theory.networks.architecture import Architecture, Init
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.finite_width import sample_scales
+from eoc_theory.propagation.conditioned_chain import sample_scales
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .networks import forward, log_score_moments

@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from eoc_theory.architecture import Architecture
-from eoc_theory.data import DataSummary
-from eoc_theory.layers.drawing import Draw
-from eoc_theory.propagation import loss_gradient
-from eoc_theory.sampled_graph import OutOfRangeError, Scaled, curvature_scores, run_backwards, run_forwards
+from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.propagation.infinite_width import loss_gradient
+from eoc_theory.propagation.sampled_graph import (
+    OutOfRangeError,
+    Scaled,
+    curvature_scores,
+    run_backwards,
+    run_forwards,
+)
+from eoc_theory.signals.data import DataSummary
 
 Array = np.ndarray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import erf, erfinv
 
-from eoc_theory.bounds import magnitude_bound
+from eoc_theory.pruning.paper_bounds import magnitude_bound
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eoc_theory.architecture import Architecture
-from eoc_theory.data import DataSummary
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.signals.data import DataSummary
 
 Array = np.ndarray
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 
 import eoc_theory
-from eoc_theory.plotting.pages import document, inline, write
+from eoc_theory.reports.plots.pages import document, inline, write
 
 from .claim import Outcome, Verdict, measured, number
 from .picture import Picture, draw

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eoc_theory.plotting.style import COLOURS, MARKERS, canvas, points, style
+from eoc_theory.reports.plots.style import COLOURS, MARKERS, canvas, points, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

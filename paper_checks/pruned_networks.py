@@ -10,9 +10,9 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.activations import Activation
-from eoc_theory.architecture import Architecture
-from eoc_theory.propagation import loss_gradient
-from eoc_theory.torch_models import require_torch
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.propagation.infinite_width import loss_gradient
+from eoc_theory.pytorch.models import require_torch
 
 from .picture import Picture, Series
 

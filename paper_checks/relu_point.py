@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.data import DataSummary
 from eoc_theory.errors import NoCriticalPointError
+from eoc_theory.signals.data import DataSummary
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .networks import forward

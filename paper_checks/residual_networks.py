@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.architecture import Architecture
-from eoc_theory.graph import GraphBuilder
 from eoc_theory.layers import Dense, Nonlinearity, Shape, Sum, WeightLayer
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.networks.graph import GraphBuilder
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import inner_range, log_score_moments, mean_and_error

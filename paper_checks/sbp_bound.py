@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.bounds import snip_bound
+from eoc_theory.pruning.paper_bounds import snip_bound
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eoc_theory.data import DataSummary
 from eoc_theory.layers import Convolution, Dense
-from eoc_theory.layers.drawing import Draw
-from eoc_theory.layers.fields import Gradient, Pairs, input_signal
+from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.signals.data import DataSummary
+from eoc_theory.signals.fields import Gradient, Pairs, input_signal
 
 #: Correlations of two inputs of one class and of different classes.
 ALIKE, UNLIKE = 0.7, 0.3

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.architecture import Architecture, WeightLayer, init_scales, mlp
-from eoc_theory.data import as_data, standardise
-from eoc_theory.errors import ArgumentError, DataError, MissingDependencyError, ModelError
+from eoc_theory.errors import (
+    ArgumentError,
+    DataError,
+    MissingDependencyError,
+    ModelError,
+)
+from eoc_theory.networks.architecture import Architecture, WeightLayer, init_scales, mlp
+from eoc_theory.signals.data import as_data, standardise
 
 
 def test_mlp_has_the_shapes_asked_for():
@@ -76,7 +81,7 @@ def test_digits_are_standardised_and_balanced():
 
 
 def test_digits_are_scikit_learns_wherever_it_keeps_them(monkeypatch):
-    from eoc_theory import data
+    from eoc_theory.signals import data
 
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
     wanted = load_digits()

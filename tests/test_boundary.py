@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.boundary import is_public, public
+from eoc_theory.base.boundary import is_public, public
 from eoc_theory.errors import ArgumentError, InternalError, TooLargeError
 
 NAMES = [name for name in eoc.__all__ if name != "EOCError"]

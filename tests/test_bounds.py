@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eoc_theory.architecture import Architecture, WeightLayer, mlp
-from eoc_theory.bounds import MagnitudeBound, SnipBound, bound_for, crossing, magnitude_bound, snip_bound
 from eoc_theory.errors import ArgumentError
+from eoc_theory.networks.architecture import Architecture, WeightLayer, mlp
+from eoc_theory.pruning.paper_bounds import (
+    MagnitudeBound,
+    SnipBound,
+    bound_for,
+    crossing,
+    magnitude_bound,
+    snip_bound,
+)
 
 
 def quantile(x: Any) -> Any:

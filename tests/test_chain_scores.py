@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.chain_scores import chain_scores, layers_of
-from eoc_theory.torch_models import prunable_weights
+from eoc_theory.pytorch.measure.chain_scores import chain_scores, layers_of
+from eoc_theory.pytorch.models import prunable_weights
 
 torch = pytest.importorskip("torch")
 

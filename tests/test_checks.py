@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import checks
+from eoc_theory.base import checks
 from eoc_theory.errors import ArgumentError, EOCError
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
+from eoc_theory.base.formatting import equals, plain, probability, shown_layers, sparsity
 from eoc_theory.cli import main
 from eoc_theory.cli.parser import build_parser, grid
-from eoc_theory.presenting import equals, plain, probability, shown_layers, sparsity
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design")
@@ -345,7 +345,7 @@ def test_a_failure_while_computing_is_code_1(capsys, monkeypatch):
         def fail(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr("eoc_theory.criticality.edge_of_chaos", fail)
+        monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", fail)
         assert refused(capsys, "init", "tanh", code=1).startswith("eoc init: ")
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import collapse
-from eoc_theory.allocation import NetworkLaws, threshold
-from eoc_theory.collapse import draw_critical_sparsity
 from eoc_theory.errors import ModelError
-from eoc_theory.graph_laws import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
-from eoc_theory.layers.drawing import Draw
-from eoc_theory.prediction import empty_layers
-from eoc_theory.sampled_graph import sample_networks
+from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.propagation.sampled_graph import sample_networks
+from eoc_theory.pruning import collapse
+from eoc_theory.pruning.allocation import NetworkLaws, threshold
+from eoc_theory.pruning.collapse import draw_critical_sparsity
+from eoc_theory.pruning.graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+from eoc_theory.pruning.prediction import empty_layers
 
 NETS = {
     "chain": lambda: eoc.mlp(5, 12, activation="relu"),
@@ -54,8 +54,8 @@ def test_a_sampled_network_without_turns_has_its_own_critical_sparsity(monkeypat
 
 def exact_scores(graph, batch, criterion, index):
     """Scores of network `index` as `sample_networks` draws it."""
-    from eoc_theory.propagation import loss_gradient
-    from eoc_theory.sampled_graph import curvature_scores, run_backwards, run_forwards
+    from eoc_theory.propagation.infinite_width import loss_gradient
+    from eoc_theory.propagation.sampled_graph import curvature_scores, run_backwards, run_forwards
 
     stream = [0, 0x67726170, index]
     images = batch.inputs.T.reshape(graph.input_shape.channels, *graph.input_shape.space, batch.size)

@@ -20,7 +20,7 @@ from analysis.studies.atlas import ATLAS
 from analysis.studies.pruned import ALL_CRITERIA
 from analysis.summaries import sparsity
 from analysis.tables import collapses_frame
-from eoc_theory.prediction import network_laws
+from eoc_theory.pruning.prediction import network_laws
 
 SMALL = Network("mlp", 4, 20)
 STUDY = Study(

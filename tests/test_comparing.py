@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from eoc_theory.architecture import Architecture, mlp  # noqa: E402
-from eoc_theory.comparing import compare  # noqa: E402
-from eoc_theory.data import digits  # noqa: E402
 from eoc_theory.errors import ArgumentError, EOCError, ModelError  # noqa: E402
-from eoc_theory.measuring import measure_pruning  # noqa: E402
+from eoc_theory.networks.architecture import Architecture, mlp  # noqa: E402
+from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
+from eoc_theory.reports.compare import compare  # noqa: E402
+from eoc_theory.signals.data import digits  # noqa: E402
 
 NET = mlp(6, 120, activation="tanh", init=(1.3, 0.2))
 
@@ -101,7 +101,7 @@ def test_an_interrupt_keeps_what_was_finished():
 
 @pytest.fixture(scope="module")
 def convolutional():
-    from eoc_theory.builders import cnn
+    from eoc_theory.networks.builders import cnn
 
     return cnn(4, 24, input_shape=(3, 8, 8))
 
@@ -140,8 +140,8 @@ def test_a_function_of_the_seed_gives_convolutional_models(convolutional):
 def test_graphs_of_several_seeds_are_averaged_by_their_variances(convolutional):
     from dataclasses import replace
 
-    from eoc_theory.builders import cnn
-    from eoc_theory.comparing import _average
+    from eoc_theory.networks.builders import cnn
+    from eoc_theory.reports.compare import _average
 
     graph = convolutional.graph
     first = graph.weight_layers[1]
@@ -173,7 +173,7 @@ def test_unusable_arguments(change, kind):
 
 
 def test_layers_must_not_change_with_the_seed():
-    from eoc_theory.comparing import _average
+    from eoc_theory.reports.compare import _average
 
     nets = [mlp(3, n, init=(1.3, 0.2)) for n in (20, 30)]
     with pytest.raises(ModelError, match="same layers"):

@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
-from eoc_theory.connectivity import Ways, connected_weights  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
-from eoc_theory.graph import GraphBuilder  # noqa: E402
 from eoc_theory.layers import Dense, Shape, Sum, WeightLayer  # noqa: E402
-from eoc_theory.layerwise import _covering, best_masks, synflow_layers, way_masks  # noqa: E402
-from eoc_theory.scoring import synflow_start  # noqa: E402
-from eoc_theory.torch_models import prunable_weights  # noqa: E402
+from eoc_theory.networks.graph import GraphBuilder  # noqa: E402
+from eoc_theory.pytorch.measure.connectivity import Ways, connected_weights  # noqa: E402
+from eoc_theory.pytorch.measure.layerwise import _covering, best_masks, synflow_layers, way_masks  # noqa: E402
+from eoc_theory.pytorch.measure.scoring import synflow_start  # noqa: E402
+from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
 
 
 def on_paths(masks: list[np.ndarray]) -> list[np.ndarray]:

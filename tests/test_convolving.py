@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eoc_theory.layers import convolving
-from eoc_theory.layers.convolving import Geometry, convolution_gradients, convolve
+from eoc_theory.layers import convolution as convolving
+from eoc_theory.layers.convolution import Geometry, convolution_gradients, convolve
 
 SIZES = st.integers(1, 12)
 PADS = st.tuples(st.integers(0, 3), st.integers(0, 3))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import tests.problems as problems
 from eoc_theory.activations import activation
-from eoc_theory.criticality import critical_curve, edge_of_chaos
 from eoc_theory.errors import ArgumentError, EOCError, NoCriticalPointError
 from eoc_theory.gaussian import moments
-from eoc_theory.meanfield import MeanField
+from eoc_theory.mean_field.edge_of_chaos import critical_curve, edge_of_chaos
+from eoc_theory.mean_field.maps import MeanField
 
 
 @pytest.mark.parametrize("spec, sigma_b, sigma_w, q", problems.critical_cases())

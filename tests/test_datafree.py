@@ -11,9 +11,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eoc_theory.architecture import Architecture, WeightLayer, mlp
-from eoc_theory.datafree import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
 from eoc_theory.errors import ArgumentError
+from eoc_theory.networks.architecture import Architecture, WeightLayer, mlp
+from eoc_theory.pruning.data_free import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
 
 SPARSITIES = np.array([0.5, 0.7, 0.9, 0.98])
 RANKED = ("magnitude", "random", "synflow-oneshot")
@@ -164,14 +164,14 @@ def test_one_round_of_synflow_is_the_one_shot_criterion() -> None:
 
 def test_wide_and_deep_synflow_is_represented_by_few_layers_and_neurons() -> None:
     """The sampled chain against the whole one: same kept fractions at both ends and between."""
-    from eoc_theory.datafree import synflow
+    from eoc_theory.criteria.synflow import chain as synflow
 
     net = network(40, 40)
     kept = np.array([net.n_weights // 10])
     reduced, reduced_std, _, _ = synflow.allocate(net, kept, 30, np.random.default_rng(0))
     sizes = np.array([64, *[40] * 39, 10])
     path = np.log(kept[0] / net.n_weights) * np.arange(1, 31) / 30
-    from eoc_theory.datafree._synflow_kernel import synflow_chain
+    from eoc_theory.criteria.synflow._chain_kernel import synflow_chain
 
     one = np.ones(40, dtype=np.int64)
     whole = np.array(

@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from eoc_theory.activations import activation
-from eoc_theory.architecture import Architecture
-from eoc_theory.builders import cnn, resnet, vgg
-from eoc_theory.datafree import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
-from eoc_theory.datafree.flow import mean_flow, mean_magnitude
-from eoc_theory.datafree.magnitudes import HalfNormal, OnSphere, TruncatedHalfNormal, Uniform
-from eoc_theory.graph import GraphBuilder
+from eoc_theory.criteria.synflow.mean_flow import mean_flow, mean_magnitude
+from eoc_theory.criteria.weight_magnitudes import HalfNormal, OnSphere, TruncatedHalfNormal, Uniform
 from eoc_theory.layers import (
     AdaptiveAveragePool,
     AveragePool,
@@ -33,6 +29,10 @@ from eoc_theory.layers import (
     Sum,
     WeightLayer,
 )
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.networks.builders import cnn, resnet, vgg
+from eoc_theory.networks.graph import GraphBuilder
+from eoc_theory.pruning.data_free import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
 
 SPARSITIES = np.array([0.5, 0.8, 0.95])
 RELU = activation("relu")
@@ -153,7 +153,7 @@ def test_depth_does_not_overflow() -> None:
 def test_mean_scores_of_every_kind_of_layer() -> None:
     """All weights of a layer equal: the mean network is the network, but for profiles that meet in sums."""
     torch = pytest.importorskip("torch")
-    from eoc_theory.linearised import flow_scores
+    from eoc_theory.pytorch.positive_network import flow_scores
 
     net = every_layer()
     assert net.graph is not None
@@ -179,7 +179,7 @@ def test_mean_scores_of_every_kind_of_layer() -> None:
 @pytest.mark.parametrize("law", ["normal", "uniform", "truncated", "orthogonal"])
 def test_magnitude_and_one_shot_synflow_match_pruned_networks(law: str) -> None:
     pytest.importorskip("torch")
-    from eoc_theory.measuring import measure_pruning
+    from eoc_theory.pytorch.measure.measure import measure_pruning
 
     net = resnet(8, width=12, input_shape=(3, 12, 12), law=law)
     for criterion in ("magnitude", "synflow-oneshot"):
@@ -201,7 +201,7 @@ def test_magnitude_and_one_shot_synflow_match_pruned_networks(law: str) -> None:
 
 def test_erk_and_uniform_keep_what_the_measured_pruner_keeps() -> None:
     pytest.importorskip("torch")
-    from eoc_theory.measuring import measure_pruning
+    from eoc_theory.pytorch.measure.measure import measure_pruning
 
     net = vgg(11, width=8)
     model = net.to_torch(seed=0)
@@ -224,7 +224,7 @@ def test_erk_and_uniform_keep_what_the_measured_pruner_keeps() -> None:
 )
 def test_a_hundred_rounds_of_synflow_match_pruned_networks(net: Architecture) -> None:
     pytest.importorskip("torch")
-    from eoc_theory.measuring import measure_pruning
+    from eoc_theory.pytorch.measure.measure import measure_pruning
 
     s = [0.9]
     kept = np.mean(
@@ -243,9 +243,9 @@ def test_a_hundred_rounds_of_synflow_match_pruned_networks(net: Architecture) ->
 def test_a_network_is_pruned_as_its_positions_would_have_it() -> None:
     """The same weights, with signals as products of channels and positions, and in truth."""
     torch = pytest.importorskip("torch")
-    from eoc_theory.datafree.graph_synflow import Run
-    from eoc_theory.datafree.sampled_flow import plan_of
-    from eoc_theory.linearised import flow_scores
+    from eoc_theory.criteria.synflow.graph import Run
+    from eoc_theory.criteria.synflow.sampled_flow import plan_of
+    from eoc_theory.pytorch.positive_network import flow_scores
 
     net = resnet(8, width=8, input_shape=(3, 10, 10))
     graph, n, rounds = net.graph, net.n_weights, 20
@@ -286,8 +286,8 @@ def test_shortcut_convolutions_vanish() -> None:
 
 
 def test_wide_levels_are_sampled_and_stand_for_all() -> None:
-    from eoc_theory.datafree import graph_synflow
-    from eoc_theory.datafree.sampled_flow import plan_of
+    from eoc_theory.criteria.synflow import graph as graph_synflow
+    from eoc_theory.criteria.synflow.sampled_flow import plan_of
 
     net = cnn(4, 48, input_shape=(3, 8, 8), padding_mode="zeros")
     path, reported = graph_synflow.schedule(np.log([0.2, 0.05]), 12)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import datasets
 from eoc_theory.cli import main
-from eoc_theory.datasets import SETS, load_images
 from eoc_theory.errors import ArgumentError, DataError, MissingDependencyError
+from eoc_theory.signals import datasets
+from eoc_theory.signals.datasets import SETS, load_images
 
 TRAIN, TEST = 60, 20
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import eoc_theory as eoc
 from eoc_theory.cli import main
-from eoc_theory.datafree import densities
-from eoc_theory.designing.sharing import FLOOR, floors, rounded, share_out
+from eoc_theory.criteria import densities
 from eoc_theory.errors import ArgumentError, EOCError, ModelError
+from eoc_theory.reports.design.allocation import FLOOR, floors, rounded, share_out
 
 ORDERED = eoc.mlp(12, 30, activation="tanh", init=(0.4, 0.1), in_features=20, out_features=5)
 RELU = eoc.mlp(8, 20, activation="relu", init="pytorch", in_features=20, out_features=5)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, norm
 
 import eoc_theory as eoc
-from eoc_theory.designing.chance import (
+from eoc_theory.reports.design.probability import (
     INDEPENDENT,
     LEVEL,
     NEVER,
@@ -19,7 +19,7 @@ from eoc_theory.designing.chance import (
     share,
     smooth_share,
 )
-from eoc_theory.designing.drawing import DRAWN, MOST, budget
+from eoc_theory.reports.design.sampled_networks import DRAWN, MOST, budget
 
 
 @pytest.mark.parametrize(("happened", "number"), [(0, 1), (0, 8), (2, 8), (5, 5), (30, 400)])
@@ -94,11 +94,11 @@ def test_budgets():
 
 def test_the_fewest_weights_that_connect():
     torch = pytest.importorskip("torch")
-    from eoc_theory.connectivity import Ways
-    from eoc_theory.designing.drawing import fewest_connected
-    from eoc_theory.graph import Graph
-    from eoc_theory.ranking import masks, thresholds
-    from eoc_theory.torch_models import prunable_weights
+    from eoc_theory.networks.graph import Graph
+    from eoc_theory.pytorch.measure.connectivity import Ways
+    from eoc_theory.pytorch.measure.ranking import masks, thresholds
+    from eoc_theory.pytorch.models import prunable_weights
+    from eoc_theory.reports.design.sampled_networks import fewest_connected
 
     net = eoc.mlp(6, 15, activation="tanh", in_features=10, out_features=4)
     model = net.to_torch(0)

@@ -12,12 +12,21 @@ import pytest
 from torch import nn
 
 import eoc_theory as eoc
-from eoc_theory.diagnosing.cures import cures, with_stable_branches
-from eoc_theory.diagnosing.judging import is_exploding
-from eoc_theory.diagnosing.reading import EDGE, KAIMING, KAIMING_OUT, LECUN, PYTORCH, XAVIER, read, recognise
-from eoc_theory.diagnosing.table import columns, fitting
+from eoc_theory.base.formatting import sparsity as presented
 from eoc_theory.errors import ArgumentError, ModelError
-from eoc_theory.presenting import sparsity as presented
+from eoc_theory.reports.diagnosis.findings import is_exploding
+from eoc_theory.reports.diagnosis.initialisation import (
+    EDGE,
+    KAIMING,
+    KAIMING_OUT,
+    LECUN,
+    PYTORCH,
+    XAVIER,
+    read,
+    recognise,
+)
+from eoc_theory.reports.diagnosis.remedies import cures, with_stable_branches
+from eoc_theory.reports.diagnosis.table import columns, fitting
 
 DEPTH, WIDTH = 20, 40
 

@@ -246,8 +246,8 @@ def test_docstrings_have_one_item_a_line():
 
 
 def test_public_names_in_docstrings_lead_to_the_reference():
-    text = "See `eoc.mlp`, `eoc_theory.architecture.mlp`, `mlp(3)`, ``mlp`` and `cnn`; `resnet` is this."
+    text = "See `eoc.mlp`, `eoc_theory.builders.mlp`, `mlp(3)`, ``mlp`` and `cnn`; `resnet` is this."
     assert linked(text, {"mlp", "resnet"}, "resnet") == (
-        "See [`eoc.mlp`][eoc_theory.mlp], [`eoc_theory.architecture.mlp`][eoc_theory.mlp], `mlp(3)`, ``mlp`` "
+        "See [`eoc.mlp`][eoc_theory.mlp], [`eoc_theory.builders.mlp`][eoc_theory.mlp], `mlp(3)`, ``mlp`` "
         "and `cnn`; `resnet` is this."
     )

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eoc_theory.activations import activation, activation_names
-from eoc_theory.duals import DualTable, dual, dual_deficit
-from eoc_theory.duals.quadrature import dual_quadrature, second_moment
 from eoc_theory.errors import ArgumentError, EOCError
 from eoc_theory.gaussian import Estimate
+from eoc_theory.gaussian.duals import DualTable, dual, dual_deficit
+from eoc_theory.gaussian.duals.quadrature import dual_quadrature, second_moment
 
 VARIANCES = [
     (1e-12, 1e-12),

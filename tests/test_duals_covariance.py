@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from eoc_theory.activations import activation
-from eoc_theory.duals import covariance_maps, dual, propagate_kernel
-from eoc_theory.duals.compiled import _compiled, _numpy_series
-from eoc_theory.duals.quadrature import second_moment
 from eoc_theory.errors import ArgumentError
+from eoc_theory.gaussian.duals import covariance_maps, dual, propagate_kernel
+from eoc_theory.gaussian.duals.compiled import _compiled, _numpy_series
+from eoc_theory.gaussian.duals.quadrature import second_moment
 
 SMOOTH = ["tanh", "silu", "mish", "softplus", "gelu_tanh", "asinh", "sigmoid"]
 CLOSED = ["relu", "leaky_relu(0.2)", "abs", "erf", "gelu", "sin", "cos", "cube", "snake", "identity", "step"]
@@ -135,7 +135,7 @@ def test_the_compiled_loop_and_numpy_agree_bit_for_bit() -> None:
 
 def test_small_work_leaves_numba_alone() -> None:
     code = (
-        "import sys, numpy as np; from eoc_theory.duals import covariance_maps; "
+        "import sys, numpy as np; from eoc_theory.gaussian.duals import covariance_maps; "
         "covariance_maps('tanh', np.eye(50)); assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -143,7 +143,7 @@ def test_small_work_leaves_numba_alone() -> None:
 
 def test_the_number_of_threads_cannot_be_told_from_the_bits() -> None:
     code = (
-        "import hashlib, numpy as np; from eoc_theory.duals import propagate_kernel; "
+        "import hashlib, numpy as np; from eoc_theory.gaussian.duals import propagate_kernel; "
         "x = np.random.default_rng(0).standard_normal((100, 64)); K = np.einsum('if,jf->ij', x, x) / 64; "
         "print([hashlib.md5(propagate_kernel(name, K, 1.2, 0.2, 3).dphi.tobytes()).hexdigest()"
         " for name in ('tanh', 'elu', 'hardtanh')])"

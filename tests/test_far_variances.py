@@ -11,7 +11,7 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.gaussian import moment_table
-from eoc_theory.meanfield import slopes
+from eoc_theory.mean_field.maps import slopes
 
 CASES: dict[str, tuple[float, Callable, Callable]] = {
     "tanh": (1.5, mpmath.tanh, lambda x: mpmath.sech(x) ** 2),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.duals import dual
-from eoc_theory.duals.positions import field_maps
+from eoc_theory.gaussian.duals import dual
+from eoc_theory.layers.position_duals import field_maps
 
 CORRELATIONS = (-0.95, -0.5, 0.0, 0.3, 0.7, 0.9, 0.99, 0.9999)
 VARIANCES = (0.01, 0.5, 1.5, 25.0)

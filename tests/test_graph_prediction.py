@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.data import DataSummary, digits_images
 from eoc_theory.errors import ModelError
-from eoc_theory.graph_laws import KEPT, affordable, batch_shift, forward_cost, plan
 from eoc_theory.layers import BatchNorm, Convolution, GroupNorm
-from eoc_theory.narrowing import narrowed
-from eoc_theory.resolution import within_reach
+from eoc_theory.networks.downsample import within_reach
+from eoc_theory.networks.narrow import narrowed
+from eoc_theory.pruning.graph_distributions import KEPT, affordable, batch_shift, forward_cost, plan
+from eoc_theory.signals.data import DataSummary, digits_images
 
 SPARSITIES = np.array([0.8, 0.95])
 
@@ -176,8 +176,15 @@ def test_evaluation_mode_is_said():
 
 
 def test_a_depthwise_network_is_predicted():
-    from eoc_theory.graph import GraphBuilder
-    from eoc_theory.layers import AdaptiveAveragePool, Dense, Flatten, Nonlinearity, Shape, WeightLayer
+    from eoc_theory.layers import (
+        AdaptiveAveragePool,
+        Dense,
+        Flatten,
+        Nonlinearity,
+        Shape,
+        WeightLayer,
+    )
+    from eoc_theory.networks.graph import GraphBuilder
 
     relu = eoc.activation("relu")
     build = GraphBuilder(Shape(3, (8, 8)))
@@ -206,8 +213,8 @@ def test_a_depthwise_network_is_predicted():
 
 
 def test_values_that_depend_on_each_other_are_not_added():
-    from eoc_theory.graph import GraphBuilder
     from eoc_theory.layers import Dense, Nonlinearity, Shape, Sum, WeightLayer
+    from eoc_theory.networks.graph import GraphBuilder
 
     build = GraphBuilder(Shape(10))
     hidden = build.add(Dense("first", WeightLayer("first", 10, 20, 1.0, 0.0)))

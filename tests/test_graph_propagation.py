@@ -11,10 +11,7 @@ from sampled_kernels import differences, make_batch, predicted, sampled
 
 import eoc_theory as eoc
 from eoc_theory import activation
-from eoc_theory.architecture import Architecture
 from eoc_theory.errors import ModelError
-from eoc_theory.graph import GraphBuilder
-from eoc_theory.graph_propagation import propagate_graph
 from eoc_theory.layers import (
     AdaptiveAveragePool,
     AveragePool,
@@ -35,7 +32,10 @@ from eoc_theory.layers import (
     Sum,
     WeightLayer,
 )
-from eoc_theory.position_kernels import gather, scatter
+from eoc_theory.layers.position_kernels import gather, scatter
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.networks.graph import GraphBuilder
+from eoc_theory.propagation.graph_kernels import propagate_graph
 
 WIDTH = 400
 RELU, TANH = activation("relu"), activation("tanh")

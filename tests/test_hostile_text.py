@@ -16,10 +16,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
-from eoc_theory import text  # noqa: E402
 from eoc_theory.cli import main  # noqa: E402
 from eoc_theory.cli.output import print_facts, print_json, print_prose, print_table, say  # noqa: E402
-from eoc_theory.errors import EOCError  # noqa: E402
+from eoc_theory.errors import (  # noqa: E402
+    EOCError,
+    text,
+)
 
 NAMES = {
     "colour": "\x1b[31mred\x1b[0m",
@@ -202,7 +204,7 @@ def test_diagnoses_and_designs_of_such_models(kind, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_pictures_of_masks_and_curves(kind, tmp_path):
-    from eoc_theory.plotting.connections import plot_connections
+    from eoc_theory.reports.plots.connections import plot_connections
 
     def named(x):
         return np.tanh(x)

@@ -14,8 +14,8 @@ from torch.nn.utils import prune  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import ArgumentError, EOCError, ModelError, NoCriticalPointError  # noqa: E402
-from eoc_theory.initialising import initialize_  # noqa: E402
-from eoc_theory.torch_weights import CUT_STD, fan_in, fill_  # noqa: E402
+from eoc_theory.pytorch.initialize import initialize_  # noqa: E402
+from eoc_theory.pytorch.weights import CUT_STD, fan_in, fill_  # noqa: E402
 
 LAWS = ("normal", "uniform", "truncated", "orthogonal")
 TANH = 1.3041458400565116  # σ_w of tanh at σ_b = 0.2

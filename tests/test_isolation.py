@@ -12,7 +12,7 @@ from handed_in import FRAGILE, Stops, inputs_of, seen, states
 from torch import nn
 
 import eoc_theory as eoc
-from eoc_theory.isolation import Twin, converted
+from eoc_theory.base.isolation import Twin, converted
 
 CALLS = {
     "snip": lambda m, d, x: eoc.measure_pruning(m, 0.5, data=d, example_input=x),
@@ -207,7 +207,7 @@ def untouched_values(model):
 
 
 def test_masks_that_cannot_be_put_leave_the_model(monkeypatch):
-    from eoc_theory.torch_masks import Mask
+    from eoc_theory.pytorch.masks import Mask
 
     model, old, count = FRAGILE["MLP"][0](), Mask.put.__func__, [0]
 

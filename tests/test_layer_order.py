@@ -10,8 +10,8 @@ from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import DataError, ModelError  # noqa: E402
-from eoc_theory.prediction import CRITERIA  # noqa: E402
-from eoc_theory.tracing import first_layer  # noqa: E402
+from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
+from eoc_theory.pytorch.trace import first_layer  # noqa: E402
 
 
 class Backwards(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eoc_theory.activations import activation
-from eoc_theory.duals import DualTable
-from eoc_theory.duals.localised import localised_slope
-from eoc_theory.duals.quadrature import dual_quadrature
+from eoc_theory.gaussian.duals import DualTable
+from eoc_theory.gaussian.duals.localised import localised_slope
+from eoc_theory.gaussian.duals.quadrature import dual_quadrature
 
 #: Angles θ = arccos c: u and v apart by far less than φ' is wide, by about as much, and by far more.
 ANGLES = (1e-6, 1e-3, 0.03, 1.0, 2.5)

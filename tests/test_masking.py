@@ -16,10 +16,10 @@ from torch.nn.utils import prune  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
-from eoc_theory.initialising import initialize_  # noqa: E402
-from eoc_theory.masking import prune_  # noqa: E402
-from eoc_theory.measuring import measure_pruning  # noqa: E402
-from eoc_theory.rescaling import rescale_  # noqa: E402
+from eoc_theory.pytorch.initialize import initialize_  # noqa: E402
+from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
+from eoc_theory.pytorch.prune import prune_  # noqa: E402
+from eoc_theory.pytorch.rescale import rescale_  # noqa: E402
 
 
 def pruned(sparsity=0.7, seed=0):

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eoc_theory.criticality import edge_of_chaos
-from eoc_theory.duals import dual
 from eoc_theory.errors import ArgumentError
 from eoc_theory.gaussian import moments
-from eoc_theory.meanfield import MeanField
-from eoc_theory.phase import phase_diagram
+from eoc_theory.gaussian.duals import dual
+from eoc_theory.mean_field.edge_of_chaos import edge_of_chaos
+from eoc_theory.mean_field.maps import MeanField
+from eoc_theory.mean_field.phase_diagram import phase_diagram
 
 
 @pytest.mark.parametrize("spec", ["tanh", "relu", "elu", "sin", "hardtanh"])

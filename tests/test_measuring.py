@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from eoc_theory.errors import ArgumentError, DataError, EOCError, ModelError  # noqa: E402
-from eoc_theory.measuring import measure_pruning  # noqa: E402
-from eoc_theory.prediction import CRITERIA  # noqa: E402
+from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
+from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
 
 
 def model_and_data(seed=0):

@@ -13,17 +13,17 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
-from eoc_theory import gradient_scores, scoring  # noqa: E402
 from eoc_theory.errors import DataError, ModelError  # noqa: E402
-from eoc_theory.linearised import flow_scores  # noqa: E402
-from eoc_theory.prediction import CRITERIA  # noqa: E402
-from eoc_theory.synflow_rounds import (  # noqa: E402
+from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
+from eoc_theory.pytorch.measure import gradient_scores, scoring  # noqa: E402
+from eoc_theory.pytorch.measure.synflow_rounds import (  # noqa: E402
     ChainFlow,
     GraphFlow,
     synflow_critical_sparsity,
     synflow_rounds,
 )
-from eoc_theory.tracing import trace  # noqa: E402
+from eoc_theory.pytorch.positive_network import flow_scores  # noqa: E402
+from eoc_theory.pytorch.trace import trace  # noqa: E402
 
 SHAPE = (3, 8, 8)
 

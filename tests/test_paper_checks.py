@@ -12,7 +12,7 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.errors import MissingDependencyError
-from eoc_theory.layers.drawing import Draw
+from eoc_theory.layers.sampled_weights import Draw
 from paper_checks.__main__ import main
 from paper_checks.claim import Claim, Evidence, Finding, Verdict, measured, run
 from paper_checks.convergence_rates import extrapolated_constant

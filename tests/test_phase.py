@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from eoc_theory.activations import activation
-from eoc_theory.criticality import edge_of_chaos
-from eoc_theory.duals import dual
 from eoc_theory.errors import ArgumentError
-from eoc_theory.meanfield import MeanField
-from eoc_theory.phase import phase_diagram
-from eoc_theory.slope_duals import slope_dual
+from eoc_theory.gaussian.duals import dual
+from eoc_theory.gaussian.duals.slopes import slope_dual
+from eoc_theory.mean_field.edge_of_chaos import edge_of_chaos
+from eoc_theory.mean_field.maps import MeanField
+from eoc_theory.mean_field.phase_diagram import phase_diagram
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import plotting
-from eoc_theory.collapse import CollapsePrediction
-from eoc_theory.comparing import Comparison
 from eoc_theory.errors import ArgumentError, EOCError
-from eoc_theory.plotting.style import _sparsity_label, _sparsity_ticks
-from eoc_theory.prediction import PruningPrediction
+from eoc_theory.pruning.collapse import CollapsePrediction
+from eoc_theory.pruning.prediction import PruningPrediction
+from eoc_theory.reports import plots as plotting
+from eoc_theory.reports.compare import Comparison
+from eoc_theory.reports.plots.style import _sparsity_label, _sparsity_ticks
 
 LAYERS = tuple(f"layers.{i}" for i in range(12))
 
@@ -183,7 +183,7 @@ def test_a_phase_diagram_needs_an_area():
 
 
 def test_connections_are_counted_neuron_by_neuron(tmp_path):
-    from eoc_theory.plotting.connections import incoming_fractions
+    from eoc_theory.reports.plots.connections import incoming_fractions
 
     masks = {
         "a": np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool),

@@ -13,15 +13,15 @@ from scipy.special import erfc
 from test_propagation import sampled_network
 
 import eoc_theory as eoc
-from eoc_theory.allocation import kept_fractions, mean_network, threshold
-from eoc_theory.architecture import mlp
-from eoc_theory.collapse import paper_bound
+from eoc_theory.criteria.gradient_distributions import GRID, STEP, Draws, ScoreLaws, layer_sampler, max_law
 from eoc_theory.errors import ArgumentError, ModelError
-from eoc_theory.finite_width import sample_scales
-from eoc_theory.prediction import CRITERIA, network_laws, predict_pruning
-from eoc_theory.propagation import propagate
-from eoc_theory.scale_statistics import GAUSSIAN_MEAN_LOG, participation
-from eoc_theory.scores import GRID, STEP, Draws, ScoreLaws, layer_sampler, max_law
+from eoc_theory.networks.architecture import mlp
+from eoc_theory.propagation.conditioned_chain import sample_scales
+from eoc_theory.propagation.infinite_width import propagate
+from eoc_theory.propagation.scale_statistics import GAUSSIAN_MEAN_LOG, participation
+from eoc_theory.pruning.allocation import kept_fractions, mean_network, threshold
+from eoc_theory.pruning.collapse import paper_bound
+from eoc_theory.pruning.prediction import CRITERIA, network_laws, predict_pruning
 
 SPARSITIES = (0.3, 0.7, 0.95)
 
@@ -54,7 +54,7 @@ def test_snip_against_sampled_networks(activation, init, depth):
 
 def pruned(net, data, sparsity, seed):
     """Kept per layer of one network scored in NumPy."""
-    from eoc_theory.propagation import loss_gradient
+    from eoc_theory.propagation.infinite_width import loss_gradient
 
     rng = np.random.default_rng(seed)
     h, layers = data[0], []

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.architecture import mlp
-from eoc_theory.propagation import (
+from eoc_theory.networks.architecture import mlp
+from eoc_theory.propagation.infinite_width import (
     Cotangent,
     covariance_root,
     loss_gradient,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from eoc_theory import ranking  # noqa: E402
+from eoc_theory.pytorch.measure import ranking  # noqa: E402
 
 
 def layers_of(values, cuts):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.architecture import Architecture
-from eoc_theory.data import DataSummary
 from eoc_theory.errors import ModelError
-from eoc_theory.resolution import within_reach
+from eoc_theory.networks.architecture import Architecture
+from eoc_theory.networks.downsample import within_reach
+from eoc_theory.signals.data import DataSummary
 
 
 def pink(count, size, seed=0):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from eoc_theory import activation
-from eoc_theory.data import DataSummary
+from eoc_theory.criteria.gradient_distributions import GRID
 from eoc_theory.errors import ArgumentError, DataError, ModelError
-from eoc_theory.graph import Graph, GraphBuilder
 from eoc_theory.layers import (
     AdaptiveAveragePool,
     AveragePool,
@@ -31,10 +30,11 @@ from eoc_theory.layers import (
     Sum,
     WeightLayer,
 )
-from eoc_theory.layers.drawing import Draw
-from eoc_theory.layers.tabulating import evaluate
-from eoc_theory.propagation import loss_gradient
-from eoc_theory.sampled_graph import (
+from eoc_theory.layers.activation_tables import evaluate
+from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.networks.graph import Graph, GraphBuilder
+from eoc_theory.propagation.infinite_width import loss_gradient
+from eoc_theory.propagation.sampled_graph import (
     OutOfRangeError,
     Scaled,
     curvature_scores,
@@ -43,7 +43,7 @@ from eoc_theory.sampled_graph import (
     run_forwards,
     sample_networks,
 )
-from eoc_theory.scores import GRID
+from eoc_theory.signals.data import DataSummary
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -12,14 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from eoc_theory import gradient_scores, ranking, scoring  # noqa: E402
 from eoc_theory.errors import ModelError  # noqa: E402
-from eoc_theory.measuring import measure_pruning  # noqa: E402
-from eoc_theory.synflow_rounds import (  # noqa: E402
-    ChainFlow,
-    synflow_critical_sparsity,
-    synflow_rounds,
-)
+from eoc_theory.pytorch.measure import gradient_scores, ranking, scoring  # noqa: E402
+from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
+from eoc_theory.pytorch.measure.synflow_rounds import ChainFlow, synflow_critical_sparsity, synflow_rounds  # noqa: E402
 
 
 def network(sizes=(7, 9, 8, 4), activation=nn.Tanh, seed=0, gain=1.0, bias=0.3, dtype=torch.float64):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import sampled_graph
-from eoc_theory.sampled_graph import sample_networks, shared_samples
+from eoc_theory.propagation import sampled_graph
+from eoc_theory.propagation.sampled_graph import sample_networks, shared_samples
 
 
 def network():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory import checks
+from eoc_theory.base import checks
 from eoc_theory.cli import main
 from eoc_theory.errors import TooLargeError
 

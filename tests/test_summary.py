@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.data import DataSummary
-from eoc_theory.propagation import propagate
-from eoc_theory.summary import propagate_summary
+from eoc_theory.propagation.infinite_width import propagate
+from eoc_theory.propagation.summary import propagate_summary
+from eoc_theory.signals.data import DataSummary
 
 
 @pytest.mark.parametrize(("activation", "init"), [("tanh", "eoc"), ("relu", "eoc"), ("elu", (1.0, 0.2))])

@@ -16,9 +16,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
 import eoc_theory as eoc  # noqa: E402
-from eoc_theory.architecture import Architecture  # noqa: E402
 from eoc_theory.errors import ModelError  # noqa: E402
-from eoc_theory.graph import GraphBuilder  # noqa: E402
 from eoc_theory.layers import (  # noqa: E402
     AdaptiveAveragePool,
     AveragePool,
@@ -37,7 +35,9 @@ from eoc_theory.layers import (  # noqa: E402
     Sum,
     WeightLayer,
 )
-from eoc_theory.torch_models import prunable_weights  # noqa: E402
+from eoc_theory.networks.architecture import Architecture  # noqa: E402
+from eoc_theory.networks.graph import GraphBuilder  # noqa: E402
+from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
 
 
 class CNN(nn.Module):
@@ -284,7 +284,7 @@ def test_names_that_no_module_can_have():
 
 
 def test_dtype_is_that_of_the_parameters():
-    from eoc_theory.torch_models import build_model
+    from eoc_theory.pytorch.models import build_model
 
     model = build_model(eoc.resnet(8, width=4), dtype=torch.float64)
     assert {p.dtype for p in model.parameters()} == {torch.float64}

@@ -8,13 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from eoc_theory.architecture import Architecture, WeightLayer, mlp  # noqa: E402
-from eoc_theory.criticality import edge_of_chaos  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
-from eoc_theory.initialising import initialize_  # noqa: E402
-from eoc_theory.masking import prune_  # noqa: E402
-from eoc_theory.measuring import measure_pruning  # noqa: E402
-from eoc_theory.torch_models import build_model  # noqa: E402
+from eoc_theory.mean_field.edge_of_chaos import edge_of_chaos  # noqa: E402
+from eoc_theory.networks.architecture import Architecture, WeightLayer, mlp  # noqa: E402
+from eoc_theory.pytorch.initialize import initialize_  # noqa: E402
+from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
+from eoc_theory.pytorch.models import build_model  # noqa: E402
+from eoc_theory.pytorch.prune import prune_  # noqa: E402
 
 
 def test_a_built_model_follows_the_description_and_the_seed():

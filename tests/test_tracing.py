@@ -29,7 +29,6 @@ from models import (  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
-from eoc_theory.architecture import Architecture  # noqa: E402
 from eoc_theory.errors import ModelError  # noqa: E402
 from eoc_theory.layers import (  # noqa: E402
     AdaptiveAveragePool,
@@ -48,8 +47,9 @@ from eoc_theory.layers import (  # noqa: E402
     Subsample,
     Sum,
 )  # fmt: skip
-from eoc_theory.torch_models import prunable_weights  # noqa: E402
-from eoc_theory.tracing import trace  # noqa: E402
+from eoc_theory.networks.architecture import Architecture  # noqa: E402
+from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
+from eoc_theory.pytorch.trace import trace  # noqa: E402
 
 
 class Model(nn.Module):
@@ -899,7 +899,7 @@ def test_groups_count_in_fan_in():
 
 def test_built_models_are_read_back():
     import eoc_theory as eoc
-    from eoc_theory.builders import resnet
+    from eoc_theory.networks.builders import resnet
 
     net = resnet(20, width=4, scaling="stable")
     found = Architecture.from_torch(

@@ -10,8 +10,8 @@ import pytest
 import eoc_theory as eoc
 from benchmarks import error_map
 from eoc_theory.cli import main
-from eoc_theory.prediction import CRITERIA
-from eoc_theory.trust import LEVEL, evaluate, find, kind_of, size_of
+from eoc_theory.pruning.error_model import LEVEL, evaluate, find, kind_of, size_of
+from eoc_theory.pruning.prediction import CRITERIA
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
-from .. import checks
-from ..boundary import public
+from ..base import checks
+from ..base.boundary import public
 from ..errors import ActivationError, ArgumentError
 from . import functions as f
 from .core import Activation, Growth, Piece

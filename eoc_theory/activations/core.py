@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import checks
-from ..boundary import public
+from ..base import checks
+from ..base.boundary import public
 from ..errors import ActivationError, MissingDependencyError
-from ..text import printable
+from ..errors.text import printable
 
 if TYPE_CHECKING:
     import sympy

@@ -11,14 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from .. import checks
+from ..base import checks
 from ..errors import ActivationError, ArgumentError, TooLargeError
 from .core import Activation, Array, Function, Growth, Piece
 from .differences import NumericalPiece, numerical_piece, uncertainty_of
 from .functions import polynomial
 from .growth import classify, faster
 from .local_fits import NODES, POINTS, TO_COEFFICIENTS
-from .survey import initial_edges, mesh, mesh_reach, narrow_places, surveyed, symmetric
+from .survey import (
+    initial_edges,
+    mesh,
+    mesh_reach,
+    narrow_places,
+    surveyed,
+    symmetric,
+)
 
 MOST_KINKS = 63
 EPS = float(np.finfo(np.float64).eps)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..boundary import public
+from ..base.boundary import public
 from ..errors import ActivationError
 from . import catalogue
 from .core import Activation

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..base.isolation import converted, isolated
 from ..errors import ActivationError
-from ..isolation import converted, isolated
 from . import catalogue
 from .core import HIGHEST_ORDER, Activation, Array
 from .numerical import from_callable

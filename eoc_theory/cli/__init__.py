@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConvergenceError, EOCError, MissingDependencyError
-from ..text import one_line
+from ..errors.text import one_line
 from .output import drop_output, prepare_streams, say
 
 __all__ = ["main"]

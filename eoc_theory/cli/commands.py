@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..base.formatting import equals, probability, shown_layers, sparsity
 from ..errors import ArgumentError
-from ..presenting import equals, probability, shown_layers, sparsity
-from .output import line_width, print_facts, print_json, print_prose, print_table, say, thinned
+from .output import (
+    line_width,
+    print_facts,
+    print_json,
+    print_prose,
+    print_table,
+    say,
+    thinned,
+)
 from .progress import bar, working
 
 if TYPE_CHECKING:
-    from ..comparing import Comparison
-    from ..criticality import CriticalCurve, CriticalPoint
-    from ..diagnosing import Diagnosis
-    from ..phase import PhaseDiagram
-    from ..prediction import PruningPrediction
+    from ..mean_field.edge_of_chaos import CriticalCurve, CriticalPoint
+    from ..mean_field.phase_diagram import PhaseDiagram
+    from ..pruning.prediction import PruningPrediction
+    from ..reports.compare import Comparison
+    from ..reports.diagnosis import Diagnosis
 
 #: Rows and columns of the phase diagram that are printed.
 PRINTED_GRID = 8
@@ -30,7 +38,7 @@ PRINTED_GRID = 8
 
 def init(args: argparse.Namespace) -> int:
     """``eoc init``: the critical point."""
-    from ..criticality import edge_of_chaos
+    from ..mean_field.edge_of_chaos import edge_of_chaos
 
     point = edge_of_chaos(
         args.activation, sigma_b=args.sigma_b, sigma_w=args.sigma_w, q=args.q, dropout=args.dropout
@@ -73,7 +81,7 @@ def init(args: argparse.Namespace) -> int:
 
 def curve(args: argparse.Namespace) -> int:
     """``eoc curve``: the critical curve."""
-    from ..criticality import critical_curve
+    from ..mean_field.edge_of_chaos import critical_curve
 
     with working("critical curve"):
         found = critical_curve(args.activation, sigma_b=args.sigma_b, dropout=args.dropout)
@@ -98,7 +106,7 @@ def curve(args: argparse.Namespace) -> int:
 
 def phase(args: argparse.Namespace) -> int:
     """``eoc phase``: the phase diagram."""
-    from ..phase import phase_diagram
+    from ..mean_field.phase_diagram import phase_diagram
 
     with working("phase diagram"):
         found = phase_diagram(
@@ -114,7 +122,7 @@ def phase(args: argparse.Namespace) -> int:
 
 
 def _print_phases(found: PhaseDiagram) -> None:
-    from ..meanfield import DROPOUT_PHASES, PHASES
+    from ..mean_field.maps import DROPOUT_PHASES, PHASES
 
     rows, columns = (_spread(len(axis)) for axis in (found.sigma_b, found.sigma_w))
     low, middle, high = DROPOUT_PHASES if found.dropout else PHASES
@@ -183,7 +191,7 @@ def _law(point: CriticalPoint) -> str:
 
 def predict(args: argparse.Namespace) -> int:
     """``eoc predict``: kept per layer."""
-    from ..prediction import predict_pruning
+    from ..pruning.prediction import predict_pruning
     from .networks import describe, network
 
     net, data = network(args)
@@ -230,8 +238,8 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
 
 def collapse(args: argparse.Namespace) -> int:
     """``eoc collapse``: the law of the critical sparsity."""
-    from ..collapse import predict_collapse
-    from ..prediction import check_sparsities
+    from ..pruning.collapse import predict_collapse
+    from ..pruning.prediction import check_sparsities
     from .networks import describe, network
 
     net, data = network(args)
@@ -269,9 +277,9 @@ def collapse(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """``eoc compare``: theory beside experiment."""
-    from .. import checks
-    from ..comparing import MOST_SEEDS
-    from ..comparing import compare as run
+    from ..base import checks
+    from ..reports.compare import MOST_SEEDS
+    from ..reports.compare import compare as run
     from .networks import describe, network
 
     net, data = network(args)
@@ -360,8 +368,8 @@ def _print_headlines(found: Comparison) -> None:
 
 def diagnose(args: argparse.Namespace) -> int:
     """``eoc diagnose``: what is wrong with a torch model's initialisation."""
-    from .. import checks
-    from ..diagnosing import diagnose as run
+    from ..base import checks
+    from ..reports.diagnosis import diagnose as run
 
     seed = checks.integer("seed", args.seed, minimum=0)
     model, shape, data = _own_model(args, seed)
@@ -402,7 +410,7 @@ def _own_model(args: argparse.Namespace, seed: int) -> tuple[Any, tuple[int, ...
 
 
 def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
-    from ..diagnosing.table import columns, fitting
+    from ..reports.diagnosis.table import columns, fitting
 
     width = line_width()
     say(f"{args.model}: {len(found.layers)} weight layers, {int(found.weights.sum())} weights\n")
@@ -421,9 +429,9 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
 
 def design(args: argparse.Namespace) -> int:
     """``eoc design``: the inverse problem."""
-    from .. import checks
-    from ..designing import design as run
-    from ..designing.words import (
+    from ..base import checks
+    from ..reports.design import design as run
+    from ..reports.design.summary_text import (
         CANDIDATE_HEADINGS,
         CANDIDATE_NOTE,
         LAYER_HEADINGS,

@@ -24,7 +24,7 @@ def load_model(spec: str, seed: int = 0) -> Any:
         ArgumentError: not of that form, or no such module or attribute. ModelError: importing or calling it
             fails, or what comes is no torch.nn.Module. MissingDependencyError: torch is not installed.
     """
-    from ..torch_models import require_torch
+    from ..pytorch.models import require_torch
 
     torch = require_torch()
     module_name, separator, path = spec.rpartition(":")

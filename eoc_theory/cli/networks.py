@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from .. import checks
-from ..architecture import Architecture, Init, mlp
-from ..builders import cnn, resnet, vgg
-from ..data import DataSummary, digits, digits_images
-from ..datasets import NAMES, SETS, load_images
+from ..base import checks
 from ..errors import ArgumentError, DataError
+from ..networks.architecture import Architecture, Init, mlp
+from ..networks.builders import cnn, resnet, vgg
+from ..signals.data import DataSummary, digits, digits_images
+from ..signals.datasets import NAMES, SETS, load_images
 
 KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
 

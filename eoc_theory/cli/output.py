@@ -10,10 +10,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from ..base.formatting import plain, shown_layers
 from ..errors import EOCError
-from ..presenting import plain, shown_layers
-from ..text import json_text, one_line, prose
-from ..text import name as shown_name
+from ..errors.text import json_text, one_line, prose
+from ..errors.text import name as shown_name
 
 #: What the shell says of a command that Ctrl-C ended.
 INTERRUPTED = 130

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import EOCError
-from ..text import one_line
+from ..errors.text import one_line
 
 #: Points of a grid that is given as LOW:HIGH:POINTS.
 MOST_POINTS = 1_000_000
@@ -438,7 +438,7 @@ def _read_init(text: str) -> Init:
 
 def picture(text: str, *suffixes: str) -> Any:
     """A file name for a picture, or a file with one of the `suffixes`, checked before any work is done."""
-    from ..plotting import check_path
+    from ..reports.plots import check_path
 
     try:
         return check_path(text, suffixes) if suffixes else check_path(text)

@@ -16,7 +16,7 @@ def working(text: str) -> Iterator[Callable[[str], None] | None]:
     from rich.console import Console
     from rich.markup import escape
 
-    from ..text import name
+    from ..errors.text import name
 
     with Console(stderr=True).status(text) as status:
         # Markup is ours alone: names may have brackets.

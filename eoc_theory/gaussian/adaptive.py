@@ -12,7 +12,18 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .rules import FARTHEST, PANEL_ERROR, RADIANS, TAIL, Array, PanelRule, Shape, panel_edges, rule_on, window
+from .rules import (
+    FARTHEST,
+    PANEL_ERROR,
+    RADIANS,
+    TAIL,
+    Array,
+    PanelRule,
+    Shape,
+    panel_edges,
+    rule_on,
+    window,
+)
 
 MOST_PANELS = 4_000
 MOST_ROUNDS = 60

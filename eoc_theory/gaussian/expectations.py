@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import checks
 from ..activations import Activation, activation
 from ..activations.core import Growth
+from ..base import checks
 from ..errors import ArgumentError, DivergentExpectationError
 from .adaptive import affordable, halved
 from .rules import (

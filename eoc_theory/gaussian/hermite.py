@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import checks
 from ..activations import activation
+from ..base import checks
 from ..errors import ArgumentError
 from .expectations import SMALLEST, checked_variance, shape_of
-from .rules import GAUSS_PANEL, KRONROD, RADIANS, TAIL, Array, derivative_pieces, panel_rule, window
+from .rules import (
+    GAUSS_PANEL,
+    KRONROD,
+    RADIANS,
+    TAIL,
+    Array,
+    derivative_pieces,
+    panel_rule,
+    window,
+)
 
 
 def hermite_coefficients(spec: Any, q: ArrayLike, n: int, order: int = 0) -> Array:

@@ -1,11 +1,11 @@
 """The layer types a network's graph is made of."""
 
-from .base import Layer, Shape
 from .elementwise import Dropout, Nonlinearity
-from .joining import Concatenate, Sum
-from .normalising import BatchNorm, GroupNorm, LayerNorm
+from .joins import Concatenate, Sum
+from .layer import Layer, Shape
+from .normalisation import BatchNorm, GroupNorm, LayerNorm
 from .pooling import AdaptiveAveragePool, AveragePool, MaxPool
-from .reshaping import Flatten, Identity, Input, PadChannels, Subsample
+from .reshape import Flatten, Identity, Input, PadChannels, Subsample
 from .weighted import Convolution, Dense, PaddingMode, WeightLaw, WeightLayer
 
 __all__ = [

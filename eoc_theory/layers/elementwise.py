@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
-from .base import Array, Layer, Shape
-from .drawing import Draw
-from .fields import Field, Gradient, Latent, Pairs, Signal
-from .tabulating import evaluate
+from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
+from .activation_tables import evaluate
+from .layer import Array, Layer, Shape
+from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Nonlinearity(Layer):
         return self.one(inputs)
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        from ..duals.positions import field_maps
+        from .position_duals import field_maps
 
         fields, slopes = [], []
         for field in signals[0]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation, activation
-from .base import Array, Layer, Shape
-from .drawing import Draw
-from .fields import Field, Gradient, Latent, Pairs, Signal
-from .means import Magnitudes, Means, look, spread, window_indices
+from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
+from ..signals.means import Magnitudes, Means, look, spread, window_indices
+from .layer import Array, Layer, Shape
+from .sampled_weights import Draw
 
 #: Positions in all fields that are drawn for the law of a maximum, and fields at least and at most.
 POOL_ENTRIES = 1 << 20

@@ -10,12 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from ..activations import Activation
-from ..boundary import public
-from .base import Array, Layer, Shape
-from .convolving import Geometry, continue_outside, convolution_gradients, convolve, fold_outside
-from .drawing import Draw
-from .fields import Field, Gradient, Pairs, Signal, average
-from .means import Magnitudes, Means, look, spread, window_indices
+from ..base.boundary import public
+from ..signals.fields import Field, Gradient, Pairs, Signal, average
+from ..signals.means import Magnitudes, Means, look, spread, window_indices
+from .convolution import (
+    Geometry,
+    continue_outside,
+    convolution_gradients,
+    convolve,
+    fold_outside,
+)
+from .layer import Array, Layer, Shape
+from .sampled_weights import Draw
 
 WeightLaw = Literal["normal", "uniform", "truncated", "orthogonal"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
@@ -184,7 +190,7 @@ class Convolution(Layer):
         return Shape(self.weight.fan_out, space)
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        from ..position_kernels import gather
+        from .position_kernels import gather
 
         signal = signals[0]
         space = signal[0].space
@@ -196,7 +202,7 @@ class Convolution(Layer):
         return value, replace(memory, space=space, taps=taps)
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        from ..position_kernels import scatter
+        from .position_kernels import scatter
 
         factor = self.weight.sigma_w**2 * self.weight.fan_out / (self.groups * self.weight.fan_in)
         sent = [scatter(g, memory.space, memory.taps) * g.dtype.type(factor) for g in gradient.groups]

@@ -1,0 +1,1 @@
+"""SynFlow: rounds of pruning on positive networks, chains and graphs."""

@@ -1,0 +1,234 @@
+"""E[f(u) g(v)] by adaptive two-dimensional quadrature, for any activation, variances and correlation.
+
+With u = √q_a z and v = √q_b (c z + s t), s = √(1 − c²), the outer integral runs over z and the inner one
+over t: ∫ f(√q_a z) G(z) dN(z), G(z) = E g(√q_b (c z + s t)). Panels of both end exactly at the kinks and
+shrink towards f's and g's structure; G has g's, smoothed on the scale s/|c|, so the outer panels follow
+that as well. Each panel carries a 21-point Kronrod rule, whose embedded Gauss rule gives the error.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from ...activations.core import Activation
+from ...errors import ConvergenceError
+from ..rules import (
+    GAUSS,
+    GAUSS_PANEL,
+    KRONROD,
+    NODES,
+    RADIANS,
+    TAIL,
+    Shape,
+    panel_rule,
+    window,
+)
+from .pairs import Array
+
+EPS = float(np.finfo(np.float64).eps)
+# Inner panels cover |t| ≤ 9: beyond it the normal density keeps 2e-19 of its mass.
+INNER_EDGES = np.linspace(-TAIL, TAIL, 9)
+# Growth of successive panels away from a centre. 21 points are exact to rounding on [d, 2.2 d] for
+# structure at 0.
+RATIO = 2.2
+# With s below this, u and v differ by less than the inputs' own rounding.
+SMALLEST_SINE = 1e-13
+CHUNK = 400_000
+LARGEST = 60_000_000
+ACCURACY = 1e-13
+# Where g has no structure narrower than this many units of t, the trapezoidal rule is exact to rounding.
+FLAT = 3.0
+FLAT_NODES = np.arange(-18, 19) * 0.5
+FLAT_WEIGHTS = np.exp(-0.5 * FLAT_NODES**2)[:, None] * np.array([[0.5, 1.0]]) / math.sqrt(2 * math.pi)
+FLAT_WEIGHTS[1::2, 1] = 0.0
+_BOTH = np.stack([KRONROD, GAUSS], axis=1)
+
+
+def dual_quadrature(
+    activation: Activation, q_a: float, q_b: float, c: float, s: float, order_a: int, order_b: int
+) -> tuple[float, float]:
+    """Value and error estimate of E[φ^(order_a)(u) φ^(order_b)(v)]; q_a, q_b > 0 and s = √(1 − c²).
+
+    Raises:
+        ConvergenceError: the function oscillates so fast on the scale of √q that the work would be
+            unreasonable.
+    """
+    if activation.parity is not None and (order_a + order_b) % 2:
+        return 0.0, 0.0
+    scale = math.sqrt(second_moment(activation, q_a, order_a)) * math.sqrt(
+        second_moment(activation, q_b, order_b)
+    )
+    if scale == 0.0:
+        return 0.0, 0.0
+    value = error = math.inf
+    for fineness in (1.0, 0.5, 0.25, 0.125):
+        new = _integrate(activation, q_a, q_b, c, s, order_a, order_b, fineness)
+        if new[1] < error:
+            value, error = new
+        if error <= ACCURACY * scale:
+            break
+    if s < SMALLEST_SINE:
+        error += s * scale
+    return value, error + 4 * EPS * scale
+
+
+@lru_cache(maxsize=4096)
+def second_moment(activation: Activation, q: float, order: int) -> float:
+    """E[φ^(order)(√q Z)²], point masses of the derivative left out."""
+    rule = panel_rule(Shape.of(activation), [q], 2.0)
+    with np.errstate(all="ignore"):
+        values = rule.evaluate([piece[order] for piece in activation.pieces])
+        return float(rule.integrate(((values * rule.root_weight) ** 2)[None])[0][0, 0])
+
+
+def _integrate(
+    activation: Activation, q_a: float, q_b: float, c: float, s: float, m: int, n: int, fineness: float
+) -> tuple[float, float]:
+    edges = _outer_edges(activation, q_a, q_b, c, s, fineness)
+    half = 0.5 * np.diff(edges)
+    z = (half[:, None] * NODES + 0.5 * (edges[1:] + edges[:-1])[:, None]).ravel()
+    f = activation.derivative(m)(math.sqrt(q_a) * z) * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    if s < SMALLEST_SINE:
+        inner, inner_error = activation.derivative(n)(math.sqrt(q_b) * c * z), np.zeros_like(z)
+    else:
+        inner, inner_error = _inner(activation, q_b, c, s, n, z, fineness)
+    weighted = (f * inner).reshape(-1, len(NODES))
+    values, errors = kronrod(weighted, half)
+    passed_on = (np.abs(f) * inner_error).reshape(-1, len(NODES)) @ KRONROD @ half
+    symmetry = 2.0 if activation.parity is not None else 1.0
+    return symmetry * float(values.sum()), symmetry * float(errors.sum() + passed_on)
+
+
+def kronrod(weighted: Array, half: Array) -> tuple[Array, Array]:
+    """Integral and error of each panel: values (…, panels, 21) times the panels' half widths (…, panels)."""
+    both = weighted @ _BOTH
+    value, difference = both[..., 0], np.abs(both[..., 0] - both[..., 1])
+    size = np.abs(weighted) @ KRONROD
+    with np.errstate(all="ignore"):
+        # QUADPACK: the Kronrod rule's error is about the 1.5th power of the Gauss rule's.
+        error = np.where(size > 0, size * np.minimum(1.0, (200.0 * difference / size) ** 1.5), 0.0)
+    return value * half, (error + 2 * EPS * size) * half
+
+
+def _centres(activation: Activation) -> list[float]:
+    return sorted({*activation.kinks, *activation.scale_points})
+
+
+def _outer_edges(
+    activation: Activation, q_a: float, q_b: float, c: float, s: float, fineness: float
+) -> Array:
+    """Panel ends in z, on z ≥ 0 only where the integrand is even."""
+    root_a, root_b = math.sqrt(q_a), math.sqrt(q_b)
+    shape = Shape.of(activation)
+    high = window(shape, q_a, 2.0)
+    low = 0.0 if activation.parity is not None else -high
+    longest = GAUSS_PANEL * fineness
+    frequency = shape.oscillation * (root_a + root_b * abs(c))
+    if frequency > 0:
+        longest = min(longest, fineness * RADIANS / frequency)
+    breaks = {low, high}
+    kinks = set(activation.kinks)
+    marks: list[tuple[float, float]] = []
+    for x in _centres(activation):
+        marks.append((x / root_a, fineness * shape.length / root_a))
+        if x in kinks:
+            breaks.add(x / root_a)
+        if c != 0:
+            sharp = s if x in kinks else max(s, shape.length / root_b)
+            marks.append((x / (root_b * c), fineness * max(sharp, 1e-16) / abs(c)))
+            if s < SMALLEST_SINE:
+                breaks.add(x / (root_b * c))
+    ends = sorted(b for b in breaks if low <= b <= high)
+    edges = [ends[0]]
+    for a, b in pairwise(ends):
+        if b - a > 4 * EPS * max(abs(a), abs(b)):
+            edges += _graded(a, b, marks, longest, fineness)
+    return np.array(edges)
+
+
+def _graded(
+    a: float, b: float, marks: list[tuple[float, float]], longest: float, fineness: float
+) -> list[float]:
+    """Ends of panels over (a, b], no longer than `longest` and than the distance to any (centre, width)
+    allows.
+    """
+    edges = []
+    x = a
+    while True:
+        step = longest
+        for centre, width in marks:
+            if width < step:
+                apart = x - centre if x >= centre else 0.5 * (centre - x)
+                reach = apart * (RATIO - 1) if x >= centre else apart
+                # Panels of less than a rounding step would never arrive.
+                step = min(step, max(width, fineness * reach, 4 * EPS * abs(x)))
+        if x + 1.2 * step >= b:
+            edges.append(b)
+            return edges
+        x += step
+        edges.append(x)
+
+
+def _inner(
+    activation: Activation, q: float, c: float, s: float, order: int, z: Array, fineness: float
+) -> tuple[Array, Array]:
+    """G(z) = E g(√q (c z + s t)) over t, with errors."""
+    root = math.sqrt(q)
+    width = fineness * activation.length_scale / (root * s)
+    offsets = [0.0]
+    while width < GAUSS_PANEL * fineness:
+        offsets += [-width, width]
+        width *= 1 + (RATIO - 1) * fineness
+    base = INNER_EDGES
+    longest = GAUSS_PANEL * fineness
+    if activation.oscillation:
+        longest = min(longest, fineness * RADIANS / (activation.oscillation * root * s))
+    if longest < GAUSS_PANEL:
+        base = np.linspace(-TAIL, TAIL, math.ceil(2 * TAIL / longest) + 1)
+    sharp = np.array(offsets if len(offsets) > 1 else offsets[:1])
+    centres = _centres(activation) if len(offsets) > 1 else list(activation.kinks)
+    marks = (np.array(centres)[:, None] / (root * s) + sharp).ravel()
+    panels = len(base) - 1 + len(marks)
+    if panels * len(NODES) * len(z) > LARGEST:
+        raise ConvergenceError(
+            f"E[f(u) g(v)] of {activation.name} needs {panels * len(NODES) * len(z):.1g} evaluations at "
+            f"q = {q:g}; at most {LARGEST:.1g} are accepted"
+        )
+    g = activation.derivative(order)
+    value, error = np.empty_like(z), np.empty_like(z)
+    # Most z are far from the structure on the scale s: there g is flat enough for one rule for all.
+    smooth = fineness * activation.length_scale / (root * s) >= FLAT and not activation.oscillation
+    near = np.ones(len(z), dtype=bool)
+    if smooth:
+        near = np.zeros(len(z), dtype=bool)
+        for kink in activation.kinks:
+            near |= np.abs(kink / (root * s) - c / s * z) < TAIL
+        far = z[~near]
+        rows = CHUNK // len(FLAT_NODES)
+        values = [
+            g(root * (c * far[i : i + rows, None] + s * FLAT_NODES)) @ FLAT_WEIGHTS
+            for i in range(0, max(len(far), 1), rows)
+        ]
+        both = np.concatenate(values)
+        value[~near] = both[:, 0]
+        # The trapezoidal rule's error at half the step is the square of that at the whole step.
+        size = np.maximum(np.abs(both).max(axis=1), 1e-300)
+        error[~near] = size * (np.minimum(1.0, 10 * np.abs(both[:, 0] - both[:, 1]) / size) ** 2 + 2 * EPS)
+    chosen = np.flatnonzero(near)
+    rows = max(1, CHUNK // (panels * len(NODES)))
+    for i in range(0, len(chosen), rows):
+        at = chosen[i : i + rows]
+        some = z[at, None]
+        ends = np.broadcast_to(base, (len(some), len(base)))
+        if len(marks):
+            ends = np.sort(np.concatenate([ends, np.clip(marks - c / s * some, -TAIL, TAIL)], axis=1), axis=1)
+        half, middle = 0.5 * np.diff(ends), 0.5 * (ends[:, 1:] + ends[:, :-1])
+        t = half[..., None] * NODES + middle[..., None]
+        weighted = g(root * (c * some[..., None] + s * t)) * np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
+        values, errors = kronrod(weighted, half)
+        value[at], error[at] = values.sum(-1), errors.sum(-1)
+    return value, error

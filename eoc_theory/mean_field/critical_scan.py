@@ -1,0 +1,190 @@
+"""The parametric curve of critical points at computed variances, and what vanishes at its roots.
+
+Above the table of moments the curve goes on by quadrature, to where its power laws are all that changes.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import Activation
+from ..errors import ConvergenceError
+from ..gaussian import MomentTable, moment_table
+from ..gaussian.tables import LAST_DECADE
+
+Array = NDArray[np.float64]
+
+# Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
+TABLE_ERROR = 2e-13
+# Above the table: a point each decade up to this power of ten.
+FARTHEST_DECADE = 80
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The parametric curve at the computed points of the moment table, increasing q; noise set to 0."""
+
+    table: MomentTable
+    q: Array
+    dphi2: Array
+    bias: Array
+    log_q: list[float]
+    branches: tuple[tuple[int, list[float], bool], ...]
+
+    def extended(self, other: Scan, rows: NDArray[np.bool_]) -> Scan:
+        """This curve and some of another's points behind it."""
+        q, dphi2, bias = (
+            np.concatenate([mine, theirs[rows]])
+            for mine, theirs in ((self.q, other.q), (self.dphi2, other.dphi2), (self.bias, other.bias))
+        )
+        return Scan(self.table, q, dphi2, bias, np.log(q).tolist(), ())
+
+    def crossings(self, target: float) -> list[tuple[int, int]]:
+        """Neighbouring points between which σ_b² passes a target; at target 0 zeros (noise) are skipped."""
+        if target == 0.0:
+            return list(crossings(self.bias))
+        found = []
+        for first, values, rising in self.branches:
+            # Falling branches are kept negated, so that bisection serves both.
+            i = bisect_right(values, target) if rising else bisect_left(values, -target)
+            if 0 < i < len(values):
+                found.append((first + i - 1, first + i))
+        return found
+
+
+@lru_cache(maxsize=128)
+def scan(act: Activation) -> Scan:
+    """The curve within the table's range."""
+    table = moment_table(act)
+    return _of(table, *table.samples("excess"), table.samples("dphi2")[1])
+
+
+@lru_cache(maxsize=32)
+def far_scan(act: Activation) -> Scan:
+    """The curve above the table, from its end on."""
+    table = moment_table(act)
+    q = 10.0 ** np.arange(LAST_DECADE, FARTHEST_DECADE + 1.0)
+    found = table.direct(q, ("excess", "dphi2"))
+    return _of(table, q, *found["excess"], found["dphi2"][0])
+
+
+def _of(table: MomentTable, q: Array, excess: Array, error: Array, dphi2: Array) -> Scan:
+    with np.errstate(all="ignore"):
+        bias = np.where(np.abs(excess) <= 3.0 * error, 0.0, excess) / dphi2
+        usable = np.isfinite(bias) & (dphi2 > 0.0) & np.isfinite(error)
+    q, bias = q[usable], bias[usable]
+    return Scan(table, q, dphi2[usable], bias, np.log(q).tolist(), tuple(_branches(bias)))
+
+
+def _branches(bias: Array) -> Iterator[tuple[int, list[float], bool]]:
+    """Monotone stretches of the curve: first index, values (negated where they fall), whether they rise."""
+    steps = np.sign(np.diff(bias))
+    start = 0
+    while start < len(bias) - 1:
+        rest = steps[start:]
+        moving = rest[rest != 0.0]
+        direction = moving[0] if len(moving) else 1.0
+        turns = np.flatnonzero(rest == -direction)
+        end = start + int(turns[0]) if len(turns) else len(bias) - 1
+        yield start, (direction * bias[start : end + 1]).tolist(), bool(direction > 0.0)
+        start = end
+
+
+def crossings(difference: Array) -> Iterator[tuple[int, int]]:
+    """Neighbouring points (zeros skipped) between which the sign changes."""
+    seen = np.flatnonzero(difference)
+    positive = difference[seen] > 0.0
+    for i in np.flatnonzero(positive[1:] != positive[:-1]):
+        yield int(seen[i]), int(seen[i + 1])
+
+
+def root(
+    f: Callable[[float], tuple[float, float]], low: float, high: float, start: float, rising: bool
+) -> float:
+    """The root of f (value, derivative) between low and high: Newton's method kept inside the bracket."""
+    u = start
+    for _ in range(60):
+        value, slope = f(u)
+        if value == 0.0:
+            return u
+        if (value > 0.0) == rising:
+            high = u
+        else:
+            low = u
+        step = -value / slope if slope != 0.0 else math.inf
+        new = u + step
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        # Twice the digits in the next step: from 10⁻⁸ there is nothing left to gain.
+        if abs(new - u) <= 1e-8 * max(1.0, abs(u)) and new == u + step:
+            return new
+        if abs(new - u) < 1e-15 * max(1.0, abs(u)):
+            return new
+        u = new
+    raise ConvergenceError(f"no root found between q = {math.exp(low):g} and {math.exp(high):g}")
+
+
+def bias_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
+    """σ_b²(q) − target and its derivative by log q."""
+    excess, d_excess = table.at_one_log(log_q, "excess")
+    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
+    bias = excess / dphi2
+    return bias - target, (d_excess - bias * d_dphi2) / dphi2
+
+
+def slope_equation(table: MomentTable, log_q: float, target: float) -> tuple[float, float]:
+    """E[φ'²] − target and its derivative by log q."""
+    value, derivative = table.at_one_log(log_q, "dphi2")
+    return value - target, derivative
+
+
+class PointMoments(NamedTuple):
+    """q E[φ'²] − E[φ²], E[φ'²] and dE[φ²]/dq at one q with their errors, and derivatives by log q."""
+
+    excess: float
+    excess_error: float
+    dphi2: float
+    dphi2_error: float
+    slope: float
+    d_excess: float
+    d_dphi2: float
+
+    @property
+    def bias_slope(self) -> float:
+        """Derivative of σ_b² = excess/E[φ'²] by log q."""
+        return (self.d_excess - self.excess / self.dphi2 * self.d_dphi2) / self.dphi2
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is a point of the curve."""
+        return self.dphi2 > 0.0 and math.isfinite(self.dphi2) and math.isfinite(self.excess)
+
+
+def tabled(table: MomentTable, log_q: float) -> PointMoments:
+    """The moments by the table."""
+    q = math.exp(log_q)
+    excess, d_excess = table.at_one_log(log_q, "excess")
+    dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
+    slope, _ = table.at_one_log(log_q, "slope")
+    excess_error = table.error(q, "excess", excess) + TABLE_ERROR * abs(excess)
+    dphi2_error = max(table.error(q, "dphi2", dphi2), TABLE_ERROR * abs(dphi2))
+    return PointMoments(excess, excess_error, dphi2, dphi2_error, slope, d_excess, d_dphi2)
+
+
+def direct(table: MomentTable, log_q: float) -> PointMoments:
+    """The moments by quadrature, with the table's derivatives; the table's where that is out of reach."""
+    by_table = tabled(table, log_q)
+    found = table.direct(np.array([math.exp(log_q)]), ("excess", "dphi2", "slope"))
+    numbers = [(float(value[0]), float(error[0])) for value, error in found.values()]
+    if not all(map(math.isfinite, np.ravel(numbers))):
+        return by_table
+    (excess, excess_error), (dphi2, dphi2_error), (slope, _) = numbers
+    return PointMoments(excess, excess_error, dphi2, dphi2_error, slope, by_table.d_excess, by_table.d_dphi2)

@@ -1,0 +1,103 @@
+"""What a graph's layers keep of their kernels for the way back, a stretch of nodes at a time.
+
+Kernels over all pairs of positions are large, and a dense network keeps several for every node. Where they
+would be more than `HELD_BYTES`, the nodes before are forgotten and run again when the way back comes to them,
+from the values that were under way there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from ..layers import BatchNorm, GroupNorm, LayerNorm, Nonlinearity
+from ..networks.graph import Graph
+from ..signals.fields import Pairs, Signal
+
+#: Bytes held for the way back.
+HELD_BYTES = 128 << 20
+
+
+class KernelMemories:
+    """Memories of a graph's nodes by position, in the order in which `put` was given them or any other."""
+
+    def __init__(self, graph: Graph, pairs: Pairs) -> None:
+        self._graph, self._pairs = graph, pairs
+        self._starts: list[tuple[int, dict[int, Signal]]] = []
+        self._held: dict[int, Any] = {}
+        self._bytes = HELD_BYTES + 1
+        self._gains: dict[int, float | None] = {}
+
+    def begin(self, position: int, signals: list[Signal | None], waiting: list[int]) -> None:
+        """Before a node is run: `signals` are all so far, `waiting` how often each is still to be taken."""
+        if self._bytes <= HELD_BYTES:
+            return
+        alive = {at: signal for at, signal in enumerate(signals) if signal is not None and waiting[at]}
+        known = {id(array) for _, before in self._starts for array in _arrays(tuple(before.values()))}
+        fresh = {
+            id(array): array.nbytes for array in _arrays(tuple(alive.values())) if id(array) not in known
+        }
+        # Better where little is under way that is not held already.
+        if not self._starts or sum(fresh.values()) <= HELD_BYTES // 2 or self._bytes > 2 * HELD_BYTES:
+            self._starts.append((position, alive))
+            self._held, self._bytes = {}, 0
+
+    def put(self, position: int, memory: Any) -> None:
+        """What a node keeps."""
+        self._held[position] = memory
+        self._bytes += sum({id(array): array.nbytes for array in _arrays(memory)}.values())
+        self._gains[position] = _gain(self._graph.nodes[position].layer, memory)
+
+    def __getitem__(self, position: int) -> Any:
+        if position == 0:
+            return None
+        if position not in self._held:
+            self._held = {}
+            self._held = self._again(position)
+        return self._held[position]
+
+    def gain(self, position: int) -> float | None:
+        """By what a node multiplies a gradient's second moment; None for layers that are not asked."""
+        return self._gains[position]
+
+    def _again(self, position: int) -> dict[int, Any]:
+        """Memories of the stretch of nodes that `position` is in."""
+        first, signals = max((start for start in self._starts if start[0] <= position), key=lambda s: s[0])
+        last = min((start for start, _ in self._starts if start > position), default=len(self._graph.nodes))
+        signals, found = dict(signals), {}
+        for at in range(first, last):
+            node = self._graph.nodes[at]
+            inputs = [signals[source] for source in node.inputs]
+            signals[at], found[at] = node.layer.forward_kernel(inputs, self._pairs)
+            for source in node.inputs:
+                if max(self._graph.consumers[source]) <= at:
+                    signals.pop(source, None)
+        return found
+
+
+def _arrays(memory: Any) -> Iterator[np.ndarray]:
+    """All arrays in nested tuples, lists and dataclasses."""
+    if isinstance(memory, np.ndarray):
+        yield memory
+    elif isinstance(memory, (tuple, list)):
+        for part in memory:
+            yield from _arrays(part)
+    elif is_dataclass(memory) and not isinstance(memory, type):
+        for part in fields(memory):
+            yield from _arrays(getattr(memory, part.name))
+
+
+def _gain(layer: Any, memory: Any) -> float | None:
+    if isinstance(layer, Nonlinearity):
+        slopes = [float(np.trace(s[0], dtype=float)) / s.shape[1] for s in memory]
+        return float(np.mean(slopes))
+    if isinstance(layer, BatchNorm):
+        return float(np.mean([scale**2 for scale, _ in memory]))
+    if isinstance(layer, LayerNorm):
+        return memory**2
+    if isinstance(layer, GroupNorm):
+        return float(np.mean(np.square(memory[1])))
+    return None

@@ -1,0 +1,1 @@
+"""From score distributions to what each layer keeps, and when one collapses."""

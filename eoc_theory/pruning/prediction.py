@@ -1,0 +1,418 @@
+"""Predicting what pruning at initialisation keeps, without training, weights or gradients."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..base.formatting import plain
+from ..base.freed_memory import give_back
+from ..base.isolation import isolated
+from ..base.one_thread import with_one_thread
+from ..criteria.gradient_distributions import (
+    SCORES,
+    factor_laws,
+    interpolate_grid,
+    kernel_layers,
+    snip_laws,
+)
+from ..errors import ArgumentError, TooLargeError
+from ..layers import BatchNorm
+from ..networks.architecture import Architecture
+from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
+from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch
+from .allocation import (
+    NetworkLaws,
+    kept_fractions,
+    mean_network,
+    sampled_networks,
+    threshold,
+)
+from .data_free import DATA_FREE_CRITERIA, predict_data_free
+from .error_model import OWN_SAMPLES, kept_trust
+from .graph_distributions import graph_laws
+from .vanishing import notes as zero_notes
+from .vanishing import ranked_zeros, share_below, zeros_of_structure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+#: Criteria whose scores need gradients; the others need the weights' law alone.
+GRADIENT_CRITERIA = ("snip", "grasp")
+CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
+
+#: Networks sampled for means and spreads: the spread itself is then known to about 18 %.
+DEFAULT_SAMPLES = 16
+#: Sparsities that one call answers.
+MOST_SPARSITIES = 10_000
+#: Networks that one call samples.
+MOST_SAMPLES = 10_000
+#: Bytes for a unit, an input and a sampled network: values, slopes and gradients, as they are measured.
+SAMPLED_BYTES = 48.0
+#: Nodes of the smoothing kernel of rare events.
+SMOOTHING_NODES = 9
+
+
+@public
+@dataclass(frozen=True)
+class PruningPrediction:
+    """What a network of L weight layers is predicted to keep, over its random initialisations.
+
+    Attributes:
+        criterion: its name.
+        sparsity: fraction of the weights removed over the whole network, as given: a float, or shape (n_s,).
+        layers: names of the weight layers, first to last.
+        weights: number of weights in each, shape (L,).
+        kept: mean fraction kept in each layer, shape (L,), or (n_s, L) for an array of sparsities.
+        kept_std: its standard deviation from one initialisation to the next, like `kept`.
+        empty_probability: probability that the layer loses every weight, like `kept`.
+        collapse_probability: probability that some layer does, a float or shape (n_s,). For a chain as if the
+            layers were independent, which puts it up to 0.3 too high; `predict_collapse` knows better.
+        samples: networks sampled for the spread (0 where it comes in closed form).
+        notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
+            where `kept_error` is extrapolated.
+        kept_error: expected error of `kept` as a mean over initialisations: the mean absolute error over the
+            layers, a float or shape (n_s,). From networks that were really pruned
+            (`eoc_theory.pruning.error_model`).
+        kept_error_bound: what that error stays under in nine networks of ten, like `kept_error`.
+        zero_scores: mean fraction of each layer's scores that are exactly 0, shape (L,); nan for "synflow",
+            which ranks in rounds. `notes` say where pruning has to choose among them.
+    """
+
+    criterion: str
+    sparsity: float | Array
+    layers: tuple[str, ...]
+    weights: Array
+    kept: Array
+    kept_std: Array
+    empty_probability: Array
+    collapse_probability: float | Array
+    samples: int
+    notes: tuple[str, ...] = ()
+    kept_error: float | Array = np.nan
+    kept_error_bound: float | Array = np.nan
+    zero_scores: float | Array = np.nan
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        import pandas as pd
+
+        sparsity = np.atleast_1d(self.sparsity)
+        return pd.DataFrame(
+            {
+                "layer": np.tile(np.array(self.layers), len(sparsity)),
+                "weights": np.tile(self.weights, len(sparsity)),
+                "sparsity": np.repeat(sparsity, len(self.layers)),
+                "kept": np.ravel(self.kept),
+                "kept_std": np.ravel(self.kept_std),
+                "empty_probability": np.ravel(self.empty_probability),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as plain numbers, strings and lists; nan is None."""
+        return plain({name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def plot(self, path: Any = None) -> Any:
+        """Kept per layer with its band; see `eoc_theory.reports.plots.plot_prediction`."""
+        from ..reports.plots import plot_prediction
+
+        return plot_prediction(self, path)
+
+
+def as_architecture(net: Any, data: Any = None) -> Architecture:
+    """`net` itself, or the architecture of a torch model; `data` show the shape of its inputs.
+
+    Raises ArgumentError for anything else.
+    """
+    if isinstance(net, Architecture):
+        return net
+    if any(base.__module__.startswith("torch.nn") for base in type(net).__mro__):
+        from ..pytorch.measure.measure import shown_input
+
+        return Architecture.from_torch(net, shown_input(net, data))
+    raise ArgumentError(f"net must be an Architecture or a torch.nn.Module, got {type(net).__name__}")
+
+
+def check_sparsities(sparsity: Any) -> Array:
+    """`sparsity` as an array (n_s,) of numbers in [0, 1)."""
+    try:
+        count = len(sparsity) if hasattr(sparsity, "__len__") and np.ndim(sparsity) else 1
+        count = max(count, int(getattr(sparsity, "size", 1)))
+        scalar = count > MOST_SPARSITIES or np.ndim(sparsity) == 0
+        values = [sparsity] if scalar else list(np.ravel(sparsity))
+    except Exception:
+        count, values = 1, [sparsity]  # rows of unequal length, say: refused below as no number
+    if count > MOST_SPARSITIES:
+        raise TooLargeError(f"sparsity must hold at most {MOST_SPARSITIES} numbers, got {count}")
+    if not values:
+        raise ArgumentError("sparsity must hold at least one number, got none")
+    return np.array([checks.fraction("sparsity", value) for value in values])
+
+
+def _check_sizes(net: Architecture, batch: int, samples: int, inputs: int) -> None:
+    """Refuse a chain whose kernels, logits or sampled networks would not fit into memory."""
+    checks.memory(f"a batch of {batch} inputs", 64.0 * batch**2, "fewer inputs")
+    drawn = 24.0 * LOGIT_DRAWS * batch * net.out_features
+    checks.memory(f"{net.out_features} classes for {batch} inputs", drawn, "fewer of one or the other")
+    widest = max(layer.fan_out for layer in net.layers)
+    needed = SAMPLED_BYTES * samples * min(inputs, batch) * widest
+    checks.memory(f"width {widest} in {samples} sampled networks", needed, "a narrower network, or samples=")
+
+
+@with_one_thread
+def network_laws(
+    net: Architecture,
+    data: Any = None,
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+    inputs: int = CHAIN_BATCH,
+    scores: int = SCORES,
+) -> tuple[NetworkLaws, NetworkLaws]:
+    """Laws of the snip scores of `samples` networks, and of the infinitely wide one as a set of one.
+
+    Of chains of fully connected layers; `eoc_theory.pruning.graph_distributions` serves all other networks,
+    and GraSP.
+
+    The mean law of each layer comes from the kernels of the whole batch at infinite width; how single
+    networks differ from it, at their finite width, from the conditioned chain of
+    `eoc_theory.propagation.conditioned_chain` on `inputs` of the batch's inputs. About `scores` scores make a
+    layer's law.
+    """
+    batch = net.summarise(data, seed=seed)
+    _check_sizes(net, batch.size, samples, inputs)
+    chosen = batch.spread_indices(inputs)
+    kernels, chain = propagate_batch(net, batch, seed=seed, keep=kernel_layers(net.depth), subset=chosen)
+    assert chain is not None  # it was asked for
+    laws = snip_laws(net, batch, kernels, seed=seed, scores=scores)
+    subset = batch.take(chosen)
+    base = factor_laws(net, subset, chain, seed=seed)
+    sampled = sample_scales(net, subset, chain.top, samples, seed)
+    give_back()
+    return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
+
+
+@isolated
+@public
+def predict_pruning(
+    net: Any,
+    sparsity: float | Sequence[float] | Array,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    samples: int | None = None,
+    seed: int = 0,
+) -> PruningPrediction:
+    """Fraction of the weights that pruning at initialisation keeps in each layer, with its spread over seeds.
+
+    Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
+    al. 2021, section 2). Biases are not pruned.
+
+    Args:
+        net: an `Architecture` or a torch model. Where its first layer is a convolution, `data` show the shape
+            of an input; or give ``Architecture.from_torch(model, example_input)``.
+        sparsity: fraction of all weights removed, in [0, 1), or several.
+        criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
+            "uniform" or "erk".
+        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        samples: networks sampled for "snip" and "grasp"; by default 16 for a chain of fully connected layers,
+            and for any other network as many, 2 to 16, as `eoc_theory.pruning.graph_distributions.KEPT`
+            holds.
+        seed: of those samples; the same seed gives the same bits.
+
+    Raises:
+        ArgumentError, DataError, ModelError: an argument outside the above, naming it.
+    """
+    checks.one_of("criterion", criterion, CRITERIA)
+    values = check_sparsities(sparsity)
+    seed = checks.integer("seed", seed, minimum=0)
+    if samples is not None:
+        samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
+    net = as_architecture(net, data)
+    notes: tuple[str, ...] = ()
+    below = 0.0
+    own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
+    if criterion in DATA_FREE_CRITERIA:
+        free = predict_data_free(net, values, criterion, seed=seed)
+        kept, std, empty, collapse = (
+            free.kept,
+            free.kept_std,
+            free.empty_probability,
+            free.collapse_probability,
+        )
+        zeros, samples = zeros_of_structure(net, criterion), 0
+    elif net.graph is not None or criterion == "grasp":
+        found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        zeros, below = ranked_zeros(net, criterion, found.laws, data), share_below(found.laws)
+        kept, std, empty, collapse = allocate_graph(found.laws, values)
+        samples, notes = found.samples, found.notes
+    else:
+        samples = DEFAULT_SAMPLES if samples is None else samples
+        laws, wide = network_laws(net, data, samples=samples, seed=seed)
+        zeros = ranked_zeros(net, criterion, (laws,), data)
+        kept, std, empty, collapse = allocate(laws, wide, values)
+    scalar = np.ndim(sparsity) == 0
+    trust = kept_trust(net, criterion, values, std.mean(axis=-1))
+    return PruningPrediction(
+        criterion=criterion,
+        sparsity=float(values[0]) if scalar else values,
+        layers=net.weight_layers,
+        weights=net.weights,
+        kept=kept[0] if scalar else kept,
+        kept_std=std[0] if scalar else std,
+        empty_probability=empty[0] if scalar else empty,
+        collapse_probability=float(collapse[0]) if scalar else collapse,
+        samples=samples,
+        notes=(
+            zero_notes(criterion, net.weight_layers, net.weights, zeros, values, below)
+            + notes
+            + network_notes(net)
+            + own
+            + trust.notes
+        ),
+        kept_error=float(trust.expected[0]) if scalar else trust.expected,
+        kept_error_bound=float(trust.bound[0]) if scalar else trust.bound,
+        zero_scores=zeros,
+    )
+
+
+def network_notes(net: Architecture) -> tuple[str, ...]:
+    """What a prediction for this network takes for granted."""
+    if net.graph is None:
+        return ()
+    modes = {node.layer.training for node in net.graph.nodes if isinstance(node.layer, BatchNorm)}
+    words = {
+        True: "training mode (the batch's own statistics)",
+        False: "evaluation mode (running statistics)",
+    }
+    if not modes:
+        return ()
+    return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
+
+
+@with_one_thread
+def allocate_graph(laws: tuple[NetworkLaws, ...], sparsity: Array) -> tuple[Array, Array, Array, Array]:
+    """As `allocate` for laws from `graph_laws`: of all sizes, or of positive and of negative scores."""
+    log_t = threshold(laws[0], sparsity)
+    kept = kept_fractions(laws[0], sparsity, log_t)
+    if len(laws) == 2:
+        kept, log_t = _kept_signed(*laws, sparsity, kept, log_t)
+    return summarise_networks(laws[0], kept, kept.mean(axis=0), log_t)
+
+
+def _kept_signed(
+    positive: NetworkLaws, negative: NetworkLaws, sparsity: Array, kept: Array, log_t: Array
+) -> tuple[Array, Array]:
+    """`kept` (S, n_s, L) and `log_t` (S, n_s) where negative scores go first, then zeros, then positive ones.
+
+    `kept` and `log_t` as given are right where negative scores and zeros do not fill what is removed.
+    """
+    share = positive.weights / positive.weights.sum()
+    density = 1.0 - sparsity
+    above, below = ((law.nonzero @ share)[:, None] for law in (positive, negative))
+    removed = kept_fractions(negative, density, threshold(negative, density))
+    # Zeros are tied; every layer keeps the same part of its own.
+    zeros = 1.0 - positive.nonzero - negative.nonzero
+    part = np.clip((density - above) / np.maximum(1.0 - above - below, 1e-12), 0.0, 1.0)
+    tied = positive.nonzero[:, None] + part[..., None] * zeros[:, None]
+    negative_left = density > 1.0 - below
+    positive_gone = density <= above
+    kept = np.where(negative_left[..., None], 1.0 - removed, np.where(positive_gone[..., None], kept, tied))
+    return kept, np.where(positive_gone, log_t, -np.inf)
+
+
+def summarise_networks(
+    laws: NetworkLaws, kept: Array, mean: Array, log_t: Array
+) -> tuple[Array, Array, Array, Array]:
+    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L)."""
+    # Which of a layer's weights pass is itself random: independent given the rows and columns.
+    # No number between 0 and 1 varies more than one that is either.
+    most = mean * (1.0 - mean)
+    std = np.sqrt(np.minimum(kept.var(axis=0, ddof=1) + most / laws.weights, most))
+    empty, collapse, weights = empty_layers(laws, log_t)
+    return (
+        mean,
+        std,
+        # An empty layer keeps nothing, and the others no more than all.
+        np.minimum(np.tensordot(weights, empty.mean(axis=1), axes=1), 1.0 - mean),
+        np.clip(np.tensordot(weights, collapse.mean(axis=1), axes=1), 0.0, 1.0),
+    )
+
+
+@with_one_thread
+def allocate(laws: NetworkLaws, wide: NetworkLaws, sparsity: Array) -> tuple[Array, Array, Array, Array]:
+    """kept, kept_std, empty_probability (n_s, L) and collapse_probability (n_s,) of sampled networks.
+
+    The mean over the samples is drawn towards the infinitely wide network as far as it differs from it by no
+    more than its own sampling error (James–Stein, positive part).
+    """
+    log_t = threshold(laws, sparsity)
+    kept = kept_fractions(laws, sparsity, log_t)
+    limit = kept_fractions(wide, sparsity, threshold(wide, sparsity))[0]
+    variance = kept.var(axis=0, ddof=1)
+    difference = kept.mean(axis=0) - limit
+    noise = variance.sum(axis=-1) / len(kept)
+    trust = np.clip(1.0 - noise / np.maximum((difference**2).sum(axis=-1), 1e-300), 0.0, 1.0)
+    mean = np.clip(limit + trust[:, None] * difference, 0.0, 1.0)
+    return summarise_networks(laws, kept, mean, log_t)
+
+
+def empty_layers(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array, Array]:
+    """P(every score ≤ t) of each layer and of some layer, for thresholds (S, n_s), and the nodes' weights.
+
+    The first has shape (J, S, n_s, L), the second (J, S, n_s). Layers with large scores come together, so
+    that the product over independent layers is an upper limit of the second, and the likeliest layer a lower
+    one. Between them it is counted in the sampled networks, where these were sampled to the last score.
+    """
+    smooth, weights = smooth_thresholds(laws, log_t)
+    finite = np.isfinite(log_t)
+    empty = np.where(finite[..., None], interpolate_grid(laws.max_cdf, smooth), 0.0)
+    independent = 1.0 - np.prod(1.0 - empty, axis=-1)
+    if laws.largest is None:
+        return empty, independent, weights
+    counted = np.mean([(top <= smooth).any(axis=-1) for top in laws.undisplaced_maxima()], axis=0)
+    counted = np.where(finite, counted, 0.0)
+    return empty, np.clip(counted, empty.max(axis=-1), independent), weights
+
+
+def smooth_thresholds(laws: NetworkLaws, log_t: Array) -> tuple[Array, Array]:
+    """Thresholds (S, n_s) in the layers' mean laws, each as J nodes: shape (J, S, n_s, L); their weights.
+
+    Few sampled networks do not show what one in a hundred does. Their thresholds relative to the layers'
+    scales are therefore taken as a sample of a smooth law: a Gaussian kernel about each, narrowed so that
+    mean and variance stay those of the sample (Silverman's bandwidth; one deviate for all layers of a
+    network).
+    """
+    finite = np.isfinite(log_t)
+    u = laws.locate(np.where(finite, log_t, 0.0))
+    if not finite.all():
+        # Networks without a threshold say nothing of where it is in others.
+        known = finite[..., None]
+        others = np.sum(u, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+        u = np.where(known, u, others)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(SMOOTHING_NODES)
+    bandwidth, shrink = silverman(len(u))
+    mean, deviation = u.mean(axis=0), u.std(axis=0, ddof=1)
+    smooth = mean + shrink * (u - mean + bandwidth * deviation * nodes[:, None, None, None])
+    return smooth, weights / weights.sum()
+
+
+def silverman(count: int) -> tuple[float, float]:
+    """Width of a Gaussian kernel about each of `count` draws, in their standard deviation, and what narrows
+    both so that the variance stays that of the draws (Silverman 1986, section 3.4)."""
+    bandwidth = 1.06 * count**-0.2
+    return bandwidth, 1.0 / math.sqrt(1.0 + bandwidth**2)

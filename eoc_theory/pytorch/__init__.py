@@ -1,0 +1,1 @@
+"""All of torch: models read, built, initialised, measured, pruned and rescaled."""

@@ -1,0 +1,300 @@
+"""The torch model of a graph: modules at the layers' names, run by a forward pass written with torch.fx.
+
+torch is imported at module level, so this module is imported only where a model is asked for.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..base import checks
+from ..errors import ModelError
+from ..layers import (
+    AdaptiveAveragePool,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    Identity,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    Nonlinearity,
+    PadChannels,
+    Shape,
+    Subsample,
+    Sum,
+)
+from ..networks.graph import Graph
+from .weights import fill_, unfilled
+
+
+def build_graph_model(
+    graph: Graph, *, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None
+) -> fx.GraphModule:
+    """A torch model that computes `graph`, drawn from the initialisation laws of its layers.
+
+    Inputs have shape (batch, channels, *extent). Every layer that torch has a module for is that module, at
+    its qualified name; sums, concatenations and shortcuts are function calls. Layers have biases, zero where
+    σ_b = 0, so that training can use them; only a layer straight before a batch normalisation, which takes
+    any bias away again, has none. Normalisation layers have γ = their gain and β ~ N(0, shift²).
+
+    Args:
+        seed: of a generator of its own; torch's global random state is neither used nor moved.
+        dtype, device: of the parameters (default float32 on the CPU).
+
+    Returns:
+        a ``torch.fx.GraphModule``: it can be copied, pickled, traced and printed as code. It is in training
+        mode, but for the layers that the graph has in evaluation mode.
+
+    Raises:
+        ModelError: names that cannot be those of modules. ActivationError: no torch form of an activation.
+    """
+    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
+    modules: dict[str, nn.Module] = {}
+    layers: dict[str, Layer] = {}
+    program = fx.Graph()
+    values = [program.placeholder("x")]
+    for position, node in enumerate(graph.nodes[1:], start=1):
+        layer = node.layer
+        inputs = [values[i] for i in node.inputs]
+        shape = graph.shapes[node.inputs[0]] if node.inputs else graph.input_shape
+        if isinstance(layer, (Sum, Concatenate, Subsample, PadChannels)):
+            values.append(_call(layer, program, inputs, shape))
+            continue
+        name = _free_name(layer, layers)
+        if name not in modules:
+            module = _module(layer, shape)
+            _draw(module, layer, generator, bias=not _is_centred(graph, position))
+            modules[name], layers[name] = module.to(dtype=dtype), layer
+        (value,) = inputs
+        if isinstance(layer, Convolution) and not _torch_pads(layer):
+            value = program.call_function(
+                nn.functional.pad, (value, _pad_argument(layer)), {"mode": _PAD_MODES[layer.padding_mode]}
+            )
+        values.append(program.call_module(name, (value,)))
+    program.output(values[-1])
+    # Of a module, unlike of a dict, fx keeps the order: parameters come as the forward pass meets them.
+    model = fx.GraphModule(_nested(modules), program, class_name="Network")
+    _set_modes(model, layers)
+    return model if device is None else model.to(device)
+
+
+def _free_name(layer: Layer, taken: dict[str, Layer]) -> str:
+    """The layer's name, with a number where another layer has it; an equal one is the same module again."""
+    if not all(layer.name.split(".")):
+        raise ModelError(f"layer names must be like 'conv1' or 'stages.0.conv1', got {layer.name!r}")
+    name, number = layer.name, 1
+    while name in taken and taken[name] != layer:
+        name, number = f"{layer.name}_{number}", number + 1
+    return name
+
+
+def _is_centred(graph: Graph, position: int) -> bool:
+    """Whether a bias at this node would be taken away by the batch normalisation after it."""
+    layer, after = graph.nodes[position].layer, graph.consumers[position]
+    if not isinstance(layer, (Dense, Convolution)) or layer.weight.sigma_b > 0:
+        return False
+    return bool(after) and all(isinstance(graph.nodes[i].layer, BatchNorm) for i in after)
+
+
+def _draw(module: nn.Module, layer: Layer, generator: torch.Generator, bias: bool) -> None:
+    """Parameters and statistics by the layer's law."""
+    if isinstance(layer, (Dense, Convolution)):
+        if not bias:
+            module.register_parameter("bias", None)
+        law, groups = layer.weight, layer.groups if isinstance(layer, Convolution) else 1
+        fill_(module.weight, module.bias, law.sigma_w, law.sigma_b, law.law, generator, groups)
+    elif isinstance(layer, (BatchNorm, LayerNorm, GroupNorm)):
+        with torch.no_grad():
+            module.weight.fill_(layer.gain)  # type: ignore[operator, union-attr]
+            if layer.shift > 0:
+                module.bias.normal_(0.0, layer.shift, generator=generator)  # type: ignore[operator, union-attr]
+            if isinstance(layer, BatchNorm):
+                module.running_var.fill_(layer.variance)  # type: ignore[operator, union-attr]
+
+
+def _nested(modules: dict[str, nn.Module]) -> nn.Module:
+    """A module that holds each of `modules` at its qualified name."""
+    root = nn.Module()
+    for name, module in modules.items():
+        parent, path = root, ""
+        *above, leaf = name.split(".")
+        for part in above:
+            path = f"{path}.{part}" if path else part
+            if not hasattr(parent, part):
+                parent.add_module(part, modules.get(path, nn.Module()))
+            parent = parent.get_submodule(part)
+        parent.add_module(leaf, module)
+    return root
+
+
+def _set_modes(model: nn.Module, layers: dict[str, Layer]) -> None:
+    modes = {
+        name: layer.training for name, layer in layers.items() if isinstance(layer, (BatchNorm, Dropout))
+    }
+    # A model that only has layers in evaluation mode is in it as a whole.
+    model.train(not modes or any(modes.values()))
+    for name, training in modes.items():
+        model.get_submodule(name).train(training)
+
+
+# --- layers as modules --------------------------------------------------------------------------------------
+
+
+@singledispatch
+def _module(layer: Layer, shape: Shape) -> nn.Module:
+    """The torch module of a layer that takes values of `shape`."""
+    raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no torch form")
+
+
+def _by_axes(layer: Layer, axes: int, *kinds: type) -> Any:
+    """The kind for 1, 2, … axes."""
+    if not 1 <= axes <= len(kinds):
+        raise ModelError(f"layer {layer.name!r} must act on 1 to {len(kinds)} axes, got {axes}")
+    return kinds[axes - 1]
+
+
+@_module.register
+def _(layer: Dense, shape: Shape) -> nn.Module:
+    return unfilled(nn.Linear, layer.weight.fan_in, layer.weight.fan_out)
+
+
+@_module.register
+def _(layer: Convolution, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.weight.kernel), nn.Conv1d, nn.Conv2d)
+    padded = _torch_pads(layer)
+    return unfilled(
+        kind,
+        shape.channels,
+        layer.weight.fan_out,
+        layer.weight.kernel,
+        stride=layer.stride,
+        padding=tuple(before for before, _ in layer.padding) if padded else 0,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        padding_mode=layer.padding_mode if padded else "zeros",
+    )
+
+
+@_module.register
+def _(layer: Nonlinearity, shape: Shape) -> nn.Module:
+    return layer.activation.to_torch()
+
+
+@_module.register
+def _(layer: Dropout, shape: Shape) -> nn.Module:
+    if layer.channelwise and shape.space:
+        return _by_axes(layer, len(shape.space), nn.Dropout1d, nn.Dropout2d)(layer.p)
+    return nn.Dropout(layer.p)
+
+
+@_module.register
+def _(layer: BatchNorm, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, max(len(shape.space), 1), nn.BatchNorm1d, nn.BatchNorm2d)
+    return kind(shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: LayerNorm, shape: Shape) -> nn.Module:
+    return nn.LayerNorm([shape.channels, *shape.space], eps=layer.eps)
+
+
+@_module.register
+def _(layer: GroupNorm, shape: Shape) -> nn.Module:
+    return nn.GroupNorm(layer.groups, shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: AveragePool, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.kernel), nn.AvgPool1d, nn.AvgPool2d)
+    return kind(layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad)
+
+
+@_module.register
+def _(layer: AdaptiveAveragePool, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.output), nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+    return kind(layer.output)
+
+
+@_module.register
+def _(layer: MaxPool, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.kernel), nn.MaxPool1d, nn.MaxPool2d)
+    # MaxPool1d takes numbers alone.
+    sizes = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    kernel, stride, padding, dilation = (n[0] if len(n) == 1 else n for n in sizes)
+    return kind(kernel, stride, padding, dilation, ceil_mode=layer.ceil_mode)
+
+
+@_module.register
+def _(layer: Flatten, shape: Shape) -> nn.Module:
+    return nn.Flatten()
+
+
+@_module.register
+def _(layer: Identity, shape: Shape) -> nn.Module:
+    return nn.Identity()
+
+
+_PAD_MODES = {"zeros": "constant", "circular": "circular", "reflect": "reflect"}
+
+
+def _torch_pads(layer: Convolution) -> bool:
+    """Whether the module can pad by itself: the same before and after."""
+    return all(before == after for before, after in layer.padding)
+
+
+def _pad_argument(layer: Convolution) -> tuple[int, ...]:
+    """As ``torch.nn.functional.pad`` takes it, the last axis first."""
+    return tuple(n for pair in reversed(layer.padding) for n in pair)
+
+
+# --- layers as function calls -------------------------------------------------------------------------------
+
+
+@singledispatch
+def _call(layer: Layer, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    """The function call of a layer without a module, on values of `shape`."""
+    raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no torch form")
+
+
+@_call.register
+def _(layer: Sum, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    first, *rest = zip(inputs, layer.coefficients, strict=True)
+    total, coefficient = first
+    if coefficient != 1 or not rest:
+        total = program.call_function(operator.mul, (total, coefficient))
+    for value, coefficient in rest:
+        if coefficient == 1:
+            total = program.call_function(operator.add, (total, value))
+        else:
+            total = program.call_function(torch.add, (total, value), {"alpha": coefficient})
+    return total
+
+
+@_call.register
+def _(layer: Concatenate, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.cat, (inputs, 1))
+
+
+@_call.register
+def _(layer: Subsample, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    every = slice(None)
+    return program.call_function(
+        operator.getitem, (inputs[0], (every, every, *(slice(None, None, step) for step in layer.stride)))
+    )
+
+
+@_call.register
+def _(layer: PadChannels, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    pads = (0, 0) * len(shape.space) + (layer.before, layer.after)
+    return program.call_function(nn.functional.pad, (inputs[0], pads))

@@ -1,0 +1,98 @@
+"""Setting a torch model's weights to the edge of chaos."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from ..base import checks
+from ..base.boundary import public
+from ..base.isolation import all_or_nothing
+from ..errors import ModelError
+from ..networks.critical_scales import critical_scales
+from .models import prunable_weights, require_torch
+from .structure import normalisations, structure
+from .weights import LAWS, check_delta, fill_
+
+Model = TypeVar("Model")
+
+
+@public
+def initialize_(
+    model: Model,
+    *,
+    sigma_b: float = 0.0,
+    law: str = "normal",
+    seed: int | None = None,
+    example_input: Any = None,
+) -> Model:
+    """Draw all weights and biases of a model anew, on the edge of chaos of its activations.
+
+    Layer by layer W has variance σ_w²/fan_in (fan_in = channels/groups × kernel size of a convolution),
+    b ~ N(0, σ_b²), with σ_w from :func:`edge_of_chaos` of the activation that follows, whatever normalisation
+    or sum stands between. The logits' layer takes the nearest activation before it. A layer that goes
+    into other weights without an activation between is linear: σ_w = 1 and no biases. Where dropout of
+    probability p in training mode comes before the weights, σ_w is √(1−p) times that, which keeps variances
+    and gradients as they are in training (`edge_of_chaos` with `dropout`).
+
+    Normalisation layers get γ = 1, β = 0 and fresh running statistics. A branch of a residual block is
+    initialised as the same layers in a row would be, and factors in the model, such as a stable ResNet's
+    1/√L, stay as they are. With ReLU every block then multiplies the variance by 1 + factor² (Hayou et al.
+    2021), which without such factors or normalisation grows exponentially with depth.
+
+    Args:
+        model: any model that `Architecture.from_torch` can read; what its weights are now does not matter.
+        sigma_b: standard deviation of the biases; positively homogeneous activations (ReLU) are critical at 0
+            only.
+        law: with the same variance "normal", "uniform", "truncated" (normal, cut at two standard deviations,
+            variance corrected), "orthogonal" or "delta-orthogonal" (Xiao et al. 2018: kernels that are 0 but
+            for an orthogonal matrix at their centre; the norm of the signal is kept exactly where positions
+            are, up to the activations); see `eoc_theory.pytorch.weights.fill_`.
+        seed: of a generator of its own; None draws from torch's global random state, as torch's own
+            initialisers do.
+        example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
+            for images if the model takes some usual extent (32, 224, 28, …).
+
+    Returns:
+        the same model.
+
+    Raises:
+        ModelError: a model that cannot be read, without activation, with weights under a mask, or for
+        "delta-orthogonal" with a convolution of fewer output than input channels. NoCriticalPointError: an
+        activation that has no edge of chaos at `sigma_b`. The model is then left as it was.
+    """
+    torch = require_torch()
+    sigma_b = checks.non_negative("sigma_b", sigma_b)
+    checks.one_of("law", law, LAWS)
+    if seed is not None:
+        seed = checks.integer("seed", seed, 0)
+    for weight in prunable_weights(model):
+        if weight.parameter != "weight" or "bias_orig" in weight.module._parameters:
+            raise ModelError(f"layer {weight.name!r} is pruned already; initialise before pruning")
+    graph, weights = structure(model, example_input, fresh=True)
+    scales = critical_scales(graph, sigma_b)
+    if law == "delta-orthogonal":
+        for name in scales:
+            check_delta(weights[name].tensor, getattr(weights[name].module, "groups", 1), name)
+    generators: dict[Any, Any] = {}
+    with all_or_nothing(model):
+        for name, (sigma_w, spread) in scales.items():
+            module, weight = weights[name].module, weights[name].tensor
+            if seed is not None and weight.device not in generators:
+                generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
+            generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
+            fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
+        for module in normalisations(model):
+            _reset(module)
+    return model
+
+
+def _reset(module: Any) -> None:
+    """A normalisation layer as new."""
+    torch = require_torch()
+    with torch.no_grad():
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            parameter = module._parameters.get(name)
+            if parameter is not None:
+                parameter.fill_(value)
+    if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+        module.reset_running_stats()

@@ -1,0 +1,1 @@
+"""Really pruned networks: scores with gradients of torch, global ranking, masks."""

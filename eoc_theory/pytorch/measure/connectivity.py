@@ -1,0 +1,142 @@
+"""Ways from the input to the logits through the weights that pruning leaves.
+
+A layer can keep weights and yet pass nothing on: units that nothing reaches, or that lead nowhere. A network
+of which no way is left from the input to the logits has collapsed as surely as one with an empty layer: its
+logits do not depend on the input, and all its gradients vanish. A weight that is on no such way does not
+matter, whatever its score (Vysogorets & Kempe 2021 call what does the effective sparsity).
+
+Found by the positive linear network of `eoc_theory.pytorch.positive_network` on the masks themselves: its
+output counts the ways, and its derivative by a mask's entry the ways that lead, or would lead, through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...base import checks
+from ...base.boundary import public
+from ...base.isolation import isolated
+from ...errors import ArgumentError
+from ..models import PrunableWeight, prunable_weights, require_torch
+from ..positive_network import way_counts, ways_through
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...networks.graph import Graph
+
+
+class Ways:
+    """Finds the ways through one network's weights.
+
+    Masks are boolean tensors of the weights' shapes, one for each of the layers `names`.
+    """
+
+    def __init__(self, names: Sequence[str], graph: Graph | None) -> None:
+        """`graph` is the network's, or None for fully connected layers one after the other."""
+        self.names, self.graph = tuple(names), graph
+
+    @classmethod
+    def through(cls, model: Any, weights: Sequence[PrunableWeight], example_input: Any = None) -> Ways:
+        """Of a torch model.
+
+        Raises:
+            ModelError: the model cannot be traced, or needs an `example_input`.
+        """
+        from .scoring import is_linear_chain, model_graph
+
+        names = [weight.name or "weight" for weight in weights]
+        if is_linear_chain(model, weights):
+            return cls(names, None)
+        return cls(names, model_graph(model, weights, example_input))
+
+    def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Where a weight, kept or not, is reached from the input and leads to the logits by kept ones."""
+        torch = require_torch()
+        if self.graph is None:
+            found = _open_in_chain([mask.cpu().numpy() for mask in masks])
+            return [torch.from_numpy(one).to(masks[0].device) for one in found]
+        counts = way_counts(self.graph, dict(zip(self.names, masks, strict=True)))
+        return [count > 0 for count in counts]
+
+    def on_way(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The kept weights that lie on a way from the input to the logits, as masks."""
+        return [mask & open_ for mask, open_ in zip(masks, self.open_to(masks), strict=True)]
+
+    def bottleneck(self, scores: Sequence[torch.Tensor]) -> float:
+        """The largest t such that weights of scores ≥ t make a way, in a row of layers.
+
+        The best, over all ways, of the smallest score on the way: (max, min) in place of sums of products.
+        """
+        best: Any = None
+        for score in scores:
+            limited = score if best is None else score.minimum(best)
+            best = limited.amax(dim=1)
+        return float(best.max())
+
+    def on_way_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
+        """The kept weights on those ways that go through layer `index`; in a row of layers all ways do."""
+        if self.graph is None:
+            return self.on_way(masks)
+        counts = ways_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
+        return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
+
+
+@isolated
+@public
+def connected_weights(
+    model: Any, masks: Mapping[str, Any] | None = None, *, example_input: Any = None
+) -> dict[str, int]:
+    """How many of each layer's kept weights lie on a way from the input to the logits.
+
+    All are 0 where no way is left. Shortcuts may go round a layer that has none.
+
+    Args:
+        model: a torch model.
+        masks: what is kept by layer name, as in ``PruningMeasurement.masks``; layers without a mask are
+            whole. None: the masks that the model carries.
+        example_input: a batch of inputs or its shape, where the first layer is not Linear.
+
+    Returns:
+        the numbers by layer name, in the model's order.
+
+    Raises:
+        ArgumentError: masks of other names or shapes. ModelError: a model that cannot be read.
+    """
+    torch = require_torch()
+    weights = prunable_weights(model)
+    if not (masks is None or isinstance(masks, Mapping)):
+        raise ArgumentError(f"masks must be a dict of arrays by layer name, got {type(masks).__name__}")
+    given = None if masks is None else dict(masks)
+    kept = []
+    for weight in weights:
+        mask = weight.mask if given is None else given.pop(weight.name or "weight", None)
+        try:
+            mask = torch.ones_like(weight.tensor) if mask is None else torch.as_tensor(checks.for_torch(mask))
+        except Exception:
+            kind = type(mask).__name__
+            raise ArgumentError(f"masks[{weight.name!r}] must be an array of 0 and 1, got {kind}") from None
+        if mask.shape != weight.tensor.shape:
+            wanted = tuple(weight.tensor.shape)
+            raise ArgumentError(f"masks[{weight.name!r}] must have shape {wanted}, got {tuple(mask.shape)}")
+        kept.append(mask.to(weight.tensor.device) != 0)
+    if given:
+        raise ArgumentError(f"masks must name layers of the model, got {next(iter(given))!r}")
+    shape = tuple(example_input) if isinstance(example_input, list) else example_input
+    ways = Ways.through(model, weights, shape)
+    counted = (int(way.count_nonzero()) for way in ways.on_way(kept))
+    return dict(zip(ways.names, counted, strict=True))
+
+
+def _open_in_chain(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The same for fully connected layers one after the other: units reached, units that lead on."""
+    reached: list[Any] = [np.ones(masks[0].shape[1], dtype=bool)]
+    for mask in masks[:-1]:
+        reached.append(mask[:, reached[-1]].any(axis=1))
+    leading: list[Any] = [np.ones(masks[-1].shape[0], dtype=bool)]
+    for mask in masks[:0:-1]:
+        leading.append(mask[leading[-1]].any(axis=0))
+    return [ahead[:, None] & behind for ahead, behind in zip(reversed(leading), reached, strict=True)]

@@ -1,0 +1,387 @@
+"""Scores that need gradients of real networks: snip and grasp, in the precision and pieces that they need."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...base.isolation import Twin, converted, seeded
+from ...errors import DataError, ModelError
+from ...pruning.vanishing import ONE_LOGIT
+from ..models import PrunableWeight, check_takes_one, require_torch
+from ..positive_network import full_precision
+from ..running import run_model
+
+if TYPE_CHECKING:
+    import torch
+
+# Up to this many weights of Linear layers float64 costs no time that anybody notices.
+_FLOAT64_LIMIT = 4_000_000
+# A float32 layer whose largest score is below this has lost digits of its smaller scores to denormal numbers.
+_FLOAT32_FLOOR = 1e-28
+_FLOAT32_CEILING = 1e37
+# Σ_b δ_b h_b may cancel over the batch (equal inputs, balanced labels); beyond this, rounding shows in the
+# sum.
+_FLOAT32_CANCELLATION = 1e-4
+_FLOAT64_CANCELLATION = 1e-12
+# What autograd may keep for one part of the batch, in bytes, where the batch can be cut at all.
+_CHUNK_BYTES = 2**29
+# A second backward pass keeps the first one's intermediate values too.
+_GRASP_FACTOR = 4
+
+
+def double_is_cheap(weights: Sequence[PrunableWeight]) -> bool:
+    """Whether float64 can be used without a thought: a small network of Linear layers."""
+    linear = require_torch().nn.Linear
+    size = sum(w.tensor.numel() for w in weights)
+    return size <= _FLOAT64_LIMIT and all(isinstance(w.module, linear) for w in weights)
+
+
+class OutOfRangeError(ModelError):
+    """Scores that even double precision does not hold."""
+
+
+class PrecisionLostError(ArithmeticError):
+    """Scores left the range, or lost the digits, of the arithmetic they were computed in."""
+
+
+def gradient_scores(
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    criterion: str,
+    data: tuple[Any, Any],
+    *,
+    device: Any = None,
+    dtype: Any = "auto",
+    seed: int = 0,
+) -> list[torch.Tensor]:
+    """|W g| (snip) or W (H g) (grasp) for each of `weights`, as tensors on `device`.
+
+    The batch is cut into parts, and gradients added up, where autograd would keep more than half a GiB and
+    the model treats inputs one by one. It is not cut where one input's logits depend on the others, as with
+    batch normalisation over the batch's own statistics, nor where dropout draws: there all of it is held.
+
+    Args:
+        model: run in the mode it is in, on a double: it is not touched itself.
+        criterion: "snip" or "grasp".
+        data: (inputs, targets) as tensors.
+        dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
+            small ones and where float32 would over- or underflow or lose the batch's sum to cancellation (in
+            a Linear layer).
+        seed: for modules that draw random numbers.
+
+    Raises:
+        DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
+        overflow.
+    """
+    torch = require_torch()
+    check_takes_one(model)
+    compute = _snip if criterion == "snip" else _grasp
+
+    def attempt(precision: Any, strict: bool) -> list[torch.Tensor]:
+        with _Loss(model, weights, data, device, precision, seed, strict) as loss:
+            scores = compute(loss)
+            _check_range(scores, loss.names, precision, strict)
+            return scores
+
+    if dtype != "auto":
+        return attempt(getattr(torch, dtype), strict=False)
+    if not double_is_cheap(weights):
+        # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
+        with contextlib.suppress(PrecisionLostError):
+            return attempt(torch.float32, strict=True)
+    return _in_range(lambda: attempt(torch.float64, strict=False), model, weights, criterion, data, device)
+
+
+def _in_range(
+    compute: Callable[[], list[torch.Tensor]],
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    criterion: str,
+    data: tuple[Any, Any],
+    device: Any,
+) -> list[torch.Tensor]:
+    """Scores in double precision, or where that does not hold them those of `chain_scores`.
+
+    Raises ModelError where they can be had by neither.
+    """
+    from .chain_scores import chain_scores, layers_of, needs_carrying
+
+    refused: OutOfRangeError | None = None
+    try:
+        scores = compute()
+        top = max(float(score.abs().max()) for score in scores)
+        if not needs_carrying(top):
+            return scores
+    except OutOfRangeError as error:
+        scores, top, refused = [], math.nan, error
+    layers = layers_of(model, weights)
+    if layers is not None:
+        torch = require_torch()
+        inputs, targets = (part.detach().cpu().numpy() for part in data)
+        found = chain_scores(layers, inputs.reshape(len(inputs), -1), targets, criterion)
+        return [torch.from_numpy(score).to(device) for score in found]
+    if refused is not None:
+        raise refused
+    if top > 0:
+        raise ModelError(
+            f"the model's {criterion} scores leave the range of float64, the largest is {top:.1e}: "
+            "the signal dies out or explodes on its way"
+        )
+    return scores
+
+
+def _snip(loss: _Loss) -> list[torch.Tensor]:
+    torch = require_torch()
+    gradients = loss.gradients()
+    loss.check_cancellation(gradients)
+    with torch.no_grad():
+        # In place: a large network's gradients are as large as the network.
+        return [g.mul_(w).abs_() for g, w in zip(gradients, loss.leaves, strict=True)]
+
+
+def _grasp(loss: _Loss) -> list[torch.Tensor]:
+    torch = require_torch()
+    parts = loss.parts(_GRASP_FACTOR)
+    whole = len(parts) == 1
+    # With one part its graph serves the second derivative too.
+    kept = loss.part_gradients(parts[0], create_graph=True) if whole else None
+    gradients = [g.detach() for g in kept] if kept is not None else loss.gradients(_GRASP_FACTOR)
+    loss.check_cancellation(gradients)
+    # H v for v = g/‖g‖: the norm is common to all layers, and its square may leave the floating-point range.
+    norm = math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
+    if not 0 < norm < math.inf:
+        if loss.strict:
+            raise PrecisionLostError
+        if norm == 0:
+            # Nothing but zeros: who ranks the scores says why.
+            return gradients
+        raise OutOfRangeError(f"the gradient's norm must be finite for grasp, got {norm}")
+    total: list[torch.Tensor] | None = None
+    for part in parts:
+        curving = kept if kept is not None else loss.part_gradients(part, create_graph=True)
+        with torch.enable_grad():
+            product = sum((g * (d / norm)).sum() for g, d in zip(curving, gradients, strict=True))
+            try:
+                curved = torch.autograd.grad(product, loss.leaves, materialize_grads=True)
+            except (RuntimeError, NotImplementedError) as error:
+                raise ModelError(
+                    "grasp needs second derivatives, which some operation of the model has not: "
+                    f"{' '.join(str(error).split())[:160]}"
+                ) from error
+        total = _add(total, curved)
+    assert total is not None
+    with torch.no_grad():
+        return [h.mul_(w) for h, w in zip(total, loss.leaves, strict=True)]
+
+
+def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    if total is None:
+        return list(more)
+    for t, m in zip(total, more, strict=True):
+        t.add_(m)
+    return total
+
+
+class _Loss:
+    """The mean cross-entropy as a function of leaves of its own, on a double of the model.
+
+    To be used in a `with` statement, for the precision that it is computed in.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        weights: Sequence[PrunableWeight],
+        data: tuple[Any, Any],
+        device: Any,
+        dtype: Any,
+        seed: int,
+        strict: bool,
+    ) -> None:
+        self.seed, self.strict, self.dtype = seed, strict, dtype
+        self.names = [w.name or "weight" for w in weights]
+        whole = data[0].is_floating_point()
+        self.inputs = data[0].detach().to(device=device, dtype=dtype if whole else data[0].dtype)
+        self.targets = data[1].detach().to(device=device)
+        twin = converted(model, device, dtype)
+        self.model = twin.model
+        self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
+        # Σ_b ‖δ_b‖‖h_b‖ per layer, noted on the way back; NaN where a layer is not Linear or was not met.
+        self.addends = [math.nan] * len(weights)
+        self._noting = True
+        self._note_linear_layers()
+        self._undo = contextlib.ExitStack()
+
+    def _note_linear_layers(self) -> None:
+        linear, index = require_torch().nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
+        for module in self.model.modules():
+            own = module._parameters
+            at = index.get(id(own.get("weight", own.get("weight_orig"))))
+            if isinstance(module, linear) and at is not None:
+                module.register_forward_hook(self._hook(at))
+
+    def __enter__(self) -> _Loss:
+        self._undo.enter_context(full_precision(self.inputs.device))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+
+    def gradients(self, memory_factor: float = 1.0) -> list[torch.Tensor]:
+        """∂loss/∂W of every leaf."""
+        total = None
+        for part in self.parts(memory_factor):
+            total = _add(total, self.part_gradients(part))
+        self._noting = False
+        assert total is not None
+        return total
+
+    def part_gradients(self, part: slice, *, create_graph: bool = False) -> Sequence[torch.Tensor]:
+        """The share of some of the inputs in those gradients."""
+        torch = require_torch()
+        with torch.enable_grad():
+            logits, targets = self._logits(part), self.targets[part]
+            if logits.ndim != 2 or len(logits) != len(targets):
+                raise ModelError(
+                    f"model must return logits of shape ({len(targets)}, classes), got {tuple(logits.shape)}"
+                )
+            if logits.shape[1] == 1:
+                raise ModelError(f"all scores are 0, so that there is nothing to rank: {ONE_LOGIT}")
+            low, high = (int(t) for t in self.targets.aminmax())
+            if high >= logits.shape[1] or low < 0:
+                raise DataError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {low} to {high}")
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / len(self.targets)
+            if not loss.requires_grad:
+                raise ModelError("the logits do not depend on any Linear or convolution weight of the model")
+            found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
+        if create_graph:
+            self._noting = False  # a second derivative passes the same hooks again
+        for name, gradient in zip(self.names, found, strict=True):
+            if gradient is None:
+                raise ModelError(f"layer {name!r} is not used by the model's forward pass")
+        return found
+
+    def _logits(self, part: slice) -> torch.Tensor:
+        torch = require_torch()
+        # Each pass starts from the state that the model was given in, whatever another pass wrote.
+        shared = {id(parameter) for parameter in self.model.parameters()}
+        model = Twin(self.model, lambda t: t if id(t) in shared else t.clone()).model
+        # Attention's fast kernels have no second derivative.
+        with seeded(self.seed), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            logits = run_model(model, self.inputs[part].clone())
+        if not isinstance(logits, torch.Tensor):
+            raise ModelError(f"model must return logits as one tensor, got {type(logits).__name__}")
+        return logits
+
+    def parts(self, memory_factor: float = 1.0) -> list[slice]:
+        """The batch cut so that autograd keeps about `_CHUNK_BYTES` for each part, or whole."""
+        total = len(self.inputs)
+        size = self._part_size(memory_factor)
+        return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+    def _part_size(self, memory_factor: float) -> int:
+        total = len(self.inputs)
+        # Nothing that autograd keeps of a few small inputs comes near the limit.
+        if total < 4 or self.inputs.nbytes < 2**16 or _uses_batch_statistics(self.model):
+            return total
+        size = max(1, int(_CHUNK_BYTES / (memory_factor * self._kept_bytes())))
+        return size if size < total and self._one_by_one(size) else total
+
+    def _kept_bytes(self) -> float:
+        """What autograd keeps of one input, in bytes, as measured on two."""
+        torch = require_torch()
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with self._silent(), torch.enable_grad():
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                logits = self._logits(slice(0, 2))
+            del logits
+        return max(sum(kept.values()) / 2, 1.0)
+
+    def _one_by_one(self, size: int) -> bool:
+        """Whether an input's logits are the same beside other inputs."""
+        torch = require_torch()
+        with self._silent(), torch.no_grad():
+            beside, alone = self._logits(slice(0, 2 * size)), self._logits(slice(0, size))
+        tolerance = 1e-4 if self.dtype.itemsize < 8 else 1e-8
+        scale = float(alone.abs().max())
+        return bool(torch.isfinite(alone).all()) and bool(
+            ((beside[: len(alone)] - alone).abs() <= tolerance * scale).all()
+        )
+
+    @contextlib.contextmanager
+    def _silent(self) -> Iterator[None]:
+        """No notes."""
+        noting, self._noting = self._noting, False
+        try:
+            yield
+        finally:
+            self._noting = noting
+
+    def _hook(self, index: int) -> Any:
+        """A forward hook that notes ‖δ_b‖‖h_b‖ when the gradient of the layer's output comes back."""
+
+        def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
+            if not self._noting or not output.requires_grad:
+                return
+            norms = args[0].detach().reshape(-1, args[0].shape[-1]).double().norm(dim=1)
+
+            def note(gradient: Any) -> None:
+                if self._noting:
+                    deltas = gradient.detach().reshape(-1, gradient.shape[-1]).double().norm(dim=1)
+                    before = self.addends[index]
+                    self.addends[index] = (0.0 if math.isnan(before) else before) + float(deltas @ norms)
+
+            output.register_hook(note)
+
+        return hook
+
+    def check_cancellation(self, gradients: Sequence[torch.Tensor]) -> None:
+        ratio = min(
+            (
+                float(g.norm()) / a
+                for g, a in zip(gradients, self.addends, strict=True)
+                if a > 0 and math.isfinite(a)
+            ),
+            default=1.0,
+        )
+        if self.strict and ratio < _FLOAT32_CANCELLATION:
+            raise PrecisionLostError
+        if ratio < (_FLOAT64_CANCELLATION if self.dtype.itemsize == 8 else _FLOAT32_CANCELLATION):
+            warnings.warn(
+                f"the gradient cancels over the batch to {ratio:.1e} of its terms: rounding shows in the"
+                " scores (inputs that the network no longer tells apart, with balanced labels)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _uses_batch_statistics(model: Any) -> bool:
+    torch = require_torch()
+    return any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
+        for m in model.modules()
+    )
+
+
+def _check_range(scores: list[torch.Tensor], names: list[str], dtype: Any, strict: bool) -> None:
+    for name, score in zip(names, scores, strict=True):
+        low, high = (float(v) for v in score.aminmax())
+        top = max(-low, high)
+        if strict and not (_FLOAT32_FLOOR < top < _FLOAT32_CEILING):
+            raise PrecisionLostError
+        if not math.isfinite(top):
+            raise OutOfRangeError(
+                f"the scores of layer {name!r} are not finite in {dtype}: the signal overflows"
+            )

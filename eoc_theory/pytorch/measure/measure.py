@@ -1,0 +1,513 @@
+"""Pruning real networks at initialisation: what each layer keeps, and when one is emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...base import checks
+from ...base.boundary import public
+from ...base.isolation import converted, isolated, states_kept
+from ...errors import ArgumentError, DataError, ModelError
+from ...pruning import vanishing
+from ...pruning.prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
+from ...signals.data import DataSummary, as_data
+from ..models import (
+    PrunableWeight,
+    chain,
+    prunable_weights,
+    require_torch,
+    uncounted_notes,
+    uncounted_weights,
+)  # fmt: skip
+from ..running import run_model
+from ..trace import batch_shape, first_layer
+from . import ranking, scoring
+from .connectivity import Ways
+from .layerwise import layer_counts, synflow_layers, way_masks
+from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+# A search of 100 rounds a step: exact up to this many weights, then to 3 % of the number left, which is less
+# than a third of what tells one seed from the next.
+_EXACT_SEARCH = 100_000
+_SEARCH_RESOLUTION = 0.03
+# Inputs of the stand-in batch that are shown to the model to see how many logits it returns.
+_PROBE = 2
+
+
+@public
+@dataclass(frozen=True)
+class PruningMeasurement:
+    """What pruning one network did to each of its L weight layers.
+
+    Attributes:
+        criterion: the criterion's name.
+        sparsity: the fraction of weights removed; float, or array (S,).
+        layers: names of the weight layers in the order of the model's modules, which need not be that in
+            which they run.
+        weights: number of weights per layer, int64 (L,).
+        kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
+        critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
+            not asked for.
+        weakest_layer: the layer that is lost first; "" if it was not asked for.
+        log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant
+            common to all layers; NaN for criteria that rank in rounds.
+        zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in
+            rounds.
+        masks: what is kept, by layer name, as boolean arrays of the weights' shapes; one such dict for a
+            scalar sparsity, a tuple of them for an array; None if they were not asked for.
+        notes: where scores that tie, or are 0 throughout a layer, decide; and which weights were not counted.
+        uncounted: names of parameters with two or more dimensions that are no weights of Linear and
+            convolution layers and were not ranked: embeddings, recurrent layers, attention's own.
+    """
+
+    criterion: str
+    sparsity: float | np.ndarray
+    layers: tuple[str, ...]
+    weights: np.ndarray
+    kept: np.ndarray
+    critical_sparsity: float
+    weakest_layer: str
+    log_score_moments: np.ndarray
+    zero_scores: np.ndarray
+    masks: dict[str, np.ndarray] | tuple[dict[str, np.ndarray], ...] | None
+    notes: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
+        import pandas as pd
+
+        sparsities = np.atleast_1d(self.sparsity)
+        kept = np.atleast_2d(self.kept)
+        return pd.DataFrame(
+            {
+                "layer": np.tile(np.array(self.layers), len(sparsities)),
+                "weights": np.tile(self.weights, len(sparsities)),
+                "sparsity": np.repeat(sparsities, len(self.layers)),
+                "kept": kept.ravel(),
+                "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
+            }
+        )
+
+
+@isolated
+@public
+def measure_pruning(
+    model: Any,
+    sparsity: float | Sequence[float] | np.ndarray,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    example_input: Any = None,
+    device: Any = "auto",
+    seed: int = 0,
+    dtype: str = "auto",
+    masks: bool = True,
+    collapse: bool = True,
+    allocation: Any = None,
+) -> PruningMeasurement:
+    """Score the real weights of a network, rank them globally, and tell what each layer keeps.
+
+    Exactly round(s·n) of the n weights of all Linear and convolution layers are removed; biases are neither
+    scored nor removed. Ties are removed evenly (:mod:`eoc_theory.pytorch.measure.ranking`). The model's
+    parameters, gradients, mode, hooks, buffers and torch's random state are left as they were; the model is
+    run in the mode it is in.
+
+    Critical sparsity: for ranked scores t* = min over layers of the largest score, s_cr = #{scores ≤ t*}/n.
+    The random criteria (random, uniform, erk) are ranked by scores too
+    (:mod:`eoc_theory.pytorch.measure.scoring`), drawn from `seed`. Iterative SynFlow has a schedule for each
+    final sparsity: s_cr is then found by a search over final sparsities, exact up to 100,000 weights, and to
+    3 % of the number of weights left for more; it takes about ten times as long as pruning once.
+
+    With an `allocation` each layer keeps as many weights as that says, its best among those that lie on a way
+    from the input to the logits (:func:`eoc_theory.pytorch.measure.layerwise.way_masks`). There is no
+    critical sparsity then.
+
+    Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
+    The batch is cut into parts where that changes nothing
+    (:func:`eoc_theory.pytorch.measure.gradient_scores`).
+
+    Args:
+        model: a torch module, ``model(inputs)`` → logits (batch, classes).
+        sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
+        criterion: "snip", "magnitude", "grasp", "synflow" (100 rounds), "synflow-oneshot", "random",
+            "uniform", "erk".
+        data: (inputs, targets), arrays or tensors, a `DataSummary`, or None: 100 standard normal inputs with
+            balanced labels from `seed`. Only snip and grasp look at its values.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. Needed where the
+            first layer is not Linear and `data` does not show the shape of an input: data None or a
+            `DataSummary`, or synflow without data.
+        device: where to compute; "auto": the model's own accelerator, else CUDA if there is one, else the
+            CPU.
+        seed: for random criteria, for `data` None and for modules that draw random numbers.
+        dtype: "float32", "float64", or "auto": float64 where it is cheap or float32 would lose digits.
+        masks: False leaves `.masks` None and saves their memory.
+        collapse: False leaves `.critical_sparsity` NaN and saves its search.
+        allocation: None, the global ranking; or a `Design` or a sequence (L,), how many weights each layer
+            keeps, round((1 − s)·n) in all. For one sparsity, and for models that can be traced.
+
+    Raises:
+        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, allocation or model.
+        MissingDependencyError: torch is not installed.
+    """
+    sparsities = check_sparsities(sparsity)
+    checks.one_of("criterion", criterion, CRITERIA)
+    checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
+    seed = checks.seed(seed)
+    masks, collapse = checks.flag("masks", masks), checks.flag("collapse", collapse)
+    found = prunable_weights(model)
+    where = _device(device, found)
+    names = tuple(w.name or "weight" for w in found)
+    weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+    removed = [round(float(s) * int(weights.sum())) for s in sparsities]
+    if allocation is not None:
+        if np.ndim(sparsity):
+            raise ArgumentError("sparsity must be one number where an allocation is given, got several")
+        wanted = layer_counts(allocation, names, found, int(weights.sum()) - removed[0])
+    else:
+        wanted = None
+
+    shown = shown_input(model, data, example_input)
+    if criterion == "synflow":
+        whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
+        if wanted is not None:
+            whole = _unmasked(whole, found, where)
+        outcome = _in_rounds(whole, found, removed, wanted, masks=masks, collapse=collapse)
+    else:
+        scores = scoring.layer_scores(
+            model,
+            criterion,
+            _data(model, data, example_input, seed) if criterion in GRADIENT_CRITERIA else None,
+            example_input=shown,
+            device=where,
+            dtype=dtype,
+            seed=seed,
+        )
+        tops, log_moments, zeros, below = _survey(scores, found, criterion)
+        if wanted is None:
+            outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
+            notes = vanishing.notes(criterion, names, weights, zeros, sparsities, below)
+            outcome = replace(outcome, notes=notes + _ties(criterion, outcome, weights, sparsities))
+        else:
+            chosen = []
+            if masks:
+                chosen = [way_masks(Ways.through(model, found, shown), scores, wanted)]
+            outcome = _Outcome([wanted], chosen)
+        outcome = replace(outcome, log_moments=log_moments, zeros=zeros)
+    kept = np.array(outcome.counts) / weights
+    left = uncounted_weights(model, found)
+    by_name = tuple(
+        {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)}
+        for group in outcome.chosen
+    )
+    scalar = np.ndim(sparsity) == 0
+    return PruningMeasurement(
+        criterion=criterion,
+        sparsity=float(sparsities[0]) if scalar else sparsities,
+        layers=names,
+        weights=weights,
+        kept=kept[0] if scalar else kept,
+        critical_sparsity=outcome.critical,
+        weakest_layer="" if outcome.weakest is None else names[outcome.weakest],
+        log_score_moments=outcome.log_moments,
+        zero_scores=outcome.zeros,
+        masks=None if not masks else by_name[0] if scalar else by_name,
+        notes=outcome.notes + uncounted_notes(model, found, left),
+        uncounted=tuple(left),
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What was kept: numbers and masks of the layers, for each sparsity; and what comes out beside it."""
+
+    counts: Sequence[Any]
+    chosen: Sequence[list[torch.Tensor]]
+    critical: float = np.nan
+    weakest: int | None = None
+    limits: Sequence[ranking.Threshold] = ()
+    log_moments: Any = None
+    zeros: Any = None
+    notes: tuple[str, ...] = ()
+
+
+def _in_rounds(
+    whole: Flow,
+    found: list[PrunableWeight],
+    removed: Sequence[int],
+    wanted: Any,
+    *,
+    masks: bool,
+    collapse: bool,
+) -> _Outcome:
+    """Iterative SynFlow, globally or, with numbers `wanted`, layer by layer."""
+    if not any(bool(score.any()) for score in whole.scores()):
+        zeros = np.ones(len(found))
+        vanishing.check_ranked("synflow", zeros, lambda: _nothing(found))
+    if wanted is None:
+        pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+    else:
+        pruned = [synflow_layers(whole, wanted)]
+    critical, weakest = np.nan, None
+    if collapse and wanted is None:
+        resolution = 0.0 if sum(whole.sizes) <= _EXACT_SEARCH else _SEARCH_RESOLUTION
+        critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
+    unknown = np.full(len(found), np.nan)
+    return _Outcome(
+        [flow.left() for flow in pruned],
+        [flow.masks() for flow in pruned] if masks else [],
+        critical,
+        weakest,
+        log_moments=unknown,
+        zeros=unknown,
+    )
+
+
+def _ranked(
+    scores: Sequence[torch.Tensor], removed: Sequence[int], tops: list[float] | None, *, masks: bool
+) -> _Outcome:
+    """The global ranking; with the layers' largest scores `tops`, when it empties a layer."""
+    limits = ranking.thresholds(scores, removed)
+    critical, weakest = np.nan, None
+    if tops is not None:
+        critical, weakest = ranking.critical_sparsity(scores, tops)
+    chosen = [ranking.masks(scores, limit) for limit in limits] if masks else []
+    return _Outcome([limit.kept for limit in limits], chosen, critical, weakest, limits)
+
+
+def _ties(criterion: str, outcome: _Outcome, weights: np.ndarray, sparsities: np.ndarray) -> tuple[str, ...]:
+    """Where scores other than 0 tie at the threshold, and more than a few do."""
+    if criterion not in ("snip", "grasp", "magnitude", "synflow-oneshot"):
+        return ()
+    tied = [
+        f"{s:g} ({limit.tied.sum() / weights.sum():.1%})"
+        for s, limit in zip(sparsities, outcome.limits, strict=True)
+        if limit.ties_kept and limit.value not in (0.0, -np.inf) and limit.tied.sum() > 0.01 * weights.sum()
+    ]
+    if not tied:
+        return ()
+    return (
+        f"scores that are equal stand at the threshold of s = {', '.join(tied)}: no ranking decides there",
+    )
+
+
+def _nothing(found: Sequence[PrunableWeight]) -> str:
+    """Why no score is other than 0."""
+    for weight in found:
+        if not bool(weight.tensor.any()):
+            return f"the weights of layer {weight.name or 'weight'!r} are all 0"
+    return (
+        "no gradient reaches the weights (dead units, a factor or γ of 0, inputs of 0, or a normalisation of "
+        "single values)"
+    )
+
+
+def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow:
+    """`flow` without the weights that are masked; else they would tie at 0 with those on no way."""
+    torch = require_torch()
+    if any(weight.mask is not None for weight in weights):
+        masks = [torch.ones_like(w.tensor) if w.mask is None else w.mask for w in weights]
+        flow.keep([mask.reshape(-1).to(where) != 0 for mask in masks])
+    return flow
+
+
+def _survey(
+    scores: Sequence[torch.Tensor], found: Sequence[PrunableWeight], criterion: str
+) -> tuple[list[float], np.ndarray, np.ndarray, float]:
+    """Per layer the largest score, log(mean score²), the fraction of zeros; of all scores those under 0.
+
+    Raises:
+        ModelError: scores that are not finite, or none that is other than 0.
+    """
+    tops, log_moments, zeros, below, alive = [], [], [], 0, 0
+    for weight, score in zip(found, scores, strict=True):
+        flat = ranking.entries(score)
+        low, high = float(flat.min()), float(flat.max())
+        if np.isnan(low) or high == np.inf:
+            name = weight.name or "weight"
+            raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
+        tops.append(high)
+        log_moments.append(_log_mean_square(flat, max(high, -low)))
+        others = int(ranking.count(flat))
+        zeros.append(1 - others / len(flat))
+        gone = 0 if weight.mask is None else len(flat) - int(weight.mask.count_nonzero())
+        alive += others - gone
+        below += int(ranking.count(flat < 0)) if low < 0 else 0
+    if not alive:
+        vanishing.check_ranked(criterion, np.ones(len(found)), lambda: _nothing(found))
+    size = sum(ranking.sizes_of(scores))
+    return tops, np.array(log_moments), np.array(zeros), below / size
+
+
+def _log_mean_square(flat: Any, top: float) -> float:
+    """log(mean score²), also where the squares leave the range of the scores' own precision.
+
+    `top` is the largest absolute value. Scores far below it may vanish when squared; they do not count.
+    """
+    if not 0 < top < np.inf:
+        return -np.inf if top == 0 else np.nan
+    exponent = int(np.frexp(top)[1])
+    if abs(exponent) < 16:
+        exponent = 0
+    # A power of two loses no digit; in two steps, since it may be out of range where the product is not.
+    half = exponent // 2
+    scaled = (flat * 2.0**-half) * 2.0 ** (half - exponent) if exponent else flat
+    return float(np.log(float(scaled @ scaled)) - np.log(len(flat)) + 2 * exponent * np.log(2))
+
+
+def _device(device: Any, weights: list[PrunableWeight]) -> Any:
+    torch = require_torch()
+    own = weights[0].tensor.device
+    if isinstance(device, str) and device == "auto":
+        # MPS knows no float64, which deep networks need.
+        if own.type in ("cpu", "mps"):
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return own
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except Exception as error:
+        reason = checks.said(error).splitlines()[0]
+        raise ArgumentError(
+            f"device must be 'auto' or a device that torch can use here, got {checks.shown(device)} "
+            f"({reason})"
+        ) from error
+    if where.type == "meta":
+        raise ArgumentError("device must be one that holds values, got 'meta'")
+    return where
+
+
+def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
+    """Inputs that show the shape of one: `example_input` or those of `data`; None where nothing does.
+
+    None too for a network that takes vectors: images given to it are flattened.
+    """
+    if example_input is not None:
+        return example_input
+    inputs = _inputs_of(data)
+    return None if inputs is None or _vector_features(model, inputs) else inputs
+
+
+def _inputs_of(data: Any) -> Any:
+    """The inputs of (inputs, targets); None where data are not that."""
+    if data is None or isinstance(data, DataSummary):
+        return None
+    try:
+        inputs, _ = data
+    except Exception:
+        return None
+    return inputs
+
+
+def _vector_features(model: Any, inputs: Any = None) -> int | None:
+    """How many features the vectors have that a model takes; None where it does not take vectors.
+
+    It takes them where the layer that it runs first is Linear, with as many features as one of `inputs` has
+    numbers: one with other features may be applied along an axis.
+    """
+    try:
+        shape = () if inputs is None else tuple(np.shape(inputs))
+    except ValueError:
+        return None
+    first = first_layer(model, shape if len(shape) > 1 and min(shape) > 0 else None)
+    if first is None:
+        # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
+        first = prunable_weights(model)[0].module
+    if not isinstance(first, require_torch().nn.Linear):
+        return None
+    fits = inputs is None or int(np.prod(shape[1:])) == first.in_features
+    return first.in_features if fits or _outputs(model) is not None else None
+
+
+def _outputs(model: Any) -> int | None:
+    """Outputs of a row of layers whose last one with weights is Linear; None for any other model."""
+    last = prunable_weights(model)[-1].module
+    try:
+        in_a_row = any(module is last for _, module in chain(model))
+    except ModelError:
+        return None
+    return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
+
+
+def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(inputs float64, targets int64) as torch tensors on the CPU, the inputs of the model's own shape."""
+    torch = require_torch()
+    if example_input is not None:
+        shape = batch_shape(example_input)[1:]
+    else:
+        features = (
+            None if data is not None and _takes_indices(model) else _vector_features(model, _inputs_of(data))
+        )
+        if features is None:
+            return _as_given(model, data)
+        shape = (features,)
+    classes = _outputs(model)
+    if classes is None and data is None:
+        classes = _classes(model, shape)
+    batch = as_data(data, in_features=int(np.prod(shape)), classes=classes, seed=seed)
+    return torch.from_numpy(checks.for_torch(batch.inputs)).reshape(-1, *shape), torch.from_numpy(
+        checks.for_torch(batch.targets)
+    )
+
+
+def _classes(model: Any, shape: tuple[int, ...]) -> int:
+    """Number of logits that the model returns."""
+    torch = require_torch()
+    own = next(model.parameters())
+    shown = torch.zeros(_PROBE, *shape).to(own)
+    with torch.no_grad(), states_kept():
+        try:
+            logits = run_model(converted(model).model, shown, "example_input")
+        except DataError as error:
+            raise ModelError(
+                f"example_input must be a batch of inputs that the model takes, tried shape "
+                f"{tuple(shown.shape)}: {error}"
+            ) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(f"model must return logits of shape (batch, classes), got {given}")
+    return logits.shape[1]
+
+
+def _takes_indices(model: Any) -> bool:
+    """Whether the model looks its inputs up in a table, so that they must stay whole numbers."""
+    nn = require_torch().nn
+    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+
+
+def _as_given(model: Any, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images keep their shape."""
+    torch = require_torch()
+    if data is None or isinstance(data, DataSummary):
+        raise DataError(
+            f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
+            "to know the shape of its inputs"
+        )
+    try:
+        inputs, targets = (torch.as_tensor(checks.for_torch(part)) for part in data)
+    except Exception:
+        raise DataError(f"data must be (inputs, targets) for this model, got {checks.shown(data)}") from None
+    if inputs.ndim < 2 or inputs.is_complex() or inputs.is_meta or targets.is_meta:
+        raise DataError(
+            f"inputs of the data must be real numbers of shape (batch, …), got {inputs.dtype} of shape "
+            f"{tuple(inputs.shape)}" + (" on the meta device" if inputs.is_meta or targets.is_meta else "")
+        )
+    whole = not (targets.is_floating_point() or targets.is_complex())
+    if targets.shape != inputs.shape[:1] or len(targets) == 0 or not whole:
+        raise DataError(
+            f"targets must be whole numbers of shape ({len(inputs)},), "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    if not bool(torch.isfinite(inputs).all()):
+        raise DataError("inputs must be finite, got nan or inf")
+    if not inputs.is_floating_point() and _takes_indices(model):
+        return inputs.long(), targets.long()
+    return inputs.double(), targets.long()

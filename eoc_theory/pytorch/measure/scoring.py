@@ -1,0 +1,213 @@
+"""Real scores of real weights: what a pruning criterion says about each weight of a torch network.
+
+Every criterion keeps its largest scores. The scale that all layers share carries no meaning and is chosen so
+that nothing over- or underflows.
+
+===============  ==========================================================================================
+criterion        score of a weight W with gradient g of the mean cross-entropy over the batch
+===============  ==========================================================================================
+magnitude        |W|
+snip             |W g| (Lee et al. 2019)
+grasp            W (H g), signed, H the Hessian in all the weights (Wang et al. 2020, at temperature 1)
+synflow          |W| ∂R/∂|W|, R = 1ᵀ|W^L|…|W^1|1 over what is left, in 100 rounds of geometrically falling
+                 density
+synflow-oneshot  the same in one round (Tanaka et al. 2020)
+random           independent and uniform
+uniform          every layer keeps the same fraction; which weights, by chance
+erk              density of a layer ∝ (sum of its weight's dimensions)/(their product), at most 1; which, by
+                 chance
+===============  ==========================================================================================
+
+Biases are never scored. SynFlow is computed on absolute weights alone, biases, activations and normalisation
+left out (:mod:`eoc_theory.pytorch.positive_network`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from ...errors import DataError, ModelError
+from ...pruning.prediction import GRADIENT_CRITERIA
+from ..models import PrunableWeight, chain, prunable_weights, require_torch
+from .gradient_scores import double_is_cheap, gradient_scores
+from .synflow_rounds import ChainFlow, Flow, GraphFlow
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...networks.graph import Graph
+
+
+def layer_scores(
+    model: Any,
+    criterion: str,
+    data: tuple[Any, Any] | None = None,
+    *,
+    example_input: Any = None,
+    device: Any = None,
+    dtype: Any = "auto",
+    seed: int = 0,
+) -> Sequence[torch.Tensor]:
+    """The scores of all prunable weights, one tensor per layer, of the weights' shapes, on `device`.
+
+    Args:
+        model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
+        criterion: one of :data:`eoc_theory.pruning.prediction.CRITERIA` but "synflow", which ranks in rounds:
+        see
+            :func:`eoc_theory.pytorch.measure.synflow_rounds.synflow_rounds`.
+        data: (inputs, targets) as tensors, used by snip and grasp alone.
+        example_input: a batch of inputs, for synflow-oneshot on anything but a chain of Linear layers.
+        device: where to compute; None: where the model is.
+        dtype: "float32", "float64" or "auto": float64 for small networks of Linear layers and where float32
+            would over- or underflow or lose the batch's sum to cancellation.
+        seed: for the random criteria, and for modules that draw random numbers (dropout).
+
+    Raises:
+        DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
+    """
+    weights = prunable_weights(model)
+    if criterion == "magnitude":
+        return Magnitudes(weights, device)
+    if criterion in GRADIENT_CRITERIA:
+        if data is None:
+            raise DataError(f"data must be (inputs, targets) for criterion {criterion!r}, got None")
+        _check_finite(weights)
+        scores = gradient_scores(model, weights, criterion, data, device=device, dtype=dtype, seed=seed)
+    elif criterion == "synflow-oneshot":
+        flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
+        shapes = [w.tensor.shape for w in weights]
+        scores = [s.reshape(shape) for s, shape in zip(flow.scores(), shapes, strict=True)]
+    else:
+        torch = require_torch()
+        rng = np.random.default_rng(seed)
+        drawn = (_chance_scores(criterion, tuple(w.tensor.shape), rng) for w in weights)
+        scores = [torch.from_numpy(s).to(device) for s in drawn]
+    for weight, score in zip(weights, scores, strict=True):
+        if weight.mask is not None:
+            score[weight.mask.to(score.device) == 0] = -math.inf  # what is gone stays gone
+    return scores
+
+
+class Magnitudes(Sequence["torch.Tensor"]):
+    """|W| of each layer, computed when it is asked for: as large as the network, and quickly had."""
+
+    def __init__(self, weights: Sequence[PrunableWeight], device: Any = None) -> None:
+        torch = require_torch()
+        self._weights, self._device = weights, device
+        # One precision for all layers, and one in which comparisons are quick.
+        kinds = {w.tensor.dtype for w in weights}
+        self._dtype = torch.float64 if torch.float64 in kinds else torch.float32
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of weights in each layer."""
+        return [w.tensor.numel() for w in self._weights]
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[torch.Tensor]: ...
+    def __getitem__(self, index: Any) -> Any:
+        torch = require_torch()
+        if isinstance(index, slice):
+            return Magnitudes(self._weights[index], self._device)
+        weight = self._weights[index]
+        value = weight.tensor.detach().to(device=self._device, dtype=self._dtype)
+        # NumPy's threads never wait for one another: it has one.
+        score = torch.from_numpy(np.abs(value.numpy())) if value.device.type == "cpu" else value.abs()
+        if weight.mask is not None:
+            score[weight.mask.to(score.device) == 0] = -math.inf
+        return score
+
+
+def _chance_scores(criterion: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Random scores; for uniform and erk such that any global threshold gives the layers their densities.
+
+    The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2,
+    with r the layer's raw density: its score is r·n/(j − 1/2).
+    """
+    size = math.prod(shape)
+    if criterion == "random":
+        return rng.random(shape)
+    raw = 1.0 if criterion == "uniform" else sum(shape) / size
+    return (raw * size / (rng.permutation(size) + 0.5)).reshape(shape)
+
+
+# --- SynFlow
+
+
+def synflow_start(
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    example_input: Any = None,
+    *,
+    device: Any = None,
+    dtype: Any = "auto",
+) -> Flow:
+    """The whole network before SynFlow's first round, what a mask removed having weight 0.
+
+    Chains of Linear layers are computed on the CPU in float64, whatever `dtype`, unless `device` is another.
+
+    Raises:
+        ModelError: the model cannot be traced, `example_input` is missing where it is needed, or a weight is
+            not finite.
+    """
+    torch = require_torch()
+    _check_finite(weights)
+    where = torch.device(device) if device is not None else weights[0].tensor.device
+    if where.type == "cpu" and is_linear_chain(model, weights):
+        return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
+    graph = model_graph(model, weights, example_input)
+    if dtype == "auto":
+        # Nothing but positive sums of numbers near 1: float32 loses no digits either.
+        dtype = "float64" if double_is_cheap(weights) else "float32"
+    by_name = {w.name or "weight": _magnitude(w, device, getattr(torch, dtype)) for w in weights}
+    return GraphFlow(graph, by_name)
+
+
+def _check_finite(weights: Sequence[PrunableWeight]) -> None:
+    """One weight that is not would spoil the scores of all others, or pass for 0 among them."""
+    for weight in weights:
+        low, high = (float(end) for end in weight.tensor.detach().aminmax())
+        if not math.isfinite(high - low):
+            wrong = low if math.isnan(low) or math.isinf(low) else high
+            raise ModelError(f"the weights of layer {weight.name or 'weight'!r} must be finite, got {wrong}")
+
+
+def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
+    value = weight.tensor.detach().to(device=device, dtype=dtype).abs()
+    return value if weight.mask is None else value * weight.mask.to(value)
+
+
+def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
+    """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
+    torch = require_torch()
+    try:
+        modules = [m for _, m in chain(model) if next(m.parameters(recurse=False), None) is not None]
+    except ModelError:
+        return False
+    return (
+        [id(m) for m in modules] == [id(w.module) for w in weights]
+        and all(isinstance(m, torch.nn.Linear) for m in modules)
+        and all(a.out_features == b.in_features for a, b in pairwise(modules))
+    )
+
+
+def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
+    """The model's graph, which must use each of `weights` once."""
+    from ..trace import trace
+
+    graph = trace(model, example_input)
+    used = {layer.name for layer in graph.weight_layers}
+    for w in weights:
+        if (w.name or "weight") not in used:
+            raise ModelError(f"layer {w.name!r} is not used by the model's forward pass")
+    return graph

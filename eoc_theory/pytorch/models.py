@@ -1,0 +1,280 @@
+"""Real networks in torch: building them from a description, and reading the chain of layers of a model.
+
+Nothing here imports torch when the module is imported; a missing torch is a :class:`MissingDependencyError`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..base import checks
+from ..base.isolation import isolated
+from ..errors import MissingDependencyError, ModelError
+from .weights import fill_, unfilled
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..networks.architecture import Architecture, WeightLayer
+
+
+@dataclass(frozen=True)
+class PrunableWeight:
+    """One weight tensor that pruning ranks: its layer's name, the module, and the parameter's own name."""
+
+    name: str
+    module: Any
+    parameter: str  # "weight", or "weight_orig" where torch.nn.utils.prune holds it already
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        return getattr(self.module, self.parameter)
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """The mask that torch.nn.utils.prune put there, or None."""
+        return getattr(self.module, "weight_mask", None) if self.parameter == "weight_orig" else None
+
+    @property
+    def full_name(self) -> str:
+        """The parameter's name in ``model.named_parameters()``."""
+        return f"{self.name}.{self.parameter}" if self.name else self.parameter
+
+
+def require_torch() -> Any:
+    """The torch module.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as missing:
+        raise MissingDependencyError(
+            "this needs torch, which is not installed: pip install 'eoc-theory[torch]'"
+        ) from missing
+    return torch
+
+
+def build_model(
+    layers: Iterable[WeightLayer], *, seed: int = 0, dtype: Any = None, device: Any = None
+) -> Any:
+    """A torch network drawn from the initialisation laws of `layers`.
+
+    W^l_ij has standard deviation σ_w/√fan_in, b^l_i ~ N(0, σ_b²). Where σ_b = 0 biases are there, and zero,
+    so that training can use them. For an architecture with a graph see `build_graph_model`.
+
+    Args:
+        layers: an `Architecture`, or weight layers of a fully connected network from input to output, named
+            "layers.0", "layers.1", … (any common prefix, or none).
+        seed: of a generator of its own; torch's global random state is neither used nor moved.
+        dtype, device: of the parameters (default float32 on the CPU).
+
+    Returns:
+        ``torch.nn.Sequential`` (of a graph: ``torch.fx.GraphModule``) whose parameters are named
+        "<layer name>.weight" and "<layer name>.bias".
+
+    Raises:
+        ModelError: names that cannot be those of one Sequential. ActivationError: no torch form of an
+            activation.
+    """
+    torch = require_torch()
+    graph = getattr(layers, "graph", None)
+    if graph is not None:
+        from .build import build_graph_model
+
+        return build_graph_model(graph, seed=seed, dtype=dtype, device=device)
+    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
+    stack: OrderedDict[str, Any] = OrderedDict()
+    prefixes = set()
+    for index, layer in enumerate(layers):
+        prefix, _, leaf = layer.name.rpartition(".")
+        prefixes.add(prefix)
+        if len(prefixes) > 1 or not leaf or "." in prefix or leaf in stack:
+            raise ModelError(f"layer names must be like 'layers.0', 'layers.1', …, got {layer.name!r}")
+        linear = unfilled(torch.nn.Linear, layer.fan_in, layer.fan_out, dtype=dtype)
+        fill_(linear.weight, linear.bias, layer.sigma_w, layer.sigma_b, layer.law, generator)
+        stack[leaf] = linear
+        if layer.activation is not None:
+            stack[f"activation{index}"] = layer.activation.to_torch()
+    model = torch.nn.Sequential(stack)
+    (prefix,) = prefixes
+    if prefix:
+        model = torch.nn.Sequential(OrderedDict([(prefix, model)]))
+    return model if device is None else model.to(device)
+
+
+def check_takes_one(model: Any) -> None:
+    """Raises ModelError where the forward pass cannot be called with one batch alone."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return  # compiled: it has none to show
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ModelError(f"model must take one batch of inputs: {type(model).__name__}, {error}") from None
+
+
+def prunable_weights(model: Any) -> list[PrunableWeight]:
+    """The weight tensors of the model's Linear and convolution layers, in module order; shared ones once.
+
+    Raises:
+        ModelError: the object is not a torch module or has no such layer, or it holds what has no values yet
+            (lazy, or on the meta device) or weights that are not plain real numbers.
+    """
+    torch = require_torch()
+
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
+    found: list[PrunableWeight] = []
+    seen: dict[int, str] = {}
+    for name, module in model.named_modules():
+        check_values(name, module)
+        if not isinstance(module, kinds):
+            continue
+        own = dict(module.named_parameters(recurse=False))
+        parameter = "weight" if "weight" in own else "weight_orig"
+        if parameter not in own:
+            raise ModelError(
+                f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
+            )
+        weight = PrunableWeight(name, module, parameter)
+        if id(own[parameter]) not in seen:
+            _check_numbers(weight)
+            seen[id(own[parameter])] = name
+            found.append(weight)
+    if not found:
+        raise ModelError("model has no Linear or convolution layer to prune")
+    return found
+
+
+def check_values(name: str, module: Any) -> None:
+    """Refuse a module that has no values yet, or none that can be read."""
+    torch = require_torch()
+    from torch.nn.parameter import is_lazy
+
+    where = f"layer {name!r} ({type(module).__name__})"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"module {name!r} ({type(module).__name__}): give the model before torch.jit")
+    for kind, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is None:
+            continue
+        if is_lazy(tensor):
+            raise ModelError(
+                f"layer {name!r} is not initialised: call the model once before, on a batch of inputs"
+            )
+        if tensor.device.type == "meta":
+            raise ModelError(f"{where} has its {kind} on the meta device: without values")
+    if any(base.__module__.startswith(_QUANTISED) for base in type(module).__mro__):
+        raise ModelError(f"{where} is quantised: give the model as it was before, in floating point")
+
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+
+
+def _check_numbers(weight: PrunableWeight) -> None:
+    """Refuse weights that are not real numbers, each by itself in memory."""
+    torch = require_torch()
+    tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.is_floating_point():
+        raise ModelError(f"{where} must have weights of real floating-point numbers, got {kind}")
+    if tensor.layout is not torch.strided:
+        raise ModelError(f"{where} must have dense weights, got layout {tensor.layout}: use .to_dense()")
+    if not tensor.numel():
+        raise ModelError(f"{where} must have weights, got shape {tuple(tensor.shape)}")
+
+
+def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, int]:
+    """Sizes, by name, of the parameters with two or more dimensions that are not among the `counted`.
+
+    Those of normalisation layers are no weights of products and are left out.
+    """
+    torch = require_torch()
+    nn = torch.nn
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+    known = {id(weight.tensor) for weight in counted}
+    found = {}
+    for name, module in model.named_modules():
+        for own, parameter in module._parameters.items():
+            if parameter is None or id(parameter) in known or isinstance(module, norms):
+                continue
+            known.add(id(parameter))
+            if sum(extent > 1 for extent in parameter.shape) > 1:
+                found[f"{name}.{own}" if name else own] = parameter.numel()
+    return found
+
+
+def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, int]) -> tuple[str, ...]:
+    """What a measurement says of weights `left` that it does not rank, or ranks once for several layers."""
+    said = []
+    if left:
+        names = list(left)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        total = sum(left.values())
+        ranked = sum(weight.tensor.numel() for weight in counted)
+        said.append(
+            f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): "
+            "only those of Linear and convolution layers are"
+        )
+    known = {id(weight.tensor): weight for weight in counted}
+    for name, module in model.named_modules():
+        for own in module._parameters.values():
+            first = known.get(id(own))
+            if first is not None and first.module is not module:
+                said.append(f"weights of {name!r} are those of {first.name!r} and counted once")
+    return tuple(said)
+
+
+#: Weights that a note names one by one.
+_NAMED = 3
+
+
+def chain(model: Any) -> Iterator[tuple[str, Any]]:
+    """The leaf modules of a model that is a plain chain (nested ``Sequential``), in order, with their names.
+
+    Raises:
+        ModelError: a module's forward pass is its own, so the order cannot be read from it.
+    """
+    torch = require_torch()
+
+    def walk(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
+        if type(module) is torch.nn.Sequential:
+            for name, child in module.named_children():
+                yield from walk(f"{prefix}.{name}" if prefix else name, child)
+        elif next(module.children(), None) is None:
+            yield prefix, module
+        else:
+            raise ModelError(
+                f"model must be nested torch.nn.Sequential, "
+                f"got {type(module).__name__} at {prefix or 'the top'!r}"
+            )
+
+    return walk("", model)
+
+
+@isolated
+def read_architecture(model: Any, example_input: Any = None) -> Architecture:
+    """The architecture of a torch model, read from the model itself; see `eoc_theory.pytorch.trace.trace`.
+
+    Scales are those of the weights at hand: σ_w = √(fan_in · mean W²), σ_b = √(mean b²); the law is the one
+    that is most likely for these weights. Masked weights count as 0, so that a pruned model shows its
+    effective scale.
+
+    Args:
+        model: ``torch.nn.Module`` that returns logits.
+        example_input: a batch of inputs or its shape; may be None where the first layer is Linear.
+
+    Raises:
+        ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
+    """
+    from ..networks.architecture import Architecture
+    from .trace import trace
+
+    return Architecture.from_graph(trace(model, example_input))

@@ -1,0 +1,69 @@
+"""Putting masks on a torch model the way ``torch.nn.utils.prune`` does, so that its tools keep working."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ..base import checks
+from ..base.boundary import public
+from ..base.isolation import all_or_nothing
+from ..errors import ArgumentError
+from .models import prunable_weights, require_torch
+
+Model = TypeVar("Model")
+
+
+@public
+def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
+    """Remove weights in place: each named layer's `weight` becomes `weight_orig` times `weight_mask`.
+
+    The masks are a method of ``torch.nn.utils.prune``: state dicts hold them, deep copies keep them, training
+    leaves what is removed at 0, ``torch.nn.utils.prune.remove`` makes them permanent, and a second call
+    removes more. Unlike a model that was masked by torch alone, it can be deep-copied after a forward pass
+    that recorded gradients, too.
+
+    Args:
+        model: a torch module.
+        masks: by layer name, as in ``PruningMeasurement.masks``: arrays or tensors of the weight's shape,
+            true (or 1) where a weight stays. Layers that are not named are left alone.
+
+    Returns:
+        the same model.
+
+    Raises:
+        ArgumentError: masks that are no dict of arrays, a name that is no layer's, another shape, or values
+            other than 0 and 1. The model is then left as it was.
+    """
+    torch = require_torch()
+    from .masks import Mask
+
+    layers = {w.name or "weight": w for w in prunable_weights(model)}
+    if not isinstance(masks, Mapping):
+        several = isinstance(masks, (tuple, list)) and any(isinstance(one, Mapping) for one in masks)
+        raise ArgumentError(
+            f"masks must be a dict of arrays by layer name, got {type(masks).__name__}"
+            + (f" of {len(masks)} dicts (one for each sparsity? choose one)" if several else "")
+        )
+    ready = []
+    for name, mask in masks.items():
+        if name not in layers:
+            some = ", ".join(list(layers)[:3])
+            raise ArgumentError(f"masks must name layers of the model ({some}, …), got {checks.shown(name)}")
+        weight = layers[name].tensor
+        try:
+            tensor = torch.as_tensor(checks.for_torch(mask))
+        except Exception:
+            kind = type(mask).__name__
+            raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None
+        if tensor.shape != weight.shape:
+            raise ArgumentError(
+                f"masks[{name!r}] must have shape {tuple(weight.shape)}, got {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
+            raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
+        ready.append((layers[name].module, tensor.to(device=weight.device, dtype=weight.dtype)))
+    with all_or_nothing(model):
+        for module, tensor in ready:
+            Mask.put(module, tensor)
+    return model

@@ -1,0 +1,301 @@
+"""Bringing a pruned network back to its scale: the rescaling trick (Hayou et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..base.isolation import all_or_nothing
+from ..errors import ArgumentError, DataError, EmptyLayerError, ModelError
+from ..layers import (
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Dense,
+    Dropout,
+    GroupNorm,
+    Input,
+    LayerNorm,
+    Nonlinearity,
+    PadChannels,
+    Sum,
+)
+from ..networks.graph import Graph
+from .measure.measure import shown_input
+from .models import PrunableWeight, require_torch
+from .signals import signal_factors
+from .structure import structure
+from .weights import fan_in
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@public
+@dataclass(frozen=True)
+class Rescaling:
+    """What :func:`rescale_` did, for the L weight layers.
+
+    σ_w and χ are those of weights that are independent of each other. After a rescaling by the signal they
+    say how far the weights left are from that, and not how far the network is from critical.
+
+    Attributes:
+        layers: names of the weight layers.
+        factors: ρ^l, by which the kept weights were multiplied, (L,).
+        sigma_w_before, sigma_w_after: effective σ_w = √(fan_in · mean(W² mask)), (L,).
+        chi_before, chi_after: χ^l = (σ_w^l)² E[φ'(√q Z)²], by which the layer and the activation φ before it
+            multiply the mean squared gradient, times the square of a factor, or a running normalisation,
+            between them; (L,). q goes from `q_input` through the effective scales, one mean square a node:
+            pooling and padding are taken to leave it as it is, as where neighbouring positions are alike. NaN
+            where `normalised`, and where the input, a sum or a normalisation by the data comes before any
+            activation.
+        normalised: whether the layer's output is normalised (batch normalisation in training mode, layer and
+            group normalisation) before anything else: its scale then has no effect, (L,).
+    """
+
+    layers: tuple[str, ...]
+    factors: np.ndarray
+    sigma_w_before: np.ndarray
+    sigma_w_after: np.ndarray
+    chi_before: np.ndarray
+    chi_after: np.ndarray
+    normalised: np.ndarray
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each layer."""
+        import pandas as pd
+
+        columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
+        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
+
+
+@public
+def rescale_(
+    model: Any,
+    *,
+    by: str = "weights",
+    data: Any = None,
+    sigma_w: float | None = None,
+    q_input: float = 1.0,
+    example_input: Any = None,
+) -> Rescaling:
+    """Multiply the kept weights of each layer in place by one factor, so that the network has the scale that
+    it had before pruning.
+
+    By the weights: ρ^l = σ_w / √(fan_in · mean(W² mask)), the paper's rescaling trick. A network that was on
+    the edge of chaos before pruning is on it again, if the weights left are independent of each other. Those
+    that SNIP leaves gather on the same units, and ReLU networks pruned by it come out chaotic
+    (`python -m paper_checks rescaling-after-snip`).
+
+    By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning, layer by
+    layer with what the layers before, already multiplied, give. After SNIP, too, it brings the gradients of
+    deep networks back to critical (the same check). ReLU networks of 5 and 10 layers then train better, those
+    of 20 and more hardly either way (`python -m paper_checks rescaling-training`, figures/rescaling.png).
+
+    Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
+
+    Args:
+        model: any model that `Architecture.from_torch` can read, with masks from :func:`prune_` or
+            ``torch.nn.utils.prune``.
+        by: "weights" or "signal".
+        data: for "signal", inputs (n, …) or (inputs, targets), arrays or tensors. The model is run on them
+            in the mode it is in.
+        sigma_w: for "weights", the scale to restore, for all layers; None: each layer's own
+            √(fan_in · mean W²) before the mask.
+        q_input: mean squared input, for the χ that are reported.
+        example_input: a batch of inputs or its shape. It can be left out where `data` is given, where the
+            first layer is Linear, and for images if the model takes some usual extent (32, 224, 28, …).
+
+    Raises:
+        EmptyLayerError: a ModelError; a layer without a kept weight, or that no signal passes.
+        ModelError: no mask and no `sigma_w`, weights that are not finite, or a model that cannot be read.
+        DataError: data that the model does not take. ArgumentError: another `by`, or an argument that does
+        not go with it. The model is then left as it was.
+    """
+    torch = require_torch()
+    checks.one_of("by", by, ("weights", "signal"))
+    if sigma_w is not None:
+        if by == "signal":
+            raise ArgumentError(
+                f"sigma_w goes with by='weights', got {checks.shown(sigma_w)} with by='signal'"
+            )
+        sigma_w = checks.positive("sigma_w", sigma_w)
+    if data is not None and by == "weights":
+        raise ArgumentError("data goes with by='signal', got data with by='weights'")
+    q_input = checks.positive("q_input", q_input)
+    inputs = _inputs(data) if by == "signal" else None
+    if inputs is not None:
+        example_input = shown_input(model, (inputs, None), example_input)
+    graph, weights = structure(model, example_input)
+    names = [layer.name for layer in graph.weight_layers]
+    chosen = {name: weights[name] for name in names}
+    if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
+        raise ModelError(
+            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by == "weights"))
+        )
+    before, restored, biases = [], [], []
+    for name, weight in chosen.items():
+        full, kept = _mean_squares(weight)
+        if kept == 0:
+            raise EmptyLayerError(
+                f"layer {name!r} has no weight left: no rescaling brings back an emptied layer"
+            )
+        if not math.isfinite(full):
+            raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
+        n = fan_in(weight.tensor)
+        before.append(math.sqrt(n * kept))
+        restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
+        bias = weight.module.bias
+        biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
+    if inputs is None:
+        factors = np.array(restored) / np.array(before)
+    else:
+        factors = signal_factors(model, chosen, _shaped(inputs, graph))
+    after = [float(value) for value in factors * before]
+    found = Rescaling(
+        layers=tuple(names),
+        factors=factors,
+        sigma_w_before=np.array(before),
+        sigma_w_after=np.array(after),
+        chi_before=_chi(graph, before, biases, q_input),
+        chi_after=_chi(graph, after, biases, q_input),
+        normalised=np.array(
+            [_is_normalised(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
+        ),
+    )
+    with all_or_nothing(model), torch.no_grad():
+        for weight, factor in zip(chosen.values(), factors, strict=True):
+            if weight.mask is None:
+                weight.tensor.mul_(float(factor))
+                continue
+            weight.tensor.mul_(weight.mask).mul_(float(factor))
+            # The product that the next forward pass would make anyway, for who reads `weight` before it.
+            weight.module.weight = weight.tensor * weight.mask
+    return found
+
+
+def _inputs(data: Any) -> Any:
+    """The inputs of `data` as a tensor (n, …)."""
+    torch = require_torch()
+    given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
+    try:
+        inputs = torch.as_tensor(checks.for_torch(given))
+    except Exception:
+        inputs = None
+    if inputs is None or inputs.ndim < 2 or not len(inputs):
+        kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"
+        raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by='signal', got {kind}")
+    if inputs.is_complex() or inputs.is_meta:
+        where = " on the meta device" if inputs.is_meta else ""
+        raise DataError(f"data must hold real inputs, got {inputs.dtype}{where}")
+    if not bool(torch.isfinite(inputs).all()):
+        raise DataError("data must hold finite inputs, got nan or inf")
+    return inputs
+
+
+def _shaped(inputs: Any, graph: Graph) -> Any:
+    """Images for a network of Linear layers are flattened."""
+    shape = graph.input_shape
+    return inputs if shape.space else inputs.flatten(1)
+
+
+def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
+    """Mean W² of a layer without and with its mask."""
+    square = weight.tensor.detach().double().square()
+    full = float(square.mean())
+    return full, full if weight.mask is None else float((square * weight.mask).mean())
+
+
+def _chi(graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:
+    """χ of each weight layer under these scales."""
+    squares = _mean_square_signals(graph, sigma_w, bias_squares, q_input)
+    return np.array(
+        [
+            math.nan if _is_normalised(graph, position, bias) else scale**2 * _slope(graph, position, squares)
+            for position, scale, bias in zip(graph.weighted, sigma_w, bias_squares, strict=True)
+        ]
+    )
+
+
+def _slope(graph: Graph, position: int, squares: list[float]) -> float:
+    """Mean square derivative of what stands between a layer and the weights, sum or input before it."""
+    from ..gaussian import moments
+
+    factor, here = 1.0, graph.nodes[position].inputs[0]
+    while True:
+        node = graph.nodes[here]
+        match node.layer:
+            case Nonlinearity(activation=act):
+                return factor * float(moments(act, squares[node.inputs[0]]).dphi2.value)
+            case Dense() | Convolution():
+                return factor
+            case BatchNorm(training=False) as norm:
+                factor *= norm.gain**2 / (norm.variance + norm.eps)
+            case Sum(coefficients=(coefficient,)):
+                factor *= coefficient**2
+            case Input() | Sum() | Concatenate() | BatchNorm() | LayerNorm() | GroupNorm():
+                return math.nan
+        (here,) = node.inputs
+
+
+def _mean_square_signals(
+    graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float
+) -> list[float]:
+    """Mean square of every node's value, terms of sums taken as uncorrelated."""
+    from ..gaussian import moments
+
+    scales = iter(zip(sigma_w, bias_squares, strict=True))
+    squares: list[float] = []
+    for node in graph.nodes:
+        inputs = [squares[i] for i in node.inputs]
+        channels = [graph.shapes[i].channels for i in node.inputs]
+        match node.layer:
+            case Input():
+                q = q_input
+            case Dense() | Convolution():
+                scale, bias = next(scales)
+                q = bias + scale**2 * inputs[0]
+            case Nonlinearity(activation=act):
+                q = float(moments(act, inputs[0]).phi2.value)
+            case Dropout(training=True, p=p):
+                q = inputs[0] / (1 - p) if p < 1 else 0.0
+            case BatchNorm(training=False) as norm:
+                q = inputs[0] * norm.gain**2 / (norm.variance + norm.eps) + norm.shift**2
+            case BatchNorm() | LayerNorm() | GroupNorm() as norm:
+                q = norm.gain**2 + norm.shift**2
+            case Sum(coefficients=coefficients):
+                q = sum(c**2 * value for c, value in zip(coefficients, inputs, strict=True))
+            case Concatenate():
+                q = float(np.average(inputs, weights=channels))
+            case PadChannels(before=first, after=last):
+                q = inputs[0] * channels[0] / (channels[0] + first + last)
+            case _:
+                q = inputs[0]
+        squares.append(q)
+    return squares
+
+
+def _is_normalised(graph: Graph, position: int, bias_square: float) -> bool:
+    """Whether the scale of a layer's weights is divided out before anything else is done with its output."""
+    open_ = list(graph.consumers[position])
+    joined = False
+    while open_:
+        here = open_.pop()
+        layer = graph.nodes[here].layer
+        if isinstance(layer, BatchNorm) and layer.training:
+            continue
+        if isinstance(layer, (LayerNorm, GroupNorm)) and not joined and bias_square == 0:
+            continue
+        joined |= isinstance(layer, Concatenate)
+        keeps = not isinstance(
+            layer, (Dense, Convolution, Nonlinearity, BatchNorm, LayerNorm, GroupNorm)
+        ) and not (isinstance(layer, Sum) and len(layer.coefficients) > 1)
+        if not keeps or not graph.consumers[here]:
+            return False
+        open_.extend(graph.consumers[here])
+    return bool(graph.consumers[position])

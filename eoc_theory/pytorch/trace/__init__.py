@@ -1,0 +1,85 @@
+"""Reading a torch model into a graph of layers.
+
+The model's own ``forward`` is run once by a `torch.fx.Tracer` on values that carry shapes and no numbers, so
+that nothing in the model is executed, drawn or changed. torch is imported when `trace` is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...networks.graph import Graph
+
+__all__ = ["batch_shape", "first_layer", "trace"]
+
+
+def trace(model: Any, example_input: Any = None) -> Graph:
+    """The graph of a torch model: its layers, how they hang together, and the laws of its weights.
+
+    Understood are Linear, Conv1d/2d, BatchNorm, LayerNorm, GroupNorm, InstanceNorm, pooling, dropout,
+    elementwise activations (modules, functions, or written out as in ``x * torch.sigmoid(x)``), flattening,
+    sums, concatenations and multiplications by numbers, as modules, functions, tensor methods and operators.
+    Subclasses of torch's layers count as these unless they compute something else.
+
+    Normalisation and dropout are read in the mode (training or evaluation) that each module is in. Scales and
+    laws are those of the weights at hand, which must look random and of mean 0. Max-pooling before an
+    activation that never falls is read as standing after it, which is the same. The model is left as it was.
+
+    Args:
+        model: ``torch.nn.Module`` with one input and one output, the logits.
+        example_input: a tensor or array with a batch dimension, (B, features), (B, C, length) or
+            (B, C, height, width), of which only the shape counts, or such a shape as a tuple of whole
+            numbers. None: vectors of the first layer's features, if that is Linear.
+
+    Raises:
+        ModelError: the model holds something that the theory does not describe; the message names the module
+            or function, its type and where in the model it is.
+        MissingDependencyError: torch is not installed.
+    """
+    from ..models import require_torch
+
+    require_torch()
+    from .tracer import trace_model
+
+    return trace_model(model, example_input)
+
+
+def first_layer(model: Any, example_input: Any = None) -> Any:
+    """The Linear or convolution module that a model runs first, whatever the order its layers are kept in.
+
+    The forward pass is followed as by `trace`, on inputs of the example's shape or else of shapes that the
+    model's layers suggest, as far as its first layer with weights; what comes after it need not be
+    describable.
+
+    Args:
+        model: ``torch.nn.Module`` with one input.
+        example_input: as `trace` takes it, or None.
+
+    Returns:
+        the module, or None where the forward pass cannot be followed so far.
+
+    Raises:
+        ModelError: no torch module, without such a layer, or an example_input that is no batch of inputs.
+        MissingDependencyError: torch is not installed.
+    """
+    from ..models import require_torch
+
+    require_torch()
+    from .tracer import first_layer_of
+
+    return first_layer_of(model, example_input)
+
+
+def batch_shape(example_input: Any) -> tuple[int, ...]:
+    """The shape of a batch of inputs, or that shape itself, as tuple or list, as whole numbers.
+
+    Raises:
+        ModelError: it is neither. MissingDependencyError: torch is not installed.
+    """
+    from ..models import require_torch
+
+    require_torch()
+    from .tracer import batch_shape_of
+
+    return batch_shape_of(example_input)

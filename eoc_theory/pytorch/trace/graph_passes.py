@@ -1,0 +1,198 @@
+"""From the recorded nodes to the graph: what is used, in a form the theory describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...activations import Activation, activation
+from ...errors import ModelError
+from ...layers import (
+    AdaptiveAveragePool,
+    AveragePool,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    Identity,
+    Input,
+    MaxPool,
+    Nonlinearity,
+    PadChannels,
+    Subsample,
+    Sum,
+)  # fmt: skip
+from ...networks.graph import Graph, Node
+from .recorder import Recorder
+from .weights import laws
+
+_WEIGHTED = (Dense, Convolution)
+#: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
+_KEEPING = (
+    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool,
+)  # fmt: skip
+
+
+def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
+    """The graph of all that the output depends on.
+
+    Raises:
+        ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
+    """
+    nodes = _used(recorder.nodes, output)
+    names = [node.layer.name for node in nodes if isinstance(node.layer, _WEIGHTED)]
+    if not names:
+        raise ModelError("model has no Linear or convolution layer between its input and its output")
+    unused = [name for name in prunable if name not in names]
+    if unused:
+        raise ModelError(
+            f"the output does not depend on the weights of layer {unused[0]!r}"
+            + (f" and {len(unused) - 1} more" if len(unused) > 1 else "")
+        )
+    _check_activations(nodes)
+    _check_logits(nodes)
+    nodes = _activation_before_pooling(nodes)
+    nodes = _separate_linear_layers(nodes)
+    return Graph(tuple(_with_laws(nodes, recorder)))
+
+
+def _used(nodes: list[Node], output: int) -> list[Node]:
+    wanted = {0, output}
+    for position in range(output, -1, -1):
+        if position in wanted:
+            wanted.update(nodes[position].inputs)
+    new = {old: number for number, old in enumerate(sorted(wanted))}
+    return [Node(nodes[old].layer, tuple(new[i] for i in nodes[old].inputs)) for old in sorted(wanted)]
+
+
+def _consumers(nodes: list[Node]) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in nodes]
+    for position, node in enumerate(nodes):
+        for source in node.inputs:
+            found[source].append(position)
+    return found
+
+
+def _check_activations(nodes: list[Node]) -> None:
+    """Activations act on Gaussian values: sums of many weights' terms, not data nor other activations."""
+    weighted: list[bool] = []
+    for node in nodes:
+        layer = node.layer
+        before = any(weighted[source] for source in node.inputs)
+        weighted.append(before or isinstance(layer, _WEIGHTED))
+        if not isinstance(layer, (Nonlinearity, MaxPool)):
+            continue
+        what = _describe(layer)
+        if not before:
+            raise ModelError(f"{what} stands before the first weight layer")
+        source = nodes[node.inputs[0]]
+        while isinstance(source.layer, _KEEPING) or (
+            isinstance(source.layer, Sum) and len(source.layer.coefficients) == 1
+        ):
+            source = nodes[source.inputs[0]]
+        if isinstance(layer, Nonlinearity) and isinstance(source.layer, Nonlinearity):
+            raise ModelError(
+                f"{what} is a second activation after {source.layer.name!r}, without weights between"
+            )
+
+
+def _describe(layer: Any) -> str:
+    kind = layer.activation.name if isinstance(layer, Nonlinearity) else type(layer).__name__
+    return f"layer {layer.name!r} ({kind})"
+
+
+def _check_logits(nodes: list[Node]) -> None:
+    """Nothing but linear layers may follow the last weights on any path."""
+    seen: set[int] = set()
+    open_ = [len(nodes) - 1]
+    while open_:
+        position = open_.pop()
+        layer = nodes[position].layer
+        if position in seen or isinstance(layer, _WEIGHTED):
+            continue
+        seen.add(position)
+        if isinstance(layer, (Nonlinearity, MaxPool, Input)):
+            what = "the input" if isinstance(layer, Input) else _describe(layer)
+            raise ModelError(
+                f"model must end with a layer of logits, got {what} between the last weights and them"
+            )
+        open_.extend(nodes[position].inputs)
+
+
+def _activation_before_pooling(nodes: list[Node]) -> list[Node]:
+    """max then φ is φ then max where φ does not fall: so that φ takes Gaussian values."""
+    nodes = list(nodes)
+    consumers = _consumers(nodes)
+    for position, node in enumerate(nodes):
+        layer = node.layer
+        if not isinstance(layer, Nonlinearity):
+            continue
+        (source,) = node.inputs
+        pool = nodes[source].layer
+        before = nodes[nodes[source].inputs[0]].layer if nodes[source].inputs else pool
+        if (
+            isinstance(pool, MaxPool)
+            and len(consumers[source]) == 1
+            and not isinstance(before, (Nonlinearity, MaxPool))
+            and _never_falls(layer.activation)
+        ):
+            nodes[source] = Node(layer, nodes[source].inputs)
+            nodes[position] = Node(pool, node.inputs)
+    return nodes
+
+
+def _never_falls(act: Activation) -> bool:
+    values = act(np.concatenate([-np.logspace(3, -6, 4000), np.logspace(-6, 3, 4000)]))
+    with np.errstate(invalid="ignore"):
+        return bool(np.all(np.diff(values) >= -1e-13 * np.abs(values[1:])))
+
+
+def _separate_linear_layers(nodes: list[Node]) -> list[Node]:
+    """In a chain of fully connected layers, the identity between two without activation."""
+    chain = all(node.inputs == ((i - 1,) if i else ()) for i, node in enumerate(nodes))
+    if not chain or not all(
+        isinstance(node.layer, (Input, Dense, Nonlinearity, Flatten, Identity)) for node in nodes
+    ):
+        return nodes
+    made: list[Node] = []
+    pending: str | None = None
+    for node in nodes:
+        if isinstance(node.layer, Dense):
+            if pending is not None:
+                between = Nonlinearity(f"{pending}.identity", activation("identity"))
+                made.append(Node(between, (len(made) - 1,)))
+            pending = node.layer.name
+        elif isinstance(node.layer, Nonlinearity):
+            pending = None
+        made.append(Node(node.layer, (len(made) - 1,) if made else ()))
+    return made
+
+
+def _with_laws(nodes: list[Node], recorder: Recorder) -> list[Node]:
+    consumers = _consumers(nodes)
+    at = [i for i, node in enumerate(nodes) if isinstance(node.layer, _WEIGHTED)]
+    found = dict(zip(at, laws([recorder.weights[nodes[i].layer.name] for i in at]), strict=True))
+    made = []
+    for position, node in enumerate(nodes):
+        layer = node.layer
+        if isinstance(layer, (Dense, Convolution)):
+            follower = _activation_after(nodes, consumers, position)
+            layer = replace(layer, weight=replace(layer.weight, activation=follower, law=found[position]))
+        made.append(Node(layer, node.inputs))
+    return made
+
+
+def _activation_after(nodes: list[Node], consumers: list[list[int]], position: int) -> Activation | None:
+    """The first activation on the way from a layer to the next weights."""
+    open_ = set(consumers[position])
+    while open_:
+        first = min(open_)
+        open_.discard(first)
+        layer = nodes[first].layer
+        if isinstance(layer, Nonlinearity):
+            return layer.activation
+        if not isinstance(layer, _WEIGHTED):
+            open_.update(consumers[first])
+    return None

@@ -1,0 +1,225 @@
+"""The law of a layer's weights, read from the weights themselves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from ...errors import ModelError
+from ...layers import WeightLaw
+
+#: Log-likelihood by which one law must beat another to be told from one layer's weights alone.
+DECISIVE = 6.0
+_CHUNK = 1 << 16  # entries in double precision that stay in a processor's cache
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a layer's parameters say of their law.
+
+    Attributes:
+        fan_in: inputs of one output unit.
+        shape: of the weight tensor.
+        sigma_w, sigma_b: scales, σ_w = √(fan_in · mean W²) with masked weights as 0, σ_b = √(mean b²).
+        log_likelihood: of the weights that are not masked, under each law of independent weights at its most
+            likely scale.
+        orthogonal: whether the rows, or the columns, are orthogonal and of one length.
+    """
+
+    fan_in: int
+    shape: tuple[int, ...]
+    sigma_w: float
+    sigma_b: float
+    log_likelihood: dict[WeightLaw, float]
+    orthogonal: bool
+
+
+def read_weights(name: str, module: Any) -> Weights:
+    """The scales and the law of a Linear or convolution module.
+
+    Raises:
+        ModelError: parametrised other than by a mask of torch.nn.utils.prune, not finite, constant, 0, not of
+            mean 0, with taps of the kernel that are 0 throughout (delta-orthogonal, Dirac), or of a law with
+            two values.
+    """
+    weight, mask = _parameter(name, module, "weight")
+    assert weight is not None
+    bias, bias_mask = _parameter(name, module, "bias")
+    fan_in = math.prod(weight.shape[1:])
+    moments = _Moments.of(weight, mask)
+    sigma_w = math.sqrt(fan_in * moments.square)
+    if not 0 < sigma_w < math.inf:
+        raise ModelError(
+            f"the weights of layer {name!r} must be finite and not all 0, got scale {sigma_w} "
+            "(the theory needs random weights of mean zero)"
+        )
+    _check_random(name, weight, mask, moments, fan_in)
+    sigma_b = 0.0
+    if bias is not None:
+        sigma_b = math.sqrt(_Moments.of(bias, bias_mask).square)
+        if not math.isfinite(sigma_b):
+            raise ModelError(f"the biases of layer {name!r} must be finite, got scale {sigma_b}")
+    return Weights(
+        fan_in,
+        tuple(weight.shape),
+        sigma_w,
+        sigma_b,
+        moments.log_likelihood(),
+        mask is None and _is_orthogonal(weight, moments),
+    )
+
+
+def laws(weights: list[Weights]) -> list[WeightLaw]:
+    """The law of each layer.
+
+    "orthogonal" where the rows or columns say so, else the most likely of "normal", "uniform" and
+    "truncated". A layer with too few weights to tell is given the law most likely for all layers together.
+    """
+    names: tuple[WeightLaw, ...] = ("normal", "uniform", "truncated")
+    together: dict[WeightLaw, float] = {law: sum(w.log_likelihood[law] for w in weights) for law in names}
+
+    def most_likely(scores: dict[WeightLaw, float]) -> WeightLaw | None:
+        first, second = sorted(names, key=lambda law: -scores[law])[:2]
+        return first if scores[first] - scores[second] > DECISIVE else None
+
+    common = most_likely(together) or "normal"
+    return ["orthogonal" if w.orthogonal else most_likely(w.log_likelihood) or common for w in weights]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of a tensor: all entries count in `square` and `mean`, those that are not masked in the others."""
+
+    square: float
+    mean: float
+    total: int
+    kept: int
+    kept_square: float
+    kurtosis: float
+    largest: float
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, mask: torch.Tensor | None) -> _Moments:
+        # The fourth powers are of entries divided by the largest, or small weights would underflow.
+        alive = None if mask is None else mask.reshape(-1) != 0
+        entries = tensor.reshape(-1) if alive is None else tensor.reshape(-1)[alive]
+        largest = float(torch.linalg.vector_norm(entries, math.inf)) if entries.numel() else 0.0
+        scale = largest if 0 < largest < math.inf else 1.0
+        first = second = fourth = 0.0
+        for part in entries.split(_CHUNK):
+            part = part.to(device="cpu", dtype=torch.float64) / scale
+            square = part * part
+            first += float(part.sum())
+            second += float(square.sum())
+            fourth += float(square @ square)
+        kept = entries.numel()
+        total = tensor.numel()
+        if not math.isfinite(largest) or not math.isfinite(second):
+            return cls(math.nan, math.nan, total, kept, math.nan, math.nan, largest)
+        return cls(
+            square=second / total * scale**2 if total else 0.0,
+            mean=first / total * scale if total else 0.0,
+            total=total,
+            kept=kept,
+            kept_square=second / kept * scale**2 if kept else 0.0,
+            kurtosis=fourth * kept / second**2 if second > 0 else math.nan,
+            largest=largest,
+        )
+
+    def log_likelihood(self) -> dict[WeightLaw, float]:
+        n, rms = self.kept, math.sqrt(self.kept_square)
+        inside = math.erf(math.sqrt(2.0))  # P(|Z| < 2)
+        # Cut at ±2s the density is normal(s)/inside, most likely at s = rms or as near as the largest allows.
+        s = max(rms, self.largest / 2.0)
+        half_log = 0.5 * math.log(2 * math.pi)
+        return {
+            "normal": -n * (0.5 + half_log + math.log(rms)),
+            "uniform": -n * math.log(2.0 * self.largest),
+            "truncated": -n * (0.5 * (rms / s) ** 2 + half_log + math.log(s) + math.log(inside)),
+        }
+
+
+def _parameter(name: str, module: Any, kind: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """A parameter, and the mask that torch.nn.utils.prune put on it, or None."""
+    own = module._parameters
+    # getattr would run a parametrisation, and prune's own tensor may be older than its mask.
+    if hasattr(module, "parametrizations") and kind in module._modules["parametrizations"]:
+        raise ModelError(
+            f"layer {name!r} has a parametrised {kind} "
+            f"({type(module._modules['parametrizations'][kind][0]).__name__}); only masks of "
+            "torch.nn.utils.prune can be read"
+        )
+    value = mask = None
+    if own.get(kind) is not None:
+        value = own[kind]
+    elif own.get(f"{kind}_orig") is not None and f"{kind}_mask" in module._buffers:
+        value, mask = own[f"{kind}_orig"], module._buffers[f"{kind}_mask"]
+    elif kind == "weight" or kind not in own:
+        raise ModelError(
+            f"layer {name!r} ({type(module).__name__}) has no parameter {kind!r}: only plain ones and those "
+            "under a mask of torch.nn.utils.prune can be read"
+        )
+    if value is not None and is_lazy(value):
+        raise ModelError(f"layer {name!r} is not initialised: call the model once before")
+    if value is not None and value.device.type == "meta":
+        raise ModelError(f"layer {name!r} has its {kind} on the meta device: without values")
+    return (None if value is None else value.detach()), mask
+
+
+def _check_random(
+    name: str, weight: torch.Tensor, mask: torch.Tensor | None, moments: _Moments, fan_in: int
+) -> None:
+    needs = "(the theory needs random weights of mean zero)"
+    n, mean = moments.total, moments.mean
+    variance = max(moments.square - mean**2, 0.0)
+    if n > 1 and variance <= 1e-12 * moments.square:
+        raise ModelError(f"the weights of layer {name!r} are constant, {mean:.4g} {needs}")
+    # A mean m of the weights adds up to fan_in · m² against the variance, where all inputs are equal; six
+    # sampling errors of a mean of 0 lie beyond chance, and beyond reach of fewer than 36 weights.
+    if mean**2 * fan_in > 0.05 * variance and mean**2 * n > 36.0 * moments.square:
+        raise ModelError(
+            f"the weights of layer {name!r} have mean {mean:.4g} and standard deviation "
+            f"{math.sqrt(variance):.4g} {needs}"
+        )
+    if mask is None and weight.dim() > 2 and math.prod(weight.shape[2:]) > 1:
+        dead = (weight == 0).reshape(*weight.shape[:2], -1).all(0).all(0)
+        if bool(dead.any()):
+            raise ModelError(
+                f"the weights of layer {name!r} are 0 at {int(dead.sum())} of {dead.numel()} taps of the "
+                "kernel: delta-orthogonal and Dirac convolutions cannot be read"
+            )
+    # No law that can be told has a kurtosis under 1.8; its sampling error is at most 1.6/√n there.
+    if mask is None and n > 1 and moments.kurtosis < 1.7 - 6.0 / math.sqrt(n):
+        raise ModelError(
+            f"the weights of layer {name!r} have kurtosis {moments.kurtosis:.3g}: known are the normal (3), "
+            "truncated normal (2.37) and uniform (1.8) laws and orthogonal matrices"
+        )
+
+
+def _is_orthogonal(weight: torch.Tensor, moments: _Moments) -> bool:
+    """Whether W Wᵀ or WᵀW, of W as (out, the rest), is a multiple of the identity.
+
+    Tested on a few random vectors, so that it costs as much as reading the weights: W Wᵀ v = g² v.
+    """
+    rows, columns = weight.shape[0], math.prod(weight.shape[1:])
+    if min(rows, columns) < 2:
+        return False
+    # Rounding is the limit; independent weights miss by √(rows/columns), which can be as small in float16.
+    rounding = 3e-2 if weight.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    tolerance = min(rounding, 0.1 * math.sqrt(min(rows, columns) / max(rows, columns)))
+    matrix = weight.reshape(rows, columns)
+    if rows > columns:
+        matrix = matrix.T
+    expected = moments.square * max(rows, columns)
+    some = matrix[:4].double()
+    if float((some @ some.T / expected).fill_diagonal_(0.0).abs().max()) > 10.0 * tolerance:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(matrix.shape[0], 4, generator=generator).to(matrix.device)
+    matrix = matrix.float()
+    image = matrix @ (matrix.T @ v)
+    return float((image / expected - v).norm() / v.norm()) < tolerance

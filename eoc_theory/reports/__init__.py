@@ -1,0 +1,1 @@
+"""What people read: diagnoses, designs, comparisons and pictures."""

@@ -1,0 +1,284 @@
+"""Theory beside experiment: one prediction, and the same network really pruned under many seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..base.formatting import plain
+from ..base.isolation import isolated
+from ..errors import ArgumentError, ModelError
+from ..networks.architecture import Architecture, check_drawn
+from ..propagation.sampled_graph import shared_samples
+from ..pruning.collapse import CollapsePrediction, predict_collapse
+from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
+from ..pytorch.measure.measure import PruningMeasurement, measure_pruning, shown_input
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Networks that one comparison prunes.
+MOST_SEEDS = 1_000_000
+
+
+@public
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
+
+    Where the sparsity is a single number the sparsity axis is absent.
+
+    Attributes:
+        criterion, sparsity: as asked for.
+        layers: names of the weight layers, input to output.
+        weights: number of weights per layer, (L,).
+        seeds: the seeds that were measured, (S,).
+        kept: measured fraction kept, (S, n_s, L).
+        critical_sparsity: measured critical sparsities, (S,).
+        log_score_moments: measured logarithms of the mean squared score, (S, L).
+        prediction: what `predict_pruning` says.
+        collapse: what `predict_collapse` says.
+        complete: False if measuring was interrupted before the last seed.
+    """
+
+    criterion: str
+    sparsity: float | np.ndarray
+    layers: tuple[str, ...]
+    weights: np.ndarray
+    seeds: np.ndarray
+    kept: np.ndarray
+    critical_sparsity: np.ndarray
+    log_score_moments: np.ndarray
+    prediction: PruningPrediction
+    collapse: CollapsePrediction
+    complete: bool = True
+
+    @property
+    def measured_kept(self) -> np.ndarray:
+        """Mean over seeds of the measured fraction kept, (n_s, L)."""
+        return self.kept.mean(axis=0)
+
+    @property
+    def measured_std(self) -> np.ndarray:
+        """Standard deviation over seeds, (n_s, L); NaN for a single seed."""
+        if len(self.seeds) < 2:
+            return np.full(self.kept.shape[1:], np.nan)
+        return self.kept.std(axis=0, ddof=1)
+
+    @property
+    def mean_absolute_error(self) -> float:
+        """Mean over layers (and sparsities) of |predicted kept − measured kept, averaged over seeds|."""
+        return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each layer (and sparsity): predicted and measured fraction kept with their spreads."""
+        import pandas as pd
+
+        sparsities = np.atleast_1d(self.sparsity)
+        predicted = np.atleast_2d(np.asarray(self.prediction.kept))
+        measured = np.atleast_2d(self.measured_kept)
+        return pd.DataFrame(
+            {
+                "layer": np.tile(np.array(self.layers), len(sparsities)),
+                "weights": np.tile(self.weights, len(sparsities)),
+                "sparsity": np.repeat(sparsities, len(self.layers)),
+                "predicted": predicted.ravel(),
+                "predicted_std": np.atleast_2d(np.asarray(self.prediction.kept_std)).ravel(),
+                "measured": measured.ravel(),
+                "measured_std": np.atleast_2d(self.measured_std).ravel(),
+                "error": (predicted - measured).ravel(),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Prediction and measurement as plain numbers, strings and lists; the spread of one seed is None."""
+        listed = ("weights", "seeds", "kept", "measured_kept", "critical_sparsity")
+        spread = self.measured_std.tolist() if len(self.seeds) > 1 else None
+        return {
+            "criterion": self.criterion,
+            "sparsity": np.asarray(self.sparsity).tolist(),
+            "layers": list(self.layers),
+            **{name: getattr(self, name).tolist() for name in listed},
+            "measured_std": spread,
+            "mean_absolute_error": self.mean_absolute_error,
+            "prediction": self.prediction.to_dict(),
+            "collapse": self.collapse.to_dict(),
+            "complete": self.complete,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(plain(self.to_dict()), allow_nan=False)
+
+    def plot(self, path: Any = None) -> Any:
+        """A picture: prediction as a line with its band, measurement as points with error bars.
+
+        Args:
+            path: a file to write; None: only the matplotlib figure is returned.
+        """
+        from .plots import plot_comparison
+
+        return plot_comparison(self, path)
+
+
+@isolated
+@public
+def compare(
+    factory: Architecture | Callable[[int], Any],
+    sparsity: float | Sequence[float] | np.ndarray,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    example_input: Any = None,
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Predict what pruning keeps, then prune real networks and lay the two side by side.
+
+    An interrupt (Ctrl-C) after the first seed ends the measuring and keeps what was finished.
+
+    Args:
+        factory: an `Architecture`, whose weights are drawn anew for every seed; or a function seed → torch
+            module, for which the prediction uses the weight scales averaged over the modules it returned.
+        sparsity: the fraction of weights to remove, a number or a sequence.
+        criterion: as in `measure_pruning`.
+        data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
+            prediction and measurement see the same batch.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. Needed for a function
+            that returns networks whose first layer is not Linear, where `data` does not show an input's
+            shape.
+        seeds: how many (0, 1, …), or which.
+        device: where to measure.
+        progress: called with (seeds done, seeds in all).
+
+    Raises:
+        ArgumentError, DataError, ModelError: unusable factory, sparsity, criterion, data or model.
+        MissingDependencyError: torch is not installed.
+    """
+    check_sparsities(sparsity)
+    chosen = _seeds(seeds)
+    if not isinstance(factory, Architecture) and not callable(factory):
+        raise ArgumentError(
+            f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
+        )
+    progress = checks.function("progress", progress, "two counts")
+    if isinstance(factory, Architecture):
+        # The model, its doubles, one gradient and the scores.
+        check_drawn(factory, 28)
+    batch = factory.summarise(data) if isinstance(factory, Architecture) else None
+    measured: list[PruningMeasurement] = []
+    read: list[Architecture] = []
+
+    def predict(net: Architecture) -> tuple[PruningPrediction, CollapsePrediction]:
+        with shared_samples():
+            pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch)
+            return pruning, predict_collapse(net, criterion=criterion, data=batch)
+
+    # First what an interrupt could lose; a function's networks have to be seen before they can be predicted.
+    predicted = predict(factory) if isinstance(factory, Architecture) else None
+    try:
+        for seed in chosen:
+            if isinstance(factory, Architecture):
+                model, net = factory.to_torch(seed), factory
+            else:
+                model = checks.call("factory", factory, seed)
+                if isinstance(model, type) or not hasattr(model, "named_modules"):
+                    raise ArgumentError(f"factory must return a torch.nn.Module, got {type(model).__name__}")
+                net = Architecture.from_torch(model, shown_input(model, data, example_input))
+                read.append(net)
+                batch = net.summarise(data) if batch is None else batch
+            measured.append(
+                measure_pruning(
+                    model,
+                    sparsity,
+                    criterion=criterion,
+                    data=batch,
+                    example_input=example_of(net),
+                    device=device,
+                    seed=seed,
+                    masks=False,
+                )
+            )
+            if progress is not None:
+                progress(len(measured), len(chosen))
+    except KeyboardInterrupt:
+        if not measured:
+            raise
+    prediction, collapse = predicted or predict(_average(read[: len(measured)]))
+    first = measured[0]
+    order = _order(first.layers, prediction.layers)
+    return Comparison(
+        criterion=criterion,
+        sparsity=first.sparsity,
+        layers=tuple(first.layers[i] for i in order),
+        weights=first.weights[order],
+        seeds=np.array(chosen[: len(measured)], dtype=np.int64),
+        kept=np.array([m.kept for m in measured])[..., order],
+        critical_sparsity=np.array([m.critical_sparsity for m in measured]),
+        log_score_moments=np.array([m.log_score_moments for m in measured])[:, order],
+        prediction=prediction,
+        collapse=collapse,
+        complete=len(measured) == len(chosen),
+    )
+
+
+def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:
+    """Where each predicted layer is among the measured: a model may run them in another order than it has."""
+    if sorted(measured) != sorted(predicted):
+        return list(range(len(measured)))  # built from an architecture, in its order, under other names
+    return [measured.index(name) for name in predicted]
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    # NumPy's zero-dimensional arrays are Iterable by name only.
+    if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) and not isinstance(seeds, bytes):
+        accepted = "a whole number >= 1 or whole numbers >= 0"
+        listed = checks.items("seeds", seeds, accepted, MOST_SEEDS)
+        chosen = [checks.integer("seeds", s, 0) for s in listed]
+        if not chosen:
+            raise ArgumentError("seeds must hold at least one seed, got none")
+        return chosen
+    return list(range(checks.integer("seeds", seeds, 1, MOST_SEEDS)))
+
+
+def example_of(net: Architecture) -> np.ndarray:
+    """One input of the network's shape."""
+    shape = net.input_shape
+    return np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
+
+
+def _average(nets: list[Architecture]) -> Architecture:
+    """The network whose variances σ_w², σ_b² are the mean of the given ones, layer by layer.
+
+    Laws and all that has no weights are those of the first.
+    """
+    first = nets[0]
+    if any(_structure(net) != _structure(first) for net in nets):
+        raise ModelError("factory must return the same layers for every seed")
+
+    def mean_scale(index: int, name: str) -> float:
+        return float(np.sqrt(np.mean([getattr(net.layers[index], name) ** 2 for net in nets])))
+
+    layers = tuple(
+        replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
+        for i, layer in enumerate(first.layers)
+    )
+    if first.graph is None:
+        return Architecture(layers)
+    return Architecture.from_graph(first.graph.with_weights({layer.name: layer for layer in layers}))
+
+
+def _structure(net: Architecture) -> tuple[Any, ...]:
+    """What must be the same for every seed: the layers, their shapes and how they hang together."""
+    nodes = () if net.graph is None else net.graph.nodes
+    return (
+        tuple((layer.name, layer.weight_shape) for layer in net.layers),
+        tuple((type(node.layer), node.inputs) for node in nodes),
+    )

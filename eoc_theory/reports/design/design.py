@@ -1,0 +1,351 @@
+"""`design`: the inverse problem of collapse, solved by prediction and checked on drawn networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...base import checks
+from ...base.boundary import public
+from ...base.formatting import plain
+from ...base.isolation import isolated
+from ...errors import EOCError, ModelError
+from ...errors.text import json_text, prose
+from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
+from ...networks.critical_scales import critical_scales
+from ...pruning.prediction import CRITERIA, MOST_SAMPLES
+from ..diagnosis.diagnosis import architecture_of, parameters_of
+from ..diagnosis.initialisation import read
+from ..diagnosis.remedies import at_scales
+from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+#: σ_b of the points of the edge of chaos that are tried.
+SIGMA_B = (0.0, 0.05, 0.1, DEFAULT_SIGMA_B)
+#: Criteria whose ranking does not depend on the weights' scales at all, and those that it does not change
+#: along the edge of chaos, where one scale serves all layers.
+_ANY_SCALE = ("synflow", "synflow-oneshot", "random", "uniform", "erk")
+_ANY_POINT = ("magnitude",)
+
+
+@public
+@dataclass(frozen=True)
+class Design:
+    """How to prune a network of L weight layers to a sparsity without collapse; arrays (L,).
+
+    Attributes:
+        criterion: that scores are ranked by.
+        sparsity: fraction of all weights removed.
+        max_collapse_probability: that was asked for.
+        chosen: what to do, one of the candidates.
+        before: the network as it is under global ranking.
+        candidates: all that was tried.
+        weights: number of weights in each layer.
+        critical_sparsity: median of the smallest sparsity that loses a layer, under the design.
+        critical_sparsity_before: the same of the network as it is under global ranking.
+        seed: of samples and draws.
+    """
+
+    criterion: str
+    sparsity: float
+    max_collapse_probability: float
+    chosen: Candidate
+    before: Candidate
+    candidates: tuple[Candidate, ...]
+    weights: Array
+    critical_sparsity: float
+    critical_sparsity_before: float
+    seed: int
+
+    @property
+    def feasible(self) -> bool:
+        """Whether anything that was tried avoids collapse."""
+        return self.chosen.feasible
+
+    @property
+    def initialisation(self) -> tuple[float, float] | None:
+        """(σ_w, σ_b) of the first layer on the edge of chaos, or None: the network as it is."""
+        return self.chosen.initialisation
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network with that initialisation."""
+        return self.chosen.architecture
+
+    @property
+    def allocation(self) -> Literal["global", "layerwise"]:
+        """Whether all weights are ranked at once, or each layer has its number of weights."""
+        return self.chosen.allocation
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the weight layers, first to last."""
+        return self.chosen.layers
+
+    @property
+    def kept(self) -> Array:
+        """Fraction of each layer's weights kept; under global ranking the predicted mean."""
+        return self.chosen.kept
+
+    @property
+    def kept_weights(self) -> Array:
+        """Numbers of weights kept, n − round(s n) in all."""
+        return self.chosen.kept_weights
+
+    @property
+    def collapse_probability(self) -> float:
+        """Probability that some layer loses all its weights."""
+        return self.chosen.collapse_probability
+
+    @property
+    def collapse_interval(self) -> tuple[float, float]:
+        """Where that lies in nine cases of ten."""
+        return self.chosen.collapse_interval
+
+    @property
+    def cut_probability(self) -> float:
+        """Probability that some layer has no weight on a way from the input to the logits; nan if unknown."""
+        return self.chosen.cut_probability
+
+    @property
+    def cut_interval(self) -> tuple[float, float]:
+        """Where that lies in nine cases of ten, from as many networks as were drawn."""
+        return self.chosen.cut_interval
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Code that carries it out on a torch model `model`.
+
+        With `design` for this, and `data` for a batch (inputs, targets) of the model's own.
+        """
+        found = []
+        if self.initialisation is not None:
+            sigma_b, shape = self.initialisation[1], self.architecture.input_shape
+            drawn = f", sigma_b={sigma_b:g}" if sigma_b else ""
+            if shape.space:  # a model of images does not tell their extent
+                drawn += f", example_input={(2, shape.channels, *shape.space)}"
+            found.append(f"eoc.initialize_(model{drawn})")
+        rest = ", allocation=design" if self.allocation == "layerwise" else ""
+        call = f"eoc.measure_pruning(model, {self.sparsity!r}, criterion={self.criterion!r}, data=data{rest})"
+        # Pruning takes a network off its scale, by design or not.
+        again = "eoc.rescale_(model, by='signal', data=data)"
+        return (*found, f"eoc.prune_(model, {call}.masks)", again)
+
+    @property
+    def verdict(self) -> str:
+        """A few sentences in plain words, made from the numbers."""
+        from .summary_text import verdict
+
+        return prose(verdict(self))
+
+    def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
+        """One row a layer, with what the network as it is keeps; or one row a candidate."""
+        import pandas as pd
+
+        if checks.one_of("of", of, ("layers", "candidates")) == "candidates":
+            rows = [candidate.to_dict() for candidate in self.candidates]
+            for row, candidate in zip(rows, self.candidates, strict=True):
+                row["sigma_w"], row["sigma_b"] = row.pop("initialisation") or (np.nan, np.nan)
+                row["chosen"] = candidate is self.chosen
+                for name in ("collapse", "cut"):
+                    row[f"{name}_low"], row[f"{name}_high"] = row.pop(f"{name}_interval")
+                del row["kept"], row["kept_weights"]
+            return pd.DataFrame(rows)
+        return pd.DataFrame(
+            {
+                "layer": self.layers,
+                "weights": self.weights,
+                "kept_before": self.before.kept,
+                "kept": self.kept,
+                "kept_weights": self.kept_weights,
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists; nan is None."""
+        return plain(
+            {
+                "criterion": self.criterion,
+                "sparsity": self.sparsity,
+                "max_collapse_probability": self.max_collapse_probability,
+                "seed": self.seed,
+                "feasible": self.feasible,
+                "verdict": self.verdict,
+                "steps": self.steps,
+                "layers": self.layers,
+                "weights": self.weights,
+                **self.chosen.to_dict(),
+                "critical_sparsity": self.critical_sparsity,
+                "critical_sparsity_before": self.critical_sparsity_before,
+                "before": self.before.to_dict(),
+                "candidates": [candidate.to_dict() for candidate in self.candidates],
+            }
+        )
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json_text(self.to_dict())
+
+    def __str__(self) -> str:
+        """Verdict, candidates and layers, as text."""
+        from .summary_text import as_text
+
+        return prose(as_text(self))
+
+    def plot(self, path: Any = None) -> Any:
+        """Kept per layer before and after; see `eoc_theory.reports.plots.plot_design`."""
+        from ..plots import plot_design
+
+        return plot_design(self, path)
+
+
+@isolated
+@public
+def design(
+    net: Any,
+    sparsity: float,
+    *,
+    criterion: str = "snip",
+    data: Any = None,
+    example_input: Any = None,
+    max_collapse_probability: float = 0.01,
+    networks: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Design:
+    """Which initialisation, and which allocation of weights to layers, avoids collapse at a sparsity.
+
+    In this order, the first that avoids collapse being chosen:
+
+    1. the network as it is, all weights ranked at once;
+    2. the same on the edge of chaos, by `initialize_`, at the σ_b nearest to the network's own;
+    3. a number of weights for each layer: the global ranking above a floor of half an
+       Erdős–Rényi-kernel allocation (`eoc_theory.reports.design.allocation`), chosen on ways through the
+       network (`eoc_theory.pytorch.measure.layerwise`), with the initialisation that has to move the fewest
+       weights.
+
+    Collapse is a layer without weights, whose probability is predicted; or one none of whose weights lies on
+    a way from the input to the logits, whose probability is estimated from how many weights a few networks,
+    which are drawn, need for that (`eoc_theory.reports.design.sampled_networks`). The second comes at lower
+    sparsities, and numbers of weights alone do not prevent it. Each probability has an interval that is to
+    hold it in nine cases of ten; the probability itself decides.
+
+    Nothing is trained, and a model is left as it was.
+
+    Args:
+        net: an `Architecture` or a torch model without masks.
+        sparsity: fraction of all weights to remove, in [0, 1).
+        criterion: as in `predict_pruning`.
+        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        example_input: a batch of inputs that a torch model can be traced with, or its shape; by default the
+            first two of `data`. A chain of Linear layers needs none.
+        max_collapse_probability: probability of either that is borne, in [0, 1).
+        networks: how many are drawn for each candidate, fewer where two are enough to rule it out; None: 1 to
+            8, as many as are cheap, and up to 32 until the interval of P(cut off) lies on one side of
+            `max_collapse_probability`; 0: none. None are where torch is not installed.
+        seed: of samples and draws; the same seed gives the same bits.
+        progress: called with a few words on what is being looked at.
+
+    Raises:
+        ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read, or
+        is pruned already.
+    """
+    checks.one_of("criterion", criterion, CRITERIA)
+    sparsity = checks.fraction("sparsity", sparsity)
+    tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
+    if networks is not None:
+        networks = checks.integer("networks", networks, minimum=0, maximum=MOST_SAMPLES)
+    seed = checks.integer("seed", seed, minimum=0)
+    progress = checks.function("progress", progress, "a text")
+    found = architecture_of(net, example_input, data, "net")
+    state = parameters_of(net, found, read(found))
+    if state["masked"]:
+        raise ModelError("net must not be pruned yet; design before pruning")
+    total = found.n_weights
+    batch = found.summarise(data, seed=seed)
+    said = progress or (lambda text: None)
+    task = Task(sparsity, total - round(sparsity * total), criterion, batch, tolerance, networks, seed, said)
+    said("as it is, global")
+    ranked = [by_global_ranking(task, found, None)]
+    before = ranked[0].candidate
+    if not before.feasible:
+        for initialisation, critical in _on_the_edge(found, criterion, state["biases"]):
+            said("σ_w = {:.4g}, σ_b = {:g}, global".format(*initialisation))
+            ranked.append(by_global_ranking(task, critical, initialisation, quick=True))
+            if ranked[-1].candidate.feasible:
+                break
+    candidates = [one.candidate for one in ranked]
+    # Where a global ranking will do, its own network's allocation is the alternative.
+    options = candidates[-1:] if candidates[-1].feasible else list(candidates)
+    layerwise = [made for made in (layer_by_layer(task, one) for one in options) if made is not None]
+    # The fewest weights moved, to one in a hundred; then what comes first.
+    layerwise.sort(key=lambda one: round(one.moved, 2))
+    for index, one in enumerate(layerwise):
+        layerwise[index] = checked(task, one, few=candidates[-1].feasible)
+        if layerwise[index].feasible:
+            break
+    chosen = next((one for one in candidates + layerwise if one.feasible), (layerwise or candidates)[0])
+    if chosen.allocation == "layerwise":
+        limit = 1.0 - (found.depth - 1) / total  # a weight for each layer but one
+    else:
+        limit = next(one.critical_sparsity for one in ranked if one.candidate is chosen)
+    return Design(
+        criterion=criterion,
+        sparsity=sparsity,
+        max_collapse_probability=tolerance,
+        chosen=chosen,
+        before=before,
+        candidates=(*candidates, *layerwise),
+        weights=found.weights,
+        critical_sparsity=limit,
+        critical_sparsity_before=ranked[0].critical_sparsity,
+        seed=seed,
+    )
+
+
+def _on_the_edge(
+    net: Architecture, criterion: str, biases: bool
+) -> Iterator[tuple[tuple[float, float], Architecture]]:
+    """(σ_w, σ_b) and the network there, nearest to its own σ_b first; none where scales do not matter."""
+    reading = read(net)
+    if criterion in _ANY_SCALE or not reading.scaled.any():
+        return
+    acts = {layer.activation for layer in net if layer.activation is not None}
+    options = SIGMA_B if biases and not any(act.is_homogeneous for act in acts) else (0.0,)
+    own = np.median([layer.sigma_b for layer, scaled in zip(net, reading.scaled, strict=True) if scaled])
+    tried = 0
+    for sigma_b in sorted(options, key=lambda option: (abs(option - own), option)):
+        try:
+            scales = critical_scales(net.as_graph(), sigma_b)
+        except EOCError:
+            continue  # this activation has no such point
+        critical = at_scales(net, scales)
+        if tried and criterion in _ANY_POINT:
+            return
+        tried += 1
+        if criterion in _ANY_POINT and _in_proportion(net, critical):
+            return
+        if not _same(net, critical):
+            first = critical.layers[0]
+            yield (first.sigma_w, first.sigma_b), critical
+
+
+def _in_proportion(net: Architecture, other: Architecture) -> bool:
+    """Whether one scale common to all layers makes the weights of one those of the other."""
+    ratios = [a.sigma_w / b.sigma_w for a, b in zip(net, other, strict=True)]
+    return all(a.law == b.law for a, b in zip(net, other, strict=True)) and max(ratios) < 1.01 * min(ratios)
+
+
+def _same(net: Architecture, other: Architecture) -> bool:
+    """Whether all scales agree as well as scales read from weights can."""
+    return all(
+        a.law == b.law and np.allclose([a.sigma_w, a.sigma_b], [b.sigma_w, b.sigma_b], rtol=0.01, atol=1e-3)
+        for a, b in zip(net, other, strict=True)
+    )

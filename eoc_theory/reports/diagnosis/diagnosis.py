@@ -1,0 +1,326 @@
+"""`diagnose`: what is wrong with a model's initialisation, what would collapse, what to set instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...base import checks
+from ...base.boundary import public
+from ...base.formatting import plain
+from ...base.isolation import isolated
+from ...errors import ArgumentError
+from ...errors.text import LONGEST_NAME, json_text, prose, shortened
+from ...networks.architecture import Architecture
+from ...pruning.prediction import CRITERIA
+from .findings import best, is_exploding, off_edge, phase, problems
+from .forecast import Outlook, outlook
+from .initialisation import Reading, read
+from .remedies import Cure, cures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+
+@public
+@dataclass(frozen=True)
+class Diagnosis:
+    """The findings about a network of L weight layers; arrays have shape (L,).
+
+    Attributes:
+        criterion: that scores are ranked by.
+        sparsity: fraction of all weights removed.
+        layers: names of the weight layers, first to last.
+        kinds: "Linear", "Conv 3x3", …
+        weights: number of weights in each.
+        fan_in: inputs of one output unit.
+        laws: of the weights, as found: "normal", "uniform", …
+        activations: name of the activation that follows, "" for none.
+        reading: scales beside the critical ones, names of initialisations, normalisation, residual sums.
+        before: prediction for the network as it is.
+        cure: the change that is predicted to help, or None where none is needed or none helps.
+        after: prediction for the network after it, or None.
+        off: whether σ_w matters and is not that of the edge of chaos.
+        synthetic: whether independent normal inputs stood in for data.
+        seed: of the samples.
+    """
+
+    criterion: str
+    sparsity: float
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    weights: Array
+    fan_in: Array
+    laws: tuple[str, ...]
+    activations: tuple[str, ...]
+    reading: Reading
+    before: Outlook
+    cure: Cure | None
+    after: Outlook | None
+    off: Array
+    synthetic: bool
+    seed: int
+
+    @property
+    def sigma_w(self) -> Array:
+        """σ_w as found."""
+        return self.before.sigma_w
+
+    @property
+    def sigma_b(self) -> Array:
+        """σ_b as found."""
+        return self.before.sigma_b
+
+    @property
+    def sigma_w_edge(self) -> Array:
+        """σ_w on the edge of chaos of the activation that follows, at σ_b as found; nan for none."""
+        return self.reading.edge
+
+    @property
+    def chi(self) -> Array:
+        """χ = σ_w² E[φ'²] of each layer, nan where no scale matters; see `Outlook`."""
+        return self.before.chi
+
+    @property
+    def log10_moment(self) -> Array:
+        """log₁₀ of the SNIP scores' second moment, relative to the last layer."""
+        return self.before.log10_moment
+
+    @property
+    def kept(self) -> Array:
+        """Mean fraction of the weights that pruning keeps."""
+        return self.before.kept
+
+    @property
+    def kept_std(self) -> Array:
+        """Its standard deviation over initialisations."""
+        return self.before.kept_std
+
+    @property
+    def empty_probability(self) -> Array:
+        """Probability that the layer loses every weight."""
+        return self.before.empty_probability
+
+    @property
+    def collapse_probability(self) -> float:
+        """Probability that some layer does."""
+        return self.before.collapse_probability
+
+    @property
+    def critical_sparsity(self) -> float:
+        """Median of the smallest sparsity at which a layer is empty."""
+        return self.before.critical_sparsity
+
+    @cached_property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, in single words.
+
+        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse".
+
+        "silent": the scores of some layer are all exactly 0, so that nothing in it can be ranked. "collapse":
+        a layer is more likely lost than not; "risk": with 5 % or more; "starved": a layer keeps less than a
+        tenth of its even share. The first four name causes; "ordered" and "chaotic" stand only where there is
+        such an effect or a cure that is predicted to help.
+        """
+        return problems(self.reading, self.before, self.off, helped=self.cure is not None)
+
+    @property
+    def phase(self) -> str:
+        """ "ordered", "critical" or "chaotic": the mean of log χ over the layers that are off the edge."""
+        return phase(self.before, self.off)
+
+    @cached_property
+    def paragraphs(self) -> tuple[tuple[str, str], ...]:
+        """The verdict in parts, each a heading and its sentences."""
+        from .verdict import paragraphs
+
+        return tuple((prose(heading), prose(sentences)) for heading, sentences in paragraphs(self))
+
+    @property
+    def verdict(self) -> str:
+        """A few sentences in plain words, made from the numbers."""
+        return " ".join(text for _, text in self.paragraphs)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer, with the prediction after the cure beside the first where there is one."""
+        import pandas as pd
+
+        columns = {
+            "layer": self.layers,
+            "type": self.kinds,
+            "weights": self.weights,
+            "fan_in": self.fan_in,
+            "law": self.laws,
+            "initialisation": self.reading.names,
+            "activation": self.activations,
+            "normalised": self.reading.normalised,
+            "sigma_w": self.sigma_w,
+            "sigma_b": self.sigma_b,
+            "sigma_w_edge": self.sigma_w_edge,
+            "chi": self.chi,
+            "log10_moment": self.log10_moment,
+            "kept": self.kept,
+            "kept_std": self.kept_std,
+            "empty_probability": self.empty_probability,
+        }
+        if self.after is not None:
+            columns["kept_after"] = self.after.kept
+            columns["empty_probability_after"] = self.after.empty_probability
+        return pd.DataFrame(columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists; nan is None, the infinities are text."""
+        return plain(
+            {
+                "criterion": self.criterion,
+                "sparsity": self.sparsity,
+                "seed": self.seed,
+                "synthetic": self.synthetic,
+                "verdict": self.verdict,
+                "problems": self.problems,
+                "layers": self.layers,
+                "kinds": self.kinds,
+                "weights": self.weights,
+                "fan_in": self.fan_in,
+                "laws": self.laws,
+                "initialisations": self.reading.names,
+                "activations": self.activations,
+                "normalised": self.reading.normalised,
+                "residual_blocks": len(self.reading.joins),
+                "batch_norms": dict(zip(("training", "evaluation"), self.reading.batch_norms, strict=True)),
+                "sigma_w_edge": self.sigma_w_edge,
+                "before": self.before.to_dict(),
+                "cure": None if self.cure is None else {"steps": self.cure.steps, "does": self.cure.does},
+                "after": None if self.after is None else self.after.to_dict(),
+            }
+        )
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json_text(self.to_dict())
+
+    def __str__(self) -> str:
+        """The verdict and the table, as text."""
+        from .table import as_text
+
+        return as_text(self)
+
+    def plot(self, path: Any = None) -> Any:
+        """Kept, score moments, scales and collapse; see `eoc_theory.reports.plots.plot_diagnosis`."""
+        from ..plots import plot_diagnosis
+
+        return plot_diagnosis(self, path)
+
+    def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
+        """Write one self-contained page with verdict, pictures and table.
+
+        It asks nothing of a network, and reads on a phone as on a desktop, by day and by night.
+
+        Raises:
+            ArgumentError: `path` does not end in .html or cannot be written.
+        """
+        from .page import write_page
+
+        write_page(self, path, shortened(checks.text("title", title), LONGEST_NAME))
+
+
+@isolated
+@public
+def diagnose(
+    model: Any,
+    example_input: Any = None,
+    *,
+    sparsity: float = 0.9,
+    criterion: str = "snip",
+    data: Any = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """What is wrong with this model's initialisation, what would collapse, what to set instead.
+
+    Nothing is trained or pruned, and the model is left as it was: scales and laws are read from its weights,
+    and what pruning keeps is predicted, as found and after the change that should cure it.
+
+    Args:
+        model: a torch model, or an `Architecture`.
+        example_input: a batch of inputs that the model can be traced with; by default the first two of
+            `data`. A chain of Linear layers needs none.
+        sparsity: fraction of all weights to remove, in [0, 1).
+        criterion: as in `predict_pruning`.
+        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        seed: of the samples; the same seed gives the same bits.
+
+    Returns:
+        a `Diagnosis`; ``print`` shows verdict and table.
+
+    Raises:
+        ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read.
+    """
+    checks.one_of("criterion", criterion, CRITERIA)
+    sparsity = checks.fraction("sparsity", sparsity)
+    seed = checks.integer("seed", seed, minimum=0)
+    net = architecture_of(model, example_input, data)
+    batch = net.summarise(data, seed=seed)
+    reading = read(net)
+    before = outlook(net, reading, sparsity, criterion, batch, seed)
+    off = off_edge(net, reading, before)
+    candidates: list[Cure] = []
+    if off.any() or is_exploding(reading, before) or not before.is_fine:
+        redraw = bool(off.any())
+        state = parameters_of(model, net, reading)
+        candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
+    cure, after = best(
+        before, reading, candidates, lambda other: outlook(other, reading, sparsity, criterion, batch, seed)
+    )
+    return Diagnosis(
+        criterion=criterion,
+        sparsity=sparsity,
+        layers=net.weight_layers,
+        kinds=reading.kinds,
+        weights=net.weights,
+        fan_in=np.array([layer.fan_in for layer in net]),
+        laws=tuple(layer.law for layer in net),
+        activations=tuple("" if layer.activation is None else layer.activation.name for layer in net),
+        reading=reading,
+        before=before,
+        cure=cure,
+        after=after,
+        off=off,
+        synthetic=batch.synthetic,
+        seed=seed,
+    )
+
+
+def architecture_of(model: Any, example_input: Any, data: Any, name: str = "model") -> Architecture:
+    """`model` itself, or read from torch with the example at hand; `name` is the argument's."""
+    if isinstance(model, Architecture):
+        return model
+    if not any(base.__module__.startswith("torch.nn") for base in type(model).__mro__):
+        raise ArgumentError(
+            f"{name} must be a torch.nn.Module or an Architecture, got {type(model).__name__}"
+        )
+    from ...pytorch.measure.measure import shown_input
+
+    return Architecture.from_torch(model, shown_input(model, data, example_input))
+
+
+def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, bool]:
+    """Whether the layers whose scale matters all have biases, and whether weights are masked already."""
+    if isinstance(model, Architecture):
+        return {"biases": True, "masked": False}
+    from ...pytorch.models import prunable_weights
+
+    found = {weight.name or "weight": weight for weight in prunable_weights(model)}
+    matter = [
+        found[name]
+        for name, scaled in zip(net.weight_layers, reading.scaled, strict=True)
+        if scaled and name in found
+    ]
+    return {
+        "biases": all(weight.module.bias is not None for weight in matter),
+        "masked": any(weight.mask is not None for weight in found.values()),
+    }

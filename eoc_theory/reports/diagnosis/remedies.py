@@ -1,0 +1,153 @@
+"""What to set instead: the same network at other scales, and the instruction that brings it there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ...errors import EOCError
+from ...layers import BatchNorm, GroupNorm, LayerNorm, Sum, WeightLayer
+from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
+from ...networks.critical_scales import critical_scales
+from ...networks.graph import Graph, Node
+from .initialisation import Reading
+
+
+@dataclass(frozen=True)
+class Cure:
+    """A change of the initialisation.
+
+    Attributes:
+        steps: what to do, one instruction each; code where there is a function for it.
+        does: what that sets, in words that continue "that …".
+        net: the network after it.
+    """
+
+    steps: tuple[str, ...]
+    does: str
+    net: Architecture
+
+
+def cures(
+    net: Architecture,
+    reading: Reading,
+    *,
+    redraw: bool = True,
+    biases: bool = True,
+    masked: bool = False,
+    silent: bool = False,
+) -> list[Cure]:
+    """Changes worth a prediction, the most natural first; none where scales do not matter.
+
+    Where scales matter each layer goes to the edge of chaos, σ_b = 0.2 as in Hayou et al. 2021 or, where an
+    activation has no such point, 0. Residual branches without a scale are divided by the root of their number
+    (the stable ResNet of the same paper, section 4).
+
+    Args:
+        redraw: whether the scales are among what can be improved.
+        biases: whether the layers have biases that can be drawn.
+        masked: whether weights are pruned already: then what is left is rescaled, not drawn anew.
+        silent: whether the scores of some layer are all exactly 0.
+    """
+    unscaled = len(reading.joins) > 1 and all(abs(join.scale) >= 1.0 for join in reading.joins)
+    found: list[Cure] = []
+    if redraw and reading.scaled.any():
+        for sigma_b in _bias_scales(net, reading, biases):
+            try:
+                scales = critical_scales(net.as_graph(), sigma_b)
+            except EOCError:
+                continue
+            critical = at_scales(net, scales)
+            call = f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})"
+            step = "eoc.rescale_(model)" if masked else call
+            found.append(Cure((step,), _sets(scales, reading, sigma_b), critical))
+    if unscaled:
+        count = len(reading.joins)
+        step = f"multiply each residual branch by 1/√{count}: y = x + {1 / math.sqrt(count):.3g} · F(x)"
+        does = f"makes its {count} blocks a stable ResNet"
+        both = [
+            Cure((*cure.steps, step), f"{cure.does} and {does}", with_stable_branches(cure.net, reading))
+            for cure in found
+        ]
+        found = [*both, Cure((step,), does, with_stable_branches(net, reading)), *found]
+    if silent:
+        restored = _gradients_restored(net)
+        found = [restored, *found] if restored.steps else found
+    return found
+
+
+def _gradients_restored(net: Architecture) -> Cure:
+    """Normalisations with γ = 0 at 1, factors 0 at one over the root of their number."""
+    nodes, steps = list(net.as_graph().nodes), []
+    zero = [node for node in nodes if isinstance(node.layer, Sum) and 0.0 in node.layer.coefficients]
+    factor = 1.0 / math.sqrt(max(len(zero), 1))
+    norms = (BatchNorm, LayerNorm, GroupNorm)
+    if any(isinstance(node.layer, norms) and node.layer.gain == 0.0 for node in nodes):
+        steps.append("set γ = 1 in the normalisations where it is 0")
+    if zero:
+        steps.append(f"set the factors that are 0 to {factor:.3g}")
+    for position, node in enumerate(nodes):
+        layer = node.layer
+        if isinstance(layer, norms) and layer.gain == 0.0:
+            nodes[position] = Node(replace(layer, gain=1.0), node.inputs)
+        elif isinstance(layer, Sum) and 0.0 in layer.coefficients:
+            factors = tuple(value or factor for value in layer.coefficients)
+            nodes[position] = Node(replace(layer, coefficients=factors), node.inputs)
+    does = "lets gradients reach every layer before pruning (or train for some steps before it)"
+    return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes))))
+
+
+def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[float, ...]:
+    """σ_b to try: homogeneous activations are critical at 0 only."""
+    acts = {layer.activation for layer in net if layer.activation is not None}
+    if not biases or any(act.is_homogeneous for act in acts):
+        return (0.0,)
+    return (DEFAULT_SIGMA_B, 0.0)
+
+
+def _sets(scales: Mapping[str, tuple[float, float]], reading: Reading, sigma_b: float) -> str:
+    values = sorted({sigma_w for sigma_w, _ in scales.values()})
+    shown = (
+        " or ".join(f"{value:.4g}" for value in values)
+        if len(values) <= 3
+        else (f"{values[0]:.4g} to {values[-1]:.4g}")
+    )
+    partly = " (which matters where no normalisation follows)" if reading.normalised.any() else ""
+    return f"sets σ_w = {shown} and σ_b = {sigma_b:g}, the edge of chaos{partly}"
+
+
+# --- the same network, otherwise ----------------------------------------------------------------------------
+
+
+def at_scales(net: Architecture, scales: Mapping[str, tuple[float, float]]) -> Architecture:
+    """`net` with normal weights and biases of scales (σ_w, σ_b) by layer name."""
+    changed = {
+        layer.name: replace(layer, sigma_w=scales[layer.name][0], sigma_b=scales[layer.name][1], law="normal")
+        for layer in net
+    }
+    return with_weights(net, changed)
+
+
+def with_weights(net: Architecture, weights: Mapping[str, WeightLayer]) -> Architecture:
+    """`net` with other weight layers, by name."""
+    if net.graph is None:
+        return Architecture(tuple(weights[layer.name] for layer in net))
+    return Architecture.from_graph(net.graph.with_weights(weights))
+
+
+def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
+    """`net` with each residual branch multiplied by 1/√(number of blocks)."""
+    assert net.graph is not None  # a chain has no sums
+    nodes = list(net.graph.nodes)
+    factor = 1.0 / math.sqrt(len(reading.joins))
+    for join in reading.joins:
+        node = nodes[join.position]
+        layer = node.layer
+        assert isinstance(layer, Sum)
+        coefficients = tuple(
+            value * factor if index == join.branch else value
+            for index, value in enumerate(layer.coefficients)
+        )
+        nodes[join.position] = Node(replace(layer, coefficients=coefficients), node.inputs)
+    return Architecture.from_graph(Graph(tuple(nodes)))

@@ -1,0 +1,127 @@
+"""The diagnosis as rows of text, for terminals, pages and ``print``."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...base.formatting import probability, shown_layers
+from ...errors.text import name
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+
+#: What is between two columns of plain text and of a terminal's table, and the widest a line may be.
+GAP, TERMINAL_GAP = 2, 3
+TEXT_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and a cell for each layer.
+
+    Attributes:
+        left: aligned left.
+        rank: the columns of the highest rank are left out first where room lacks; those of rank 0 never.
+    """
+
+    heading: str
+    cells: tuple[str, ...]
+    left: bool = False
+    rank: int = 0
+
+    @property
+    def width(self) -> int:
+        return max(len(self.heading), *map(len, self.cells))
+
+    def aligned(self, text: str) -> str:
+        return text.ljust(self.width) if self.left else text.rjust(self.width)
+
+
+def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Column]:
+    """All columns, with cells for the `layers` at these positions (default: all)."""
+    positions = range(len(found.layers)) if layers is None else layers
+
+    def column(heading: str, cells: Sequence[str], *, left: bool = False, rank: int = 0) -> Column:
+        return Column(heading, tuple(cells[i] for i in positions), left, rank)
+
+    edge = [
+        "any" if normal else _number(scale)
+        for scale, normal in zip(found.sigma_w_edge, found.reading.normalised, strict=True)
+    ]
+    made = [
+        column("layer", [name(layer) for layer in found.layers], left=True),
+        column("type", [name(kind) for kind in found.kinds], left=True, rank=4),
+        column("weights", [str(n) for n in found.weights], rank=6),
+        column("fan_in", [str(n) for n in found.fan_in], rank=7),
+        column("law", found.laws, left=True, rank=8),
+        column("sigma_w", [_number(x) for x in found.sigma_w]),
+        column("on edge", edge, rank=1),
+        column("sigma_b", [_number(x) for x in found.sigma_b], rank=5),
+        column("chi", [_number(x) for x in found.chi]),
+        column("log10 m", [_signed(x) for x in found.log10_moment], rank=2),
+        column("kept", [f"{x:.4f}" for x in found.kept]),
+        column("± s.d.", [f"{x:.4f}" for x in found.kept_std], rank=3),
+        column("P(empty)", [probability(float(x)) for x in found.empty_probability]),
+    ]
+    if found.after is not None:
+        made.append(column("cured: kept", [f"{x:.4f}" for x in found.after.kept], rank=2))
+        empty = [probability(float(x)) for x in found.after.empty_probability]
+        made.append(column("cured: P(empty)", empty, rank=2))
+    return made
+
+
+def fitting(made: list[Column], width: int) -> list[Column]:
+    """As many of the columns as `width` characters hold, the least important left out."""
+    shown = list(made)
+    while sum(column.width + TERMINAL_GAP for column in shown) - TERMINAL_GAP > width:
+        last = max(column.rank for column in shown)
+        if not last:
+            break
+        shown = [column for column in shown if column.rank < last]
+    return shown
+
+
+#: What the headings mean, for a line under the table and for a page.
+LEGEND = (
+    ("sigma_w, sigma_b", "scales found: s.d. of a weight times √fan_in, s.d. of a bias"),
+    ("on edge", "σ_w on the edge of chaos of the activation that follows; any: a normalisation follows"),
+    ("chi", "what the layer multiplies the gradient's variance by, σ_w² E[φ'²]; 1 on the edge of chaos"),
+    ("log10 m", "second moment of the layer's SNIP scores over the last layer's, as a power of ten"),
+    ("kept", "predicted fraction of weights kept, with its spread over initialisations"),
+    ("P(empty)", "probability that the layer loses every weight"),
+    ("cured", "the same after the change that the verdict names"),
+)
+
+
+def as_text(found: Diagnosis) -> str:
+    """Verdict and table; a deep network's layers thinned out."""
+    shown = shown_layers(len(found.layers))
+    made = columns(found, shown)
+    lines = [*textwrap.wrap(found.verdict, TEXT_WIDTH, break_long_words=False), ""]
+    lines.append((" " * GAP).join(column.aligned(column.heading) for column in made).rstrip())
+    for row in range(len(shown)):
+        lines.append((" " * GAP).join(column.aligned(column.cells[row]) for column in made).rstrip())
+    if len(shown) < len(found.layers):
+        lines.append(f"{len(shown)} of {len(found.layers)} layers; to_frame() holds each")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Four digits, "–" for none."""
+    if not math.isfinite(value):
+        return "–" if np.isnan(value) else str(value)
+    return f"{value:.3f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{value:.2g}"
+
+
+def _signed(value: float) -> str:
+    """A power of ten, "–" for none; what rounds to nothing has no sign."""
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text

@@ -1,0 +1,201 @@
+"""A diagnosis in four pictures: kept, score moments, scales, and the probability of collapse."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    canvas,
+    finish,
+    new_figure,
+    sparsity_axis,
+    style,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..diagnosis import Diagnosis, Outlook
+
+Array = np.ndarray
+
+FOUND, CURED = COLOURS[0], COLOURS[1]
+#: Beyond this ratio of the largest to the smallest fraction kept an axis is logarithmic.
+WIDE = 30.0
+#: Smallest fraction kept that a logarithmic axis shows.
+FLOOR = 1e-5
+
+
+def plot_diagnosis(diagnosis: Diagnosis, path: str | os.PathLike[str] | None = None) -> Figure:
+    """Kept per layer, score moments, σ_w beside the edge of chaos and P(collapse), before and after the cure.
+
+    Args:
+        diagnosis: from `eoc_theory.diagnose`.
+        path: file to write (png, pdf or svg), or None.
+
+    Raises:
+        ArgumentError: `path` cannot be written.
+    """
+    with style():
+        figure = new_figure(2 * COLUMN, 5.2)
+        for ax, (_, draw) in zip(figure.subplots(2, 2).flat, panels(), strict=True):
+            draw(ax, diagnosis)
+        return finish(figure, path)
+
+
+def panels() -> tuple[tuple[str, Callable[[Axes, Diagnosis], None]], ...]:
+    """Title of each picture, and the function that draws it."""
+    return (
+        ("What pruning keeps", draw_kept),
+        ("Second moment of the scores", draw_moments),
+        ("Scale of the weights", draw_scales),
+        ("Probability that a layer is lost", draw_collapse),
+    )
+
+
+def plot_panel(
+    diagnosis: Diagnosis, draw: Callable[[Axes, Diagnosis], None], path: str | None = None
+) -> Figure:
+    """One of the four, as a figure of its own."""
+    with style():
+        figure, ax = canvas(None, 2.5)
+        draw(ax, diagnosis)
+        return finish(figure, path)
+
+
+def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
+    """Fraction kept in each layer, mean and standard deviation; a cross where a layer is likely empty."""
+    outlooks = _outlooks(diagnosis)
+    kept = np.concatenate([outlook.kept for outlook, _, _ in outlooks])
+    top = float(max((outlook.kept + outlook.kept_std).max() for outlook, _, _ in outlooks))
+    logarithmic = top > WIDE * max(float(kept.min()), FLOOR)
+    # The bottom of the axis, where what is nothing is drawn.
+    bottom = max(FLOOR, min(0.5 * float(kept[kept > FLOOR].min(initial=1.0)), 1e-3)) if logarithmic else 0.0
+    x = np.arange(1, len(diagnosis.layers) + 1)
+    for outlook, colour, label in outlooks:
+        low = np.clip(outlook.kept - outlook.kept_std, bottom, 1.0)
+        high = np.clip(outlook.kept + outlook.kept_std, bottom, 1.0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0)
+        mark = "o" if len(x) == 1 else None
+        ax.plot(x, np.maximum(outlook.kept, bottom), color=colour, marker=mark, markersize=3.5, label=label)
+        if len(outlook.emptied):
+            size = float(np.clip(120.0 / len(x), 3.0, 6.0))
+            at = np.full(len(outlook.emptied), bottom)
+            ax.plot(
+                x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size,
+                clip_on=False, zorder=4, label="likely empty" if colour == FOUND else None,
+            )  # fmt: skip
+    ax.axhline(
+        1.0 - diagnosis.sparsity, color=GREY, linestyle="--", linewidth=0.8, label="the same in each layer"
+    )
+    if logarithmic:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom, 1.3)
+    else:
+        ax.set_ylim(0.0, min(1.03, 1.08 * max(top, 1.0 - diagnosis.sparsity)))
+    ax.set_ylabel(f"fraction kept at s = {diagnosis.sparsity:g}")
+    _layers_axis(ax, len(x))
+    _legend(ax)
+
+
+def draw_moments(ax: Axes, diagnosis: Diagnosis) -> None:
+    """Decades between each layer's score moment and the last layer's."""
+    x = np.arange(1, len(diagnosis.layers) + 1)
+    for outlook, colour, label in _outlooks(diagnosis):
+        ax.plot(x, outlook.log10_moment, color=colour, marker=_dots(len(x)), markersize=2.5, label=label)
+    ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
+    low, high = ax.get_ylim()
+    if high - low < 2.0:
+        # Less than two decades is no drama, and is not drawn as one.
+        ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
+    ax.set_ylabel("log$_{10}$ $m^l/m^L$")
+    _layers_axis(ax, len(x))
+    _legend(ax)
+
+
+def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
+    """σ_w as found, and on the edge of chaos where an activation follows."""
+    x = np.arange(1, len(diagnosis.layers) + 1)
+    size = float(np.clip(150.0 / len(x), 2.0, 4.0))
+    free = diagnosis.reading.normalised
+    if (~free).any():
+        ax.plot(x[~free], diagnosis.sigma_w[~free], "o", color=FOUND, markersize=size, label="as found")
+    if free.any():
+        ax.plot(
+            x[free], diagnosis.sigma_w[free], "o", color=FOUND, markersize=size, markerfacecolor="none",
+            markeredgewidth=0.7, label="no effect (normalised)",
+        )  # fmt: skip
+    edge = np.where(free, np.nan, diagnosis.sigma_w_edge)
+    if np.isfinite(edge).any():
+        ax.plot(
+            x, edge, color=GREY, marker="_", markersize=1.6 * size, markeredgewidth=1.4, linestyle="none",
+            label="edge of chaos",
+        )  # fmt: skip
+    shown = np.concatenate([diagnosis.sigma_w, edge[np.isfinite(edge)]])
+    if shown.max() > WIDE * shown.min():
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0.0, 1.15 * float(shown.max()))
+    ax.set_ylabel("$\\sigma_w$")
+    _layers_axis(ax, len(x))
+    _legend(ax)
+
+
+def draw_collapse(ax: Axes, diagnosis: Diagnosis) -> None:
+    """P(some layer is empty) against sparsity, and the sparsity asked for."""
+    outlooks = _outlooks(diagnosis)
+    ends = np.concatenate([np.quantile(o.collapse.samples, (0.002, 0.998)) for o, _, _ in outlooks])
+    logs = -np.log10(np.maximum(1.0 - np.append(ends, diagnosis.sparsity), 1e-9))
+    margin = max(0.12 * float(np.ptp(logs)), 0.02)
+    low = max(0.0, 1.0 - 10.0 ** -(logs.min() - margin))
+    high = 1.0 - 10.0 ** -(logs.max() + margin)
+    sparsity_axis(ax, low, high)
+    kept = np.geomspace(1.0 - low, 1.0 - high, 500)
+    for outlook, colour, label in outlooks:
+        ax.plot(1.0 - kept, outlook.collapse.probability(1.0 - kept), color=colour, label=label)
+    label = f"s = {diagnosis.sparsity:g}"
+    ax.axvline(diagnosis.sparsity, color=GREY, linestyle="--", linewidth=0.8, label=label)
+    ax.set_ylim(0.0, 1.03)
+    ax.set_xlabel("sparsity $s$ (axis logarithmic in $1 - s$)")
+    ax.set_ylabel("P(collapse)")
+    _legend(ax)
+
+
+def _outlooks(diagnosis: Diagnosis) -> list[tuple[Outlook, Any, str]]:
+    """The predictions with their colours and names."""
+    found: list[tuple[Outlook, Any, str]] = [(diagnosis.before, FOUND, "as found")]
+    if diagnosis.after is not None:
+        found.append((diagnosis.after, CURED, "after the cure"))
+    return found
+
+
+def _dots(layers: int) -> str | None:
+    """Points where there are few."""
+    return "o" if layers <= 40 else None
+
+
+def _layers_axis(ax: Axes, layers: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlim(0.4, layers + max(0.6, 0.02 * layers))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("weight layer, from the input")
+
+
+def _legend(ax: Axes) -> None:
+    """Above the axes, where it hides nothing."""
+    _, labels = ax.get_legend_handles_labels()
+    fits = len(labels) < 4 and sum(map(len, labels)) < 36
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3 if fits else 2, columnspacing=1.0,
+        borderaxespad=0.2,
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Writing a picture, or a page of them, so that the file is either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ...base import checks
+from ...errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Formats by suffix, with the metadata that would differ from run to run taken out.
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}
+
+
+def check_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
+    """`path` as a Path that a picture, or what else has one of the `suffixes`, can be written to.
+
+    Raises:
+        ArgumentError: another suffix, or the folder does not exist or is not writable.
+    """
+    target = checks.path("path", path)
+    listed = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
+    accepted = f"a file name that ends in {listed}"
+    if target.suffix.lower() not in suffixes:
+        raise ArgumentError(f"path must be {accepted}, got {checks.shown(str(path))}")
+    if target.is_dir():
+        raise ArgumentError(f"path must be {accepted}, got the folder {checks.shown(str(path))}")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"path must lie in a folder that exists, got {checks.shown(str(path))}")
+    if not os.access(target.parent, os.W_OK):
+        raise ArgumentError(
+            f"path must lie in a folder that can be written to, got {checks.shown(str(path))}"
+        )
+    return target
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write the figure; a picture that was there before stays until the new one is complete.
+
+    Raises:
+        ArgumentError: as `check_path`, or the file cannot be written.
+    """
+    import matplotlib
+
+    target = check_path(path)
+    suffix = target.suffix.lower()
+    # A fixed salt and TrueType fonts: the same picture gives the same file, and its text can be searched.
+    fixed: Any = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
+    with replacing(target) as stream, matplotlib.rc_context(fixed):
+        figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes the file `target` when all of it was written.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    except OSError as error:
+        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        # mkstemp's files are for their owner alone; a picture gets what any new file would.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except OSError as error:
+        os.unlink(name)
+        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
+    except BaseException:
+        os.unlink(name)
+        raise

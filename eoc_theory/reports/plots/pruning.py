@@ -1,0 +1,260 @@
+"""Pictures of what pruning keeps: per layer, and the law of the critical sparsity."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from .style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    MARKERS,
+    canvas,
+    colours,
+    finish,
+    new_figure,
+    points,
+    sparsity_axis,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ...pruning.collapse import CollapsePrediction
+    from ...pruning.prediction import PruningPrediction
+    from ..compare import Comparison
+
+Path = str | os.PathLike[str] | None
+Array = np.ndarray
+
+PREDICTED, MEASURED = COLOURS[0], COLOURS[1]
+
+
+def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axes | None = None) -> Figure:
+    """Fraction kept in each layer as a line, its standard deviation over initialisations as a band.
+
+    Args:
+        prediction: from `eoc_theory.predict_pruning`; each of its sparsities is a line.
+        path: file to write (png, pdf or svg), or None.
+        ax: axes to draw in; None makes a figure.
+
+    Raises:
+        ArgumentError: `path` cannot be written.
+    """
+    with style():
+        figure, ax = canvas(ax, 2.6)
+        _draw_kept(ax, prediction)
+        return finish(figure, path)
+
+
+def plot_comparison(comparison: Comparison, path: Path = None) -> Figure:
+    """Theory beside experiment: kept per layer above, the law of the critical sparsity below.
+
+    Args:
+        comparison: from `eoc_theory.compare`.
+        path: file to write (png, pdf or svg), or None.
+
+    Raises:
+        ArgumentError: `path` cannot be written.
+    """
+    with style():
+        figure = new_figure(COLUMN, 5.0)
+        upper, lower = figure.subplots(2, 1, height_ratios=(1.25, 1.0))
+        _draw_kept(upper, comparison.prediction, comparison)
+        _draw_collapse(lower, comparison.collapse, comparison.critical_sparsity)
+        return finish(figure, path)
+
+
+def plot_collapse(
+    collapse: CollapsePrediction, path: Path = None, *, measured: Any = None, ax: Axes | None = None
+) -> Figure:
+    """Probability that a layer is empty against sparsity, on an axis logarithmic in 1 − s.
+
+    Args:
+        collapse: from `eoc_theory.predict_collapse`; the paper's bound is marked where there is one.
+        path: file to write (png, pdf or svg), or None.
+        measured: critical sparsities of real networks, shape (S,), drawn as a histogram; or None.
+        ax: axes to draw in; None makes a figure.
+
+    Raises:
+        ArgumentError: `path` cannot be written, or `measured` holds no numbers in [0, 1].
+    """
+    with style():
+        figure, ax = canvas(ax, 2.5)
+        _draw_collapse(ax, collapse, measured)
+        return finish(figure, path)
+
+
+# --- kept per layer -----------------------------------------------------------------------------------------
+
+
+def _draw_kept(ax: Axes, prediction: PruningPrediction, comparison: Comparison | None = None) -> None:
+    sparsity = np.atleast_1d(prediction.sparsity)
+    kept, std = np.atleast_2d(prediction.kept), np.atleast_2d(prediction.kept_std)
+    depth = np.arange(1, kept.shape[1] + 1)
+    shades = colours(len(sparsity))
+    top = float((kept + std).max())
+    for i, colour in enumerate(shades):
+        low, high = np.clip(kept[i] - std[i], 0.0, 1.0), np.clip(kept[i] + std[i], 0.0, 1.0)
+        ax.fill_between(depth, low, high, color=colour, alpha=0.22, linewidth=0)
+        # One layer is no line.
+        ax.plot(depth, kept[i], color=colour, marker="_" if len(depth) == 1 else None)
+        if comparison is not None:
+            mean = np.atleast_2d(comparison.measured_kept)[i]
+            spread = np.nan_to_num(np.atleast_2d(comparison.measured_std)[i])
+            top = max(top, float((mean + spread).max()))
+            _points(ax, depth, mean, spread, colour, MARKERS[i % len(MARKERS)])
+    ax.set_xlabel("weight layer, from the input")
+    ax.set_ylabel("fraction of weights kept")
+    ax.set_ylim(0.0, min(1.03, 1.05 * top) if top > 0.0 else 1.0)
+    ax.set_xlim(0.4, depth[-1] + max(0.6, 0.02 * depth[-1]))
+    integer_ticks(ax)
+    _legend_kept(ax, prediction.criterion, sparsity, shades, comparison)
+
+
+def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker: str) -> None:
+    """Means with error bars cut at 0; points shrink where there are many layers."""
+    look: dict[str, Any] = {"markersize": float(np.clip(90.0 / len(x), 1.6, 3.5)), "elinewidth": 0.7}
+    if len(x) > 40:
+        look |= {"markerfacecolor": colour, "elinewidth": 0.5}
+    points(ax, x, mean, [np.minimum(spread, mean), spread], colour=colour, marker=marker, zorder=3, **look)
+
+
+def integer_ticks(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _legend_kept(
+    ax: Axes, criterion: str, sparsity: Array, shades: list[Any], comparison: Comparison | None
+) -> None:
+    """Above the axes, where it hides nothing: the meaning of line and points, and each sparsity's colour."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    one = shades[0] if len(shades) == 1 else GREY
+    handles: list[Any] = [(Patch(color=one, alpha=0.22, linewidth=0), Line2D([], [], color=one))]
+    labels = [f"{criterion}, predicted: mean ± s.d. over seeds"]
+    if comparison is not None:
+        seeds = len(comparison.seeds)
+        handles.append(
+            ax.errorbar(
+                [],
+                [],
+                yerr=[],
+                fmt=MARKERS[0],
+                color=one,
+                markersize=3.5,
+                markerfacecolor="white",
+                elinewidth=0.7,
+            )
+        )
+        labels.append(f"measured: mean ± s.d., {seeds} seeds" if seeds > 1 else "measured, one seed")
+    meaning = ax.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0 if len(shades) == 1 else 1.09),
+        borderaxespad=0.2,
+        handler_map={tuple: HandlerTuple(ndivide=1)},
+    )
+    if len(shades) == 1:
+        meaning.set_title(f"sparsity {sparsity[0]:g}")
+        meaning.get_title().set_fontsize(7.0)
+        meaning.set_alignment("left")
+        return
+    ax.add_artist(meaning)
+    # add_artist clips to the axes, and the layout leaves no room for what it takes to be clipped away.
+    meaning.set_clip_on(False)
+    marks = MARKERS if comparison is not None else ("",) * len(MARKERS)
+    ax.legend(
+        [
+            Line2D(
+                [], [], color=c, marker=marks[i % len(marks)] or None, markersize=3.5, markerfacecolor="white"
+            )
+            for i, c in enumerate(shades)
+        ],
+        [f"{s:g}" if i else f"sparsity {s:g}" for i, s in enumerate(sparsity)],
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=min(len(shades), 5),
+        columnspacing=1.0,
+        borderaxespad=0.2,
+    )
+
+
+# --- critical sparsity --------------------------------------------------------------------------------------
+
+
+def _draw_collapse(ax: Axes, collapse: CollapsePrediction, measured: Any) -> None:
+    drawn = np.sort(np.asarray(collapse.samples, dtype=float))
+    seen = _measured(measured)
+    low, high = _span(drawn, seen, collapse.bound)
+    sparsity_axis(ax, low, high)
+    kept = np.geomspace(1.0 - low, 1.0 - high, 400)
+    ten, ninety = (float(x) for x in np.quantile(drawn, (0.1, 0.9)))
+    ax.axvspan(ten, ninety, color=PREDICTED, alpha=0.15, linewidth=0, label="predicted 80 % range")
+    if seen is not None:
+        bins = 1.0 - np.geomspace(1.0 - low, 1.0 - high, _bins(seen, low, high) + 1)
+        share = np.histogram(seen, bins)[0] / len(seen)
+        ax.stairs(share, bins, color=MEASURED, fill=True, alpha=0.35)
+        seeds = f"{len(seen)} seeds" if len(seen) > 1 else "one seed"
+        ax.stairs(share, bins, color=MEASURED, linewidth=0.8, label=f"measured $s_{{cr}}$, {seeds}")
+    ax.plot(
+        1.0 - kept, collapse.probability(1.0 - kept), color=PREDICTED, label="predicted $P(s_{cr} \\leq s)$"
+    )
+    if collapse.bound is not None and low <= collapse.bound <= high:
+        ax.axvline(
+            collapse.bound, color=GREY, linestyle="--", linewidth=1.0, label="paper's bound on $E[s_{cr}]$"
+        )
+    ax.set_ylim(0.0, 1.03)
+    ax.set_xlabel("sparsity $s$ (axis logarithmic in $1 - s$)")
+    ax.set_ylabel("probability" if seen is None else "probability,\nshare of seeds")
+    _legend_above(ax)
+
+
+def _measured(values: Any) -> Array | None:
+    if values is None:
+        return None
+    seen = np.ravel(np.asarray(values, dtype=float))
+    if not len(seen) or not np.all((seen >= 0.0) & (seen <= 1.0)):
+        raise ArgumentError(f"measured must hold numbers in [0, 1], got {str(values)[:60]}")
+    # A network of a single layer loses it with its last weight, at s = 1, which a logarithm does not show.
+    return np.minimum(seen, 1.0 - 1e-12)
+
+
+def _span(drawn: Array, seen: Array | None, bound: float | None) -> tuple[float, float]:
+    """Sparsities from where to where to draw: all measured and predicted ones, with a margin in 1 − s."""
+    points = [*np.quantile(drawn, (0.001, 0.999))]
+    if seen is not None:
+        points += [seen.min(), seen.max()]
+    if bound is not None and 0.0 <= bound < 1.0:
+        points.append(bound)
+    logs = -np.log10(np.maximum(1.0 - np.array(points), 1e-12))
+    margin = max(0.12 * float(np.ptp(logs)), 0.01)
+    return max(0.0, 1.0 - 10.0 ** -(logs.min() - margin)), 1.0 - 10.0 ** -(logs.max() + margin)
+
+
+def _bins(seen: Array, low: float, high: float) -> int:
+    """Bins over the axis: about 1.5 √n of them where the n values lie."""
+    inside = np.ptp(np.log10(1.0 - seen)) / abs(np.log10((1.0 - low) / (1.0 - high)))
+    return int(np.clip(np.sqrt(len(seen)) * 1.5 / max(inside, 0.05), 8, 60))
+
+
+def _legend_above(ax: Axes) -> None:
+    handles, _ = ax.get_legend_handles_labels()
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.05, 1.0),
+        ncols=2 if len(handles) > 1 else 1,
+        columnspacing=1.0,
+        borderaxespad=0.2,
+    )

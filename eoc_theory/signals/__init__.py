@@ -1,0 +1,1 @@
+"""What flows through a network: inputs, their second moments, kernels over positions."""

@@ -1,0 +1,285 @@
+"""The batch that scores are computed on, as the theory and the measurements both see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..errors import ArgumentError, DataError, MissingDependencyError
+
+#: Size of the stand-in batch where no data are given.
+DEFAULT_BATCH = 100
+#: Where scikit-learn keeps the digits.
+_DIGITS = ("datasets", "data", "digits.csv.gz")
+
+
+@public
+@dataclass(frozen=True)
+class DataSummary:
+    """A batch of inputs with its labels.
+
+    Attributes:
+        inputs: shape (B, features), float64.
+        targets: shape (B,), class numbers 0 … classes−1.
+        classes: number of classes.
+        synthetic: True where the batch stands in for data that were not given.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    classes: int
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            array, kinds = getattr(self, name), "f" if name == "inputs" else "iu"
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+                what = "floats" if name == "inputs" else "whole numbers"
+                raise DataError(f"{name} must be an array of {what}, got {checks.shown(array)}")
+        checks.integer("classes", self.classes, minimum=1)
+        if self.inputs.ndim != 2 or not len(self.inputs):
+            raise DataError(f"inputs must have shape (batch, features), got {self.inputs.shape}")
+        if self.targets.shape != (len(self.inputs),):
+            raise DataError(f"targets must have shape ({len(self.inputs)},), got {self.targets.shape}")
+        if not np.isfinite(self.inputs).all():
+            raise DataError("inputs must be finite, got nan or inf")
+        if self.targets.min() < 0 or self.targets.max() >= self.classes:
+            raise DataError(
+                f"targets must be class numbers 0 to {self.classes - 1}, "
+                f"got {self.targets.min()} to {self.targets.max()}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of inputs B."""
+        return len(self.inputs)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Input kernel x_a·x_b / features, shape (B, B)."""
+        return self.inputs @ self.inputs.T / self.inputs.shape[1]
+
+    def spread_indices(self, size: int) -> np.ndarray:
+        """Positions of `size` of the inputs, classes in turn: labels stay as balanced as they were."""
+        size = checks.integer("size", size, minimum=0)
+        return np.arange(self.size) if size >= self.size else self.in_turn()[:size]
+
+    def in_turn(self) -> np.ndarray:
+        """Positions of all inputs, classes in turn."""
+        rank = np.empty(self.size, dtype=np.int64)
+        for label in np.unique(self.targets):
+            members = np.flatnonzero(self.targets == label)
+            rank[members] = np.arange(len(members))
+        return np.lexsort((self.targets, rank))
+
+    def take(self, chosen: np.ndarray) -> DataSummary:
+        """The inputs at the positions `chosen`.
+
+        Raises:
+            ArgumentError: positions that there are not.
+        """
+        try:
+            chosen = np.asarray(chosen)
+            self.targets[chosen]
+        except Exception:
+            chosen = np.empty(0)
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iub":
+            raise ArgumentError(f"chosen must be positions of the {self.size} inputs, (n,)")
+        return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
+
+
+def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) -> DataSummary:
+    """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
+
+    Args:
+        data: None (independent standard normal inputs with balanced labels), ``(inputs, targets)`` as arrays
+            or tensors with inputs of shape (B, …) flattened to (B, in_features), or a `DataSummary`.
+        classes: None: as many as the data have, which must then be given.
+        seed: of the stand-in inputs.
+
+    Raises:
+        DataError: shapes, labels or values that do not fit.
+    """
+    if data is None:
+        if classes is None:
+            raise DataError("data must be given where the number of classes is not known, got None")
+        checks.memory(
+            f"a batch of {DEFAULT_BATCH} inputs of {in_features} features",
+            16.0 * DEFAULT_BATCH * in_features,
+            "smaller inputs",
+        )
+        rng = np.random.default_rng([seed, 0x64617461])
+        inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
+        return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
+    if isinstance(data, DataSummary):
+        summary = data
+        classes = summary.classes if classes is None else classes
+        if summary.classes > classes:
+            raise DataError(f"data has {summary.classes} classes, the network {classes} outputs")
+        summary = DataSummary(summary.inputs, summary.targets, classes, summary.synthetic)
+    else:
+        try:
+            inputs, targets = data
+        except Exception:
+            raise DataError(
+                f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
+            ) from None
+        inputs = _numbers("inputs", inputs).astype(np.float64, copy=False)
+        targets = _numbers("targets", targets)
+        if not inputs.ndim or not len(inputs):
+            raise DataError(f"inputs must have shape (batch, …), at least one of them, got {inputs.shape}")
+        with np.errstate(invalid="ignore"):
+            whole = np.array_equal(targets, targets.astype(np.int64))
+        if not whole:
+            raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
+        labels = targets.astype(np.int64)
+        classes = int(labels.max(initial=0)) + 1 if classes is None else classes
+        summary = DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
+    if summary.inputs.shape[1] != in_features:
+        raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
+    return summary
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """An array of real numbers, from tensors without importing torch."""
+    try:
+        array = np.asarray(checks.off_the_graph(values))
+        array = array.astype(np.float64) if array.dtype == object else array
+    except Exception:  # objects that cannot be looked at among them
+        array = None
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} of the data must have all their entries, got a masked array")
+    if array is None or array.dtype.kind not in "biuf":
+        kind = type(values).__name__ if array is None else f"{array.dtype} values"
+        raise DataError(f"{name} of the data must be an array of real numbers, got {kind}")
+    return array
+
+
+def standardise(inputs: np.ndarray) -> np.ndarray:
+    """Each feature centred over the set, then one common scale: the mean squared entry becomes 1."""
+    centred = inputs - inputs.mean(axis=0)
+    return centred / np.sqrt(np.mean(centred**2))
+
+
+def all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """All 1797 digits in their own order, as `digits` gives them: inputs (1797, 64), targets (1797,)."""
+    pixels, labels = _digit_set()
+    return standardise(pixels), labels.copy()
+
+
+@public
+def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """`n` images of scikit-learn's embedded 8×8 digits, an equal number from each class.
+
+    Every pixel is centred over the whole set and one scale makes the mean squared entry 1. Within each class
+    the images are the first of a shuffle under `seed`; classes come in turn.
+
+    Returns:
+        inputs of shape (n, 64), targets of shape (n,).
+
+    Raises:
+        ArgumentError: n < 1 or more than the smallest class allows. MissingDependencyError: no scikit-learn.
+    """
+    chosen, labels = _choose_digits(n, seed)
+    return standardise(_digit_set()[0])[chosen], labels
+
+
+@public
+def digits_images(
+    n: int = 100, shape: Sequence[int] = (3, 32, 32), *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images that `digits` gives, enlarged: small pictures with the correlations of large ones.
+
+    The 8×8 pixels are enlarged bilinearly (as ``torch.nn.functional.interpolate`` does with
+    align_corners=False: pixel centres keep their place, the border is continued), and every channel holds the
+    same picture. Every pixel is centred over the whole set of digits and one scale makes the mean squared
+    entry 1.
+
+    Args:
+        n: number of images.
+        shape: channels, height and width.
+        seed: of the choice, as in `digits`.
+
+    Returns:
+        inputs of shape (n, *shape), targets of shape (n,).
+
+    Raises:
+        ArgumentError, MissingDependencyError: as `digits`; a shape that is not three whole numbers.
+    """
+    channels, height, width = checks.extents("shape", shape, (3,), "(C, H, W)")
+    n = checks.integer("n", n, minimum=1)
+    checks.memory(
+        f"shape {channels}×{height}×{width}",
+        8.0 * height * width * (128 + n * (2 + channels)),
+        "smaller images",
+    )
+    chosen, labels = _choose_digits(n, seed)
+    pixels = _digit_set()[0]
+    centred = pixels - pixels.mean(axis=0)
+    enlarge = np.kron(_bilinear(8, height), _bilinear(8, width))
+    # The mean square over all 1797 enlarged images, without making them.
+    square = np.mean(((enlarge @ (centred.T @ centred / len(centred))) * enlarge).sum(axis=1))
+    images = (centred[chosen] @ enlarge.T / np.sqrt(square)).reshape(-1, 1, height, width)
+    return np.repeat(images, channels, axis=1), labels
+
+
+def _bilinear(size: int, wanted: int) -> np.ndarray:
+    """Linear interpolation of `size` values at the centres of `wanted` equal cells, shape (wanted, size)."""
+    at = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
+    low = np.minimum(at.astype(np.int64), size - 2)
+    matrix = np.zeros((wanted, size))
+    matrix[np.arange(wanted), low] = 1 - (at - low)
+    matrix[np.arange(wanted), low + 1] = at - low
+    return matrix
+
+
+@lru_cache(maxsize=1)
+def _digit_set() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64) and labels (1797,) of scikit-learn's digits.
+
+    The file that scikit-learn embeds is read where it is found: importing scikit-learn itself takes longer
+    than most of what is done with these images.
+    """
+    try:
+        found = find_spec("sklearn")
+        folder = None if found is None else (found.submodule_search_locations or [None])[0]
+        if folder is not None:
+            table = np.loadtxt(Path(folder, *_DIGITS), delimiter=",", dtype=np.int64)
+            return table[:, :-1].astype(np.float64), table[:, -1]
+    except (OSError, ValueError):
+        pass  # kept in another place or form, by a version to come
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingDependencyError(
+            "data set 'digits' needs scikit-learn: pip install 'eoc-theory[data]'"
+        ) from None
+    loaded: Any = load_digits()
+    return np.asarray(loaded.data, dtype=np.float64), np.asarray(loaded.target, dtype=np.int64)
+
+
+def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and labels of `n` images, classes in turn."""
+    labels = _digit_set()[1]
+    chosen = balanced_choice(labels, n, seed, "digits")
+    return chosen, labels[chosen]
+
+
+def balanced_choice(labels: np.ndarray, n: int, seed: int, name: str) -> np.ndarray:
+    """Positions of `n` images of a set of ten classes: of each the first of a shuffle, classes in turn."""
+    n = checks.integer("n", n, minimum=1)
+    order = np.random.default_rng(checks.seed(seed)).permutation(len(labels))
+    members = [order[labels[order] == k] for k in range(10)]
+    per_class = -(-n // 10)
+    smallest = min(map(len, members))
+    if per_class > smallest:
+        raise ArgumentError(f"n must be at most {10 * smallest} for {name}, got {n}")
+    return np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]

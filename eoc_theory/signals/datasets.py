@@ -1,0 +1,319 @@
+"""Image sets that pruning is studied on: MNIST, Fashion-MNIST, CIFAR-10 and the embedded digits.
+
+They come from OpenML through scikit-learn, which keeps them in its cache, or from a folder that holds them in
+the formats in which they are published: the IDX files of MNIST and Fashion-MNIST, and the binary version of
+CIFAR-10. The Python version of CIFAR-10 is pickled, and is not read: unpickling runs whatever a file says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..errors import DataError, MissingDependencyError
+from .data import all_digits, balanced_choice
+
+Part = Literal["train", "test"]
+
+#: Images in one file, at most: what a damaged header may make us ask memory for.
+_MOST_IMAGES = 1_000_000
+#: Rows whose moments are summed at a time.
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A published image set of ten classes.
+
+    Attributes:
+        name: what it is called here.
+        shape: (C, H, W) of an image.
+        openml: its name on OpenML, version 1; its rows are the training part, then the test part.
+        test: images of the test part.
+        files: names of the files of each part, images before labels where they are apart.
+        folders: where in a folder they may lie, beside the folder itself.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    openml: str
+    test: int
+    files: dict[str, tuple[str, ...]]
+    folders: tuple[str, ...]
+
+    @property
+    def features(self) -> int:
+        """Entries of an image."""
+        return math.prod(self.shape)
+
+
+_IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+SETS = {
+    one.name: one
+    for one in (
+        ImageSet("mnist", (1, 28, 28), "mnist_784", 10_000, _IDX_FILES, ("mnist", "MNIST/raw")),
+        ImageSet(
+            "fashion-mnist", (1, 28, 28), "Fashion-MNIST", 10_000, _IDX_FILES,
+            ("fashion-mnist", "FashionMNIST/raw"),
+        ),
+        ImageSet(
+            "cifar10", (3, 32, 32), "CIFAR_10", 10_000,
+            {
+                "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+                "test": ("test_batch.bin",),
+            },
+            ("cifar10", "cifar-10-batches-bin"),
+        ),
+    )
+}  # fmt: skip
+#: What `load_images` knows.
+NAMES = ("digits", *SETS)
+
+
+@public
+def load_images(
+    name: str,
+    n: int | None = 100,
+    *,
+    part: Part = "train",
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`n` images of a set, an equal number from each class, standardised over its training part.
+
+    Every entry (pixel and channel) is centred by its mean over the whole training part, and one scale makes
+    the mean squared entry there 1: what `eoc_theory.digits` does. A network so sees inputs whose mean over
+    the data is 0 and whose second moment is 1, as the theory's stand-in inputs have; means and scales do not
+    depend on which images are chosen, and the test part is treated with those of the training part.
+
+    Args:
+        name: "digits" (1×8×8, embedded in scikit-learn), "mnist", "fashion-mnist" (1×28×28) or "cifar10"
+            (3×32×32).
+        n: number of images; None: all of the part, in the set's own order. Else, within each class, the
+            first of a shuffle under `seed`; classes come in turn.
+        part: "train" or "test"; digits have no parts, and only the former.
+        seed: of the choice.
+        folder: where the files lie, as published, gzipped or not: train-images-idx3-ubyte and so on,
+            data_batch_1.bin and so on; here, or in a folder below called as the set is (mnist,
+            cifar-10-batches-bin …). None: from OpenML, or scikit-learn's cache of it.
+        cache: scikit-learn's `data_home`, where downloads are kept (about 15 MB for MNIST, 30 MB for
+            Fashion-MNIST, 650 MB for CIFAR-10). None: its own default.
+
+    Returns:
+        inputs of shape (n, C, H, W), float64, and targets of shape (n,), int64.
+
+    Raises:
+        ArgumentError: an unknown name or part, or more images than there are. DataError: files that are
+            missing, damaged or of another set; or nothing in the cache and no network: it says what to do.
+        MissingDependencyError: no scikit-learn.
+    """
+    checks.one_of("name", name, NAMES)
+    if name == "digits":
+        checks.one_of("part of digits", part, ("train",))
+        inputs, labels = all_digits()
+        at = np.arange(len(labels)) if n is None else balanced_choice(labels, n, seed, name)
+        return inputs[at].reshape(-1, 1, 8, 8), labels[at]
+    checks.one_of("part", part, ("train", "test"))
+    chosen = SETS[name]
+    places = tuple(
+        None if place is None else os.path.abspath(checks.path(option, place))
+        for option, place in (("folder", folder), ("cache", cache))
+    )
+    train = _part(chosen.name, "train", *places)
+    pixels, labels = train if part == "train" else _part(chosen.name, part, *places)
+    at = np.arange(len(labels)) if n is None else balanced_choice(labels, n, seed, name)
+    mean, scale = _moments(chosen.name, *places)
+    inputs = (pixels[at] - mean) / scale
+    return inputs.reshape(-1, *chosen.shape), labels[at]
+
+
+# A study asks for batches of one set again and again.
+@lru_cache(maxsize=4)
+def _part(name: str, part: Part, folder: str | None, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, uint8 (images, features), channel first, and labels, int64."""
+    chosen = SETS[name]
+    if folder is None:
+        pixels, labels = _openml(name, cache)
+        rows = slice(None, -chosen.test) if part == "train" else slice(-chosen.test, None)
+        return pixels[rows], labels[rows]
+    paths = _found_files(chosen, part, Path(folder))
+    if name == "cifar10":
+        batches = [_read_cifar(path) for path in paths]
+        pixels = np.concatenate([images for images, _ in batches])
+        return pixels, np.concatenate([labels for _, labels in batches])
+    return _read_mnist(*paths)
+
+
+@lru_cache(maxsize=4)
+def _moments(name: str, folder: str | None, cache: str | None) -> tuple[np.ndarray, float]:
+    """Each entry's mean over the training part, and the root mean square of what is left.
+
+    Sums of whole numbers: exact, whatever their order.
+    """
+    pixels, _ = _part(name, "train", folder, cache)
+    total = np.zeros(pixels.shape[1], dtype=np.int64)
+    squares = 0
+    for start in range(0, len(pixels), _ROWS):
+        rows = pixels[start : start + _ROWS].astype(np.int64)
+        total += rows.sum(axis=0)
+        squares += int((rows**2).sum())
+    count = len(pixels)
+    # Python's whole numbers: N Σx² outgrows 64 bits.
+    left = count * squares - sum(int(t) ** 2 for t in total)
+    if left == 0:
+        raise DataError(f"images of {name!r} are all the same: there is nothing to see")
+    return total / count, math.sqrt(left / pixels.shape[1]) / count
+
+
+# --- from OpenML --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _openml(name: str, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import fetch_openml
+    except ImportError:
+        raise MissingDependencyError(
+            f"data set {name!r} needs scikit-learn: pip install 'eoc-theory[data]'"
+        ) from None
+    chosen = SETS[name]
+    try:
+        with warnings.catch_warnings():
+            # Of each attempt that fails; what comes of the last is told below.
+            warnings.filterwarnings("ignore", "A network error occurred", UserWarning)
+            found: Any = fetch_openml(
+                chosen.openml, version=1, as_frame=False, parser="auto", data_home=cache, cache=True
+            )
+    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
+        # A refused or broken connection, a damaged download (scikit-learn: ValueError), no such set.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"data set {name!r} cannot be had from OpenML ({reason[:200]}); without a network, "
+            f"{_what_to_do(chosen)}"
+        ) from None
+    values, labels = np.asarray(found.data), np.asarray(found.target)
+    if values.ndim != 2 or values.shape[1] != chosen.features or len(values) <= chosen.test:
+        raise DataError(
+            f"data set {name!r} from OpenML must be more than {chosen.test} images of {chosen.features} "
+            f"entries, got an array of shape {values.shape}: empty the cache and try again"
+        )
+    if values.min() < 0 or values.max() > 255:
+        raise DataError(f"data set {name!r} from OpenML must hold pixels 0 to 255: empty the cache")
+    return values.astype(np.uint8), _checked_labels(labels.astype(np.int64), name)
+
+
+def _what_to_do(chosen: ImageSet) -> str:
+    """Which files to put where."""
+    names = [*chosen.files["train"], *chosen.files["test"]]
+    packed = " (gzipped or not)" if chosen.name != "cifar10" else ", the binary version,"
+    return f"put {', '.join(names)}{packed} into a folder and name it: folder=, or --data-folder"
+
+
+# --- from a folder ------------------------------------------------------------------------------------------
+
+
+def _found_files(chosen: ImageSet, part: Part, folder: Path) -> list[Path]:
+    """The files of a part."""
+    wanted = chosen.files[part]
+    for place in (folder, *(folder / below for below in chosen.folders)):
+        found = [_variant(place, name) for name in wanted]
+        if all(found):
+            return [path for path in found if path is not None]
+        missing = [name for name, path in zip(wanted, found, strict=True) if path is None]
+        if len(missing) < len(wanted):
+            raise DataError(f"folder {str(place)!r} has no {missing[0]} of {chosen.name}")
+    pickled = [folder, folder / "cifar-10-batches-py"]
+    if chosen.name == "cifar10" and any((place / "data_batch_1").exists() for place in pickled):
+        raise DataError(
+            f"folder {str(folder)!r} holds the Python version of CIFAR-10, which is pickled and not read "
+            "(unpickling runs code): get the binary version, cifar-10-binary.tar.gz"
+        )
+    raise DataError(f"folder {str(folder)!r} has no files of {chosen.name}: {_what_to_do(chosen)}")
+
+
+def _variant(place: Path, name: str) -> Path | None:
+    """The file under one of the names that it goes by."""
+    for spelled in (name, name.replace("-idx", ".idx")):
+        for path in (place / spelled, place / f"{spelled}.gz"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _read_mnist(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    pixels = _read_idx(images, (28, 28)).reshape(-1, 28 * 28)
+    targets = _read_idx(labels, ())
+    if len(pixels) != len(targets):
+        raise DataError(f"{str(images)!r} has {len(pixels)} images, {str(labels)!r} {len(targets)} labels")
+    return pixels, _checked_labels(targets.astype(np.int64), str(labels))
+
+
+def _read_idx(path: Path, item: Sequence[int]) -> np.ndarray:
+    """An IDX file of bytes: two zeros, the type 8, the number of axes, their extents, the entries."""
+    axes = 1 + len(item)
+    header = 4 + 4 * axes
+    with _opened(path) as file:
+        start = _bytes(file, header, path)
+        if len(start) < header or start[:4] != bytes((0, 0, 8, axes)):
+            raise DataError(f"{str(path)!r} is not an IDX file of bytes with {axes} axes")
+        count, *extents = struct.unpack(f">{axes}I", start[4:])
+        if tuple(extents) != tuple(item) or not 0 < count <= _MOST_IMAGES:
+            raise DataError(f"{str(path)!r} must hold items of shape {tuple(item)}, got {count} of {extents}")
+        size = count * math.prod(item)
+        # One more, to see whether there is more.
+        content = _bytes(file, size + 1, path)
+    if len(content) != size:
+        more = "more" if len(content) > size else f"{len(content)}"
+        raise DataError(f"{str(path)!r} is damaged: its header says {size} bytes, it has {more}")
+    return np.frombuffer(content, dtype=np.uint8).reshape(count, *item)
+
+
+def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A file of CIFAR-10's binary version: a label, then 1024 bytes each of red, green and blue."""
+    record = 1 + 3 * 32 * 32
+    with _opened(path) as file:
+        content = _bytes(file, _MOST_IMAGES * record // 10 + 1, path)
+    if not content or len(content) % record:
+        raise DataError(
+            f"{str(path)!r} is damaged or not of CIFAR-10's binary version: {len(content)} bytes are no "
+            f"multiple of {record}"
+        )
+    rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
+    return rows[:, 1:], _checked_labels(rows[:, 0].astype(np.int64), str(path))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+
+
+def _bytes(file: Any, size: int, path: Path) -> bytes:
+    try:
+        return file.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _checked_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    if labels.min() < 0 or labels.max() > 9:
+        raise DataError(f"labels of {where!r} must be 0 to 9, got {labels.min()} to {labels.max()}")
+    return labels
