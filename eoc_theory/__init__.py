@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .base.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
     from .errors import EOCError
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from .reports.diagnosis import Diagnosis, diagnose
     from .signals.data import DataSummary, digits, digits_images
     from .signals.datasets import load_images
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "activations": ("Activation", "activation", "activation_names"),

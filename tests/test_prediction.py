@@ -13,12 +13,13 @@ from scipy.special import erfc
 from test_propagation import sampled_network
 
 import eoc_theory as eoc
-from eoc_theory.criteria.gradient_distributions import GRID, STEP, Draws, ScoreLaws, layer_sampler, max_law
+from eoc_theory.criteria.gradient_distributions import Draws, ScoreLaws, layer_sampler, max_law
 from eoc_theory.errors import ArgumentError, ModelError
 from eoc_theory.networks.architecture import mlp
 from eoc_theory.propagation.conditioned_chain import sample_scales
 from eoc_theory.propagation.infinite_width import propagate
 from eoc_theory.propagation.scale_statistics import GAUSSIAN_MEAN_LOG, participation
+from eoc_theory.propagation.score_grid import GRID, STEP
 from eoc_theory.pruning.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.pruning.collapse import paper_bound
 from eoc_theory.pruning.prediction import CRITERIA, network_laws, predict_pruning

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from eoc_theory import activation
-from eoc_theory.criteria.gradient_distributions import GRID
 from eoc_theory.errors import ArgumentError, DataError, ModelError
 from eoc_theory.layers import (
     AdaptiveAveragePool,
@@ -43,6 +42,7 @@ from eoc_theory.propagation.sampled_graph import (
     run_forwards,
     sample_networks,
 )
+from eoc_theory.propagation.score_grid import GRID
 from eoc_theory.signals.data import DataSummary
 
 torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .. import __version__
+from ..base.version import __version__
 from ..errors import EOCError
 from ..errors.text import one_line
 

@@ -13,15 +13,11 @@ from ..propagation.chain_kernels import inputs_in_unit
 from ..propagation.conditioned_chain import slope_table
 from ..propagation.infinite_width import Propagation, covariance_root
 from ..propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
+from ..propagation.score_grid import GRID, STEP
 from ..signals.data import DataSummary
 
 Array = np.ndarray
 
-#: Grid of u = log(score) − log(root mean square score of the layer). Products of Gaussians have P(|x| < ε) ~
-#: ε log 1/ε, so that the lower end holds all but 1e-10 of a law; the upper end lies beyond the largest of
-#: 10¹² scores.
-STEP = 0.04
-GRID = np.arange(-26.0, 8.0, STEP)
 #: Rows δ_i and columns h_j drawn for the laws that sampled networks are compared with.
 DRAWS = 512
 #: Scores sampled in a layer for the law of all, and where the largest matter.
@@ -51,15 +47,6 @@ class ScoreLaws:
     nonzero: Array
     tail: Array
     max_cdf: Array
-
-
-def interpolate_grid(table: Array, u: Array) -> Array:
-    """`table` (L, U) on GRID at u (…, L), constant beyond its ends."""
-    position = np.clip((u - GRID[0]) / STEP, 0.0, len(GRID) - 1.000001)
-    index = position.astype(np.int64)
-    weight = position - index
-    rows = np.arange(len(table))
-    return table[rows, index] * (1.0 - weight) + table[rows, index + 1] * weight
 
 
 def law_layers(depth: int) -> Array:

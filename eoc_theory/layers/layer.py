@@ -8,7 +8,6 @@ in one sampled network (`forward_values`, `backward_values`) and the positive me
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,33 +17,13 @@ import numpy as np
 
 from ..errors import ModelError
 from ..signals.means import Magnitudes, Means
+from ..signals.shape import Shape
 from .sampled_weights import Draw
 
 if TYPE_CHECKING:
     from ..signals.fields import Gradient, Pairs, Signal
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One value of the network: channels, and the extent of the positions, () for a vector."""
-
-    channels: int
-    space: tuple[int, ...] = ()
-
-    @property
-    def positions(self) -> int:
-        """Number of positions, 1 for a vector."""
-        return math.prod(self.space)
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-        return self.channels * self.positions
-
-    def __str__(self) -> str:
-        return "x".join(str(n) for n in (self.channels, *self.space))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-
-if TYPE_CHECKING:
-    from .weighted import WeightLayer
 
 Array = np.ndarray
 
@@ -18,6 +15,21 @@ Array = np.ndarray
 CUT = 2.0
 _CUT_DENSITY = math.exp(-(CUT**2) / 2.0) / math.sqrt(2.0 * math.pi)
 CUT_VARIANCE = 1.0 - 2.0 * CUT * _CUT_DENSITY / (2.0 * float(ndtr(CUT)) - 1.0)
+
+
+class Sampled(Protocol):
+    """What is drawn: a layer's shape, law and scales."""
+
+    @property
+    def fan_in(self) -> int: ...
+    @property
+    def fan_out(self) -> int: ...
+    @property
+    def law(self) -> str: ...
+    @property
+    def weight_std(self) -> float: ...
+    @property
+    def sigma_b(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Draw:
         """Independent, uniform on [0, 1)."""
         return self.rng.random(shape, dtype=np.float32).astype(self.dtype, copy=False)
 
-    def weights(self, layer: WeightLayer, groups: int = 1) -> Array:
+    def weights(self, layer: Sampled, groups: int = 1) -> Array:
         """The weight matrix, shape (fan_out, fan_in), by the layer's law; each group of rows orthogonal."""
         shape, std = (layer.fan_out, layer.fan_in), float(layer.weight_std)
         if layer.law == "normal":
@@ -61,7 +73,7 @@ class Draw:
         rows = np.concatenate([self._orthogonal(block) for _ in range(groups)])
         return rows * self.dtype(std * math.sqrt(max(block)))
 
-    def biases(self, layer: WeightLayer) -> Array | None:
+    def biases(self, layer: Sampled) -> Array | None:
         """The biases, shape (fan_out,), or None where all are 0."""
         return self.normal((layer.fan_out,), layer.sigma_b) if layer.sigma_b > 0 else None
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..activations import Activation, activation
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Drawable
 from ..errors import (
     ArgumentError,
     ConvergenceError,
@@ -50,7 +51,7 @@ from .critical_scan import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 Array = NDArray[np.float64]
 
@@ -469,7 +470,7 @@ def _at(
 
 @public
 @dataclass(frozen=True)
-class CriticalCurve:
+class CriticalCurve(Drawable):
     """The edge of chaos as a curve.
 
     Attributes:
@@ -487,12 +488,6 @@ class CriticalCurve:
     q: Array
     stable: NDArray[np.bool_]
     dropout: float = 0.0
-
-    def plot(self, path: Any = None) -> Figure:
-        """Draw the curve σ_w(σ_b); see `eoc_theory.reports.plots.plot_critical_curve`."""
-        from ..reports.plots import plot_critical_curve
-
-        return plot_critical_curve(self, path)
 
 
 @public

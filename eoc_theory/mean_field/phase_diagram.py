@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,12 +12,10 @@ from ..activations import Activation
 from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Drawable
 from ..errors import ArgumentError, TooLargeError
 from .maps import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -27,7 +25,7 @@ MOST_POINTS = 10_000_000
 
 @public
 @dataclass(frozen=True)
-class PhaseDiagram:
+class PhaseDiagram(Drawable):
     """Mean-field quantities on a grid; every array but the axes has shape (len(sigma_b), len(sigma_w)).
 
     Attributes:
@@ -58,12 +56,6 @@ class PhaseDiagram:
     xi_c: Array
     phase: NDArray[np.str_]
     dropout: float = 0.0
-
-    def plot(self, path: Any = None) -> Figure:
-        """Draw the phases with contours of the depth scales; see `plot_phase_diagram`."""
-        from ..reports.plots import plot_phase_diagram
-
-        return plot_phase_diagram(self, path)
 
 
 @public

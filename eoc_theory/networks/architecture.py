@@ -12,13 +12,12 @@ import numpy as np
 from ..activations import Activation, activation
 from ..base import checks
 from ..base.boundary import public
+from ..base.upward import upward
 from ..errors import ArgumentError, ModelError, TooLargeError
 from ..layers import Shape, WeightLaw, WeightLayer
 from .graph import Graph
 
 if TYPE_CHECKING:
-    from ..propagation.graph_kernels import GraphPropagation
-    from ..propagation.infinite_width import Propagation
     from ..signals.data import DataSummary
 
 Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
@@ -118,20 +117,14 @@ class Architecture:
         """Number of logits."""
         return self.layers[-1].fan_out if self.graph is None else self.graph.output_shape.channels
 
-    def propagate(self, data: Any = None, *, seed: int = 0) -> Propagation | GraphPropagation:
+    def propagate(self, data: Any = None, *, seed: int = 0) -> Any:
         """Per-layer q, c, χ and score moments at infinite width.
 
         For a chain of fully connected layers over all pairs of the batch's inputs
         (`eoc_theory.propagation.infinite_width.propagate`), else over pairs of positions and kinds of pairs
         of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`).
         """
-        if self.graph is None:
-            from ..propagation.infinite_width import propagate
-
-            return propagate(self, data, seed=seed)
-        from ..propagation.graph_kernels import propagate_graph
-
-        return propagate_graph(self, data, seed=seed)
+        return upward("Architecture.propagate")(self, data, seed=seed)
 
     def summarise(self, data: Any = None, *, seed: int = 0) -> DataSummary:
         """The batch this network is scored on: `data` checked against the first and the last layer."""
@@ -143,16 +136,12 @@ class Architecture:
     @classmethod
     def from_torch(cls, model: Any, example_input: Any = None) -> Architecture:
         """The architecture of a torch model, with scale and law read from the weights themselves."""
-        from ..pytorch.models import read_architecture
-
-        return read_architecture(model, example_input)
+        return upward("Architecture.from_torch")(model, example_input)
 
     def to_torch(self, seed: int = 0) -> Any:
         """A torch module of this architecture with weights drawn from its laws under `seed`."""
-        from ..pytorch.models import build_model
-
         check_drawn(self, 4)
-        return build_model(self, seed=seed)
+        return upward("Architecture.to_torch")(self, seed=seed)
 
 
 def check_drawn(net: Architecture, each: float) -> None:

@@ -29,7 +29,6 @@ import numpy as np
 from ..base import checks
 from ..base.freed_memory import give_back
 from ..base.one_thread import one_thread_products
-from ..criteria.gradient_distributions import GRID
 from ..errors import DataError, ModelError
 from ..layers import (
     BatchNorm,
@@ -45,6 +44,7 @@ from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from .carried_values import OutOfRangeError, Value, pass_again, pass_forwards
 from .infinite_width import loss_gradient
+from .score_grid import GRID
 
 Array = np.ndarray
 

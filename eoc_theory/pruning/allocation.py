@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..criteria.gradient_distributions import GRID, ScoreLaws, interpolate_grid
+from ..criteria.gradient_distributions import ScoreLaws
 from ..propagation.scale_statistics import LEVELS, ScaleStatistics
+from ..propagation.score_grid import GRID, interpolate_grid
 
 Array = np.ndarray
 

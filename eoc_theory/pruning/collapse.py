@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,13 @@ from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import COLLAPSE_SCORES, GRID
+from ..base.result import Drawable
+from ..criteria.gradient_distributions import COLLAPSE_SCORES
 from ..errors import ArgumentError, ModelError
 from ..mean_field.maps import MeanField
 from ..networks.architecture import Architecture
+from ..networks.resolve import as_architecture
+from ..propagation.score_grid import GRID
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws
 from .data_free import DATA_FREE_CRITERIA, collapse_data_free
@@ -27,7 +29,6 @@ from .prediction import (
     CRITERIA,
     DEFAULT_SAMPLES,
     MOST_SAMPLES,
-    as_architecture,
     network_laws,
 )
 from .vanishing import notes as zero_notes
@@ -43,7 +44,7 @@ COLLAPSE_INPUTS = 30
 
 @public
 @dataclass(frozen=True)
-class CollapsePrediction:
+class CollapsePrediction(Drawable):
     """Law of the critical sparsity s_cr, the smallest sparsity at which some layer has lost all its weights.
 
     Attributes:
@@ -105,16 +106,6 @@ class CollapsePrediction:
                 "notes": self.notes,
             }
         )
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), allow_nan=False)
-
-    def plot(self, path: Any = None) -> Any:
-        """Collapse probability against sparsity; see `eoc_theory.reports.plots.plot_collapse`."""
-        from ..reports.plots import plot_collapse
-
-        return plot_collapse(self, path)
 
 
 @isolated

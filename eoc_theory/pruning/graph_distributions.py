@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base import checks
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import GRID, STEP, max_law
+from ..criteria.gradient_distributions import max_law
 from ..errors import ModelError
 from ..layers import BatchNorm, GroupNorm, LayerNorm
 from ..networks.architecture import Architecture
@@ -23,6 +23,7 @@ from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import LEAST_NORMALISED, LEAST_PLAIN, narrowed
 from ..propagation.sampled_graph import LayerSample, sample_networks
+from ..propagation.score_grid import GRID, STEP
 from .allocation import NetworkLaws, quantiles_of
 
 Array = np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +11,18 @@ import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.formatting import plain
 from ..base.freed_memory import give_back
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import (
-    SCORES,
-    factor_laws,
-    interpolate_grid,
-    kernel_layers,
-    snip_laws,
-)
+from ..base.result import Drawable
+from ..criteria.gradient_distributions import SCORES, factor_laws, kernel_layers, snip_laws
 from ..errors import ArgumentError, TooLargeError
 from ..layers import BatchNorm
 from ..networks.architecture import Architecture
+from ..networks.resolve import as_architecture
 from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
 from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch
+from ..propagation.score_grid import interpolate_grid
 from .allocation import (
     NetworkLaws,
     kept_fractions,
@@ -64,7 +59,7 @@ SMOOTHING_NODES = 9
 
 @public
 @dataclass(frozen=True)
-class PruningPrediction:
+class PruningPrediction(Drawable):
     """What a network of L weight layers is predicted to keep, over its random initialisations.
 
     Attributes:
@@ -117,34 +112,6 @@ class PruningPrediction:
                 "empty_probability": np.ravel(self.empty_probability),
             }
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes as plain numbers, strings and lists; nan is None."""
-        return plain({name: getattr(self, name) for name in self.__dataclass_fields__})
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), allow_nan=False)
-
-    def plot(self, path: Any = None) -> Any:
-        """Kept per layer with its band; see `eoc_theory.reports.plots.plot_prediction`."""
-        from ..reports.plots import plot_prediction
-
-        return plot_prediction(self, path)
-
-
-def as_architecture(net: Any, data: Any = None) -> Architecture:
-    """`net` itself, or the architecture of a torch model; `data` show the shape of its inputs.
-
-    Raises ArgumentError for anything else.
-    """
-    if isinstance(net, Architecture):
-        return net
-    if any(base.__module__.startswith("torch.nn") for base in type(net).__mro__):
-        from ..pytorch.measure.measure import shown_input
-
-        return Architecture.from_torch(net, shown_input(net, data))
-    raise ArgumentError(f"net must be an Architecture or a torch.nn.Module, got {type(net).__name__}")
 
 
 def check_sparsities(sparsity: Any) -> Array:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..base import checks
-from ..base.isolation import isolated
 from ..errors import MissingDependencyError, ModelError
 from .weights import fill_, unfilled
 
 if TYPE_CHECKING:
     import torch
 
-    from ..networks.architecture import Architecture, WeightLayer
+    from ..networks.architecture import WeightLayer
 
 
 @dataclass(frozen=True)
@@ -257,24 +256,3 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
             )
 
     return walk("", model)
-
-
-@isolated
-def read_architecture(model: Any, example_input: Any = None) -> Architecture:
-    """The architecture of a torch model, read from the model itself; see `eoc_theory.pytorch.trace.trace`.
-
-    Scales are those of the weights at hand: σ_w = √(fan_in · mean W²), σ_b = √(mean b²); the law is the one
-    that is most likely for these weights. Masked weights count as 0, so that a pruned model shows its
-    effective scale.
-
-    Args:
-        model: ``torch.nn.Module`` that returns logits.
-        example_input: a batch of inputs or its shape; may be None where the first layer is Linear.
-
-    Raises:
-        ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
-    """
-    from ..networks.architecture import Architecture
-    from .trace import trace
-
-    return Architecture.from_graph(trace(model, example_input))

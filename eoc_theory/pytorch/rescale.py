@@ -26,7 +26,7 @@ from ..layers import (
     Sum,
 )
 from ..networks.graph import Graph
-from .measure.measure import shown_input
+from .inputs import shown_input
 from .models import PrunableWeight, require_torch
 from .signals import signal_factors
 from .structure import structure

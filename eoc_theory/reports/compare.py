@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,14 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
+from ..base.result import Drawable
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture, check_drawn
+from ..networks.resolve import as_architecture
 from ..propagation.sampled_graph import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
 from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
-from ..pytorch.measure.measure import PruningMeasurement, measure_pruning, shown_input
+from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ MOST_SEEDS = 1_000_000
 
 @public
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Drawable):
     """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
 
     Where the sparsity is a single number the sparsity axis is absent.
@@ -100,7 +101,7 @@ class Comparison:
         """Prediction and measurement as plain numbers, strings and lists; the spread of one seed is None."""
         listed = ("weights", "seeds", "kept", "measured_kept", "critical_sparsity")
         spread = self.measured_std.tolist() if len(self.seeds) > 1 else None
-        return {
+        values = {
             "criterion": self.criterion,
             "sparsity": np.asarray(self.sparsity).tolist(),
             "layers": list(self.layers),
@@ -111,20 +112,7 @@ class Comparison:
             "collapse": self.collapse.to_dict(),
             "complete": self.complete,
         }
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(plain(self.to_dict()), allow_nan=False)
-
-    def plot(self, path: Any = None) -> Any:
-        """A picture: prediction as a line with its band, measurement as points with error bars.
-
-        Args:
-            path: a file to write; None: only the matplotlib figure is returned.
-        """
-        from .plots import plot_comparison
-
-        return plot_comparison(self, path)
+        return plain(values)
 
 
 @isolated
@@ -191,7 +179,7 @@ def compare(
                 model = checks.call("factory", factory, seed)
                 if isinstance(model, type) or not hasattr(model, "named_modules"):
                     raise ArgumentError(f"factory must return a torch.nn.Module, got {type(model).__name__}")
-                net = Architecture.from_torch(model, shown_input(model, data, example_input))
+                net = as_architecture(model, data, example_input)
                 read.append(net)
                 batch = net.summarise(data) if batch is None else batch
             measured.append(

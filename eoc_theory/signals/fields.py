@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..activations import Activation
+from .shape import Shape
 
 if TYPE_CHECKING:
-    from ..layers.layer import Shape
     from .data import DataSummary
 
 Array = np.ndarray

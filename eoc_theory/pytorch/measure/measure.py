@@ -15,16 +15,16 @@ from ...errors import ArgumentError, DataError, ModelError
 from ...pruning import vanishing
 from ...pruning.prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
 from ...signals.data import DataSummary, as_data
+from ..inputs import inputs_of, outputs_of, shown_input, vector_features
 from ..models import (
     PrunableWeight,
-    chain,
     prunable_weights,
     require_torch,
     uncounted_notes,
     uncounted_weights,
 )  # fmt: skip
 from ..running import run_model
-from ..trace import batch_shape, first_layer
+from ..trace import batch_shape
 from . import ranking, scoring
 from .connectivity import Ways
 from .layerwise import layer_counts, synflow_layers, way_masks
@@ -385,58 +385,6 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     return where
 
 
-def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
-    """Inputs that show the shape of one: `example_input` or those of `data`; None where nothing does.
-
-    None too for a network that takes vectors: images given to it are flattened.
-    """
-    if example_input is not None:
-        return example_input
-    inputs = _inputs_of(data)
-    return None if inputs is None or _vector_features(model, inputs) else inputs
-
-
-def _inputs_of(data: Any) -> Any:
-    """The inputs of (inputs, targets); None where data are not that."""
-    if data is None or isinstance(data, DataSummary):
-        return None
-    try:
-        inputs, _ = data
-    except Exception:
-        return None
-    return inputs
-
-
-def _vector_features(model: Any, inputs: Any = None) -> int | None:
-    """How many features the vectors have that a model takes; None where it does not take vectors.
-
-    It takes them where the layer that it runs first is Linear, with as many features as one of `inputs` has
-    numbers: one with other features may be applied along an axis.
-    """
-    try:
-        shape = () if inputs is None else tuple(np.shape(inputs))
-    except ValueError:
-        return None
-    first = first_layer(model, shape if len(shape) > 1 and min(shape) > 0 else None)
-    if first is None:
-        # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
-        first = prunable_weights(model)[0].module
-    if not isinstance(first, require_torch().nn.Linear):
-        return None
-    fits = inputs is None or int(np.prod(shape[1:])) == first.in_features
-    return first.in_features if fits or _outputs(model) is not None else None
-
-
-def _outputs(model: Any) -> int | None:
-    """Outputs of a row of layers whose last one with weights is Linear; None for any other model."""
-    last = prunable_weights(model)[-1].module
-    try:
-        in_a_row = any(module is last for _, module in chain(model))
-    except ModelError:
-        return None
-    return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
-
-
 def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(inputs float64, targets int64) as torch tensors on the CPU, the inputs of the model's own shape."""
     torch = require_torch()
@@ -444,12 +392,12 @@ def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.T
         shape = batch_shape(example_input)[1:]
     else:
         features = (
-            None if data is not None and _takes_indices(model) else _vector_features(model, _inputs_of(data))
+            None if data is not None and _takes_indices(model) else vector_features(model, inputs_of(data))
         )
         if features is None:
             return _as_given(model, data)
         shape = (features,)
-    classes = _outputs(model)
+    classes = outputs_of(model)
     if classes is None and data is None:
         classes = _classes(model, shape)
     batch = as_data(data, in_features=int(np.prod(shape)), classes=classes, seed=seed)

@@ -12,12 +12,15 @@ from ...base import checks
 from ...base.boundary import public
 from ...base.formatting import plain
 from ...base.isolation import isolated
+from ...base.result import Drawable
+from ...base.upward import upward
 from ...errors import EOCError, ModelError
-from ...errors.text import json_text, prose
+from ...errors.text import prose
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
+from ...networks.resolve import as_architecture
 from ...pruning.prediction import CRITERIA, MOST_SAMPLES
-from ..diagnosis.diagnosis import architecture_of, parameters_of
+from ..diagnosis.diagnosis import parameters_of
 from ..diagnosis.initialisation import read
 from ..diagnosis.remedies import at_scales
 from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
@@ -37,7 +40,7 @@ _ANY_POINT = ("magnitude",)
 
 @public
 @dataclass(frozen=True)
-class Design:
+class Design(Drawable):
     """How to prune a network of L weight layers to a sparsity without collapse; arrays (L,).
 
     Attributes:
@@ -141,9 +144,7 @@ class Design:
     @property
     def verdict(self) -> str:
         """A few sentences in plain words, made from the numbers."""
-        from .summary_text import verdict
-
-        return prose(verdict(self))
+        return prose(upward("Design.verdict")(self))
 
     def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
         """One row a layer, with what the network as it is keeps; or one row a candidate."""
@@ -189,21 +190,9 @@ class Design:
             }
         )
 
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json_text(self.to_dict())
-
     def __str__(self) -> str:
         """Verdict, candidates and layers, as text."""
-        from .summary_text import as_text
-
-        return prose(as_text(self))
-
-    def plot(self, path: Any = None) -> Any:
-        """Kept per layer before and after; see `eoc_theory.reports.plots.plot_design`."""
-        from ..plots import plot_design
-
-        return plot_design(self, path)
+        return prose(upward("Design.__str__")(self))
 
 
 @isolated
@@ -264,7 +253,7 @@ def design(
         networks = checks.integer("networks", networks, minimum=0, maximum=MOST_SAMPLES)
     seed = checks.integer("seed", seed, minimum=0)
     progress = checks.function("progress", progress, "a text")
-    found = architecture_of(net, example_input, data, "net")
+    found = as_architecture(net, data, example_input)
     state = parameters_of(net, found, read(found))
     if state["masked"]:
         raise ModelError("net must not be pruned yet; design before pruning")

@@ -12,9 +12,11 @@ from ...base import checks
 from ...base.boundary import public
 from ...base.formatting import plain
 from ...base.isolation import isolated
-from ...errors import ArgumentError
-from ...errors.text import LONGEST_NAME, json_text, prose, shortened
+from ...base.result import Drawable
+from ...base.upward import upward
+from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
+from ...networks.resolve import as_architecture
 from ...pruning.prediction import CRITERIA
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
@@ -29,7 +31,7 @@ Array = np.ndarray
 
 @public
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Drawable):
     """The findings about a network of L weight layers; arrays have shape (L,).
 
     Attributes:
@@ -137,9 +139,8 @@ class Diagnosis:
     @cached_property
     def paragraphs(self) -> tuple[tuple[str, str], ...]:
         """The verdict in parts, each a heading and its sentences."""
-        from .verdict import paragraphs
-
-        return tuple((prose(heading), prose(sentences)) for heading, sentences in paragraphs(self))
+        made = upward("Diagnosis.paragraphs")(self)
+        return tuple((prose(heading), prose(sentences)) for heading, sentences in made)
 
     @property
     def verdict(self) -> str:
@@ -200,21 +201,9 @@ class Diagnosis:
             }
         )
 
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json_text(self.to_dict())
-
     def __str__(self) -> str:
         """The verdict and the table, as text."""
-        from .table import as_text
-
-        return as_text(self)
-
-    def plot(self, path: Any = None) -> Any:
-        """Kept, score moments, scales and collapse; see `eoc_theory.reports.plots.plot_diagnosis`."""
-        from ..plots import plot_diagnosis
-
-        return plot_diagnosis(self, path)
+        return upward("Diagnosis.__str__")(self)
 
     def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
         """Write one self-contained page with verdict, pictures and table.
@@ -224,9 +213,7 @@ class Diagnosis:
         Raises:
             ArgumentError: `path` does not end in .html or cannot be written.
         """
-        from .page import write_page
-
-        write_page(self, path, shortened(checks.text("title", title), LONGEST_NAME))
+        upward("Diagnosis.to_html")(self, path, shortened(checks.text("title", title), LONGEST_NAME))
 
 
 @isolated
@@ -263,7 +250,7 @@ def diagnose(
     checks.one_of("criterion", criterion, CRITERIA)
     sparsity = checks.fraction("sparsity", sparsity)
     seed = checks.integer("seed", seed, minimum=0)
-    net = architecture_of(model, example_input, data)
+    net = as_architecture(model, data, example_input, name="model")
     batch = net.summarise(data, seed=seed)
     reading = read(net)
     before = outlook(net, reading, sparsity, criterion, batch, seed)
@@ -293,19 +280,6 @@ def diagnose(
         synthetic=batch.synthetic,
         seed=seed,
     )
-
-
-def architecture_of(model: Any, example_input: Any, data: Any, name: str = "model") -> Architecture:
-    """`model` itself, or read from torch with the example at hand; `name` is the argument's."""
-    if isinstance(model, Architecture):
-        return model
-    if not any(base.__module__.startswith("torch.nn") for base in type(model).__mro__):
-        raise ArgumentError(
-            f"{name} must be a torch.nn.Module or an Architecture, got {type(model).__name__}"
-        )
-    from ...pytorch.measure.measure import shown_input
-
-    return Architecture.from_torch(model, shown_input(model, data, example_input))
 
 
 def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, bool]:

@@ -9,8 +9,8 @@ from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ... import __version__
 from ...base.formatting import probability, sparsity
+from ...base.version import __version__
 from ...errors.text import prose
 from ..plots.pages import document, inline, write
 from .forecast import SAFE

@@ -1,0 +1,39 @@
+"""The steps upwards: what plain data hands itself to, although that is built on top of it.
+
+Imports point downwards only. A result that draws itself, an architecture that becomes a torch model and an
+activation that torch evaluates are methods all the same, because that is where people look for them. Each
+names what it calls, and it is imported when it is called: nothing else may step upwards.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+#: All of them: the method that steps upwards, and the function that it calls.
+STEPS = {
+    "Activation.to_torch": "pytorch.activations:to_torch",
+    "activation(a torch function)": "pytorch.activations:from_torch",
+    "Architecture.from_torch": "pytorch.read:read_architecture",
+    "net=<torch model>": "pytorch.read:read_network",
+    "Architecture.to_torch": "pytorch.models:build_model",
+    "Architecture.propagate": "propagation.any_network:propagate_network",
+    "CollapsePrediction.plot": "reports.plots:plot_collapse",
+    "Comparison.plot": "reports.plots:plot_comparison",
+    "CriticalCurve.plot": "reports.plots:plot_critical_curve",
+    "Design.plot": "reports.plots:plot_design",
+    "Design.verdict": "reports.design.summary_text:verdict",
+    "Design.__str__": "reports.design.summary_text:as_text",
+    "Diagnosis.plot": "reports.plots:plot_diagnosis",
+    "Diagnosis.__str__": "reports.diagnosis.table:as_text",
+    "Diagnosis.to_html": "reports.diagnosis.page:write_page",
+    "Diagnosis.paragraphs": "reports.diagnosis.verdict:paragraphs",
+    "PhaseDiagram.plot": "reports.plots:plot_phase_diagram",
+    "PruningPrediction.plot": "reports.plots:plot_prediction",
+}
+
+
+def upward(step: str) -> Any:
+    """The function that a step of `STEPS` calls, imported now."""
+    module, _, name = STEPS[step].partition(":")
+    return getattr(import_module(f"eoc_theory.{module}"), name)

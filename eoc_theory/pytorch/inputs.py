@@ -1,0 +1,64 @@
+"""What a model takes and returns, as far as its layers and the data at hand show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModelError
+from ..signals.data import DataSummary
+from .models import chain, prunable_weights, require_torch
+from .trace import first_layer
+
+
+def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
+    """Inputs that show the shape of one: `example_input` or those of `data`; None where nothing does.
+
+    None too for a network that takes vectors: images given to it are flattened.
+    """
+    if example_input is not None:
+        return example_input
+    inputs = inputs_of(data)
+    return None if inputs is None or vector_features(model, inputs) else inputs
+
+
+def inputs_of(data: Any) -> Any:
+    """The inputs of (inputs, targets); None where data are not that."""
+    if data is None or isinstance(data, DataSummary):
+        return None
+    try:
+        inputs, _ = data
+    except Exception:
+        return None
+    return inputs
+
+
+def vector_features(model: Any, inputs: Any = None) -> int | None:
+    """How many features the vectors have that a model takes; None where it does not take vectors.
+
+    It takes them where the layer that it runs first is Linear, with as many features as one of `inputs` has
+    numbers: one with other features may be applied along an axis.
+    """
+    try:
+        shape = () if inputs is None else tuple(np.shape(inputs))
+    except ValueError:
+        return None
+    first = first_layer(model, shape if len(shape) > 1 and min(shape) > 0 else None)
+    if first is None:
+        # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
+        first = prunable_weights(model)[0].module
+    if not isinstance(first, require_torch().nn.Linear):
+        return None
+    fits = inputs is None or int(np.prod(shape[1:])) == first.in_features
+    return first.in_features if fits or outputs_of(model) is not None else None
+
+
+def outputs_of(model: Any) -> int | None:
+    """Outputs of a row of layers whose last one with weights is Linear; None for any other model."""
+    last = prunable_weights(model)[-1].module
+    try:
+        in_a_row = any(module is last for _, module in chain(model))
+    except ModelError:
+        return None
+    return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
