@@ -19,7 +19,7 @@ from eoc_theory.reports.design.probability import (
     share,
     smooth_share,
 )
-from eoc_theory.reports.design.sampled_networks import DRAWN, MOST, budget
+from eoc_theory.reports.design.task import DRAWN, MOST, budget
 
 
 @pytest.mark.parametrize(("happened", "number"), [(0, 1), (0, 8), (2, 8), (5, 5), (30, 400)])

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.upward import upward
 from ..errors import ActivationError, ArgumentError
 from . import functions as f
 from .core import Activation, Growth, Piece
@@ -125,16 +126,10 @@ def _build(name: str, values: tuple[Any, ...]) -> Activation:
     parameters = ", ".join(v if isinstance(v, str) else _shortest(v) for v in shown)
 
     def expression() -> Any:
-        from .symbolic import read
+        return upward("Activation.expression")(text)
 
-        return read(text)
-
-    def module() -> Any:
-        import torch
-
-        return getattr(torch.nn, str(entry.torch))(**dict(zip(entry.parameters, values, strict=True)))
-
-    fields.setdefault("make_torch", module if entry.torch else None)
+    if entry.torch is not None:
+        fields.setdefault("torch_class", (entry.torch, dict(zip(entry.parameters, values, strict=True))))
     return Activation(name=f"{name}({parameters})" if shown else name, make_expression=expression, **fields)
 
 
@@ -439,13 +434,10 @@ def _gelu(approximate: str = "none") -> Fields | Activation:
 
 @_builtin("gelu_tanh", "gelu_new", "gelu_fast")
 def _gelu_tanh() -> Fields:
-    def module() -> Any:
-        import torch
-
-        return torch.nn.GELU(approximate="tanh")
-
     return dict(
-        pieces=(f.GELU_TANH,), make_torch=module, text="x/2*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x**3)))"
+        pieces=(f.GELU_TANH,),
+        torch_class=("GELU", {"approximate": "tanh"}),
+        text="x/2*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x**3)))",
     )
 
 
@@ -453,15 +445,10 @@ def _gelu_tanh() -> Fields:
 def _silu(beta: float = 1.0) -> Fields:
     beta = checks.positive("beta", beta)
 
-    def module() -> Any:
-        import torch
-
-        return torch.nn.SiLU()
-
     return dict(
         pieces=(f.scaled(f.SILU, beta, 1.0 / beta),),
         length_scale=2.0 / beta,
-        make_torch=module if beta == 1.0 else None,
+        torch_class=("SiLU", {}) if beta == 1.0 else None,
         text=f"x/(1 + exp(-{beta!r}*x))",
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.upward import upward
 from ..errors import ActivationError, MissingDependencyError
 from ..errors.text import printable
 
@@ -83,6 +84,7 @@ class Activation:
     uncertainty: Callable[[int, Array], Array] | None = None
     make_expression: Callable[[], Any] | None = None
     make_torch: Callable[[], Any] | None = None
+    torch_class: tuple[str, dict[str, Any]] | None = None
     source: Any = None
 
     def __post_init__(self) -> None:
@@ -100,9 +102,7 @@ class Activation:
     def __reduce__(self) -> tuple[Any, ...]:
         # The pieces are closures; what made the activation travels instead, and is looked up on the other
         # side.
-        from .resolve import activation
-
-        return activation, (self.name if self.source is None else self.source,)
+        return upward("Activation.__reduce__"), (self.name if self.source is None else self.source,)
 
     def __call__(self, x: ArrayLike) -> Array:
         """φ(x), of x's shape, in float64."""
@@ -162,7 +162,7 @@ class Activation:
             MissingDependencyError: torch is not installed.
         """
         try:
-            from .torch_bridge import to_torch
+            to_torch = upward("Activation.to_torch")
         except ImportError:
             raise MissingDependencyError("to_torch needs torch: pip install 'eoc-theory[torch]'") from None
         return to_torch(self)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.boundary import public
+from ..base.upward import upward
 from ..errors import ActivationError
 from . import catalogue
 from .core import Activation
@@ -55,9 +56,7 @@ def activation(spec: Any, *, kinks: Iterable[float] | None = None) -> Activation
     if isinstance(spec, np.ufunc):
         return _from_ufunc(spec)
     if "torch" in sys.modules and _is_torch(spec):
-        from .torch_bridge import from_torch
-
-        return from_torch(spec)
+        return upward("activation(<of torch>)")(spec)
     if callable(spec):
         return _from_any_callable(spec)
     raise ActivationError(
@@ -71,12 +70,10 @@ def _from_any_callable(spec: Any) -> Activation:
         return from_callable(spec)
     except ActivationError as error:
         if error.__cause__ is not None and "torch" in sys.modules:
-            from .torch_bridge import from_torch
-
             # A function of the user's own that computes with torch refuses NumPy arrays. What it says of
             # torch's is of no interest where it is none.
             with contextlib.suppress(Exception):
-                return from_torch(spec)
+                return upward("activation(<of torch>)")(spec)
         raise
 
 

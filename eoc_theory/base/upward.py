@@ -13,7 +13,9 @@ from typing import Any
 #: All of them: the method that steps upwards, and the function that it calls.
 STEPS = {
     "Activation.to_torch": "pytorch.activations:to_torch",
-    "activation(a torch function)": "pytorch.activations:from_torch",
+    "Activation.expression": "activations.symbolic:read",
+    "Activation.__reduce__": "activations.resolve:activation",
+    "activation(<of torch>)": "pytorch.activations:from_torch",
     "Architecture.from_torch": "pytorch.read:read_architecture",
     "net=<torch model>": "pytorch.read:read_network",
     "Architecture.to_torch": "pytorch.models:build_model",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..base import checks
@@ -256,3 +257,17 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
             )
 
     return walk("", model)
+
+
+def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
+    """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
+    torch = require_torch()
+    try:
+        modules = [m for _, m in chain(model) if next(m.parameters(recurse=False), None) is not None]
+    except ModelError:
+        return False
+    return (
+        [id(m) for m in modules] == [id(w.module) for w in weights]
+        and all(isinstance(m, torch.nn.Linear) for m in modules)
+        and all(a.out_features == b.in_features for a, b in pairwise(modules))
+    )

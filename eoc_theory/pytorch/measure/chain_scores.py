@@ -19,6 +19,7 @@ from ...errors import EOCError, ModelError
 from ...propagation.carried_values import OutOfRangeError, Value
 from ...propagation.infinite_width import loss_gradient, softmax
 from ...signals.limits import acting
+from ..models import chain, is_linear_chain, require_torch
 
 Array = np.ndarray
 
@@ -185,8 +186,6 @@ def needs_carrying(top: float) -> bool:
 
 def layers_of(model: Any, weights: Sequence[Any]) -> list[ChainLayer] | None:
     """The layers of a torch model that is a chain of Linear layers and known activations; None of another."""
-    from ..models import chain, require_torch
-    from .scoring import is_linear_chain
 
     torch = require_torch()
     if not is_linear_chain(model, weights):

@@ -20,7 +20,7 @@ from ...base import checks
 from ...base.boundary import public
 from ...base.isolation import isolated
 from ...errors import ArgumentError
-from ..models import PrunableWeight, prunable_weights, require_torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
 from ..positive_network import way_counts, ways_through
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Ways:
         Raises:
             ModelError: the model cannot be traced, or needs an `example_input`.
         """
-        from .scoring import is_linear_chain, model_graph
+        from .scoring import model_graph
 
         names = [weight.name or "weight" for weight in weights]
         if is_linear_chain(model, weights):

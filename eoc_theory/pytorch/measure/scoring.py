@@ -26,14 +26,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from ...errors import DataError, ModelError
 from ...pruning.prediction import GRADIENT_CRITERIA
-from ..models import PrunableWeight, chain, prunable_weights, require_torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
 
@@ -185,20 +184,6 @@ def _check_finite(weights: Sequence[PrunableWeight]) -> None:
 def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
     value = weight.tensor.detach().to(device=device, dtype=dtype).abs()
     return value if weight.mask is None else value * weight.mask.to(value)
-
-
-def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
-    """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
-    torch = require_torch()
-    try:
-        modules = [m for _, m in chain(model) if next(m.parameters(recurse=False), None) is not None]
-    except ModelError:
-        return False
-    return (
-        [id(m) for m in modules] == [id(w.module) for w in weights]
-        and all(isinstance(m, torch.nn.Linear) for m in modules)
-        and all(a.out_features == b.in_features for a, b in pairwise(modules))
-    )
 
 
 def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:

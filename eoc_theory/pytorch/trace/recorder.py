@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ...activations import Activation, activation, catalogue
-from ...activations.torch_bridge import from_torch
 from ...base import checks
 from ...base.isolation import converted
 from ...errors import ActivationError, ModelError
 from ...layers import Identity, Input, Layer, Nonlinearity, Shape, Sum
 from ...networks.graph import Node
+from ..activations import from_torch
 from .signals import Expression, Signal, Zeros
 from .weights import Weights
 

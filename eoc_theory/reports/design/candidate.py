@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -12,13 +11,12 @@ import numpy as np
 
 from ...base.formatting import plain
 from ...networks.architecture import Architecture
-from ...pruning.collapse import CollapsePrediction, predict_collapse
-from ...pruning.graph_distributions import forward_cost
-from ...pruning.prediction import GRADIENT_CRITERIA, predict_pruning
-from ...signals.data import DataSummary
+from ...pruning.collapse import CollapsePrediction
+from ...pruning.prediction import GRADIENT_CRITERIA
 from .allocation import floors, rounded, share_out
 from .probability import NEVER, UNKNOWN, Chance, smooth_share
-from .sampled_networks import Drawn, budget, draw
+from .sampled_networks import Drawn, draw
+from .task import Task
 
 Array = np.ndarray
 
@@ -82,46 +80,6 @@ class Candidate:
         """Plain numbers, strings and lists, without the network."""
         names = [name for name in self.__dataclass_fields__ if name not in ("architecture", "layers")]
         return plain({name: getattr(self, name) for name in names})
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is asked for, the same for every candidate.
-
-    Attributes:
-        sparsity: fraction of all weights removed.
-        left: number of weights left.
-        criterion: that scores are ranked by.
-        data: batch, as asked for and as the predictions see it.
-        tolerance: largest probability of an empty layer.
-        networks: how many are drawn; None: as many as are cheap.
-        seed: of samples and draws.
-        said: is told what is being looked at.
-    """
-
-    sparsity: float
-    left: int
-    criterion: str
-    data: DataSummary
-    tolerance: float
-    networks: int | None
-    seed: int
-    said: Callable[[str], None]
-
-    def predicted(self, net: Architecture, sparsity: Any) -> Any:
-        return predict_pruning(net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed)
-
-    def law(self, net: Architecture, samples: int | None = None) -> CollapsePrediction:
-        """Of the critical sparsity."""
-        return predict_collapse(
-            net, criterion=self.criterion, data=self.data, samples=samples, seed=self.seed
-        )
-
-    def draws(self, net: Architecture) -> tuple[int, int]:
-        """Networks to draw whatever comes, and at most."""
-        if self.networks is not None:
-            return self.networks, self.networks
-        return budget(3.0 * self.data.size * forward_cost(net.as_graph()))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from ...pruning.prediction import CRITERIA, MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
 from ..diagnosis.initialisation import read
 from ..diagnosis.remedies import at_scales
-from .candidate import Candidate, Task, by_global_ranking, checked, layer_by_layer
+from .candidate import Candidate, by_global_ranking, checked, layer_by_layer
+from .task import Task
 
 if TYPE_CHECKING:
     import pandas as pd

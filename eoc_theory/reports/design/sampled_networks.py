@@ -25,19 +25,16 @@ from ...pytorch.measure.connectivity import Ways
 from ...pytorch.models import prunable_weights, require_torch
 from ..compare import example_of
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
+from .task import Task
 
 if TYPE_CHECKING:
     import torch
 
-    from .candidate import Task
-
 Array = np.ndarray
 
-#: Networks that are drawn of each candidate whatever comes, and the most; fewer where the multiply-adds of
-#: all together, a batch forwards and backwards each, exceed `_BUDGETS`. Two are where none can fail, and of
-#: what is not needed; four are enough to rule a candidate out.
-DRAWN, MOST, SURE, ENOUGH = 8, 32, 2, 4
-_BUDGETS = (5e10, 1e11)
+#: Networks that are drawn of a candidate where none can fail, and of what is not needed; and enough of them
+#: to rule a candidate out.
+SURE, ENOUGH = 2, 4
 #: Parts of the weights that are tried where each layer has its number of them: some more, where layers have
 #: one or two. What is to be enough for that to tell more than that all networks are connected; and the spread
 #: from network to network that is expected of the logarithm of the part that is enough.
@@ -123,12 +120,6 @@ def draw(
     if not needed:
         return NOTHING
     return Drawn(len(needed), float(np.mean(np.array(needed) <= 0.0)), cut)
-
-
-def budget(cost: float) -> tuple[int, int]:
-    """Networks drawn whatever comes, and the most, when one takes `cost` multiply-adds."""
-    least, most = (int(np.clip(b / cost, 1, n)) for b, n in zip(_BUDGETS, (DRAWN, MOST), strict=True))
-    return least, max(least, most)
 
 
 def _needed(task: Task, net: Architecture, seed: int) -> float:

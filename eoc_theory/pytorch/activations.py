@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..activations import catalogue
+from ..activations.core import HIGHEST_ORDER, Activation, Array
+from ..activations.numerical import from_callable
 from ..base.isolation import converted, isolated
 from ..errors import ActivationError
-from . import catalogue
-from .core import HIGHEST_ORDER, Activation, Array
-from .numerical import from_callable
 
 # --- from torch ---
 
@@ -117,6 +117,9 @@ def to_torch(activation: Activation) -> torch.nn.Module:
     """A new module that computes the activation: torch's own, of torch operations, or calling NumPy."""
     if activation.make_torch is not None:
         return activation.make_torch()
+    if activation.torch_class is not None:
+        name, arguments = activation.torch_class
+        return getattr(torch.nn, name)(**arguments)
     if activation.expression is not None:
         return ExpressionModule(activation)
     return NumPyModule(activation)
@@ -159,8 +162,8 @@ def _torch_branches(
 ) -> list[tuple[float, float, Callable[[torch.Tensor], torch.Tensor]]]:
     import sympy as sp
 
-    from .stable import rewrite
-    from .symbolic import split, x
+    from ..activations.stable import rewrite
+    from ..activations.symbolic import split, x
 
     branches = []
     for branch in split(activation.expression, activation.name):
