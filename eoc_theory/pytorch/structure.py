@@ -27,8 +27,8 @@ def structure(
 
     Args:
         example_input: as `eoc_theory.pytorch.trace.trace` takes it; None: vectors, or images of usual
-        extents. fresh: also put neutral biases and normalisation parameters in place; else the graph's
-        normalisation
+            extents.
+        fresh: also put neutral biases and normalisation parameters in place; else the graph's normalisation
             layers say what the model's are.
 
     Raises:

@@ -57,8 +57,7 @@ def layer_scores(
     Args:
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
         criterion: one of :data:`eoc_theory.pruning.prediction.CRITERIA` but "synflow", which ranks in rounds:
-        see
-            :func:`eoc_theory.pytorch.measure.synflow_rounds.synflow_rounds`.
+            see :func:`eoc_theory.pytorch.measure.synflow_rounds.synflow_rounds`.
         data: (inputs, targets) as tensors, used by snip and grasp alone.
         example_input: a batch of inputs, for synflow-oneshot on anything but a chain of Linear layers.
         device: where to compute; None: where the model is.

@@ -19,10 +19,7 @@ from ...networks.graph import Graph
 from ..models import chain, prunable_weights
 
 # Imported for the readers that they register, too.
-from . import (
-    functions,
-    modules,
-)
+from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
 from .graph_passes import finish
 from .isolation import Guard, check_whole, no_draws
 from .proxies import Traced, holds_signal, values

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampled_networks import sampled_network
 from scipy.special import erfc
-from test_propagation import sampled_network
 
 import eoc_theory as eoc
 from eoc_theory.criteria.gradient_distributions import Draws, ScoreLaws, layer_sampler, max_law

@@ -187,7 +187,7 @@ def test_functions_that_change_a_model_finish_or_leave_it(at, monkeypatch):
         if left[0] < 0:
             raise KeyboardInterrupt
 
-    for where, name in (("initialising", "fill_"), ("initialising", "_reset")):
+    for where, name in (("pytorch.initialize", "fill_"), ("pytorch.initialize", "_reset")):
         old = getattr(__import__(f"eoc_theory.{where}", fromlist=[""]), name)
         monkeypatch.setattr(f"eoc_theory.{where}.{name}", lambda *a, old=old: (old(*a), stop()))
     blocks = (nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Tanh()) for _ in range(3))

@@ -35,7 +35,10 @@ pytestmark = [
 
 def megabytes(code):
     """The numbers that the code prints."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path]),
+    }
     ran = subprocess.run(
         [sys.executable, "-c", START + code], env=environment, capture_output=True, text=True, check=False
     )

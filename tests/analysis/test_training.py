@@ -26,7 +26,7 @@ from analysis.tables import rows_frame, summarise_training, training_frame
 from analysis.training import Checkpoint, Images, Training, train, training
 from eoc_theory.errors import ArgumentError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def study(network: Network | None = None, sparsity: float = 0.8, **settings: Any) -> Study:
@@ -152,7 +152,7 @@ def test_a_training_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeyp
 KILLED = """
 import sys
 from analysis import Place, run
-from test_analysis_training import study
+from test_training import study
 
 run(study(epochs=40), sys.argv[1], resume=True, place=Place("cpu", None, sys.argv[2], 0.0))
 """
@@ -162,7 +162,7 @@ run(study(epochs=40), sys.argv[1], resume=True, place=Place("cpu", None, sys.arg
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_process_that_is_killed_goes_on_with_the_same_bits(tmp_path):
     made, work = study(epochs=40), tmp_path / "work"
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "analysis")))
     chance, epochs = random.Random(3), []
     for _ in range(3):
         child = subprocess.Popen(

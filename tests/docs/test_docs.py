@@ -17,7 +17,7 @@ from docs_build.invoking import call, is_ours, parse
 from docs_build.running import PageError, run_page
 from eoc_theory import errors
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 WITH_CODE = [name for name, page in PAGES.items() if "```python" in page]

@@ -21,7 +21,7 @@ from analysis.tables import TABLES
 from analysis.tables_error import errors_frame, summarise_errors
 from analysis.tables_layers import layers_frame, summarise_kept, summarise_layers
 
-RESULTS = Path(__file__).resolve().parent.parent / "figures" / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "figures" / "results"
 DEPTH = 9
 NETWORKS = (Network("mlp", 10, 7), Network("mlp", DEPTH, 7), Network("mlp", DEPTH, 7, init=(1.0, 0.2)))
 

@@ -18,7 +18,7 @@ from eoc_theory.base.formatting import equals, plain, probability, shown_layers,
 from eoc_theory.cli import main
 from eoc_theory.cli.parser import build_parser, grid
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design")
 NET = ["--activation", "tanh", "--depth", "4", "--width", "20"]
 

@@ -10,7 +10,7 @@ import eoc_theory as eoc
 from docs_build.blocks import blocks
 from docs_build.running import run_page
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.mark.slow

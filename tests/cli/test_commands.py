@@ -12,7 +12,7 @@ import pytest
 
 from eoc_theory.cli.output import print_table
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PRINTS = "from eoc_theory.cli.output import run_command; raise SystemExit(run_command('it', {}))"
 LONG = "lambda: print('x' * 10**6, flush=True) or 0"
 

@@ -30,7 +30,7 @@ from analysis.studies import STUDIES
 from analysis.working import visible_gpus
 from eoc_theory.errors import ArgumentError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 

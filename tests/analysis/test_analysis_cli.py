@@ -24,7 +24,7 @@ from analysis.__main__ import main
 from analysis.measures import PRUNING, THEORY
 from analysis.studies import STUDIES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = replace(
     STUDIES["small"],
     networks=(Network("mlp", 4, 20), Network("mlp", 4, 20, init=(1.0, 0.2))),

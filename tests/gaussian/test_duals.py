@@ -29,7 +29,7 @@ VARIANCES = [
     (1e6, 1e6),
 ]
 GAPS = [0.0, 1e-15, 1e-9, 1e-4, 0.1, 0.7, 1.0, 1.5, 1.99, 2 - 1e-9, 2.0]
-REFERENCES = json.loads((Path(__file__).parent / "dual_references.json").read_text())
+REFERENCES = json.loads((Path(__file__).resolve().parents[1] / "dual_references.json").read_text())
 
 
 def scale(name: str, q_a: float, q_b: float, m: int, n: int) -> float:
