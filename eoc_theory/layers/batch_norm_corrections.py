@@ -14,9 +14,9 @@ G₄ = E[ψ' ψ'] ∘ E, d_i = Σ_k E[F'_i ψ_k] E_ik with F' the derivative, d'
 
 In sampled networks of 600 channels with batch normalisation and ReLU twice, 8 inputs of 5×5 positions, the
 gradients' kernels differ from those without any correction by up to 40 %, from these by 3 to 5 %
-(tests/propagation/test_graph_kernels.py). Left out with more than `MOST_POSITIONS` positions: at 100 images of 16×16
-they change a ResNet-20's log score moments by 0.02, at 50 images a VGG-11's by 0.7 (its last layers have 4
-positions and 1).
+(tests/propagation/test_graph_kernels.py). Left out with more than `MOST_POSITIONS` positions: at 100 images
+of 16×16 they change a ResNet-20's log score moments by 0.02, at 50 images a VGG-11's by 0.7 (its last layers
+have 4 positions and 1).
 """
 
 from __future__ import annotations

@@ -39,11 +39,11 @@ def field_maps(activation: Activation, mean: Array, covariance: Array) -> tuple[
 
     The variances are the diagonal of the first kind, an input with itself.
 
-    Errors, relative to E[φ²] and E[φ'²], for variances from 0.01 to 25 (tests/layers/test_position_duals.py): 1e-6 and
-    4e-6 with the closed form. Else, where two positions have the mean one's law, 3e-6 and 5e-5, with φ' that
-    jumps 1e-3 at ρ = 0.9999; where their variances differ by 20 % and correlate by 0.9999, up to 4e-4 and
-    0.03 for jumps, and for tanh at q = 25 2e-4 and 4e-3. For ρ < −0.99 φ' that jumps may be out by 0.01. In
-    single precision add 5e-5 for φ' that jumps, since 1−ρ is known to 1e-7 only.
+    Errors, relative to E[φ²] and E[φ'²], for variances from 0.01 to 25 (tests/layers/test_position_duals.py):
+    1e-6 and 4e-6 with the closed form. Else, where two positions have the mean one's law, 3e-6 and 5e-5, with
+    φ' that jumps 1e-3 at ρ = 0.9999; where their variances differ by 20 % and correlate by 0.9999, up to 4e-4
+    and 0.03 for jumps, and for tanh at q = 25 2e-4 and 4e-3. For ρ < −0.99 φ' that jumps may be out by 0.01.
+    In single precision add 5e-5 for φ' that jumps, since 1−ρ is known to 1e-7 only.
 
     Returns:
         arrays of shape (P,), (T, P, P), (T, P, P).

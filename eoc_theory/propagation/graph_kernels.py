@@ -9,8 +9,9 @@ for 224×224 (taken at 56×56) 2 to 3 s and 1.1 GB, of which the first call in a
 compilation where its result is not cached. Larger images are taken at lower resolution, see
 `eoc_theory.networks.downsample`.
 
-What is inexact, measured on sampled networks of 400 to 600 channels (tests/propagation/test_graph_kernels.py);
-kernels of what is not named agree within the sampling error, 2 to 5 %:
+What is inexact, measured on sampled networks of 400 to 600 channels
+(tests/propagation/test_graph_kernels.py); kernels of what is not named agree within the sampling error, 2 to
+5 %:
 
 - A sum of a rectified stream and a branch is not Gaussian, and where nothing but sums and activations stand
   between two gates they open together. In residual networks relu(h + c·f(h)) without normalisation the way

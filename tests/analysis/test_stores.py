@@ -22,6 +22,9 @@ from analysis.__main__ import main
 from analysis.executors import cluster
 from analysis.store import writing
 
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="links and signals")
 STUDY = fake(fake_studies.numbers)
 
@@ -44,7 +47,7 @@ def held_by_another(path: Path) -> subprocess.Popen[str]:
         "import sys; from analysis.store import writing\n"
         "with writing(sys.argv[1], 'fake-numbers'): print('held', flush=True); sys.stdin.read()"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(path)],
         cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -113,7 +116,7 @@ def test_rows_beside_another_hard_link_are_not_written_over(store, tmp_path):
         "with writing(sys.argv[1], 'fake-numbers') as results:\n"
         "    results.add([replace(next(results.rows()), seed=99)]); os._exit(9)"
     )
-    subprocess.run([sys.executable, "-c", code, str(store)], cwd=Path(__file__).resolve().parents[2])
+    subprocess.run([sys.executable, "-c", code, str(store)], cwd=ROOT)
     assert (tmp_path / "store-wal").exists()
     with pytest.raises(StoreError, match="use that one first"):
         run(STUDY, other / "hard", resume=True)
@@ -132,11 +135,11 @@ def test_two_processes_that_make_one_store_get_one(tmp_path):
         "try: print(run(fake(numbers, seeds=40), sys.argv[1], resume=True).tasks)\n"
         "except ValueError as error: print(type(error).__name__, error)"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
     made = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / "store")],
-            cwd=Path(__file__).resolve().parents[2], env=env, text=True, stdout=subprocess.PIPE,
+            cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
         )
         for _ in range(4)
     ]  # fmt: skip
@@ -259,9 +262,7 @@ def test_names_that_are_none_are_refused(name):
 def test_a_cluster_that_ends_is_one_line(tmp_path, monkeypatch, what, capfd):
     pytest.importorskip("distributed")
     log, address = tmp_path / "log", tmp_path / "address"
-    path = os.pathsep.join(
-        map(str, (Path(__file__).resolve().parents[1], Path(__file__).resolve().parents[2]))
-    )
+    path = os.pathsep.join(map(str, (TESTS, ROOT)))
     for name, value in {"FAKE_STUDY_LOG": str(log), "PYTHONPATH": path}.items():
         monkeypatch.setenv(name, value)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

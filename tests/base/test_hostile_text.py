@@ -240,7 +240,7 @@ def test_what_commands_print(kind, capsys):
 @pytest.mark.slow
 def test_a_command_on_such_a_model(tmp_path, monkeypatch, capsys):
     (tmp_path / "hostile_nets.py").write_text(
-        "from tests.test_hostile_text import NAMES, model\n"
+        "from tests.base.test_hostile_text import NAMES, model\n"
         + "".join(f"def m{i}(): return model({kind!r})\n" for i, kind in enumerate(NAMES))
     )
     monkeypatch.chdir(tmp_path)

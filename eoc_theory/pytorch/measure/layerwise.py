@@ -2,10 +2,10 @@
 
 A layer's best scores alone are not enough. SNIP's are large for units that pass much on or are much listened
 to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have lost the last way from input
-to logits at a sparsity of 98 %, every layer having dozens of weights still (tests/reports/test_design_networks.py).
-So weights are chosen among those that lie on a way: density falls in steps, after each of which the layers
-rank those weights alone that what they have left can reach and pass on. A step that loses a layer's last way
-is taken back and halved; when that does not help, the layers take turns.
+to logits at a sparsity of 98 %, every layer having dozens of weights still
+(tests/reports/test_design_networks.py). So weights are chosen among those that lie on a way: density falls in
+steps, after each of which the layers rank those weights alone that what they have left can reach and pass on.
+A step that loses a layer's last way is taken back and halved; when that does not help, the layers take turns.
 """
 
 from __future__ import annotations

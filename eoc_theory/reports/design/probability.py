@@ -2,8 +2,8 @@
 
 A network is cut off when it needs more weights than it has: when x, the logarithm of the number that it needs
 over the number left, is positive. From one initialisation to the next x is close to normal, for ways as for
-layers (`tests/reports/test_design_probability.py`), with a standard deviation σ between 0.04 and 0.7. So few draws of x
-say more than as many draws of "cut off or not", of which none may be cut off.
+layers (`tests/reports/test_design_probability.py`), with a standard deviation σ between 0.04 and 0.7. So few
+draws of x say more than as many draws of "cut off or not", of which none may be cut off.
 """
 
 from __future__ import annotations
