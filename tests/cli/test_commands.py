@@ -23,7 +23,7 @@ def run(code: str, **options) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "docs_build", "figures", "paper_checks"])
+@pytest.mark.parametrize("name", ["benchmarks", "docs.generate", "figures", "paper_checks"])
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
 def test_unusable_arguments_are_one_line(name, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import eoc_theory as eoc
-from docs_build import generated
-from docs_build.__main__ import main
-from docs_build.blocks import CONSOLE, blocks, commands
-from docs_build.comparing import agrees
-from docs_build.docstrings import linked, plain
-from docs_build.invoking import call, is_ours, parse
-from docs_build.running import PageError, run_page
+from docs.generate import generated
+from docs.generate.__main__ import main
+from docs.generate.blocks import CONSOLE, blocks, commands
+from docs.generate.comparing import agrees
+from docs.generate.docstrings import linked, plain
+from docs.generate.invoking import call, is_ours, parse
+from docs.generate.running import PageError, run_page
 from eoc_theory import errors
 
 ROOT = Path(__file__).resolve().parents[2]

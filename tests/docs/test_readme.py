@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import eoc_theory as eoc
-from docs_build.blocks import blocks
-from docs_build.running import run_page
+from docs.generate.blocks import blocks
+from docs.generate.running import run_page
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -197,7 +197,7 @@ def _prose(text: str) -> str:
 
 
 def _pictures(found: Diagnosis) -> str:
-    from ..plots.diagnosis import panels, plot_panel
+    from .picture import panels, plot_panel
 
     made = []
     for number, (title, draw) in enumerate(panels()):

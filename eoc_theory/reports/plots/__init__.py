@@ -8,8 +8,6 @@ imported when the first picture is drawn.
 from __future__ import annotations
 
 from .connections import plot_connections
-from .design import plot_design
-from .diagnosis import plot_diagnosis
 from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
 from .pruning import plot_collapse, plot_comparison, plot_prediction
@@ -20,8 +18,6 @@ __all__ = [
     "plot_comparison",
     "plot_connections",
     "plot_critical_curve",
-    "plot_design",
-    "plot_diagnosis",
     "plot_phase_diagram",
     "plot_prediction",
 ]

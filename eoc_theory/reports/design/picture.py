@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .pruning import integer_ticks
-from .style import COLOURS, GREY, canvas, finish, style
+from ..plots.pruning import integer_ticks
+from ..plots.style import COLOURS, GREY, canvas, finish, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..design import Design
+    from .design import Design
 
 
 def plot_design(

@@ -26,7 +26,7 @@ def is_ours(words: Sequence[str]) -> bool:
     """Whether a command is one of the project's own."""
     if tuple(words[:1]) == ("eoc",):
         return True
-    ours = ("analysis", "benchmarks", "docs_build", "eoc_theory", "figures", "paper_checks")
+    ours = ("analysis", "benchmarks", "docs", "eoc_theory", "figures", "paper_checks")
     return tuple(words[:2]) == MODULE and len(words) > 2 and words[2].split(".")[0] in ours
 
 

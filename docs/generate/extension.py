@@ -6,7 +6,7 @@ from typing import Any
 
 from griffe import Extension, Object  # pyright: ignore[reportMissingImports]
 
-from docs_build.docstrings import linked, plain
+from docs.generate.docstrings import linked, plain
 from eoc_theory import __all__ as public
 
 

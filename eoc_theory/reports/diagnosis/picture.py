@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import (
+from ..plots.style import (
     COLOURS,
     COLUMN,
     GREY,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..diagnosis import Diagnosis, Outlook
+    from .diagnosis import Diagnosis
+    from .forecast import Outlook
 
 Array = np.ndarray
 

@@ -1,4 +1,4 @@
-"""``python -m docs_build [PAGE…] [--update]``: do the pages show what their code prints?"""
+"""``python -m docs.generate [PAGE…] [--update]``: do the pages show what their code prints?"""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from eoc_theory.cli.parser import OneLineParser
 
 from .running import PageError, run_page
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; exit status 1 where a page shows something else and is not updated."""
-    return run_command("docs_build", lambda: _compare(arguments))
+    return run_command("docs.generate", lambda: _compare(arguments))
 
 
 def _compare(arguments: Sequence[str] | None) -> int:
     parser = OneLineParser(
-        prog="python -m docs_build",
+        prog="python -m docs.generate",
         description="Runs the code of the documentation's pages and compares what it prints with what they "
         "show.",
     )

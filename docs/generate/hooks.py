@@ -11,14 +11,14 @@ from typing import Any
 from mkdocs.plugins import get_plugin_logger  # pyright: ignore[reportMissingImports]
 from mkdocs.structure.files import File, Files  # pyright: ignore[reportMissingImports]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # pragma: no cover - `mkdocs` does not, `python -m mkdocs` does
     sys.path.insert(0, str(ROOT))
 
-from docs_build.generated import fill  # noqa: E402
-from docs_build.running import run_page  # noqa: E402
+from docs.generate.generated import fill  # noqa: E402
+from docs.generate.running import run_page  # noqa: E402
 
-log = get_plugin_logger("docs_build")
+log = get_plugin_logger("docs.generate")
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
