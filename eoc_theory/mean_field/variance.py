@@ -22,6 +22,10 @@ LARGEST = 1e30
 # End of the tables, and how far beyond it the power law may miss a fixed point.
 TABLED = math.exp(LOG_HIGH)
 NEAR = 0.1
+# A fixed point by the table whose E[φ²] has a larger relative error than this is computed by quadrature.
+ACCURATE = 1e-11
+# Relative error of the tables' values from rounding, and of the sum that the map is.
+TABLE_ERROR, ROUNDING = 2e-13, 4e-16
 # Without biases a variance below this has died out.
 SMALLEST = 1e-12
 
@@ -34,11 +38,13 @@ class FixedPoint:
         q: the variance; 0 and inf are possible.
         slope: V'(q). At inf: the factor by which variances grow there; inf when they grow faster than that.
         stable: whether iterations from nearby converge to it (from both sides of it, or from its only side).
+        error: estimated absolute error of q; 0 at 0 and inf.
     """
 
     q: float
     slope: float
     stable: bool
+    error: float = 0.0
 
 
 def homogeneous_gain(act: Activation) -> float | None:
@@ -150,7 +156,7 @@ def _refine(table: MomentTable, weight: Array, bias: Array, low: Array, high: Ar
 
 
 def _polished(table: MomentTable, weight: Array, bias: Array, start: Array) -> Array:
-    """Fixed points above the tables, (n,), from those by the power laws that moments end on there."""
+    """Fixed points by quadrature, (n,), from those by the tables and the power laws that these end on."""
     q, open_ = start.copy(), np.arange(len(start))
     for _ in range(20):
         at, w = q[open_], weight[open_]
@@ -194,13 +200,7 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
         if (value[a] > 0.0) == (value[b] > 0.0):
             continue
         falls = bool(value[a] > 0.0)
-        q = _crossing(table, weight, bias, log_q[a], log_q[b], falls)
-        slope = weight * table.at(q, "slope")[0]
-        if q > TABLED:
-            q = float(_polished(table, *(np.array([one]) for one in (weight, bias, q)))[0])
-            own = weight * float(table.direct(np.array([q]), ("slope",))["slope"][0][0])
-            slope = own if math.isfinite(own) else slope
-        points.append(FixedPoint(q, slope, falls and slope > -1.0))
+        points.append(_at(table, weight, bias, (log_q[a], log_q[b]), falls))
     overflows = bool(np.any(np.isposinf(value)))
     if overflows or (len(seen) and value[seen[-1]] > 0.0):
         _, derivative = table.at_log(log_q[-1:], "phi2", derivative=True)
@@ -208,6 +208,38 @@ def fixed_points(act: Activation, sigma_w: float, sigma_b: float) -> tuple[Fixed
             slope = float(weight * derivative[0] / math.exp(log_q[-1])) if not overflows else math.inf
         points.append(FixedPoint(math.inf, slope, True))
     return tuple(points)
+
+
+def _at(
+    table: MomentTable, weight: float, bias: float, bracket: tuple[float, float], falls: bool
+) -> FixedPoint:
+    """The fixed point between two log q, by quadrature where the table is not accurate."""
+    q = _crossing(table, weight, bias, *bracket, falls)
+    slope = weight * table.at(q, "slope")[0]
+    phi2, power = table.at(q, "phi2")
+    missed = table.error(q, "phi2", phi2) + TABLE_ERROR * phi2
+    if q > TABLED or missed > ACCURATE * phi2:
+        start = q
+        q = float(_polished(table, *(np.array([one]) for one in (weight, bias, q)))[0])
+        found = {name: (float(v[0]), float(e[0])) for name, (v, e) in _direct(table, q).items()}
+        if all(math.isfinite(number) for pair in found.values() for number in pair):
+            (phi2, missed), (own, _) = found["phi2"], found["slope"]
+            slope = weight * own
+        elif start > TABLED:
+            # Out of reach of quadrature: the power law that the table ends on may not last.
+            missed += abs(power) * (math.log(start) - LOG_HIGH)
+    error = _moved(weight * missed, q, slope)
+    return FixedPoint(q, slope, falls and slope > -1.0, error)
+
+
+def _direct(table: MomentTable, q: float) -> dict[str, tuple[Array, Array]]:
+    return table.direct(np.array([q]), ("phi2", "slope"))
+
+
+def _moved(missed: float, q: float, slope: float) -> float:
+    """By how much a fixed point q of that slope moves when V is off by some amount, or by rounding."""
+    missed += ROUNDING * q
+    return missed / abs(1.0 - slope) if slope != 1.0 else math.inf
 
 
 def _homogeneous_points(factor: float, bias: float) -> tuple[FixedPoint, ...]:
@@ -218,7 +250,8 @@ def _homogeneous_points(factor: float, bias: float) -> tuple[FixedPoint, ...]:
         ends = (FixedPoint(0.0, factor, factor < 1.0), FixedPoint(math.inf, factor, factor > 1.0))
         return ends if factor > 1.0 else ends[:1]
     if factor < 1.0 and not critical:
-        return (FixedPoint(bias / (1.0 - factor), factor, True),)
+        q = bias / (1.0 - factor)
+        return (FixedPoint(q, factor, True, _moved(0.0, q, factor)),)
     return (FixedPoint(math.inf, 1.0 if critical else factor, True),)
 
 

@@ -17,6 +17,7 @@ from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
 from .piecewise import piecewise_maps, piecewise_quadratic
+from .quadrature import inherited_error
 from .remainders import add_remainder, half_power_weights
 
 EPS = float(np.finfo(np.float64).eps)
@@ -207,7 +208,9 @@ def _series(
         # The diagonal needs no series.
         values.flat[:: len(q) + 1] = a.square
         missed = mehler.left_out(activation, order, q, n, a) / np.maximum(a.square, 1e-300)
-        error = max(error, float(missed.max()) * reach**n + 1e-14)
+        beyond = 2 * mehler.beyond(activation, order, q, n, half_width, a)
+        inherited = 2 * max(inherited_error(activation, float(v), order) for v in (q.min(), q.max()) if v > 0)
+        error = max(error, float(missed.max()) * reach**n + 1e-14 + beyond + inherited)
         results.append(values)
     return results, error
 

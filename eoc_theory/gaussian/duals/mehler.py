@@ -8,14 +8,18 @@ product.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ...activations.core import Activation
+from ..expectations import SMALLEST
+from ..hermite import hermite_coefficients
 from .compiled import pair_series
 from .pairs import Array
+from .quadrature import second_moment
 
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Numbers of Hermite coefficients for which grids are kept."""
@@ -24,6 +28,11 @@ LARGEST_KINKED = 512
 SINGLE_THREADED = 200_000
 # With fewer terms the remainder of a kink is not yet that of its half powers.
 FEWEST_WITH_REMAINDER = 32
+# For a pole at one length scale off the real axis the trapezoidal rule is exact to 1e-12 with steps of this
+# share of it; panels of Gauss–Legendre with 16 points may be so many steps wide.
+STEP_OF_LENGTH, PANEL_OF_STEPS = 0.16, 7.0
+# How often a grid's steps are halved before panels that follow the structure take over.
+MOST_HALVINGS = 5
 RANGES = (9.5, 13.0, 18.0, 26.0)
 """Half widths of the grids in z; the wider ones are for functions of exponential growth."""
 
@@ -45,15 +54,19 @@ class Grid:
 
 
 @lru_cache(maxsize=64)
-def grid(n: int, half_width: float = RANGES[0]) -> Grid:
-    """The grid that resolves the first n normalised Hermite polynomials."""
-    # A product of two Hermite functions of degree n has no frequencies above 2√n but for a Gaussian fringe.
-    spacing = 2 * np.pi / (2 * np.sqrt(n) + 10) / 1.25
+def grid(n: int, half_width: float = RANGES[0], halvings: int = 0) -> Grid:
+    """The grid that resolves the first n normalised Hermite polynomials, or one with more points."""
+    spacing = _spacing(n) / 2**halvings
     z = np.arange(0.5, half_width / spacing) * spacing
     half = np.exp(-0.25 * z**2) * np.sqrt(spacing / np.sqrt(2 * np.pi))
     columns = hermite_functions(z, n, half)
     table = columns * half * 2
     return Grid(z, half**2, np.ascontiguousarray(table[0::2].T), np.ascontiguousarray(table[1::2].T))
+
+
+def _spacing(n: int) -> float:
+    # A product of two Hermite functions of degree n has no frequencies above 2√n but for a Gaussian fringe.
+    return 2 * np.pi / (2 * np.sqrt(n) + 10) / 1.25
 
 
 def hermite_functions(z: Array, n: int, start: Array) -> Array:
@@ -72,7 +85,7 @@ def hermite_functions(z: Array, n: int, start: Array) -> Array:
 @lru_cache(maxsize=64)
 def split_grid(n: int, half_width: float, refinements: int) -> Grid:
     """As `grid`, for functions with a kink at 0: composite Gauss–Legendre on z > 0, refined towards 0."""
-    width = min(1.0, 16 / (2 * np.sqrt(n) + 10))
+    width = _panel_width(n)
     edges = np.arange(0.0, half_width + width, width)
     edges = np.concatenate([[0.0], width * 0.5 ** np.arange(refinements, 0, -1), edges[1:]])
     z, weights = composite(edges)
@@ -165,7 +178,7 @@ def kinked_coefficients(
 ) -> Coefficients:
     """As `coefficients`, for kinks anywhere: each variance has panels of its own that end at the kinks."""
     sigma = np.sqrt(np.maximum(q, 1e-300))[:, None]
-    width = min(1.0, 16 / (2 * np.sqrt(n) + 10))
+    width = _panel_width(n)
     panels = np.linspace(-half_width, half_width, int(2 * half_width / width) + 1)
     kinks = np.clip(np.asarray(activation.kinks) / sigma, -half_width, half_width)
     edges = np.sort(np.concatenate([np.broadcast_to(panels, (len(q), len(panels))), kinks], axis=1), axis=1)
@@ -188,13 +201,45 @@ def batch_coefficients(
     """The first n coefficients for every variance in q, by the quadrature that the activation's kinks ask
     for.
     """
+    finest = _finest(activation, float(q.max()))
     if not activation.kinks:
-        return coefficients(activation, order, q, grid(n, half_width))
+        halvings = max(0, math.ceil(math.log2(max(_spacing(n) / finest, 1.0))))
+        if halvings > MOST_HALVINGS:
+            return graded_coefficients(activation, order, q, n)
+        return coefficients(activation, order, q, grid(n, half_width, halvings))
+    if _panel_width(n) > PANEL_OF_STEPS * finest:
+        return graded_coefficients(activation, order, q, n)
     if activation.kinks == (0.0,):
         steepness = np.sqrt(float(q.max())) / activation.length_scale
         refinements = max(0, int(np.ceil(np.log2(max(steepness, 1e-3)))) + 1)
         return coefficients(activation, order, q, split_grid(n, half_width, refinements))
     return kinked_coefficients(activation, order, q, n, half_width)
+
+
+def _finest(activation: Activation, q: float) -> float:
+    """The step in z that follows a function's structure at variance q.
+
+    Built-in functions have theirs around 0, on the scale 1; that shows in their coefficients, and a grid that
+    is too coarse for them comes with too few of those. A narrow bump shows in nothing that misses it.
+    """
+    if activation.source is None:
+        return math.inf
+    length = activation.length_scale
+    if activation.oscillation:
+        length = min(length, 1.0 / activation.oscillation)
+    return STEP_OF_LENGTH * length / math.sqrt(max(q, 1e-300))
+
+
+def _panel_width(n: int) -> float:
+    return min(1.0, 16 / (2 * math.sqrt(n) + 10))
+
+
+def graded_coefficients(activation: Activation, order: int, q: Array, n: int) -> Coefficients:
+    """As `coefficients`, on panels that follow the function's structure wherever that is."""
+    a = hermite_coefficients(activation, q, n, order).T
+    square = np.array([second_moment(activation, max(float(v), SMALLEST), order) for v in q])
+    tail = square - np.einsum("kb,kb->b", a, a)
+    return Coefficients(a[0::2].copy(), a[1::2].copy(), square, tail, np.zeros_like(tail))
 
 
 def derivative_parity(activation: Activation, order: int) -> str | None:
@@ -252,6 +297,22 @@ def left_out(activation: Activation, order: int, q: Array, n: int, a: Coefficien
         # The half powers miss both the tail's size and, less, its shape.
         return 3 * unexplained(a, half_power_weights(activation, order, q), n)
     return a.tail
+
+
+def beyond(activation: Activation, order: int, q: Array, n: int, half_width: float, a: Coefficients) -> float:
+    """Norm of what the coefficients miss of f beyond the ends of the grid, relative to √E f²; the largest.
+
+    It is at most √E[f² 1(|Z| > half width)], and nothing for polynomials that are small there.
+    """
+    if 2.0 * math.sqrt(n) < half_width - 2.0:
+        return 0.0
+    worst = 0.0
+    for i in (int(np.argmin(q)), int(np.argmax(q))):
+        edge = _edge(activation, order, float(q[i]), half_width)
+        mass = 2.0 * edge / (math.sqrt(2.0 * math.pi) * half_width)
+        if a.square[i] > 0.0:
+            worst = max(worst, math.sqrt(mass / float(a.square[i])))
+    return worst
 
 
 def _edge(activation: Activation, order: int, q: float, half_width: float) -> float:

@@ -9,13 +9,16 @@ that as well. Each panel carries a 21-point Kronrod rule, whose embedded Gauss r
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
 
 from ...activations.core import Activation
 from ...errors import ConvergenceError
+from ..adaptive import halved
+from ..expectations import CANCELLATION, shape_of
 from ..rules import (
     GAUSS,
     GAUSS_PANEL,
@@ -23,7 +26,7 @@ from ..rules import (
     NODES,
     RADIANS,
     TAIL,
-    Shape,
+    PanelRule,
     panel_rule,
     window,
 )
@@ -79,10 +82,37 @@ def dual_quadrature(
 @lru_cache(maxsize=4096)
 def second_moment(activation: Activation, q: float, order: int) -> float:
     """E[φ^(order)(√q Z)²], point masses of the derivative left out."""
-    rule = panel_rule(Shape.of(activation), [q], 2.0)
+    return _square(activation, q, [piece[order] for piece in activation.pieces])
+
+
+def _square(activation: Activation, q: float, pieces: list[Callable[[Array], Array]]) -> float:
+    """E[f(√q Z)²] of a function with an activation's structure, given piece by piece."""
+    shape = shape_of(activation)
+    rule = panel_rule(shape, [q], 2.0)
+
+    def squared(rule: PanelRule) -> Array:
+        return ((rule.evaluate(pieces) * rule.root_weight) ** 2)[None]
+
     with np.errstate(all="ignore"):
-        values = rule.evaluate([piece[order] for piece in activation.pieces])
-        return float(rule.integrate(((values * rule.root_weight) ** 2)[None])[0][0, 0])
+        value, _, rough = rule.assess(squared(rule))
+        if rough[0]:
+            value = halved(shape, q, 2.0, squared, 1)[0]
+        return float(value.flat[0])
+
+
+@lru_cache(maxsize=1024)
+def inherited_error(activation: Activation, q: float, order: int) -> float:
+    """√E[δ(√q Z)²] relative to √E[f²], δ the error of f = φ^(order): of numerical derivatives, or of formulas
+    that lose digits.
+    """
+    if activation.source is None:
+        return 0.0
+    lost = CANCELLATION[min(order, len(CANCELLATION) - 1)]
+    if activation.uncertainty is None or order == 0:
+        return max(lost, activation.errors[order])
+    square = second_moment(activation, q, order)
+    doubt = _square(activation, q, [partial(activation.uncertainty, order)] * len(activation.pieces))
+    return lost + (math.sqrt(doubt / square) if square > 0.0 else 0.0)
 
 
 def _integrate(
@@ -123,7 +153,7 @@ def _outer_edges(
 ) -> Array:
     """Panel ends in z, on z ≥ 0 only where the integrand is even."""
     root_a, root_b = math.sqrt(q_a), math.sqrt(q_b)
-    shape = Shape.of(activation)
+    shape = shape_of(activation)
     high = window(shape, q_a, 2.0)
     low = 0.0 if activation.parity is not None else -high
     longest = GAUSS_PANEL * fineness

@@ -17,7 +17,7 @@ from ...errors import ArgumentError, DivergentExpectationError
 from .. import Estimate, hermite_coefficients
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs, make_pairs
-from .quadrature import EPS, dual_quadrature, second_moment
+from .quadrature import EPS, dual_quadrature, inherited_error, second_moment
 
 # Below this the limit q → 0 has been reached to the last digit; √ and products of it are still normal
 # numbers.
@@ -108,8 +108,10 @@ def _one(act: Activation, q_a: float, q_b: float, one_minus_c: float, m: int, n:
     remainder = abs(c) ** TERMS * math.sqrt(a.tail) * math.sqrt(b.tail)
     if remainder <= 1e-15 * scale:
         powers = c**EXPONENTS if one_minus_c > 1e-3 else np.exp(EXPONENTS * math.log1p(-one_minus_c))
-        return float(np.sum(a.coefficients * b.coefficients * powers)), remainder + 16 * EPS * scale
-    return dual_quadrature(act, q_a, q_b, c, s, m, n)
+        value, error = float(np.sum(a.coefficients * b.coefficients * powers)), remainder + 16 * EPS * scale
+    else:
+        value, error = dual_quadrature(act, q_a, q_b, c, s, m, n)
+    return value, error + scale * (inherited_error(act, q_a, m) + inherited_error(act, q_b, n))
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from .closed_forms import closed_dual
 from .deficit import point_masses
 from .localised import localised_slope
 from .pairs import Array, Pairs
-from .quadrature import dual_quadrature, second_moment
+from .quadrature import dual_quadrature, inherited_error, second_moment
 
 # Polynomials of this degree; a panel is resolved when its last coefficients are below ACCURACY.
 DEGREE = 15
 ACCURACY = 3e-14
 NOISE = 1e-12
 SHORTEST = 1e-7
+ROUNDING = 1e-14
 # With this many terms Mehler's series serves all but the angles next to 0 and π.
 TERMS = 2048
 
@@ -47,6 +48,7 @@ class DualTable:
 
     Attributes:
         phi_at_one, dphi_at_one: E φ(√q Z)² and E φ'(√q Z)² (φ' almost everywhere).
+        error: estimated largest errors of `phi` and `dphi`, relative to phi_at_one and dphi_at_one.
     """
 
     def __new__(cls, activation: Any, q: float) -> DualTable:
@@ -56,13 +58,19 @@ class DualTable:
     q: float
     phi_at_one: float
     dphi_at_one: float
+    error: tuple[float, float]
 
     def _build(self, activation: Activation, q: float) -> None:
         self.activation, self.q = activation, q
         self.phi_at_one = second_moment(activation, q, 0)
         self.dphi_at_one = second_moment(activation, q, 1)
         self._power = 1 if np.any(activation.jumps(0)) else 2
-        panels = _resolved_panels(_Slopes(activation, q, self._power))
+        slopes_of = _Slopes(activation, q, self._power)
+        panels = _resolved_panels(slopes_of)
+        # The deficit is an integral of what is uncertain by that much relative to its largest value.
+        missed = slopes_of.error + ROUNDING
+        share = q * self.dphi_at_one * missed / self.phi_at_one if self.phi_at_one > 0.0 else 0.0
+        self.error = (2.0 * share + ROUNDING + 2.0 * inherited_error(activation, q, 0), missed)
         self._edges = [low for low, _, _ in panels]
         x = _points()
         transform = _transform()
@@ -179,6 +187,13 @@ class _Slopes:
         self.spectrum: Array | None = None
         self.seen: dict[float, float] = {}
         self.localised = localised_slope(activation, q)
+        # Largest error of the quadrature and of the panels, relative to E[φ'²].
+        self.noise = self.left_out = 0.0
+
+    @property
+    def error(self) -> float:
+        """Of E[φ'(u)φ'(v)] relative to E[φ'²], of what was computed so far."""
+        return self.noise + self.left_out + 2.0 * inherited_error(self.activation, self.q, 1)
 
     def __call__(self, theta: Array) -> tuple[Array, Array]:
         dphi = self._dphi(theta)
@@ -205,7 +220,8 @@ class _Slopes:
             if act.parity is not None and twin in self.seen:
                 result[i] = self.seen[twin] * (1 if act.parity == "odd" else -1)
             else:
-                result[i] = dual_quadrature(act, self.q, self.q, math.cos(t), math.sin(t), 1, 1)[0]
+                result[i], error = dual_quadrature(act, self.q, self.q, math.cos(t), math.sin(t), 1, 1)
+                self.noise = max(self.noise, error / self.scale)
             self.seen[t] = float(result[i])
         return result
 
@@ -245,6 +261,7 @@ def _resolved_panels(f: _Slopes) -> list[tuple[float, float, tuple[Array, Array]
         # What halving does not improve is the quadrature's own noise.
         if unresolved <= ACCURACY or (unresolved <= NOISE and unresolved > 0.3 * before):
             done.append((low, high, values))
+            f.left_out = max(f.left_out, unresolved)
         elif high - low < SHORTEST:
             raise ConvergenceError(
                 f"the correlation map of {f.activation.name} at q = {f.q:g} cannot be resolved"
