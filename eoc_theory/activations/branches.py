@@ -43,18 +43,16 @@ class Exact:
         self.derivatives, self._costs = derivatives, costs
         self._functions: dict[int, Any] = {}
 
-    def _function(self, order: int) -> Any:
+    def _function(self, order: int) -> Callable[[Any], Any]:
         if order not in self._functions:
             # Making a function costs about as much as calling it ten times.
             effort.spend(10 * self._costs[order])
-            self._functions[order] = sp.lambdify(
-                x, self.derivatives[order], modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True
-            )
+            self._functions[order] = in_many_digits(self.derivatives[order])
         return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
-        effort.spend(effort.CALL + self._costs[order])
+        effort.spend((effort.CALL + self._costs[order]) * max(DIGITS, mpmath.mp.dps) // DIGITS)
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):
@@ -96,26 +94,65 @@ class Exact:
             again = self.raw(order, at)
             return value if again is None or mpmath.im(again) != 0 else mpmath.re(again)
 
-    def sign(self, at: float) -> int | None:
-        """The sign of the value, 0 where it is what rounding leaves of 0; None where it is undefined."""
+    def signed(self, at: float) -> Any:
+        """The value, 0 where it is what rounding leaves of 0; None where it is undefined."""
         value = self(0, at)
         if not value:
-            return None if value is None else 0
-        with mpmath.workdps(LOST_DIGITS):
+            return value
+        with mpmath.workdps(2 * DIGITS):
             again = self.raw(0, at)
-        if again is None or mpmath.im(again) != 0:
-            return int(mpmath.sign(value))
-        return (
-            0
-            if abs(again) < mpmath.mpf(10) ** -(DIGITS // 2) * abs(value - again)
-            else int(mpmath.sign(again))
-        )
+            if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
+                return value
+        with mpmath.workdps(LOST_DIGITS):
+            last = self.raw(0, at)
+            if last is None or mpmath.im(last) != 0:
+                return value
+            return mpmath.mpf(0) if abs(last) < mpmath.mpf(10) ** -DIGITS * abs(again) else mpmath.re(last)
+
+    def sign(self, at: float) -> int | None:
+        """The sign of the value, 0 where it is what rounding leaves of 0; None where it is undefined."""
+        value = self.signed(at)
+        return None if value is None else int(mpmath.sign(value))
 
     def _limit(self, order: int, at: Any, side: int) -> Any:
         near, nearer = (self.raw(order, at + side * mpmath.mpf(10) ** -k * (1 + abs(at))) for k in (30, 60))
         if near is None or nearer is None or mpmath.im(nearer) != 0:
             return None
         return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
+
+
+def in_many_digits(expression: Any) -> Callable[[Any], Any]:
+    """`expression` as a function in mpmath's numbers; what is constant in it is computed once a precision."""
+    constants: dict[Any, Any] = {}
+    varying = _without_constants(expression, {}, constants)
+    arguments = [x, *constants.values()]
+    function: Any = sp.lambdify(arguments, varying, modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True)
+    if not constants:
+        return function
+    values: Any = sp.lambdify([], list(constants), modules=[MPMATH_FUNCTIONS, "mpmath"])
+    known: dict[int, list[Any]] = {}
+
+    def evaluate(at: Any) -> Any:
+        precision = mpmath.mp.prec
+        if precision not in known:
+            known[precision] = values()
+        return function(at, *known[precision])
+
+    return evaluate
+
+
+def _without_constants(node: Any, known: dict[Any, Any], constants: dict[Any, Any]) -> Any:
+    """The expression with symbols for its constant parts that are worth remembering, which are noted."""
+    if not node.args:
+        return node
+    if node not in known:
+        if node.has(x):
+            arguments = [_without_constants(argument, known, constants) for argument in node.args]
+            same = all(a is b for a, b in zip(arguments, node.args, strict=True))
+            known[node] = node if same else node.func(*arguments)
+        else:
+            known[node] = constants.setdefault(node, sp.Dummy("c", real=True))
+    return known[node]
 
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
@@ -446,9 +483,8 @@ def _signed(values: Array, expression: Any, exact: Exact, points: Array) -> Arra
     ends = ~finite & (np.append(finite[1:], False) | np.append(False, finite[:-1]))
     result = np.array(values)
     for i in np.flatnonzero(unsure | ends):
-        value = exact(0, float(points[i]))
-        sign = None if value is None else exact.sign(float(points[i]))
-        result[i] = np.nan if sign is None else sign * max(abs(float(value)), SMALLEST)
+        value = exact.signed(float(points[i]))
+        result[i] = np.nan if value is None else float(value) or SMALLEST * int(mpmath.sign(value))
     return result
 
 

@@ -1,4 +1,4 @@
-"""Values of a smooth branch where double precision does not give them: an overflow on the way, or cancellation.
+"""Values of a smooth branch where double precision does not give them: after an overflow, or cancellation.
 
 A value in many digits takes a twentieth of a millisecond, and a table of moments asks for a hundred thousand.
 So each stretch of a quarter of an octave gets a polynomial through values in many digits, of the function
@@ -7,7 +7,6 @@ itself or of its logarithm, or is halved a few times; what neither follows is co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 

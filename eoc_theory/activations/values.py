@@ -200,7 +200,7 @@ def _guards(
 def _careful(
     order: int, fast: Function, series: tuple[float, Piece] | None, exact: Exact, guard: Guard | None
 ) -> Function:
-    """The formula; Taylor's series around 0 where that is better; many digits where doubles are not enough."""
+    """The formula; Taylor's series around 0 where that is better; many digits where doubles do not do."""
     far = FarValues(exact, order)
 
     def evaluate(points: Array) -> Array:
