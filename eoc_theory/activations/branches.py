@@ -15,6 +15,7 @@ from scipy import optimize
 from ..errors import ExpressionError
 from . import effort
 from .core import Array
+from .derivatives import Derivatives
 from .digits import MPMATH_FUNCTIONS
 from .reading import NOT_FINITE, SWITCHES, x
 from .rounding import rounding_error
@@ -35,24 +36,20 @@ class Exact:
 
     def __init__(self, expression: Any, low: float = -np.inf, high: float = np.inf) -> None:
         self.low, self.high = low, high
-        derivatives = [expression]
-        costs = [effort.check_size(expression, "a branch of it")]
-        for order in (1, 2, 3):
-            derivatives.append(sp.diff(derivatives[-1], x))
-            costs.append(effort.check_size(derivatives[-1], f"its derivative of order {order}"))
-        self.derivatives, self._costs = derivatives, costs
+        effort.check_size(expression, "a branch of it")
+        self.derivatives = Derivatives(expression)
         self._functions: dict[int, Any] = {}
 
     def _function(self, order: int) -> Callable[[Any], Any]:
         if order not in self._functions:
             # Making a function costs about as much as calling it ten times.
-            effort.spend(10 * self._costs[order])
+            effort.spend(10 * self.derivatives.size(order))
             self._functions[order] = in_many_digits(self.derivatives[order])
         return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
-        effort.spend((effort.CALL + self._costs[order]) * max(DIGITS, mpmath.mp.dps) // DIGITS)
+        effort.spend((effort.CALL + self.derivatives.size(order)) * max(DIGITS, mpmath.mp.dps) // DIGITS)
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):

@@ -13,6 +13,7 @@ from ..errors import ExpressionError
 from . import effort
 from .branches import DIGITS, Branch, Exact, singular_points, spread, structured_points, vectorised
 from .core import Array, Function, Piece
+from .derivatives import Derivatives
 from .far_values import FarValues
 from .functions import polynomial
 from .reading import x
@@ -39,11 +40,8 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
         piece = polynomial(*coefficients)
         if branch.expression.is_Symbol or not _multiplied_out_cancels(coefficients, piece, branch):
             return piece, exact, (0.0,) * 4
-    fast, derivatives = [], [rewrite(branch.expression)]
-    for _ in range(4):
-        fast.append(vectorised(derivatives[-1]))
-        derivatives.append(sp.diff(derivatives[-1], x))
-        effort.check_size(derivatives[-1], "a derivative of it")
+    derivatives = Derivatives(rewrite(branch.expression))
+    fast = [vectorised(derivatives[order]) for order in range(4)]
     probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
     probes = np.concatenate([-probes[:0:-1], probes])
     probes = probes[(probes >= branch.low) & (probes <= branch.high)]
@@ -171,7 +169,7 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
 
 
 def _guards(
-    branch: Branch, fast: list[Function], derivatives: list[Any], radius: float
+    branch: Branch, fast: list[Function], derivatives: Derivatives, radius: float
 ) -> list[Guard | None]:
     """For each order what tells where its formula loses digits; None where it nowhere does.
 
@@ -183,7 +181,7 @@ def _guards(
 
     def guard(order: int) -> Guard | None:
         stable = rewrite(derivatives[order])
-        effort.spend(len(points) * effort.check_size(stable, "a derivative of it") // DOUBLES)
+        effort.spend(len(points) * derivatives.size(order) // DOUBLES)
         if not _doubtful(values, rounding_error(stable, x, points), order, points, LOOKED_FOR).any():
             return None
 
