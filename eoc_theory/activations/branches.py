@@ -15,13 +15,17 @@ from scipy import optimize
 from ..errors import ExpressionError
 from . import effort
 from .core import Array
+from .derivatives import Derivatives
 from .digits import MPMATH_FUNCTIONS
 from .reading import NOT_FINITE, SWITCHES, x
+from .rounding import rounding_error
 from .stable import NUMPY_FUNCTIONS, rewrite
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
 MOST_DEGREES, MOST_IRRATIONAL_DEGREES = 128, 24
+SMALLEST = 5e-324  # of a float
+LOST_DIGITS = 400  # for what loses even those
 DIGITS = 80  # of which 0/0 at 1e-10 costs some 40 in a third derivative
 
 # --- values ---
@@ -32,26 +36,20 @@ class Exact:
 
     def __init__(self, expression: Any, low: float = -np.inf, high: float = np.inf) -> None:
         self.low, self.high = low, high
-        derivatives = [expression]
-        costs = [effort.check_size(expression, "a branch of it")]
-        for order in (1, 2, 3):
-            derivatives.append(sp.diff(derivatives[-1], x))
-            costs.append(effort.check_size(derivatives[-1], f"its derivative of order {order}"))
-        self.derivatives, self._costs = derivatives, costs
+        effort.check_size(expression, "a branch of it")
+        self.derivatives = Derivatives(expression)
         self._functions: dict[int, Any] = {}
 
-    def _function(self, order: int) -> Any:
+    def _function(self, order: int) -> Callable[[Any], Any]:
         if order not in self._functions:
             # Making a function costs about as much as calling it ten times.
-            effort.spend(10 * self._costs[order])
-            self._functions[order] = sp.lambdify(
-                x, self.derivatives[order], modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True
-            )
+            effort.spend(10 * self.derivatives.size(order))
+            self._functions[order] = in_many_digits(self.derivatives[order])
         return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
-        effort.spend(effort.CALL + self._costs[order])
+        effort.spend((effort.CALL + self.derivatives.size(order)) * max(DIGITS, mpmath.mp.dps) // DIGITS)
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):
@@ -77,11 +75,81 @@ class Exact:
                 return None
             return limits[0]
 
+    def precise(self, order: int, at: float) -> Any:
+        """The value as by calling, with more digits where it may have lost those that it has.
+
+        Two evaluations differ by what the fewer digits lost.
+        """
+        value = self(order, at)
+        if not value:
+            return value
+        with mpmath.workdps(2 * DIGITS):
+            again = self.raw(order, at)
+            if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
+                return value
+        with mpmath.workdps(LOST_DIGITS):
+            again = self.raw(order, at)
+            return value if again is None or mpmath.im(again) != 0 else mpmath.re(again)
+
+    def signed(self, at: float) -> Any:
+        """The value, 0 where it is what rounding leaves of 0; None where it is undefined."""
+        value = self(0, at)
+        if not value:
+            return value
+        with mpmath.workdps(2 * DIGITS):
+            again = self.raw(0, at)
+            if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
+                return value
+        with mpmath.workdps(LOST_DIGITS):
+            last = self.raw(0, at)
+            if last is None or mpmath.im(last) != 0:
+                return value
+            return mpmath.mpf(0) if abs(last) < mpmath.mpf(10) ** -DIGITS * abs(again) else mpmath.re(last)
+
+    def sign(self, at: float) -> int | None:
+        """The sign of the value, 0 where it is what rounding leaves of 0; None where it is undefined."""
+        value = self.signed(at)
+        return None if value is None else int(mpmath.sign(value))
+
     def _limit(self, order: int, at: Any, side: int) -> Any:
         near, nearer = (self.raw(order, at + side * mpmath.mpf(10) ** -k * (1 + abs(at))) for k in (30, 60))
         if near is None or nearer is None or mpmath.im(nearer) != 0:
             return None
         return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
+
+
+def in_many_digits(expression: Any) -> Callable[[Any], Any]:
+    """`expression` as a function in mpmath's numbers; what is constant in it is computed once a precision."""
+    constants: dict[Any, Any] = {}
+    varying = _without_constants(expression, {}, constants)
+    arguments = [x, *constants.values()]
+    function: Any = sp.lambdify(arguments, varying, modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True)
+    if not constants:
+        return function
+    values: Any = sp.lambdify([], list(constants), modules=[MPMATH_FUNCTIONS, "mpmath"])
+    known: dict[int, list[Any]] = {}
+
+    def evaluate(at: Any) -> Any:
+        precision = mpmath.mp.prec
+        if precision not in known:
+            known[precision] = values()
+        return function(at, *known[precision])
+
+    return evaluate
+
+
+def _without_constants(node: Any, known: dict[Any, Any], constants: dict[Any, Any]) -> Any:
+    """The expression with symbols for its constant parts that are worth remembering, which are noted."""
+    if not node.args:
+        return node
+    if node not in known:
+        if node.has(x):
+            arguments = [_without_constants(argument, known, constants) for argument in node.args]
+            same = all(a is b for a, b in zip(arguments, node.args, strict=True))
+            known[node] = node if same else node.func(*arguments)
+        else:
+            known[node] = constants.setdefault(node, sp.Dummy("c", real=True))
+    return known[node]
 
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
@@ -142,6 +210,8 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         return [Branch(low, high, expression)]
     cuts: list[float] = []
     for decider in _deciders(switch):
+        if _vanishes(decider, low, high):
+            continue  # its sides are equal throughout
         # At a pole a sign changes too; where it does not, the branches on both sides are merged again.
         for place in (*real_roots(decider, low, high, shown), *singular_points(decider, low, high, shown)):
             if low < place < high:
@@ -157,6 +227,18 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         if len(result) > MOST_PIECES:
             raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
     return result
+
+
+def _vanishes(expression: Any, low: float, high: float) -> bool:
+    """Whether an expression is 0 throughout an interval, written in some way, as sin² + cos² − 1 is."""
+    if not expression.has(x):
+        return True
+    if expression.is_polynomial(x):
+        return False
+    exact = Exact(expression)
+    inside = _inside(low, high)
+    others = [end + 0.317 * (inside - end) for end in (low, high) if np.isfinite(end)]
+    return all(exact.sign(at) == 0 for at in (inside, *others, 1.1 * inside if not others else inside))
 
 
 def _inside(low: float, high: float) -> float:
@@ -186,32 +268,36 @@ def _deciders(switch: Any) -> list[Any]:
 def _choose(switch: Any, at: float, shown: str) -> Any:
     """The branch of a switch that holds around the point `at`."""
 
-    def value(expression: Any) -> Any:
-        number = Exact(expression)(0, at)
-        if number is None:
+    def sign_of(expression: Any) -> int:
+        sign = Exact(expression).sign(at)
+        if sign is None:
             raise ExpressionError(f"{shown} is not a finite real number at x = {at:.6g}")
-        return number
+        return sign
 
     if isinstance(switch, sp.Max | sp.Min):
-        choose = max if isinstance(switch, sp.Max) else min
-        return choose(switch.args, key=value)
+        chosen = switch.args[0]
+        for argument in switch.args[1:]:
+            larger = sign_of(argument - chosen)
+            if (larger > 0) if isinstance(switch, sp.Max) else (larger < 0):
+                chosen = argument
+        return chosen
     if isinstance(switch, sp.Piecewise):
         for branch, condition in switch.args:
             truth = condition.replace(
                 lambda c: isinstance(c, sp.core.relational.Relational),
-                lambda c: sp.true if bool(c.func(sp.Float(value(c.lhs - c.rhs), 30), 0)) else sp.false,
+                lambda c: sp.true if bool(c.func(sp.Integer(sign_of(c.lhs - c.rhs)), 0)) else sp.false,
             )
             if truth == sp.true:
                 return branch
         raise ExpressionError(
             f"{shown} is not defined at x = {at:.6g}: no condition of Piecewise holds there"
         )
-    sign = mpmath.sign(value(switch.args[0]))
+    sign = sign_of(switch.args[0])
     if isinstance(switch, sp.Abs):
         return switch.args[0] if sign >= 0 else -switch.args[0]
     if isinstance(switch, sp.Heaviside):
         return sp.S.One if sign > 0 else sp.S.Zero
-    return sp.Integer(int(sign))
+    return sp.Integer(sign)
 
 
 # --- roots ---
@@ -334,7 +420,7 @@ def spread(low: float, high: float) -> Array:
     return np.unique(np.concatenate([points, [p for p in near if low <= p <= high]]))
 
 
-def _around_structure(expression: Any, low: float, high: float) -> Array:
+def structured_points(expression: Any, low: float, high: float) -> Array:
     """Points of [low, high] around the places where functions of ax + b or ax² + bx + c in it change."""
     steps = np.concatenate([np.linspace(0, 6, 121), np.linspace(6.5, 60, 108)])
     steps = np.concatenate([-steps, steps])
@@ -351,32 +437,28 @@ def _around_structure(expression: Any, low: float, high: float) -> Array:
 
 
 def _numerical_roots(expression: Any, low: float, high: float, shown: str, first: bool) -> list[float]:
-    function = vectorised(expression)
-    points = np.unique(np.concatenate([spread(low, high), _around_structure(expression, low, high)]))
+    function, exact = vectorised(expression), Exact(expression, low, high)
+    points = np.unique(np.concatenate([spread(low, high), structured_points(expression, low, high)]))
     effort.spend(len(points))
-    values = function(points)
+    values = _signed(function(points), expression, exact, points)
+    points, values = points[~np.isnan(values)], values[~np.isnan(values)]
     signs = np.sign(values)
     roots = [float(p) for p in points[values == 0]]
-    changes = np.flatnonzero(
-        (signs[:-1] * signs[1:] < 0) & np.isfinite(values[:-1]) & np.isfinite(values[1:])
-    )
+    changes = np.flatnonzero(signs[:-1] * signs[1:] < 0)
     if len(changes) + len(roots) > 4 * MOST_PIECES:
         if not first:
             raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
         changes = sorted(changes, key=lambda i: abs(points[i]))[:4]
     for i in changes:
-        a, b = float(points[i]), float(points[i + 1])
-        found: Any = optimize.brentq(
-            lambda t: float(function(np.array(t))), a, b, xtol=1e-300, rtol=np.float64(9e-16)
-        )
-        root = float(found)
-        if abs(float(function(np.array(root)))) <= max(abs(values[i]), abs(values[i + 1])):  # not a pole
-            roots.append(_polished(expression, root))
+        root = _crossing(function, exact, float(points[i]), float(points[i + 1]))
+        if root is not None:
+            roots.append(root)
     # A root that only touches zero shows as a local minimum of the modulus.
     modulus = np.abs(values)
     lows = np.flatnonzero(
         (modulus[1:-1] < modulus[:-2]) & (modulus[1:-1] < modulus[2:]) & (modulus[1:-1] > 0)
-    )
+        & np.isfinite(modulus[:-2]) & np.isfinite(modulus[2:])
+    )  # fmt: skip
     for i in sorted(lows, key=lambda i: abs(points[i]))[: 4 * MOST_PIECES]:
         lowest: Any = optimize.minimize_scalar(
             lambda t: abs(float(function(np.array(t)))), bounds=(points[i], points[i + 2]), method="bounded",
@@ -387,9 +469,64 @@ def _numerical_roots(expression: Any, low: float, high: float, shown: str, first
     return sorted({r + 0.0 for r in roots if low <= r <= high})
 
 
-def _polished(expression: Any, root: float) -> float:
+def _signed(values: Array, expression: Any, exact: Exact, points: Array) -> Array:
+    """The values, with those whose sign rounding or overflow may have changed in many digits.
+
+    What many digits do not tell from 0 is 0, and NaN is what has no value. Of a long stretch without values
+    the ends are enough.
+    """
+    finite = np.isfinite(values)
+    unsure = finite & ~(rounding_error(rewrite(expression), x, points) < np.abs(values))
+    ends = ~finite & (np.append(finite[1:], False) | np.append(False, finite[:-1]))
+    result = np.array(values)
+    for i in np.flatnonzero(unsure | ends):
+        value = exact.signed(float(points[i]))
+        result[i] = np.nan if value is None else float(value) or SMALLEST * int(mpmath.sign(value))
+    return result
+
+
+def _crossing(function: Callable[[Array], Array], exact: Exact, a: float, b: float) -> float | None:
+    """The root of a function that changes its sign between a and b; None where that is at a pole."""
+
+    def value(t: float) -> float:
+        return float(function(np.array(t)))
+
+    at_a, at_b = value(a), value(b)
+    if at_a * at_b < 0.0:
+        found: Any = optimize.brentq(value, a, b, xtol=1e-300, rtol=np.float64(9e-16))
+        root = float(found)
+        if not abs(value(root)) <= max(abs(at_a), abs(at_b)):
+            return None
+        root = _polished(exact, root)
+        step = 1e-11 * max(abs(root), SMALLEST)
+        if exact.sign(root) == 0 or exact.sign(root - step) != exact.sign(root + step):
+            return root
+    return _bisected(exact, a, b)
+
+
+def _bisected(exact: Exact, a: float, b: float) -> float | None:
+    """By signs in many digits, halving the distance or, between points of one sign, the ratio."""
+    before = exact.sign(a)
+    largest = max(abs(v) for v in (exact(0, a), exact(0, b)) if v is not None)
+    for _ in range(200):
+        middle = 0.5 * (a + b)
+        if a * b > 0.0 and not 0.25 < a / b < 4.0:
+            middle = float(np.copysign(np.sqrt(abs(a)) * np.sqrt(abs(b)), a))
+        if middle in (a, b):
+            break
+        sign = exact.sign(middle)
+        if sign is None:
+            return None
+        if sign == 0:
+            return middle
+        a, b = (middle, b) if sign == before else (a, middle)
+    nearest = exact(0, b)
+    return b if nearest is not None and abs(nearest) <= largest else None
+
+
+def _polished(exact: Exact, root: float) -> float:
     """A root to the last digit, by Newton steps in many digits."""
-    exact, at = Exact(expression), mpmath.mpf(root)
+    at = mpmath.mpf(root)
     with mpmath.workdps(DIGITS):
         for _ in range(4):
             value, slope = exact(0, at), exact(1, at)

@@ -14,8 +14,8 @@ from ..errors import ExpressionError
 
 MOST_WORK = 1_900_000  # operations in many digits, about a microsecond each
 LARGEST_SIZE = 15_000  # operations of an expression or one of its first three derivatives
-# Operations that a call, a function and an error function in many digits count for.
-CALL, _FUNCTION, _ERROR_FUNCTION = 30, 20, 120
+# Operations that a call and a function in many digits count for. Error functions count their own.
+CALL, _FUNCTION = 30, 20
 
 _spent: ContextVar[list[int] | None] = ContextVar("work spent on reading", default=None)
 
@@ -63,7 +63,7 @@ def size(expression: Any, most: int) -> int:
     total = 0
     for node in parts(expression):
         if node.is_Function:
-            total += _ERROR_FUNCTION if node.func.__name__ in ("erf", "erfc") else _FUNCTION
+            total += _FUNCTION
         else:
             total += 3 * len(node.args)
         if total > most:

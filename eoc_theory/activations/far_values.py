@@ -1,13 +1,12 @@
-"""Values of a smooth branch far out, where its formula overflows in double precision on the way.
+"""Values of a smooth branch where double precision does not give them: after an overflow, or cancellation.
 
 A value in many digits takes a twentieth of a millisecond, and a table of moments asks for a hundred thousand.
 So each stretch of a quarter of an octave gets a polynomial through values in many digits, of the function
-itself or of its logarithm; what neither follows is computed point by point.
+itself or of its logarithm, or is halved a few times; what neither follows is computed point by point.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,13 @@ from .core import Array
 from .local_fits import POINTS, TO_COEFFICIENTS
 
 # Nearer to 0 values are computed one by one.
-NEAREST = 1.0
+NEAREST = 2.0**-40
 PER_OCTAVE = 4
+# How often a stretch is halved that no polynomial follows.
+HALVINGS = 4
 FOLLOWS = 1e-13
+# A polynomial's own rounding may take this share of the value, or of what x's rounding does to it.
+ROUNDS = 1e-11
 # Beyond exp of this, either way, there are no floats.
 OVERFLOWS = 800.0
 
@@ -38,6 +41,8 @@ class FarValues:
 
     def __call__(self, points: Array) -> Array:
         """The values at a one-dimensional array of points; NaN where there is none."""
+        if len(points) < len(POINTS):
+            return self._one_by_one(points)
         values = np.empty_like(points)
         near = np.abs(points) < NEAREST
         values[near] = self._one_by_one(points[near])
@@ -48,37 +53,71 @@ class FarValues:
         for key in np.unique(keys[~near]).tolist():
             rows = keys == key
             stretch = self._stretches.get(key)
+            if stretch is None and np.count_nonzero(rows) < len(POINTS):
+                values[rows] = self._one_by_one(points[rows])
+                continue
             if stretch is None:
-                stretch = self._stretches[key] = self._stretch(key)
+                low, high = (NEAREST * 2.0 ** (k / PER_OCTAVE) for k in (abs(key) - 1, abs(key)))
+                ends = (low, high) if key > 0 else (-high, -low)
+                inside = (max(ends[0], self._exact.low), min(ends[1], self._exact.high))
+                stretch = self._stretches[key] = self._stretch(*inside, HALVINGS)
             values[rows] = stretch(points[rows])
         return values
 
     def _one_by_one(self, points: Array) -> Array:
         distinct, where = np.unique(points, return_inverse=True)
-        found = [self._exact(self._order, float(p)) for p in distinct]
+        found = [self._exact.precise(self._order, float(p)) for p in distinct]
         return np.array([np.nan if v is None else float(v) for v in found])[where]
 
-    def _stretch(self, key: int) -> Stretch:
-        low, high = (NEAREST * 2.0 ** (k / PER_OCTAVE) for k in (abs(key) - 1, abs(key)))
-        centre, half = math.copysign(0.5 * (low + high), key), 0.5 * (high - low)
-        if not (self._exact.low <= centre - half and centre + half <= self._exact.high):
+    def _stretch(self, low: float, high: float, halvings: int) -> Stretch:
+        centre, half = 0.5 * (low + high), 0.5 * (high - low)
+        if not half > 1e-12 * abs(centre):
             return self._one_by_one
-        found = [self._exact(self._order, centre + half * float(s)) for s in POINTS]
+        found = [self._exact.precise(self._order, centre + half * float(s)) for s in POINTS]
         if all(v is None for v in found):
             return lambda points: np.full_like(points, np.nan)  # beyond many digits throughout
-        if any(v is None for v in found):
+        if all(v is not None for v in found):
+            followed = _followed(found, centre, half)
+            if followed is not None:
+                return followed
+        if not halvings:
             return self._one_by_one
-        plain = np.array([float(v) for v in found])
-        if np.isfinite(plain).all() and _follows(plain):
-            return _polynomial(plain, centre, half)
-        logarithm, sign = _logarithms(found)
-        if sign and (logarithm.min() > OVERFLOWS or logarithm.max() < -OVERFLOWS):
-            beyond = sign * (np.inf if logarithm.min() > 0.0 else 0.0)
-            return lambda points: np.full_like(points, beyond)
-        if sign and _follows(logarithm):
-            exponent = _polynomial(logarithm, centre, half)
-            return lambda points: sign * _exp(exponent(points))
-        return self._one_by_one
+        return self._halves(low, centre, high, halvings - 1)
+
+    def _halves(self, low: float, centre: float, high: float, halvings: int) -> Stretch:
+        """Both halves of a stretch, each made when it is first met."""
+        made: dict[bool, Stretch] = {}
+
+        def evaluate(points: Array) -> Array:
+            values = np.empty_like(points)
+            right = points > centre
+            for side in (False, True):
+                rows = right == side
+                count = np.count_nonzero(rows)
+                if side not in made and count < len(POINTS):
+                    values[rows] = self._one_by_one(points[rows])
+                    continue
+                if side not in made:
+                    made[side] = self._stretch(centre if side else low, high if side else centre, halvings)
+                values[rows] = made[side](points[rows])
+            return values
+
+        return evaluate
+
+
+def _followed(found: list[Any], centre: float, half: float) -> Stretch | None:
+    """The function through values at the nodes, if a polynomial follows it or its logarithm to rounding."""
+    plain = np.array([float(v) for v in found])
+    if np.isfinite(plain).all() and _follows(plain) and _keeps_digits(plain, centre, half):
+        return _polynomial(plain, centre, half)
+    logarithm, sign = _logarithms(found)
+    if sign and (logarithm.min() > OVERFLOWS or logarithm.max() < -OVERFLOWS):
+        beyond = sign * (np.inf if logarithm.min() > 0.0 else 0.0)
+        return lambda points: np.full_like(points, beyond)
+    if sign and _follows(logarithm):
+        exponent = _polynomial(logarithm, centre, half)
+        return lambda points: sign * _exp(exponent(points))
+    return None
 
 
 def _logarithms(values: list[Any]) -> tuple[Array, int]:
@@ -102,6 +141,13 @@ def _follows(values: Array) -> bool:
     """Whether a polynomial follows values at the nodes to rounding."""
     size = np.abs(TO_COEFFICIENTS @ values)
     return bool(size[-3:].max() <= FOLLOWS * max(size.max(), 1e-300))
+
+
+def _keeps_digits(values: Array, centre: float, half: float) -> bool:
+    """Whether rounding of the largest value is small for the smallest, or beside what x's rounding does."""
+    slopes = chebyshev.chebval(POINTS, chebyshev.chebder(TO_COEFFICIENTS @ values)) / half
+    sizes = np.abs(values) + np.abs((centre + half * POINTS) * slopes)
+    return bool(np.abs(values).max() * 2e-16 <= ROUNDS * sizes.min())
 
 
 def _polynomial(values: Array, centre: float, half: float) -> Stretch:

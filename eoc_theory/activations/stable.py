@@ -178,7 +178,8 @@ def _product(expression: Any) -> Any:
         for base in list(powers):
             if isinstance(base, Expm1) and base.args[0] == -gate.args[0] and powers[base] == n:
                 del powers[gate], powers[base]
-                powers[Tanh(base.args[0] / 2)] = n
+                tanh = Tanh(base.args[0] / 2)
+                powers[tanh] = powers.get(tanh, 0) + n
                 changed = True
                 break
             if isinstance(base, sp.exp) and powers[base] == 1:
@@ -193,7 +194,8 @@ def _product(expression: Any) -> Any:
     for gate in [base for base in powers if isinstance(base, Sech)]:
         wave = sp.sinh(gate.args[0])
         if powers.get(wave) == powers[gate]:
-            powers[Tanh(gate.args[0])] = powers.pop(wave)
+            tanh = Tanh(gate.args[0])
+            powers[tanh] = powers.get(tanh, 0) + powers.pop(wave)
             del powers[gate]
             changed = True
     return sp.Mul(*(base**exponent for base, exponent in powers.items())) if changed else expression

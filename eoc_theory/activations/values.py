@@ -11,14 +11,25 @@ import sympy
 
 from ..errors import ExpressionError
 from . import effort
-from .branches import DIGITS, Branch, Exact, singular_points, spread, vectorised
-from .core import Array, Piece
+from .branches import DIGITS, Branch, Exact, singular_points, spread, structured_points, vectorised
+from .core import Array, Function, Piece
+from .derivatives import Derivatives
 from .far_values import FarValues
 from .functions import polynomial
 from .reading import x
+from .rounding import UNIT, rounding_error
 from .stable import rewrite
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
+# Errors above this share of a value are computed away; those that are looked for at first are smaller.
+LOST, LOOKED_FOR = 1e-10, 1e-11
+# Below this a value is as good as 0.
+NO_SIZE = 1e-290
+# Operations in double precision, at one point of many, for one in many digits.
+DOUBLES = 100
+
+Guard = Callable[[Array, Array], Any]
+"""Says at which points the values that a formula gave are doubtful."""
 
 
 def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
@@ -27,13 +38,10 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
     if branch.expression.is_polynomial(x):
         coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
         piece = polynomial(*coefficients)
-        if branch.expression.is_Symbol or _multiplied_out_is_right(branch, piece, exact):
+        if branch.expression.is_Symbol or not _multiplied_out_cancels(coefficients, piece, branch):
             return piece, exact, (0.0,) * 4
-    fast, derivative = [], rewrite(branch.expression)
-    for _ in range(4):
-        fast.append(vectorised(derivative))
-        derivative = sp.diff(derivative, x)
-        effort.check_size(derivative, "a derivative of it")
+    derivatives = Derivatives(rewrite(branch.expression))
+    fast = [vectorised(derivatives[order]) for order in range(4)]
     probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
     probes = np.concatenate([-probes[:0:-1], probes])
     probes = probes[(probes >= branch.low) & (probes <= branch.high)]
@@ -43,24 +51,52 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
         _losses(fast[n], truth[n], truth, n, probes).any() for n in range(4)
     ):
         series = _series(exact, truth, probes)
-    orders = [_careful(order, fast[order], series, exact) for order in range(4)]
+    guards = _guards(branch, fast, derivatives, 0.0 if series is None else series[0])
+    orders = [_careful(order, fast[order], series, exact, guards[order]) for order in range(4)]
     errors = tuple(_error(orders[n], truth[n], probes) for n in range(4))
     return (orders[0], orders[1], orders[2], orders[3]), exact, errors
 
 
-def _multiplied_out_is_right(branch: Branch, piece: Piece, exact: Exact) -> bool:
-    """Whether a polynomial's coefficients give its values: of (x + 3)**64 they lose every digit at −2."""
-    if not any(p.is_Pow and p.base.is_Add for p in effort.parts(branch.expression)):
-        return True
-    points = np.linspace(-40.0, 40.0, 97)
-    points = points[(points >= branch.low) & (points <= branch.high)]
-    for point, got in zip(points, piece[0](points), strict=True):
-        true, slope = exact(0, float(point)), exact(1, float(point))
-        if true is not None and slope is not None:
-            scale = abs(true) + abs(point * slope) + 1e-3
-            if not abs(true - got) <= 1e-9 * scale:
-                return False
-    return True
+def _multiplied_out_cancels(coefficients: list[float], piece: Piece, branch: Branch) -> bool:
+    """Whether a polynomial's terms cancel somewhere: those of (x + 3)**64 lose every digit at −2."""
+    sizes = polynomial(*map(abs, coefficients))
+    points = _probes(branch)
+    with np.errstate(all="ignore"):
+        values = [piece[order](points) for order in range(4)]
+        errors = [2.0 * len(coefficients) * UNIT * sizes[order](np.abs(points)) for order in range(4)]
+    return any(_doubtful(values, errors[order], order, points, LOOKED_FOR).any() for order in range(4))
+
+
+def _probes(branch: Branch) -> Array:
+    """Some points of the branch at all magnitudes, around 0 and its ends."""
+    steps = np.geomspace(1e-12, 1e5, 137)
+    points = [[0.0], steps, -steps]
+    for end in (branch.low, branch.high):
+        if np.isfinite(end):
+            near = np.geomspace(1e-10, 0.5, 40) * abs(end)
+            points += [[end], end + near, end - near]
+    every = np.unique(
+        np.concatenate([*points, structured_points(branch.expression, branch.low, branch.high)])
+    )
+    return every[(every >= branch.low) & (every <= branch.high)]
+
+
+def _doubtful(values: list[Array], error: Array, order: int, points: Array, share: float) -> Array:
+    """Where the error of a derivative is above a share of its size.
+
+    Its size is its own, what rounding x does to it, and what φ itself makes of it in units of x, where x is
+    not small.
+    """
+    with np.errstate(all="ignore"):
+        size = np.abs(values[order])
+        if order < 3:
+            size = size + np.abs(points * values[order + 1])
+        else:  # of the next derivative nothing is known; at a root of this one the last stands for it
+            share *= 100.0
+            size = size + np.abs(values[2])
+        if order:
+            size = size + np.abs(values[0]) / np.maximum(1.0, np.abs(points)) ** order
+        return np.isfinite(values[order]) & ~(error <= share * size + NO_SIZE)
 
 
 def _losses(
@@ -132,26 +168,55 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
     return None
 
 
+def _guards(
+    branch: Branch, fast: list[Function], derivatives: Derivatives, radius: float
+) -> list[Guard | None]:
+    """For each order what tells where its formula loses digits; None where it nowhere does.
+
+    Within `radius` of 0 a series is used instead.
+    """
+    points = _probes(branch)
+    points = points[np.abs(points) > radius] if radius else points
+    values = [function(points) for function in fast]
+
+    def guard(order: int) -> Guard | None:
+        stable = rewrite(derivatives[order])
+        effort.spend(len(points) * derivatives.size(order) // DOUBLES)
+        if not _doubtful(values, rounding_error(stable, x, points), order, points, LOOKED_FOR).any():
+            return None
+
+        def doubtful(at: Array, known: Array) -> Array:
+            needed = {0, min(order + 1, 2)}
+            others = [fast[n](at) if n in needed and n != order else known for n in range(4)]
+            return _doubtful(others, rounding_error(stable, x, at), order, at, LOST)
+
+        return doubtful
+
+    return [guard(order) for order in range(4)]
+
+
 def _careful(
-    order: int, fast: Callable[[Array], Array], series: tuple[float, Piece] | None, exact: Exact
-) -> Callable[[Array], Array]:
-    """The formula; Taylor's series around 0 where that is better; many digits where doubles overflow."""
+    order: int, fast: Function, series: tuple[float, Piece] | None, exact: Exact, guard: Guard | None
+) -> Function:
+    """The formula; Taylor's series around 0 where that is better; many digits where doubles do not do."""
     far = FarValues(exact, order)
 
     def evaluate(points: Array) -> Array:
         values = fast(points)
+        beyond = ~np.isfinite(values) & np.isfinite(points)
+        if guard is not None:
+            beyond |= guard(points, values) & np.isfinite(points)
         if series is not None:
             radius, piece = series
-            values = np.where(
-                np.abs(points) <= radius, piece[order](np.clip(points, -radius, radius)), values
-            )
-        undefined = ~np.isfinite(values) & np.isfinite(points)
-        if not undefined.any():
+            inside = np.abs(points) <= radius
+            values = np.where(inside, piece[order](np.clip(points, -radius, radius)), values)
+            beyond &= ~inside | ~np.isfinite(values)
+        if not beyond.any():
             return values
         values = np.array(values)
         # Beyond what many digits reach, an overflow is an overflow.
-        given, known = values[undefined], far(points[undefined])
-        values[undefined] = np.where(np.isnan(known) & np.isinf(given), given, known)
+        given, known = values[beyond], far(points[beyond])
+        values[beyond] = np.where(np.isnan(known) & ~np.isnan(given), given, known)
         return values
 
     return evaluate
