@@ -30,12 +30,13 @@ LARGEST = 64
 
 
 def within_reach(
-    net: Architecture, data: Any, *, seed: int = 0, largest: int = LARGEST
+    net: Architecture, data: Any, *, seed: int = 0, largest: int = LARGEST, less: bool = False
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
     A network that needs its full resolution (a dense layer on flattened positions) is left as it is, and one
-    without positions too.
+    without positions too. With `less`, one whose last layers would be left without positions is taken at the
+    lowest resolution that it has.
     """
     batch = net.summarise(data, seed=seed)
     graph = net.graph
@@ -45,12 +46,11 @@ def within_reach(
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:
         return net, batch, ()
-    space = tuple(-(-n // factor) for n in shape.space)
-    try:
-        smaller = Graph(
-            (Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:])
-        )
-    except ModelError:
+    smaller = None
+    while smaller is None and factor > 1:
+        smaller = _at(graph, factor)
+        factor = factor if smaller is not None else factor - 1 if less else 1
+    if smaller is None:
         return net, batch, ()
     images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
     for axis, n in enumerate(shape.space, start=2):
@@ -64,3 +64,13 @@ def within_reach(
         DataSummary(flat, batch.targets, batch.classes, batch.synthetic),
         (note,),
     )
+
+
+def _at(graph: Graph, factor: int) -> Graph | None:
+    """The network with an input smaller by a factor; None where it has no such."""
+    shape = graph.input_shape
+    space = tuple(-(-n // factor) for n in shape.space)
+    try:
+        return Graph((Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:]))
+    except ModelError:
+        return None
