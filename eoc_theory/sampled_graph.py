@@ -421,9 +421,10 @@ def _in_halves(
         for part in (slice(0, first), slice(first, None))
     ]
     (back, scores), (other_back, other) = parts
-    total = scores + other
-    ratio = _square(scores - other) / max(_square(total), np.finfo(float).tiny)
-    return np.concatenate([back, other_back], axis=-1), total, ratio
+    apart = _square(scores - other)
+    scores += other
+    ratio = apart / max(_square(scores), np.finfo(float).tiny)
+    return np.concatenate([back, other_back], axis=-1), scores, ratio
 
 
 def _square(values: Array) -> float:
