@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from eoc_theory.gaussian.duals import DualTable, covariance_maps, dual
 from scipy import optimize
 
 import eoc_theory as eoc
 from eoc_theory.errors import ConvergenceError, EOCError, NoCriticalPointError
 from eoc_theory.gaussian import moments
+from eoc_theory.gaussian.duals import DualTable, covariance_maps, dual
 from tests import generated_activations as generated
 from tests.generated_activations import Node, Series, activations, expectations, series, trusted
 

@@ -48,9 +48,10 @@ class Draw:
 
     def normal(self, shape: tuple[int, ...], std: float) -> Array:
         """Independent N(0, std²)."""
-        return self.rng.standard_normal(shape, dtype=np.float32).astype(self.dtype, copy=False) * self.dtype(
-            std
-        )
+        # In place, here and below: a layer may have a hundred million weights.
+        drawn = self.rng.standard_normal(shape, dtype=np.float32).astype(self.dtype, copy=False)
+        drawn *= self.dtype(std)
+        return drawn
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """Independent, uniform on [0, 1)."""
@@ -62,7 +63,11 @@ class Draw:
         if layer.law == "normal":
             return self.normal(shape, std)
         if layer.law == "uniform":
-            return (2.0 * self.uniform(shape) - 1.0) * self.dtype(math.sqrt(3.0) * std)
+            drawn = self.uniform(shape)
+            drawn *= self.dtype(2.0)
+            drawn -= self.dtype(1.0)
+            drawn *= self.dtype(math.sqrt(3.0) * std)
+            return drawn
         if layer.law == "truncated":
             low, high = ndtr(-CUT), ndtr(CUT)
             normals = ndtri(low + (high - low) * self.rng.random(shape))

@@ -138,7 +138,9 @@ class Dense(Layer):
     def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
         """The input's gradient, and W times that of the weights, shape (fan_out, fan_in)."""
         weights, x = memory
-        return weights.T @ gradient, weights * (gradient @ x.T)
+        scores = gradient @ x.T
+        scores *= weights
+        return weights.T @ gradient, scores
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         return self._through(inputs[0], self.weight.fan_out, magnitudes), None

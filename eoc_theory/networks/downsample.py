@@ -25,17 +25,20 @@ from ..signals.data import DataSummary
 from .architecture import Architecture
 from .graph import Graph, Node
 
+Array = np.ndarray
+
 #: Positions along an axis that are kept.
 LARGEST = 64
 
 
 def within_reach(
-    net: Architecture, data: Any, *, seed: int = 0, largest: int = LARGEST
+    net: Architecture, data: Any, *, seed: int = 0, largest: int = LARGEST, less: bool = False
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
     A network that needs its full resolution (a dense layer on flattened positions) is left as it is, and one
-    without positions too.
+    without positions too. With `less`, one whose last layers would be left without positions is taken
+    at `largest` positions along an axis, by squares of uneven sizes.
     """
     batch = net.summarise(data, seed=seed)
     graph = net.graph
@@ -45,16 +48,14 @@ def within_reach(
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:
         return net, batch, ()
-    space = tuple(-(-n // factor) for n in shape.space)
-    try:
-        smaller = Graph(
-            (Node(Input(graph.nodes[0].layer.name, Shape(shape.channels, space))), *graph.nodes[1:])
-        )
-    except ModelError:
+    smaller = _at(graph, tuple(-(-n // factor) for n in shape.space))
+    if smaller is None and less:
+        smaller = _at(graph, tuple(min(n, largest) for n in shape.space))
+    if smaller is None:
         return net, batch, ()
     images = batch.inputs.reshape(batch.size, shape.channels, *shape.space)
-    for axis, n in enumerate(shape.space, start=2):
-        images = np.add.reduceat(images, np.arange(0, n, factor), axis=axis) / factor
+    for axis, few in enumerate(smaller.input_shape.space, start=2):
+        images = _averaged(images, few, axis)
     flat = images.reshape(batch.size, -1)
     # As far from 0 as before: averages of uncorrelated pixels shrink.
     flat = flat * np.sqrt(np.mean(batch.inputs**2) / max(float(np.mean(flat**2)), np.finfo(float).tiny))
@@ -64,3 +65,24 @@ def within_reach(
         DataSummary(flat, batch.targets, batch.classes, batch.synthetic),
         (note,),
     )
+
+
+def _at(graph: Graph, space: tuple[int, ...]) -> Graph | None:
+    """The network with an input of so many positions; None where it has no such."""
+    name, channels = graph.nodes[0].layer.name, graph.input_shape.channels
+    try:
+        return Graph((Node(Input(name, Shape(channels, space))), *graph.nodes[1:]))
+    except ModelError:
+        return None
+
+
+def _averaged(images: Array, few: int, axis: int) -> Array:
+    """Means over `few` stretches along an axis, all but the last of one size where that is possible."""
+    n = images.shape[axis]
+    size = -(-n // few)
+    if -(-n // size) == few:
+        # The last one's missing positions count as zeros, as those of a margin do.
+        return np.add.reduceat(images, np.arange(0, n, size), axis=axis) / size
+    starts = np.arange(few) * n // few
+    counts = np.diff(starts, append=n).reshape(-1, *[1] * (images.ndim - 1 - axis))
+    return np.add.reduceat(images, starts, axis=axis) / counts

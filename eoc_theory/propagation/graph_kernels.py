@@ -139,7 +139,7 @@ def _within_memory(
     """The network and its data at a resolution whose kernels fit."""
     assert net.graph is not None
     for largest in RESOLUTIONS:
-        smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
+        smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest, less=True)
         assert smaller.graph is not None
         if _entries(smaller.graph) <= MOST_ENTRIES:
             return smaller, batch, notes

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from .infinite_width import loss_gradient
 from .score_grid import GRID
 
 Array = np.ndarray
+Made = TypeVar("Made")
 
 #: Sizes (root mean square) that values may have on the way forwards; beyond them scores would lose digits.
 _RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
@@ -174,10 +175,8 @@ def sample_networks(
         images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
         return sample(graph, images, part.targets, [seed, 0x67726170, index])
 
-    shared = _SHARED.get()
-    known: list[NetworkSample] = []
-    if shared is not None:
-        known = shared.setdefault((graph, _digest(batch), seed, inputs, criterion), [])
+    key = ("networks", graph, digest(batch), seed, inputs, criterion)
+    known: list[NetworkSample] = made_once(key, list)
     missing = range(len(known), samples)
     if missing:
         most = max(1, MOST_BYTES // (_held_entries(graph) * inputs * np.dtype(np.float32).itemsize))
@@ -201,7 +200,7 @@ def _held_entries(graph: Graph) -> int:
 
 
 #: What was sampled so far within `shared_samples`, by all that a sample depends on.
-_SHARED: ContextVar[dict[Any, list[NetworkSample]] | None] = ContextVar("shared samples", default=None)
+_SHARED: ContextVar[dict[Any, Any] | None] = ContextVar("shared samples", default=None)
 
 
 @contextmanager
@@ -214,7 +213,18 @@ def shared_samples() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def _digest(batch: DataSummary) -> bytes:
+def made_once(key: Any, make: Callable[[], Made]) -> Made:
+    """What `make` gives, within `shared_samples` once for each `key`, which tells all that it depends on."""
+    shared = _SHARED.get()
+    if shared is None:
+        return make()
+    if key not in shared:
+        shared[key] = make()
+    return shared[key]
+
+
+def digest(batch: DataSummary) -> bytes:
+    """A name of the batch's inputs and classes."""
     return b"".join(hashlib.sha256(part.tobytes()).digest() for part in (batch.inputs, batch.targets))
 
 
@@ -419,9 +429,10 @@ def _in_halves(
         for part in (slice(0, first), slice(first, None))
     ]
     (back, scores), (other_back, other) = parts
-    total = scores + other
-    ratio = _square(scores - other) / max(_square(total), np.finfo(float).tiny)
-    return np.concatenate([back, other_back], axis=-1), total, ratio
+    apart = _square(scores - other)
+    scores += other
+    ratio = apart / max(_square(scores), np.finfo(float).tiny)
+    return np.concatenate([back, other_back], axis=-1), scores, ratio
 
 
 def _square(values: Array) -> float:

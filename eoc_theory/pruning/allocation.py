@@ -93,7 +93,8 @@ def _carried(x: Array, source: Array, target: Array) -> Array:
 
     (x0, x1), (y0, y1) = knots(source), knots(target)
     with np.errstate(invalid="ignore"):
-        inside = y0 + (x - x0) * (y1 - y0) / (x1 - x0)
+        # Quantiles of a layer of one weight are all the same.
+        inside = y0 + (x - x0) * (y1 - y0) / np.where(x1 > x0, x1 - x0, 1.0)
     return np.where(x < x0, y0 + x - x0, np.where(x > x1, y1 + x - x1, inside))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,34 +11,19 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
-from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
-from ..criteria.gradient_distributions import COLLAPSE_SCORES
-from ..errors import ArgumentError, ModelError
+from ..errors import ArgumentError
 from ..mean_field.maps import MeanField
 from ..networks.architecture import Architecture
 from ..networks.resolve import as_architecture
-from ..propagation.score_grid import GRID
-from ..signals.data import DataSummary
-from .allocation import NetworkLaws
-from .data_free import DATA_FREE_CRITERIA, collapse_data_free
+from .critical_sparsity import critical_law, share_at_most
+from .data_free import DATA_FREE_CRITERIA
 from .error_model import OWN_SAMPLES, collapse_trust
-from .graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
-from .prediction import (
-    CRITERIA,
-    DEFAULT_SAMPLES,
-    MOST_SAMPLES,
-    network_laws,
-)
+from .prediction import CRITERIA, MOST_SAMPLES
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, zeros_of_structure
 
 Array = np.ndarray
-
-#: Draws of the layers' largest scores in each sampled network, at most.
-DRAWS_PER_NETWORK = 32
-#: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
-COLLAPSE_INPUTS = 30
 
 
 @public
@@ -60,6 +44,7 @@ class CollapsePrediction(Drawable):
         median_error_bound: what it stays under in nine networks of ten.
         notes: layers whose scores are all 0, so that removing the zeros empties them; and where
             `median_error` is extrapolated.
+        n_weights: of the network, of which pruning removes a whole number; 0 where it is not known.
     """
 
     criterion: str
@@ -72,6 +57,7 @@ class CollapsePrediction(Drawable):
     median_error: float = np.nan
     median_error_bound: float = np.nan
     notes: tuple[str, ...] = ()
+    n_weights: int = 0
 
     def quantile(self, p: float | Array) -> float | Array:
         """Sparsity that s_cr stays under with probability p."""
@@ -82,11 +68,14 @@ class CollapsePrediction(Drawable):
         return float(value) if value.ndim == 0 else value
 
     def probability(self, sparsity: float | Array) -> float | Array:
-        """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity."""
+        """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity.
+
+        What is removed is a whole number of weights, as where a network is pruned.
+        """
         levels = checks.numbers_of("sparsity", sparsity)
         if np.isnan(levels).any():
             raise ArgumentError("sparsity must be a number, got nan")
-        share = np.searchsorted(self.samples, levels, side="right") / len(self.samples)
+        share = share_at_most(self.samples, levels, self.n_weights)
         return float(share) if levels.ndim == 0 else share
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,98 +121,30 @@ def predict_collapse(
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
+    batch, zeros = None, np.zeros(net.depth)
     if criterion in DATA_FREE_CRITERIA:
         zeros = zeros_of_structure(net, criterion)
-        free = collapse_data_free(net, criterion, seed=seed)
-        drawn, weakest = free.critical_sparsity, free.weakest_layer
     else:
         batch = net.summarise(data, seed=seed)
-        laws = _laws(net, criterion, batch, samples, seed)
-        zeros = ranked_zeros(net, criterion, (laws,), batch)
-        drawn, weakest = draw_critical_sparsity(laws, seed=seed)
-    drawn = np.sort(drawn)
+    law = critical_law(net, criterion, batch, samples=samples, seed=seed)
+    if law.laws is not None:
+        zeros = ranked_zeros(net, criterion, (law.laws,), batch)
     # Of GraSP's scores the laws hold the positive ones alone.
     told = () if criterion == "grasp" else zero_notes(criterion, net.weight_layers, net.weights, zeros, ())
-    trust = collapse_trust(net, criterion, drawn)
+    trust = collapse_trust(net, criterion, law.samples)
     return CollapsePrediction(
         criterion=criterion,
         layers=net.weight_layers,
-        critical_sparsity=float(drawn.mean()),
-        samples=drawn,
-        weakest_probability=weakest,
-        weakest_layer=net.weight_layers[int(np.argmax(weakest))],
+        critical_sparsity=float(law.samples.mean()),
+        samples=law.samples,
+        weakest_probability=law.weakest,
+        weakest_layer=net.weight_layers[int(np.argmax(law.weakest))],
         bound=paper_bound(net, criterion),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
         notes=told + own + trust.notes,
+        n_weights=net.n_weights,
     )
-
-
-def _laws(
-    net: Architecture, criterion: str, batch: DataSummary, samples: int | None, seed: int
-) -> NetworkLaws:
-    """Laws of the scores of "snip" or "grasp", with the largest in each network where it can be sampled."""
-    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
-
-    def sampled() -> NetworkLaws:
-        return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
-
-    if net.graph is not None or criterion == "grasp":
-        return sampled()
-    if holds_all(net, batch.size, criterion, effort):
-        # Kernels reach depths at which a network's values leave the range of floats.
-        with suppress(ModelError):
-            return sampled()
-    samples = 4 * DEFAULT_SAMPLES if samples is None else samples
-    return network_laws(
-        net, batch, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
-    )[0]
-
-
-@with_one_thread
-def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Array]:
-    """Draws of s_cr, shape (n,), and how often each layer is the weakest, shape (L,).
-
-    With at most `DRAWS_PER_NETWORK` draws of the layers' largest scores in each network.
-    """
-    networks, depth = laws.nonzero.shape
-    share = laws.weights / laws.weights.sum()
-    dead = laws.nonzero == 0
-    if dead.all(axis=0).any():
-        # A layer whose largest score is 0 in every network: removing all scores of 0 empties it.
-        empty = dead.all(axis=0)
-        zeros = 1.0 - laws.nonzero @ share
-        return np.tile(zeros, DRAWS_PER_NETWORK), empty / empty.sum()
-    largest = _independent_maxima(laws, seed) if laws.largest is None else _joint_maxima(laws)
-    drawn = np.empty((len(largest), networks))
-    weakest = np.zeros(depth)
-    for index, u in enumerate(largest):
-        scores = np.where(dead, min(NOTHING, float(laws.t.min()) - 1.0), laws.displace(u))
-        first = scores.argmin(axis=1)
-        weakest += np.bincount(first, minlength=depth)
-        drawn[index] = 1.0 - laws.kept(scores.min(axis=1)) @ share
-    return drawn.ravel(), weakest / weakest.sum()
-
-
-def _independent_maxima(laws: NetworkLaws, seed: int) -> Array:
-    """Mean-law values of the layers' largest scores, each layer's by itself; shape (draws, S, L)."""
-    rng = np.random.default_rng([seed, 0x6D6178])
-    networks, depth = laws.nonzero.shape
-    cdf = np.maximum.accumulate(laws.max_cdf, axis=1) + 1e-13 * np.arange(len(GRID))
-    uniform = rng.random((DRAWS_PER_NETWORK, networks, depth))
-    return np.stack([np.interp(uniform[..., layer], cdf[layer], GRID) for layer in range(depth)], axis=-1)
-
-
-def _joint_maxima(laws: NetworkLaws) -> Array:
-    """The same as they came together in the sampled networks, those of one in the law of another.
-
-    A network with a large score in one layer has larger ones elsewhere, so that the least of independent
-    draws is too small: by 0.1 to 0.3 in log₁₀(1 − s_cr) for residual networks.
-    """
-    values = laws.undisplaced_maxima()
-    networks = len(values)
-    turns = np.linspace(0, networks, min(networks, DRAWS_PER_NETWORK), endpoint=False).astype(int)
-    return np.stack([np.roll(values, turn, axis=0) for turn in turns])
 
 
 def paper_bound(net: Architecture, criterion: str) -> float | None:

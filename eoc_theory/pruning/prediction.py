@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.freed_memory import give_back
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
-from ..criteria.gradient_distributions import SCORES, factor_laws, kernel_layers, snip_laws
 from ..errors import ArgumentError, TooLargeError
 from ..layers import BatchNorm
 from ..networks.architecture import Architecture
 from ..networks.resolve import as_architecture
-from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
-from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch
 from ..propagation.score_grid import interpolate_grid
-from .allocation import (
-    NetworkLaws,
-    kept_fractions,
-    mean_network,
-    sampled_networks,
-    threshold,
-)
+from .allocation import NetworkLaws, kept_fractions, threshold
+from .chain_distributions import DEFAULT_SAMPLES, network_laws
+from .critical_sparsity import critical_law
 from .data_free import DATA_FREE_CRITERIA, predict_data_free
+from .data_free_results import DataFreeAllocation
 from .error_model import OWN_SAMPLES, kept_trust
 from .graph_distributions import graph_laws
 from .vanishing import notes as zero_notes
@@ -45,14 +38,15 @@ Array = np.ndarray
 GRADIENT_CRITERIA = ("snip", "grasp")
 CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
 
-#: Networks sampled for means and spreads: the spread itself is then known to about 18 %.
-DEFAULT_SAMPLES = 16
 #: Sparsities that one call answers.
 MOST_SPARSITIES = 10_000
 #: Networks that one call samples.
 MOST_SAMPLES = 10_000
-#: Bytes for a unit, an input and a sampled network: values, slopes and gradients, as they are measured.
-SAMPLED_BYTES = 48.0
+#: A chance of collapse under this, or over 1 less this, by a margin of a factor in the number of weights left
+#: is taken to be plain.
+_LEAST, _MARGIN = 1e-3, 3.0
+#: Weights of a layer under which SynFlow may lose it in another network.
+_FEW_LEFT = 30.0
 #: Nodes of the smoothing kernel of rare events.
 SMOOTHING_NODES = 9
 
@@ -70,8 +64,9 @@ class PruningPrediction(Drawable):
         kept: mean fraction kept in each layer, shape (L,), or (n_s, L) for an array of sparsities.
         kept_std: its standard deviation from one initialisation to the next, like `kept`.
         empty_probability: probability that the layer loses every weight, like `kept`.
-        collapse_probability: probability that some layer does, a float or shape (n_s,). For a chain as if the
-            layers were independent, which puts it up to 0.3 too high; `predict_collapse` knows better.
+        collapse_probability: probability that some layer does, a float or shape (n_s,): that the critical
+            sparsity of `predict_collapse`, whose draws are counted where it is not plainly 0 or 1, is not
+            above.
         samples: networks sampled for the spread (0 where it comes in closed form).
         notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
             where `kept_error` is extrapolated.
@@ -130,49 +125,6 @@ def check_sparsities(sparsity: Any) -> Array:
     return np.array([checks.fraction("sparsity", value) for value in values])
 
 
-def _check_sizes(net: Architecture, batch: int, samples: int, inputs: int) -> None:
-    """Refuse a chain whose kernels, logits or sampled networks would not fit into memory."""
-    checks.memory(f"a batch of {batch} inputs", 64.0 * batch**2, "fewer inputs")
-    drawn = 24.0 * LOGIT_DRAWS * batch * net.out_features
-    checks.memory(f"{net.out_features} classes for {batch} inputs", drawn, "fewer of one or the other")
-    widest = max(layer.fan_out for layer in net.layers)
-    needed = SAMPLED_BYTES * samples * min(inputs, batch) * widest
-    checks.memory(f"width {widest} in {samples} sampled networks", needed, "a narrower network, or samples=")
-
-
-@with_one_thread
-def network_laws(
-    net: Architecture,
-    data: Any = None,
-    *,
-    samples: int = DEFAULT_SAMPLES,
-    seed: int = 0,
-    inputs: int = CHAIN_BATCH,
-    scores: int = SCORES,
-) -> tuple[NetworkLaws, NetworkLaws]:
-    """Laws of the snip scores of `samples` networks, and of the infinitely wide one as a set of one.
-
-    Of chains of fully connected layers; `eoc_theory.pruning.graph_distributions` serves all other networks,
-    and GraSP.
-
-    The mean law of each layer comes from the kernels of the whole batch at infinite width; how single
-    networks differ from it, at their finite width, from the conditioned chain of
-    `eoc_theory.propagation.conditioned_chain` on `inputs` of the batch's inputs. About `scores` scores make a
-    layer's law.
-    """
-    batch = net.summarise(data, seed=seed)
-    _check_sizes(net, batch.size, samples, inputs)
-    chosen = batch.spread_indices(inputs)
-    kernels, chain = propagate_batch(net, batch, seed=seed, keep=kernel_layers(net.depth), subset=chosen)
-    assert chain is not None  # it was asked for
-    laws = snip_laws(net, batch, kernels, seed=seed, scores=scores)
-    subset = batch.take(chosen)
-    base = factor_laws(net, subset, chain, seed=seed)
-    sampled = sample_scales(net, subset, chain.top, samples, seed)
-    give_back()
-    return sampled_networks(laws, base, sampled, net.weights), mean_network(laws, net.weights)
-
-
 @isolated
 @public
 def predict_pruning(
@@ -210,51 +162,136 @@ def predict_pruning(
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
-    notes: tuple[str, ...] = ()
-    below = 0.0
     own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
-    if criterion in DATA_FREE_CRITERIA:
-        free = predict_data_free(net, values, criterion, seed=seed)
-        kept, std, empty, collapse = (
-            free.kept,
-            free.kept_std,
-            free.empty_probability,
-            free.collapse_probability,
-        )
-        zeros, samples = zeros_of_structure(net, criterion), 0
-    elif net.graph is not None or criterion == "grasp":
-        found = graph_laws(net, criterion, data, samples=samples, seed=seed)
-        zeros, below = ranked_zeros(net, criterion, found.laws, data), share_below(found.laws)
-        kept, std, empty, collapse = allocate_graph(found.laws, values)
-        samples, notes = found.samples, found.notes
-    else:
-        samples = DEFAULT_SAMPLES if samples is None else samples
-        laws, wide = network_laws(net, data, samples=samples, seed=seed)
-        zeros = ranked_zeros(net, criterion, (laws,), data)
-        kept, std, empty, collapse = allocate(laws, wide, values)
-    scalar = np.ndim(sparsity) == 0
-    trust = kept_trust(net, criterion, values, std.mean(axis=-1))
+    found = _with_critical_law(
+        _allocated(net, criterion, values, data, samples, seed), net, data, samples, seed
+    )
+    one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
+    trust = kept_trust(net, criterion, values, found.std.mean(axis=-1))
     return PruningPrediction(
         criterion=criterion,
-        sparsity=float(values[0]) if scalar else values,
+        sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
         layers=net.weight_layers,
         weights=net.weights,
-        kept=kept[0] if scalar else kept,
-        kept_std=std[0] if scalar else std,
-        empty_probability=empty[0] if scalar else empty,
-        collapse_probability=float(collapse[0]) if scalar else collapse,
-        samples=samples,
+        kept=one(found.kept),
+        kept_std=one(found.std),
+        empty_probability=one(found.empty),
+        collapse_probability=_plain(one(found.collapse)),
+        samples=found.samples,
         notes=(
-            zero_notes(criterion, net.weight_layers, net.weights, zeros, values, below)
-            + notes
+            zero_notes(criterion, net.weight_layers, net.weights, found.zeros, values, found.below)
+            + found.notes
             + network_notes(net)
             + own
             + trust.notes
         ),
-        kept_error=float(trust.expected[0]) if scalar else trust.expected,
-        kept_error_bound=float(trust.bound[0]) if scalar else trust.bound,
-        zero_scores=zeros,
+        kept_error=_plain(one(trust.expected)),
+        kept_error_bound=_plain(one(trust.bound)),
+        zero_scores=found.zeros,
     )
+
+
+def _plain(number: Any) -> Any:
+    """A float of an array without axes, others as they are."""
+    return float(number) if np.ndim(number) == 0 else number
+
+
+@dataclass(frozen=True)
+class _Allocation:
+    """What layers keep at sparsities (n_s,), and what is known of it.
+
+    Attributes:
+        kept, std, empty: mean fraction kept, its standard deviation and P(layer is empty), each (n_s, L).
+        collapse: P(some layer is empty), (n_s,).
+        open: whether the critical sparsity has to say the last two, (n_s,).
+        zeros: fraction of each layer's scores that are 0, (L,).
+        below: fraction of all scores under 0.
+        samples: networks that were sampled.
+        notes: what it takes for granted.
+    """
+
+    criterion: str
+    sparsity: Array
+    kept: Array
+    std: Array
+    empty: Array
+    collapse: Array
+    open: Array
+    zeros: Array
+    below: float = 0.0
+    samples: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def _allocated(
+    net: Architecture, criterion: str, values: Array, data: Any, samples: int | None, seed: int
+) -> _Allocation:
+    """By closed laws, from the networks that tell what is kept on average."""
+    if criterion in DATA_FREE_CRITERIA:
+        free = predict_data_free(net, values, criterion, seed=seed)
+        parts = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
+        open_ = _open_without_data(free, net)
+        return _Allocation(criterion, values, *parts, open_, zeros_of_structure(net, criterion))
+    if net.graph is not None or criterion == "grasp":
+        found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        laws, wide, notes = found.laws, None, found.notes
+        zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)
+        parts = allocate_graph(laws, values)
+    else:
+        count = DEFAULT_SAMPLES if samples is None else samples
+        sampled, wide = network_laws(net, data, samples=count, seed=seed)
+        laws, notes, below = (sampled,), (), 0.0
+        zeros = ranked_zeros(net, criterion, laws, data)
+        parts = allocate(sampled, wide, values)
+    kept, std, empty, collapse = parts
+    least, most = _bounds(laws[0], values)
+    collapse = np.clip(collapse, least, most)
+    open_ = (most > _LEAST) & (least < 1.0 - _LEAST)
+    return _Allocation(
+        criterion, values, kept, std, empty, collapse, open_, zeros, below, len(laws[0].t), notes
+    )
+
+
+def _open_without_data(free: DataFreeAllocation, net: Architecture) -> Array:
+    """Where layers can be lost, under criteria that look at no data."""
+    if free.criterion in ("uniform", "erk"):
+        return np.zeros(len(free.sparsity), dtype=bool)
+    if free.criterion == "synflow":
+        # Few simulated networks do not show what one in ten does.
+        fewest = (free.kept * net.weights).min(axis=1)
+        return (fewest < _FEW_LEFT) & (np.rint((1.0 - free.sparsity) * net.n_weights) >= net.depth)
+    return (free.collapse_probability > _LEAST) & (free.collapse_probability < 1.0 - _LEAST)
+
+
+@with_one_thread
+def _bounds(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
+    """What P(some layer is empty) is not under, and not over, by a margin in what is left; each (n_s,)."""
+    left = 1.0 - sparsity
+    more, fewer = np.maximum(1.0 - left * _MARGIN, 0.0), 1.0 - left / _MARGIN
+    empty, _, weights = empty_layers(laws, threshold(laws, np.concatenate([more, fewer])))
+    some = np.stack([empty.max(axis=-1), 1.0 - np.prod(1.0 - empty, axis=-1)])
+    least, most = np.tensordot(some.mean(axis=2), weights, axes=(1, 0))
+    count = len(sparsity)
+    return np.clip(least[:count], 0.0, 1.0), np.clip(np.maximum(least[:count], most[count:]), 0.0, 1.0)
+
+
+def _with_critical_law(
+    found: _Allocation, net: Architecture, data: Any, samples: int | None, seed: int
+) -> _Allocation:
+    """The same, with chances by the law of the critical sparsity where they are open."""
+    empty, collapse = found.empty.copy(), found.collapse.copy()
+    if not found.open.any():
+        return replace(found, empty=np.minimum(empty, collapse[:, None]))
+    batch = None if found.criterion in DATA_FREE_CRITERIA else net.summarise(data, seed=seed)
+    law = critical_law(net, found.criterion, batch, samples=samples, seed=seed)
+    at = found.sparsity[found.open]
+    collapse[found.open] = law.probability(at)
+    counted = law.empty(at)
+    if counted is not None:
+        empty[found.open] = counted
+    # An empty layer keeps nothing, and the others no more than all.
+    empty = np.minimum(empty, np.minimum(collapse[:, None], 1.0 - found.kept))
+    return replace(found, empty=empty, collapse=collapse)
 
 
 def network_notes(net: Architecture) -> tuple[str, ...]:

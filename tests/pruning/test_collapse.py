@@ -11,9 +11,9 @@ import eoc_theory as eoc
 from eoc_theory.errors import ModelError
 from eoc_theory.layers.sampled_weights import Draw
 from eoc_theory.propagation.sampled_graph import sample_networks
-from eoc_theory.pruning import collapse
+from eoc_theory.pruning import critical_sparsity
 from eoc_theory.pruning.allocation import NetworkLaws, threshold
-from eoc_theory.pruning.collapse import draw_critical_sparsity
+from eoc_theory.pruning.critical_sparsity import draw_critical_sparsity
 from eoc_theory.pruning.graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
 from eoc_theory.pruning.prediction import empty_layers
 
@@ -40,7 +40,7 @@ def test_displacing_is_undone(name):
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
 def test_a_sampled_network_without_turns_has_its_own_critical_sparsity(monkeypatch, name, criterion):
     """Exactly counted from the scores of the networks that were drawn, to the grid that laws are kept on."""
-    monkeypatch.setattr(collapse, "DRAWS_PER_NETWORK", 1)
+    monkeypatch.setattr(critical_sparsity, "DRAWS_PER_NETWORK", 1)
     net, batch = NETS[name](), NETS[name]().summarise(eoc.digits(30))
     drawn, _ = draw_critical_sparsity(laws_of(name, criterion), seed=0)
     graph = net.as_graph()
@@ -118,7 +118,7 @@ def test_wide_or_too_deep_chains_are_left_to_their_kernels(monkeypatch):
         used.append("sampled")
         raise ModelError("values of a sampled network leave the range of floats")
 
-    monkeypatch.setattr(collapse, "graph_laws", refuse)
+    monkeypatch.setattr(critical_sparsity, "graph_laws", refuse)
     found = eoc.predict_collapse(eoc.mlp(4, 10), data=eoc.digits(20), samples=4)
     assert used == ["sampled"] and 0 < found.critical_sparsity < 1
     # No other law is known for grasp.

@@ -1,0 +1,191 @@
+"""The critical sparsity of sampled networks, and which of their layers are empty at a given one.
+
+One law serves `predict_collapse` and, near the sparsities where layers start to be lost, `predict_pruning`:
+what they say of a sparsity is the same.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..base.one_thread import with_one_thread
+from ..criteria.gradient_distributions import COLLAPSE_SCORES
+from ..errors import ModelError
+from ..networks.architecture import Architecture
+from ..propagation.sampled_graph import digest, made_once
+from ..propagation.score_grid import GRID
+from ..signals.data import DataSummary
+from .allocation import NetworkLaws, threshold
+from .chain_distributions import DEFAULT_SAMPLES, network_laws
+from .data_free import collapse_data_free
+from .graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+
+Array = np.ndarray
+
+#: Draws of the layers' largest scores in each sampled network, at most.
+DRAWS_PER_NETWORK = 32
+#: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
+COLLAPSE_INPUTS = 30
+#: Part of a weight by which a critical sparsity may be off by rounding alone.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class CriticalLaw:
+    """Law of the critical sparsity s_cr.
+
+    Attributes:
+        samples: draws of s_cr in increasing order, shape (n,).
+        weights: of the whole network.
+        weakest: how often each layer is the first to be emptied, shape (L,), of sum 1.
+        laws: of the scores, for criteria that need gradients; else None.
+        largest: draws of the layers' largest log-scores in each of S networks, shape (draws, S, L), or None.
+    """
+
+    samples: Array
+    weights: int
+    weakest: Array
+    laws: NetworkLaws | None = None
+    largest: Array | None = None
+
+    def probability(self, sparsity: Array) -> Array:
+        """P(s_cr ≤ sparsity), of the shape of `sparsity`."""
+        return share_at_most(self.samples, sparsity, self.weights)
+
+    @with_one_thread
+    def empty(self, sparsity: Array) -> Array | None:
+        """P(layer l is empty) at sparsities (n_s,), shape (n_s, L); None where no largest scores are known.
+
+        Counted in the draws that `samples` are made of, so that none exceeds `probability`.
+        """
+        if self.laws is None or self.largest is None:
+            return None
+        log_t = threshold(self.laws, sparsity)
+        counted = [(self.largest <= one[None, :, None]).mean(axis=(0, 1)) for one in log_t.T]
+        return np.minimum(np.stack(counted), self.probability(np.asarray(sparsity))[:, None])
+
+
+def share_at_most(samples: Array, sparsity: Array, weights: int) -> Array:
+    """Share of the draws of s_cr, in increasing order, that are not above each sparsity.
+
+    Of `weights` weights a whole number is removed, round(s·n); 0: their number is not known.
+    """
+    levels = np.asarray(sparsity, dtype=float)
+    if weights:
+        removed = np.rint(np.clip(np.nan_to_num(levels), -1.0, 2.0) * weights)
+        levels = np.maximum(levels, (removed + _ROUNDING) / weights)
+    return np.searchsorted(samples, levels, side="right") / len(samples)
+
+
+def critical_law(
+    net: Architecture, criterion: str, batch: DataSummary | None, *, samples: int | None, seed: int
+) -> CriticalLaw:
+    """The law of s_cr under `criterion`; made once within `sampled_graph.shared_samples`.
+
+    Args:
+        net: the network.
+        criterion: any.
+        batch: what scores that need gradients are computed on; None for the others.
+        samples: sampled networks; None: as many as is usual.
+        seed: of all draws.
+
+    Raises:
+        ModelError: values beyond the range of floats.
+    """
+    key = ("critical sparsity", net, criterion, None if batch is None else digest(batch), samples, seed)
+    return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed))
+
+
+def _critical_law(
+    net: Architecture, criterion: str, batch: DataSummary | None, samples: int | None, seed: int
+) -> CriticalLaw:
+    if batch is None:
+        free = collapse_data_free(net, criterion, seed=seed)
+        return CriticalLaw(_ordered(free.critical_sparsity, net), net.n_weights, free.weakest_layer)
+    laws = _laws(net, criterion, batch, samples, seed)
+    drawn, weakest = draw_critical_sparsity(laws, seed=seed)
+    largest = largest_scores(laws, seed=seed)
+    return CriticalLaw(_ordered(drawn, net), net.n_weights, weakest, laws, largest)
+
+
+def _ordered(drawn: Array, net: Architecture) -> Array:
+    """Draws of s_cr in increasing order; with fewer weights than layers some layer is empty in any case."""
+    return np.sort(np.minimum(drawn, 1.0 - (net.depth - 1) / net.n_weights))
+
+
+def _laws(
+    net: Architecture, criterion: str, batch: DataSummary, samples: int | None, seed: int
+) -> NetworkLaws:
+    """Laws of the scores of "snip" or "grasp", with the largest in each network where it can be sampled."""
+    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
+
+    def sampled() -> NetworkLaws:
+        return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
+
+    if net.graph is not None or criterion == "grasp":
+        return sampled()
+    if holds_all(net, batch.size, criterion, effort):
+        # Kernels reach depths at which a network's values leave the range of floats.
+        with suppress(ModelError):
+            return sampled()
+    samples = 4 * DEFAULT_SAMPLES if samples is None else samples
+    return network_laws(
+        net, batch, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
+    )[0]
+
+
+@with_one_thread
+def largest_scores(laws: NetworkLaws, *, seed: int) -> Array:
+    """Draws of the layers' largest log-scores, shape (draws, S, L): at most `DRAWS_PER_NETWORK` a network."""
+    largest = _independent_maxima(laws, seed) if laws.largest is None else _joint_maxima(laws)
+    dead = laws.nonzero == 0
+    nothing = min(NOTHING, float(laws.t.min()) - 1.0)
+    return np.stack([np.where(dead, nothing, laws.displace(u)) for u in largest])
+
+
+@with_one_thread
+def draw_critical_sparsity(laws: NetworkLaws, *, seed: int) -> tuple[Array, Array]:
+    """Draws of s_cr, shape (n,), and how often each layer is the weakest, shape (L,).
+
+    With at most `DRAWS_PER_NETWORK` draws of the layers' largest scores in each network.
+    """
+    networks, depth = laws.nonzero.shape
+    share = laws.weights / laws.weights.sum()
+    empty = (laws.nonzero == 0).all(axis=0)
+    if empty.any():
+        # A layer whose largest score is 0 in every network: removing all scores of 0 empties it.
+        zeros = 1.0 - laws.nonzero @ share
+        return np.tile(zeros, DRAWS_PER_NETWORK), empty / empty.sum()
+    largest = largest_scores(laws, seed=seed)
+    drawn = np.empty((len(largest), networks))
+    weakest = np.zeros(depth)
+    for index, scores in enumerate(largest):
+        weakest += np.bincount(scores.argmin(axis=1), minlength=depth)
+        drawn[index] = 1.0 - laws.kept(scores.min(axis=1)) @ share
+    return drawn.ravel(), weakest / weakest.sum()
+
+
+def _independent_maxima(laws: NetworkLaws, seed: int) -> Array:
+    """Mean-law values of the layers' largest scores, each layer's by itself; shape (draws, S, L)."""
+    rng = np.random.default_rng([seed, 0x6D6178])
+    networks, depth = laws.nonzero.shape
+    cdf = np.maximum.accumulate(laws.max_cdf, axis=1) + 1e-13 * np.arange(len(GRID))
+    uniform = rng.random((DRAWS_PER_NETWORK, networks, depth))
+    return np.stack([np.interp(uniform[..., layer], cdf[layer], GRID) for layer in range(depth)], axis=-1)
+
+
+def _joint_maxima(laws: NetworkLaws) -> Array:
+    """The same as they came together in the sampled networks, those of one in the law of another.
+
+    A network with a large score in one layer has larger ones elsewhere, so that the least of independent
+    draws is too small: by 0.1 to 0.3 in log₁₀(1 − s_cr) for residual networks.
+    """
+    values = laws.undisplaced_maxima()
+    networks = len(values)
+    turns = np.linspace(0, networks, min(networks, DRAWS_PER_NETWORK), endpoint=False).astype(int)
+    turned = np.stack([np.roll(values, turn, axis=0) for turn in turns])
+    # A layer without scores says nothing of others, which have their own.
+    return np.where(np.isinf(turned), values, turned)
