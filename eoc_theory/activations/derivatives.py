@@ -1,4 +1,4 @@
-"""Derivatives of SymPy expressions; a part of an expression that occurs often is differentiated once.
+"""Derivatives of SymPy expressions; a part of an expression that occurs often is differentiated once."""
 
 from __future__ import annotations
 
