@@ -35,6 +35,10 @@ LOGIT_DRAWS = 256
 _EPS = float(np.finfo(float).eps)
 
 
+#: Criteria whose kernels there are, and whether what is sent backwards is the Hessian times the gradient.
+_HESSIAN = {"snip": False, "grasp": True}
+
+
 @public
 @dataclass(frozen=True)
 class Propagation:
@@ -116,7 +120,7 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
         ArgumentError: another network. DataError: data that do not fit. ModelError: a signal out of range
         where its activation has no limit, or a loss without a gradient.
     """
-    checks.one_of("criterion", criterion, ("snip", "grasp"))
+    checks.one_of("criterion", criterion, tuple(_HESSIAN))
     seed = checks.seed(seed)
     batch = chain_only(net).summarise(data, seed=seed)
     return propagate_batch(net, batch, seed=seed, criterion=criterion)[0]
@@ -147,7 +151,7 @@ def propagate_batch(
     for index, step in enumerate(chain.forwards()):
         for one in seen:
             one.see(index, step)
-    tangent = tangent_kernel(net, chain) if criterion == "grasp" else None
+    tangent = tangent_kernel(net, chain) if _HESSIAN[criterion] else None
     return_trips = [_Backward(net, one, one.top(batch, tangent), seed) for one in seen]
     for index, step in chain.backwards():
         for trip in return_trips:

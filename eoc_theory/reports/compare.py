@@ -13,6 +13,7 @@ from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
 from ..base.result import Drawable
+from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture, check_drawn
 from ..networks.resolve import as_architecture
@@ -121,7 +122,7 @@ def compare(
     factory: Architecture | Callable[[int], Any],
     sparsity: float | Sequence[float] | np.ndarray,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     example_input: Any = None,
     seeds: int | Iterable[int] = 10,
@@ -203,7 +204,7 @@ def compare(
     first = measured[0]
     order = _order(first.layers, prediction.layers)
     return Comparison(
-        criterion=criterion,
+        criterion=as_criterion(criterion).label,
         sparsity=first.sparsity,
         layers=tuple(first.layers[i] for i in order),
         weights=first.weights[order],

@@ -31,7 +31,7 @@ import numpy as np
 
 from ...base import checks
 from ...networks.architecture import Architecture
-from ..weight_magnitudes import MagnitudeLaw, magnitude_law
+from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
 

@@ -10,7 +10,7 @@ from ...layers import Convolution, Dense, WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ...signals.means import Means, look
-from ..weight_magnitudes import magnitude_law
+from ..distributions.magnitudes import magnitude_law
 
 Array = np.ndarray
 

@@ -24,7 +24,7 @@ from ...layers import (
 )
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
-from ..weight_magnitudes import MagnitudeLaw, magnitude_law
+from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
 

@@ -1,4 +1,4 @@
-"""Scores that need gradients of real networks: snip and grasp, in the precision and pieces that they need."""
+"""Scores that need gradients of real networks, in the precision and pieces that they need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...base.isolation import Twin, converted, seeded
+from ...criteria.criterion import Criterion
 from ...errors import DataError, ModelError
 from ...pruning.vanishing import ONE_LOGIT
 from ..models import PrunableWeight, check_takes_one, require_torch
@@ -51,14 +52,15 @@ class PrecisionLostError(ArithmeticError):
 def gradient_scores(
     model: Any,
     weights: Sequence[PrunableWeight],
-    criterion: str,
+    criterion: Criterion,
     data: tuple[Any, Any],
     *,
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
+    masks: Sequence[torch.Tensor] | None = None,
 ) -> list[torch.Tensor]:
-    """|W g| (snip) or W (H g) (grasp) for each of `weights`, as tensors on `device`.
+    """Scores by the loss's gradient g, or by Hess·g, for each of `weights`, as tensors on `device`.
 
     The batch is cut into parts, and gradients added up, where autograd would keep more than half a GiB and
     the model treats inputs one by one. It is not cut where one input's logits depend on the others, as with
@@ -66,12 +68,14 @@ def gradient_scores(
 
     Args:
         model: run in the mode it is in, on a double: it is not touched itself.
-        criterion: "snip" or "grasp".
+        criterion: one that needs "gradient" or "hessian_gradient".
         data: (inputs, targets) as tensors.
         dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
             small ones and where float32 would over- or underflow or lose the batch's sum to cancellation (in
             a Linear layer).
         seed: for modules that draw random numbers.
+        masks: what is left of the weights, booleans of their shapes; None: all. Scores are those of the
+            network that is left, at all weights where the criterion lets removed ones come back.
 
     Raises:
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
@@ -79,11 +83,13 @@ def gradient_scores(
     """
     torch = require_torch()
     check_takes_one(model)
-    compute = _snip if criterion == "snip" else _grasp
+    derivatives = _gradients if criterion.needs == "gradient" else _curvatures
 
     def attempt(precision: Any, strict: bool) -> list[torch.Tensor]:
-        with _Loss(model, weights, data, device, precision, seed, strict) as loss:
-            scores = compute(loss)
+        with _Loss(model, weights, data, device, precision, seed, strict, criterion.temperature) as loss:
+            before = loss.prune(masks) if masks is not None else loss.leaves
+            whole = before if criterion.regrows else loss.leaves
+            scores = _scored(criterion, derivatives(loss), whole)
             _check_range(scores, loss.names, precision, strict)
             return scores
 
@@ -93,16 +99,19 @@ def gradient_scores(
         # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
             return attempt(torch.float32, strict=True)
-    return _in_range(lambda: attempt(torch.float64, strict=False), model, weights, criterion, data, device)
+    return _in_range(
+        lambda: attempt(torch.float64, strict=False), model, weights, criterion, data, device, masks
+    )
 
 
 def _in_range(
     compute: Callable[[], list[torch.Tensor]],
     model: Any,
     weights: Sequence[PrunableWeight],
-    criterion: str,
+    criterion: Criterion,
     data: tuple[Any, Any],
     device: Any,
+    masks: Sequence[torch.Tensor] | None,
 ) -> list[torch.Tensor]:
     """Scores in double precision, or where that does not hold them those of `chain_scores`.
 
@@ -118,7 +127,7 @@ def _in_range(
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
-    layers = layers_of(model, weights)
+    layers = layers_of(model, weights) if criterion.is_product and masks is None else None
     if layers is not None:
         torch = require_torch()
         inputs, targets = (part.detach().cpu().numpy() for part in data)
@@ -128,22 +137,31 @@ def _in_range(
         raise refused
     if top > 0:
         raise ModelError(
-            f"the model's {criterion} scores leave the range of float64, the largest is {top:.1e}: "
+            f"the model's {criterion.label} scores leave the range of float64, the largest is {top:.1e}: "
             "the signal dies out or explodes on its way"
         )
     return scores
 
 
-def _snip(loss: _Loss) -> list[torch.Tensor]:
+def _scored(
+    criterion: Criterion, derivatives: list[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     torch = require_torch()
-    gradients = loss.gradients()
-    loss.check_cancellation(gradients)
     with torch.no_grad():
-        # In place: a large network's gradients are as large as the network.
-        return [g.mul_(w).abs_() for g, w in zip(gradients, loss.leaves, strict=True)]
+        if criterion.is_product:
+            # In place: a large network's gradients are as large as the network.
+            scores = [d.mul_(w) for d, w in zip(derivatives, weights, strict=True)]
+            return scores if criterion.signed else [score.abs_() for score in scores]
+        return [criterion.score(w.detach(), d).to(d) for d, w in zip(derivatives, weights, strict=True)]
 
 
-def _grasp(loss: _Loss) -> list[torch.Tensor]:
+def _gradients(loss: _Loss) -> list[torch.Tensor]:
+    found = loss.gradients()
+    loss.check_cancellation(found)
+    return found
+
+
+def _curvatures(loss: _Loss) -> list[torch.Tensor]:
     torch = require_torch()
     parts = loss.parts(_GRASP_FACTOR)
     whole = len(parts) == 1
@@ -174,8 +192,7 @@ def _grasp(loss: _Loss) -> list[torch.Tensor]:
                 ) from error
         total = _add(total, curved)
     assert total is not None
-    with torch.no_grad():
-        return [h.mul_(w) for h, w in zip(total, loss.leaves, strict=True)]
+    return total
 
 
 def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -201,8 +218,9 @@ class _Loss:
         dtype: Any,
         seed: int,
         strict: bool,
+        temperature: float = 1.0,
     ) -> None:
-        self.seed, self.strict, self.dtype = seed, strict, dtype
+        self.seed, self.strict, self.dtype, self.temperature = seed, strict, dtype, temperature
         self.names = [w.name or "weight" for w in weights]
         whole = data[0].is_floating_point()
         self.inputs = data[0].detach().to(device=device, dtype=dtype if whole else data[0].dtype)
@@ -231,6 +249,15 @@ class _Loss:
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
 
+    def prune(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Set the leaves to 0 where masks are False; what they were before."""
+        torch = require_torch()
+        before = [leaf.detach().clone() for leaf in self.leaves]
+        with torch.no_grad():
+            for leaf, mask in zip(self.leaves, masks, strict=True):
+                leaf.mul_(mask.to(leaf))
+        return before
+
     def gradients(self, memory_factor: float = 1.0) -> list[torch.Tensor]:
         """∂loss/∂W of every leaf."""
         total = None
@@ -254,6 +281,8 @@ class _Loss:
             low, high = (int(t) for t in self.targets.aminmax())
             if high >= logits.shape[1] or low < 0:
                 raise DataError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {low} to {high}")
+            if self.temperature != 1.0:
+                logits = logits / self.temperature
             loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / len(self.targets)
             if not loss.requires_grad:
                 raise ModelError("the logits do not depend on any Linear or convolution weight of the model")

@@ -19,7 +19,6 @@ import numpy as np
 
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
-from ...pruning.prediction import GRADIENT_CRITERIA
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import Ways
 from ...pytorch.models import prunable_weights, require_torch
@@ -90,7 +89,7 @@ def draw(
     least, most = task.draws(net)
     if sure or few:
         least = most = min(least, SURE)
-    if counts is not None or task.criterion == "synflow":
+    if counts is not None or task.criterion.rounds > 1:
         parts = []
         for index in range(least):
             said(f"network {index + 1} of {least}")
@@ -110,7 +109,7 @@ def draw(
     while len(needed) < most:
         said(f"network {len(needed) + 1} of up to {most if len(needed) >= least else least}")
         needed.append(_needed(task, net, task.seed + len(needed)))
-        scored = limits if task.criterion in GRADIENT_CRITERIA else None
+        scored = limits if task.criterion.needs_data else None
         relative = None if scored is None else scored - math.log(task.left / net.n_weights)
         cut = positive(needed, expected_spread(np.array(needed), relative))
         if cut.low > task.tolerance and len(needed) >= min(ENOUGH, least):
@@ -129,7 +128,7 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     torch = require_torch()
     model, example, ways = _made(net, seed)
     data = None
-    if task.criterion in GRADIENT_CRITERIA:
+    if task.criterion.needs_data:
         shape = net.input_shape
         inputs = torch.from_numpy(np.array(task.data.inputs, dtype=np.float64))
         if net.graph is not None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..networks.architecture import Architecture, WeightLayer
-from ..propagation.chain_kernels import inputs_in_unit
-from ..propagation.conditioned_chain import slope_table
-from ..propagation.infinite_width import Propagation, covariance_root
-from ..propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
-from ..propagation.score_grid import GRID, STEP
-from ..signals.data import DataSummary
+from ...networks.architecture import Architecture, WeightLayer
+from ...propagation.chain_kernels import inputs_in_unit
+from ...propagation.conditioned_chain import slope_table
+from ...propagation.infinite_width import Propagation, covariance_root
+from ...propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
+from ...propagation.score_grid import GRID, STEP
+from ...signals.data import DataSummary
 
 Array = np.ndarray
 
