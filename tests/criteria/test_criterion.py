@@ -74,7 +74,8 @@ def test_options_by_keyword_and_in_text(name, options):
     [
         ("nope", {}), ("snip", {"temperature": 2}), ("snip(rounds=0)", {}), ("snip(rounds=x)", {}),
         ("snip(rounds=1.5)", {}), ("magnitude(rounds=2)", {}), ("grasp(temperature=-1)", {}),
-        ("grasp(temperature=inf)", {}), ("snip(", {}), (3, {}), (None, {}), (len, {}), (object(), {"rounds": 1}),
+        ("grasp(temperature=inf)", {}), ("snip(", {}), (3, {}), (None, {}), (len, {}),
+        (object(), {"rounds": 1}),
         ("snip(rounds=100000000)", {}), ("", {}), ("\x1b[31m", {}),
     ],
 )  # fmt: skip
