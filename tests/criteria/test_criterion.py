@@ -164,8 +164,8 @@ def test_predictions_of_new_criteria_agree_with_measurements(spec, kind):
     if kind == "chain":
         net, data = eoc.mlp(**NET), batch()
     else:
-        net, data = eoc.cnn(3, 8, input_shape=(3, 8, 8)), eoc.digits_images(60, (3, 8, 8))
-    predicted = eoc.predict_pruning(net, 0.9, criterion=spec, data=data)
+        net, data = eoc.cnn(3, 16, input_shape=(3, 8, 8)), eoc.digits_images(60, (3, 8, 8))
+    predicted = eoc.predict_pruning(net, 0.9, criterion=spec, data=data, samples=16)
     measured = [
         eoc.measure_pruning(
             net.to_torch(seed), 0.9, criterion=spec, data=data, masks=False, collapse=False
