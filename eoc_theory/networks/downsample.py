@@ -41,9 +41,9 @@ def within_reach(
     at `largest` positions along an axis, by squares of uneven sizes.
     """
     batch = net.summarise(data, seed=seed)
-    graph = net.graph
-    if graph is None:
+    if net.is_chain:
         return net, batch, ()
+    graph = net.as_graph()
     shape = graph.input_shape
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:

@@ -170,7 +170,7 @@ def chain_only(net: Any) -> Architecture:
             f"net must be an Architecture (of a torch model: Architecture.from_torch), got "
             f"{type(net).__name__}"
         )
-    if net.graph is not None:
+    if not net.is_chain:
         raise ArgumentError(
             "net must be fully connected layers one after the other, got a graph (net.propagate() takes it)"
         )

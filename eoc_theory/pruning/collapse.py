@@ -157,7 +157,7 @@ def paper_bound(net: Architecture, criterion: str) -> float | None:
     """
     from .paper_bounds import bound_for
 
-    if net.graph is not None:
+    if not net.is_chain:
         return None
     chi = None
     if criterion == "snip":

@@ -128,12 +128,12 @@ def _laws(
     net: Architecture, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
 ) -> NetworkLaws:
     """Laws of the scores, with the largest in each network where it can be sampled."""
-    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
+    effort = CHAIN_COLLAPSE if net.is_chain else COLLAPSE
 
     def sampled() -> NetworkLaws:
         return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
 
-    if net.graph is not None or not criterion.has_kernel_law:
+    if not net.is_chain or not criterion.has_kernel_law:
         return sampled()
     if holds_all(net, batch.size, criterion, effort):
         # Kernels reach depths at which a network's values leave the range of floats.

@@ -118,7 +118,7 @@ def _sampled(net: Architecture, criterion: Criterion) -> Any:
             f"criterion {criterion.label!r} is measured and not predicted: it needs {criterion.needs!r}, and "
             "gives no law of its scores"
         )
-    return synflow if net.graph is None else graph_synflow
+    return synflow if net.is_chain else graph_synflow
 
 
 def _sparsities(sparsities: float | Sequence[float] | Array) -> Array:

@@ -77,9 +77,9 @@ def kind_of(net: Architecture) -> str:
 
     "chain" (of fully connected layers), "convolutional", "residual", and these two "normalised".
     """
-    if net.graph is None:
+    if net.is_chain:
         return "chain"
-    layers = [node.layer for node in net.graph.nodes]
+    layers = [node.layer for node in net.as_graph().nodes]
     residual = any(isinstance(layer, Sum) for layer in layers)
     normalised = any(isinstance(layer, (BatchNorm, GroupNorm, LayerNorm)) for layer in layers)
     return ("normalised " if normalised else "") + ("residual" if residual else "convolutional")
@@ -154,9 +154,9 @@ def _unmeasured(net: Architecture) -> list[str]:
     """Layers and laws that no measured network had."""
     laws = sorted({str(layer.law) for layer in net.layers} - {"normal"})
     found = [f"{law} weights" for law in laws]
-    if net.graph is None:
+    if net.is_chain:
         return found
-    layers = [node.layer for node in net.graph.nodes]
+    layers = [node.layer for node in net.as_graph().nodes]
     for kind, words in ((GroupNorm, "group normalisation"), (LayerNorm, "layer normalisation")):
         if any(isinstance(layer, kind) for layer in layers):
             found.append(words)

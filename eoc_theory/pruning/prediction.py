@@ -232,7 +232,7 @@ def _allocated(
         return _Allocation(criterion, values, *parts, open_, zeros_of_structure(net, criterion))
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
-    if net.graph is not None or not criterion.has_kernel_law:
+    if not net.is_chain or not criterion.has_kernel_law:
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
         laws, wide, notes = found.laws, None, found.notes
         zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)
@@ -317,9 +317,9 @@ def _with_critical_law(
 
 def network_notes(net: Architecture) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
-    if net.graph is None:
+    if net.is_chain:
         return ()
-    modes = {node.layer.training for node in net.graph.nodes if isinstance(node.layer, BatchNorm)}
+    modes = {node.layer.training for node in net.as_graph().nodes if isinstance(node.layer, BatchNorm)}
     words = {
         True: "training mode (the batch's own statistics)",
         False: "evaluation mode (running statistics)",

@@ -61,9 +61,9 @@ def zeros_of_structure(net: Architecture, criterion: Criterion) -> Array:
     NaN for rounds, as where they are measured: they rank anew each time.
     """
     zeros = np.zeros(net.depth)
-    if net.graph is not None and criterion.needs == "paths":
-        passing = _passing(net.graph)
-        zeros = np.array([0.0 if at in passing else 1.0 for at in net.graph.weighted])
+    if not net.is_chain and criterion.needs == "paths":
+        passing = _passing(net.as_graph())
+        zeros = np.array([0.0 if at in passing else 1.0 for at in net.as_graph().weighted])
         check_ranked(
             criterion.label, zeros, lambda: "a factor 0 is on every path from the input to the logits"
         )

@@ -83,11 +83,10 @@ def build_model(
             activation.
     """
     torch = require_torch()
-    graph = getattr(layers, "graph", None)
-    if graph is not None:
+    if not getattr(layers, "is_chain", True):
         from .build import build_graph_model
 
-        return build_graph_model(graph, seed=seed, dtype=dtype, device=device)
+        return build_graph_model(layers.as_graph(), seed=seed, dtype=dtype, device=device)
     generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     stack: OrderedDict[str, Any] = OrderedDict()
     prefixes = set()

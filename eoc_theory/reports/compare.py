@@ -259,14 +259,14 @@ def _average(nets: list[Architecture]) -> Architecture:
         replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
         for i, layer in enumerate(first.layers)
     )
-    if first.graph is None:
+    if first.is_chain:
         return Architecture(layers)
-    return Architecture.from_graph(first.graph.with_weights({layer.name: layer for layer in layers}))
+    return Architecture.from_graph(first.as_graph().with_weights({layer.name: layer for layer in layers}))
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:
     """What must be the same for every seed: the layers, their shapes and how they hang together."""
-    nodes = () if net.graph is None else net.graph.nodes
+    nodes = net.as_graph().nodes
     return (
         tuple((layer.name, layer.weight_shape) for layer in net.layers),
         tuple((type(node.layer), node.inputs) for node in nodes),

@@ -48,8 +48,7 @@ def mean_magnitude(layer: WeightLayer) -> tuple[float, float]:
 
 def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
     """Every weight layer of a graph in its network of mean absolute weights, L of them."""
-    graph = net.graph
-    assert graph is not None
+    graph = net.as_graph()
     forward, memories = forward_pass(graph)
     backward = backward_pass(graph, forward, memories)
     found = []

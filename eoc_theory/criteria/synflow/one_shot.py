@@ -30,7 +30,7 @@ _PLACES = 12
 def synflow_scores(net: Architecture) -> ScoreLaw:
     """|W| R F of the dense network, see the module's head; the factors taken as log-normal."""
     magnitudes = [magnitude_law(layer) for layer in net.layers]
-    if net.graph is not None:
+    if not net.is_chain:
         flow = mean_flow(net)
         logs = np.array([f.log_scale for f in flow])
         top = logs[np.isfinite(logs)].max(initial=-np.inf)

@@ -108,7 +108,7 @@ def by_global_ranking(
     """
     kept = np.asarray(task.predicted(net, task.sparsity).kept)
     quick = quick and task.criterion.needs_data
-    law = task.law(net, _QUICK[net.graph is not None] if quick else None)
+    law = task.law(net, _QUICK[not net.is_chain] if quick else None)
     empty = _emptied(task, net, law, _QUICK_ERROR if quick else 1.0)
     made = Candidate(
         initialisation=initialisation,

@@ -85,7 +85,7 @@ def draw(
         require_torch()
     except MissingDependencyError:
         return NOTHING
-    sure = counts is not None and net.graph is None
+    sure = counts is not None and net.is_chain
     least, most = task.draws(net)
     if sure or few:
         least = most = min(least, SURE)
@@ -131,7 +131,7 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     if task.criterion.needs_data:
         shape = net.input_shape
         inputs = torch.from_numpy(np.array(task.data.inputs, dtype=np.float64))
-        if net.graph is not None:
+        if not net.is_chain:
             inputs = inputs.reshape(-1, shape.channels, *shape.space)
         data = (inputs, torch.from_numpy(np.array(task.data.targets, dtype=np.int64)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -152,7 +152,7 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float =
         plenty: fewer are not looked for by search.
     """
     total = sum(score.numel() for score in scores)
-    if ways.graph is None:
+    if not ways.graph:
         limit = ways.bottleneck(scores)
         return float(sum(int(ranking.count(ranking.entries(score) >= limit)) for score in scores))
 
@@ -200,5 +200,5 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:
     """A network, one input of its shape where it needs one, and the ways through it."""
     model = net.to_torch(seed)
-    example = None if net.graph is None else require_torch().tensor(example_of(net))
+    example = None if net.is_chain else require_torch().tensor(example_of(net))
     return model, example, Ways.through(model, prunable_weights(model), example)

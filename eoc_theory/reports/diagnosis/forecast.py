@@ -124,7 +124,7 @@ def outlook(
         pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
         collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
     # Of a chain no layer's kernels are kept.
-    chain = net.graph is None
+    chain = net.is_chain
     kernels = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else net.propagate(batch, seed=seed)
     zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
