@@ -80,7 +80,7 @@ class PruningMeasurement:
     uncounted: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
+        """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -92,6 +92,7 @@ class PruningMeasurement:
                 "sparsity": np.repeat(sparsities, len(self.layers)),
                 "kept": kept.ravel(),
                 "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
+                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
             }
         )
 
@@ -128,7 +129,8 @@ def measure_pruning(
     With an `allocation` each layer keeps as many weights as that says, its best among those that lie on a way
     from the input to the logits (:func:`eoc_theory.layerwise.way_masks`). There is no critical sparsity then.
 
-    Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
+    Memory beside the model: magnitude needs none for scores; snip a copy of the model, which is what is run,
+    and one gradient, both in the precision that they are computed in; masks take one byte a weight.
     The batch is cut into parts where that changes nothing (:func:`eoc_theory.gradient_scores`).
 
     Args:
@@ -178,6 +180,7 @@ def measure_pruning(
             whole = _unmasked(whole, found, where)
         outcome = _in_rounds(whole, found, removed, wanted, masks=masks, collapse=collapse)
     else:
+        said: list[str] = []
         scores = scoring.layer_scores(
             model,
             criterion,
@@ -186,6 +189,7 @@ def measure_pruning(
             device=where,
             dtype=dtype,
             seed=seed,
+            notes=said,
         )
         tops, log_moments, zeros, below = _survey(scores, found, criterion)
         if wanted is None:
@@ -197,7 +201,8 @@ def measure_pruning(
             if masks:
                 chosen = [way_masks(Ways.through(model, found, shown), scores, wanted)]
             outcome = _Outcome([wanted], chosen)
-        outcome = replace(outcome, log_moments=log_moments, zeros=zeros)
+        notes = (*said, *outcome.notes)
+        outcome = replace(outcome, log_moments=log_moments, zeros=zeros, notes=notes)
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(

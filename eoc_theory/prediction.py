@@ -92,7 +92,7 @@ class PruningPrediction:
     zero_scores: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
         import pandas as pd
 
         sparsity = np.atleast_1d(self.sparsity)
@@ -104,6 +104,10 @@ class PruningPrediction:
                 "kept": np.ravel(self.kept),
                 "kept_std": np.ravel(self.kept_std),
                 "empty_probability": np.ravel(self.empty_probability),
+                "zero_scores": np.tile(
+                    np.broadcast_to(np.asarray(self.zero_scores, dtype=float), len(self.layers)),
+                    len(sparsity),
+                ),
             }
         )
 

@@ -25,6 +25,8 @@ from .errors import ModelError
 from .graph import Graph, Node
 from .layers import Input, Shape
 
+Array = np.ndarray
+
 #: Positions along an axis that are kept.
 LARGEST = 64
 

@@ -52,6 +52,7 @@ def layer_scores(
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
+    notes: list[str] | None = None,
 ) -> Sequence[torch.Tensor]:
     """The scores of all prunable weights, one tensor per layer, of the weights' shapes, on `device`.
 
@@ -65,6 +66,7 @@ def layer_scores(
         dtype: "float32", "float64" or "auto": float64 for small networks of Linear layers and where float32
             would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
+        notes: is given what there is to say of the scores' precision.
 
     Raises:
         DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
@@ -76,7 +78,9 @@ def layer_scores(
         if data is None:
             raise DataError(f"data must be (inputs, targets) for criterion {criterion!r}, got None")
         _check_finite(weights)
-        scores = gradient_scores(model, weights, criterion, data, device=device, dtype=dtype, seed=seed)
+        scores = gradient_scores(
+            model, weights, criterion, data, device=device, dtype=dtype, seed=seed, notes=notes
+        )
     elif criterion == "synflow-oneshot":
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
         shapes = [w.tensor.shape for w in weights]
