@@ -33,6 +33,7 @@ from .chain_kernels import inputs_in_unit
 from .data import DataSummary
 from .errors import ModelError
 from .layers import WeightLayer
+from .progress import followed
 from .propagation import Cotangent, covariance_root
 from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, mean_square, shape_layers
 from .signal_limits import limit
@@ -66,7 +67,8 @@ def sample_scales(
     """
     groups = range(-(-samples // GROUP))
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        parts = list(pool.map(lambda index: _group(net, batch, top, seed, index), groups))
+        made = pool.map(lambda index: _group(net, batch, top, seed, index), groups)
+        parts = list(followed(made, f"sampled networks, {GROUP} at a time", len(groups)))
     joined = [np.concatenate(rows)[:samples] for rows in zip(*parts, strict=True)]
     return ScaleStatistics(*joined)
 

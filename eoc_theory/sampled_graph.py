@@ -35,6 +35,7 @@ from .graph import Graph
 from .layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, WeightLayer
 from .layers.drawing import Draw
 from .one_thread import one_thread_products
+from .progress import followed
 from .propagation import loss_gradient
 from .scores import GRID
 
@@ -173,7 +174,7 @@ def sample_networks(
     if missing:
         most = max(1, MOST_BYTES // (_held_entries(graph) * inputs * np.dtype(np.float32).itemsize))
         with one_thread_products(), ThreadPoolExecutor(max_workers=min(max(1, workers), most)) as pool:
-            known += pool.map(network, missing)
+            known += followed(pool.map(network, missing), "sampled network", len(missing))
         give_back()
     return known[:samples]
 

@@ -12,6 +12,7 @@ from .architecture import Architecture, WeightLayer
 from .chain_kernels import inputs_in_unit
 from .data import DataSummary
 from .finite_width import slope_table
+from .progress import followed
 from .propagation import Propagation, covariance_root
 from .scale_statistics import ScaleStatistics, factor_statistics, gram
 
@@ -97,7 +98,8 @@ def snip_laws(
         return _layer_law(net, batch, kernels, layer, draws, scores)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        tables = list(pool.map(law, law_layers(net.depth).tolist()))
+        layers = law_layers(net.depth).tolist()
+        tables = list(followed(pool.map(law, layers), "laws of the scores, layer", len(layers)))
     nonzero, tail, max_cdf = _interpolate_layers(net.depth, tables)
     return ScoreLaws(_log_rms(kernels), nonzero, tail, max_cdf)
 
