@@ -31,6 +31,7 @@ import numpy as np
 
 from .. import checks
 from ..architecture import Architecture
+from ..progress import followed
 from .magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
@@ -256,7 +257,7 @@ def critical_samples(
     n = net.n_weights
     left = np.empty(runs)
     gone = np.empty((runs, len(net)), dtype=bool)
-    for r, child in enumerate(rng.spawn(runs)):
+    for r, child in enumerate(followed(rng.spawn(runs), "simulated network", runs)):
         seed = int(child.integers(2**62))
 
         def layers_at(kept: int, seed: int = seed) -> Array:
