@@ -320,6 +320,8 @@ def _with_critical_law(
 ) -> _Allocation:
     """The same, with chances by the law of the critical sparsity where they are open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
+    # With fewer weights than layers one is empty for certain.
+    collapse[np.rint(found.sparsity * net.n_weights) > net.n_weights - net.depth] = 1.0
     if not found.open.any():
         return replace(found, empty=np.minimum(empty, collapse[:, None]))
     batch = None if found.criterion in DATA_FREE_CRITERIA else net.summarise(data, seed=seed)

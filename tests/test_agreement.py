@@ -60,7 +60,7 @@ def data_for(net, rng):
 
 def sparsities(net):
     """From half of the weights to one: whole numbers of weights left, and some that are not."""
-    left = np.unique(np.append(np.geomspace(0.5 * net.n_weights, 1.0, 24).round(), np.arange(1, 6)))
+    left = np.unique(np.append(np.geomspace(0.5 * net.n_weights, 1.0, 12).round(), np.arange(1, 6)))
     return np.unique(np.append(1.0 - left / net.n_weights, [0.0, 0.5, 0.8, 0.9, 0.95, 0.99]))
 
 
@@ -98,7 +98,7 @@ def test_what_is_kept_and_when_it_collapses_agree_in_small_networks(criterion):
 def test_what_is_kept_and_when_it_collapses_agree(criterion):
     rng = np.random.default_rng(len(criterion))
     tried = 0
-    for number in range(16 if criterion in ("snip", "grasp") else 8):
+    for number in range(10 if criterion in ("snip", "grasp") else 8):
         net = graph(rng) if number % 4 == 3 else chain(rng, 60 if criterion == "grasp" else 300)
         try:
             check(net, criterion, data_for(net, rng))
