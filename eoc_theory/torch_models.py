@@ -141,7 +141,9 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             continue
         own = dict(module.named_parameters(recurse=False))
         parameter = "weight" if "weight" in own else "weight_orig"
-        if parameter not in own:
+        # Spectral normalisation keeps a "weight_orig" too, with no mask beside it.
+        masked = parameter == "weight" or "weight_mask" in module._buffers
+        if parameter not in own or not masked:
             raise ModelError(
                 f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
             )

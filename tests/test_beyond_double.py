@@ -143,3 +143,22 @@ def test_tables_have_the_fraction_of_scores_that_are_0():
         assert np.array_equal(column, np.tile(found.zero_scores, (2, 1))) and column.max() > 0
     rounds = eoc.predict_pruning(eoc.mlp(3, 8), 0.5, criterion="synflow")
     assert np.isnan(rounds.to_frame()["zero_scores"]).all()
+
+
+@pytest.mark.parametrize(
+    "normed",
+    [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal],
+)
+def test_weights_that_are_made_of_others_are_refused(normed):
+    model = nn.Sequential(normed(nn.Linear(6, 6)), nn.Tanh(), nn.Linear(6, 3))
+    with pytest.raises(ModelError, match="layer '0' has no parameter 'weight'"):
+        eoc.measure_pruning(model, 0.5, data=(torch.randn(9, 6), torch.arange(9) % 3))
+
+
+def test_inputs_of_0_are_diagnosed_where_biases_make_a_signal():
+    """Any cure takes the biases away, and with them all that there is to rank."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = eoc.diagnose(model, data=(torch.zeros(12, 6), torch.arange(12) % 3), sparsity=0.5)
+    assert found.cure is None and found.after is None
+    assert found.before.zero_scores[0] == 1.0
