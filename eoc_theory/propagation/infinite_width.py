@@ -23,6 +23,7 @@ from ..activations import Activation
 from ..base import checks
 from ..base.boundary import public
 from ..base.one_thread import with_one_thread
+from ..base.progress import followed
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
@@ -148,12 +149,13 @@ def propagate_batch(
     kept = range(net.depth) if keep is None else sorted(keep)
     chain = Pass(net, input_kernel(batch.inputs))
     seen = [_Forward(net, kept, chosen) for chosen in (None, subset)][: 1 if subset is None else 2]
-    for index, step in enumerate(chain.forwards()):
+    forwards = followed(chain.forwards(), "kernels forwards, layer", net.depth)
+    for index, step in enumerate(forwards):
         for one in seen:
             one.see(index, step)
     tangent = tangent_kernel(net, chain) if _HESSIAN[criterion] else None
     return_trips = [_Backward(net, one, one.top(batch, tangent), seed) for one in seen]
-    for index, step in chain.backwards():
+    for index, step in followed(chain.backwards(), "kernels backwards, layer", net.depth):
         for trip in return_trips:
             trip.see(index, step)
     found = [trip.result(stacked=keep is None) for trip in return_trips]

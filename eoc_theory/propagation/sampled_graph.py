@@ -29,16 +29,9 @@ import numpy as np
 from ..base import checks
 from ..base.freed_memory import give_back
 from ..base.one_thread import one_thread_products
+from ..base.progress import followed
 from ..errors import DataError, ModelError
-from ..layers import (
-    BatchNorm,
-    Convolution,
-    Dense,
-    GroupNorm,
-    LayerNorm,
-    Nonlinearity,
-    WeightLayer,
-)
+from ..layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, WeightLayer
 from ..layers.sampled_weights import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
@@ -180,7 +173,7 @@ def sample_networks(
     if missing:
         most = max(1, MOST_BYTES // (_held_entries(graph) * inputs * np.dtype(np.float32).itemsize))
         with one_thread_products(), ThreadPoolExecutor(max_workers=min(max(1, workers), most)) as pool:
-            known += pool.map(network, missing)
+            known += followed(pool.map(network, missing), "sampled network", len(missing))
         give_back()
     return known[:samples]
 

@@ -33,6 +33,8 @@ Array = np.ndarray
 DRAWS_PER_NETWORK = 32
 #: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
 COLLAPSE_INPUTS = 30
+#: Sparsities that are looked at together.
+_TOGETHER = 64
 #: Part of a weight by which a critical sparsity may be off by rounding alone.
 _ROUNDING = 1e-6
 
@@ -67,7 +69,8 @@ class CriticalLaw:
         """
         if self.laws is None or self.largest is None:
             return None
-        log_t = threshold(self.laws, sparsity)
+        parts = [sparsity[at : at + _TOGETHER] for at in range(0, len(sparsity), _TOGETHER)]
+        log_t = np.concatenate([threshold(self.laws, part) for part in parts], axis=1)
         counted = [(self.largest <= one[None, :, None]).mean(axis=(0, 1)) for one in log_t.T]
         return np.minimum(np.stack(counted), self.probability(np.asarray(sparsity))[:, None])
 

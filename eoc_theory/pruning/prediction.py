@@ -44,6 +44,8 @@ MOST_SAMPLES = 10_000
 #: A chance of collapse under this, or over 1 less this, by a margin of a factor in the number of weights left
 #: is taken to be plain.
 _LEAST, _MARGIN = 1e-3, 3.0
+#: Sparsities that are looked at together.
+_TOGETHER = 64
 #: Weights of a layer under which SynFlow may lose it in another network.
 _FEW_LEFT = 30.0
 #: Nodes of the smoothing kernel of rare events.
@@ -92,7 +94,7 @@ class PruningPrediction(Drawable):
     zero_scores: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
         import pandas as pd
 
         sparsity = np.atleast_1d(self.sparsity)
@@ -104,6 +106,10 @@ class PruningPrediction(Drawable):
                 "kept": np.ravel(self.kept),
                 "kept_std": np.ravel(self.kept_std),
                 "empty_probability": np.ravel(self.empty_probability),
+                "zero_scores": np.tile(
+                    np.broadcast_to(np.asarray(self.zero_scores, dtype=float), len(self.layers)),
+                    len(sparsity),
+                ),
             }
         )
 
@@ -288,12 +294,20 @@ def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Arch
 def _bounds(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
     """What P(some layer is empty) is not under, and not over, by a margin in what is left; each (n_s,)."""
     left = 1.0 - sparsity
-    more, fewer = np.maximum(1.0 - left * _MARGIN, 0.0), 1.0 - left / _MARGIN
-    empty, _, weights = empty_layers(laws, threshold(laws, np.concatenate([more, fewer])))
-    some = np.stack([empty.max(axis=-1), 1.0 - np.prod(1.0 - empty, axis=-1)])
-    least, most = np.tensordot(some.mean(axis=2), weights, axes=(1, 0))
-    count = len(sparsity)
-    return np.clip(least[:count], 0.0, 1.0), np.clip(np.maximum(least[:count], most[count:]), 0.0, 1.0)
+    low = _chances(laws, np.maximum(1.0 - left * _MARGIN, 0.0))[0]
+    high = _chances(laws, 1.0 - left / _MARGIN)[1]
+    return low, np.maximum(low, high)
+
+
+def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
+    """P(some layer is empty) if the likeliest one is, and if layers are independent; each (n_s,)."""
+    found = []
+    for start in range(0, len(sparsity), _TOGETHER):
+        empty, _, weights = empty_layers(laws, threshold(laws, sparsity[start : start + _TOGETHER]))
+        some = np.stack([empty.max(axis=-1), 1.0 - np.prod(1.0 - empty, axis=-1)])
+        found.append(np.tensordot(some.mean(axis=2), weights, axes=(1, 0)))
+    least, most = np.clip(np.concatenate(found, axis=1), 0.0, 1.0)
+    return least, most
 
 
 def _with_critical_law(
@@ -301,6 +315,8 @@ def _with_critical_law(
 ) -> _Allocation:
     """The same, with chances by the law of the critical sparsity where they are open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
+    # With fewer weights than layers one is empty for certain.
+    collapse[np.rint(found.sparsity * net.n_weights) > net.n_weights - net.depth] = 1.0
     if not found.open.any():
         return replace(found, empty=np.minimum(empty, collapse[:, None]))
     batch = None if is_data_free(net, found.criterion) else net.summarise(data, seed=seed)

@@ -79,7 +79,10 @@ class Comparison(Drawable):
         return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): predicted and measured fraction kept with their spreads."""
+        """One row for each layer (and sparsity): predicted and measured fraction kept with their spreads.
+
+        `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
+        """
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -95,6 +98,10 @@ class Comparison(Drawable):
                 "measured": measured.ravel(),
                 "measured_std": np.atleast_2d(self.measured_std).ravel(),
                 "error": (predicted - measured).ravel(),
+                "zero_scores": np.tile(
+                    np.broadcast_to(np.asarray(self.prediction.zero_scores, dtype=float), len(self.layers)),
+                    len(sparsities),
+                ),
             }
         )
 

@@ -199,7 +199,8 @@ def test_without_data():
 def test_table_and_json():
     result = predict_pruning(mlp(3, 10), [0.5, 0.9], criterion="magnitude")
     frame = result.to_frame()
-    assert list(frame.columns) == ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability"]
+    names = ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability", "zero_scores"]
+    assert list(frame.columns) == names
     assert len(frame) == 6
     assert json.loads(result.to_json())["kept"] == result.kept.tolist()
     # JSON knows no nan.

@@ -24,7 +24,7 @@ from ..models import (
     require_torch,
     uncounted_notes,
     uncounted_weights,
-)  # fmt: skip
+)
 from ..running import run_model
 from ..trace import batch_shape
 from . import ranking, scoring
@@ -85,7 +85,7 @@ class PruningMeasurement:
     uncounted: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
+        """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -97,6 +97,7 @@ class PruningMeasurement:
                 "sparsity": np.repeat(sparsities, len(self.layers)),
                 "kept": kept.ravel(),
                 "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
+                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
             }
         )
 
@@ -134,7 +135,8 @@ def measure_pruning(
     from the input to the logits (:func:`eoc_theory.pytorch.measure.layerwise.way_masks`). There is no
     critical sparsity then.
 
-    Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
+    Memory beside the model: magnitude needs none for scores; snip a copy of the model, which is what is run,
+    and one gradient, both in the precision that they are computed in; masks take one byte a weight.
     The batch is cut into parts where that changes nothing
     (:func:`eoc_theory.pytorch.measure.gradient_scores`).
 
@@ -180,6 +182,7 @@ def measure_pruning(
         wanted = None
 
     shown = shown_input(model, data, example_input)
+    said: list[str] = []
 
     def scores(left: Sequence[torch.Tensor] | None = None) -> Sequence[torch.Tensor]:
         return scoring.layer_scores(
@@ -191,6 +194,7 @@ def measure_pruning(
             dtype=dtype,
             seed=seed,
             masks=left,
+            notes=said,
         )
 
     if rule.rounds > 1 and rule.needs_data:
@@ -214,6 +218,7 @@ def measure_pruning(
             sparsities=sparsities,
             ways=lambda: Ways.through(model, found, shown),
         )
+    outcome = replace(outcome, notes=(*said, *outcome.notes))
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(

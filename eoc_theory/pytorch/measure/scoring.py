@@ -53,6 +53,7 @@ def layer_scores(
     dtype: Any = "auto",
     seed: int = 0,
     masks: Sequence[torch.Tensor] | None = None,
+    notes: list[str] | None = None,
 ) -> Sequence[torch.Tensor]:
     """The scores of all prunable weights, one tensor per layer, of the weights' shapes, on `device`.
 
@@ -66,6 +67,7 @@ def layer_scores(
             would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
         masks: what earlier rounds left, for criteria that need gradients; None: all.
+        notes: is given what there is to say of the scores' precision.
 
     Raises:
         DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
@@ -79,7 +81,7 @@ def layer_scores(
             raise DataError(f"data must be (inputs, targets) for criterion {rule.label!r}, got None")
         _check_finite(weights)
         scores = gradient_scores(
-            model, weights, rule, data, device=device, dtype=dtype, seed=seed, masks=masks
+            model, weights, rule, data, device=device, dtype=dtype, seed=seed, masks=masks, notes=notes
         )
     elif rule.needs == "paths":
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
