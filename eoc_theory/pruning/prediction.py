@@ -261,10 +261,13 @@ def _allocated(
 def _allocated_in_rounds(
     net: Architecture, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
 ) -> _Allocation:
-    """From networks that are sampled and pruned in rounds; chances are their shares."""
+    """From networks that are sampled and pruned in rounds."""
     batch = net.summarise(data, seed=seed)
     kept, networks = allocate_in_rounds(net, criterion, values, batch, samples, seed)
     empty = (kept == 0).mean(axis=0)
+    # Few networks do not show what one in ten does; the critical sparsity says what is open.
+    fewest = (kept.mean(axis=0) * net.weights).min(axis=1)
+    open_ = (fewest < _FEW_LEFT) & (np.rint((1.0 - values) * net.n_weights) >= net.depth)
     return _Allocation(
         criterion,
         values,
@@ -272,7 +275,7 @@ def _allocated_in_rounds(
         kept.std(axis=0, ddof=1),
         empty,
         (kept == 0).any(axis=2).mean(axis=0),
-        np.zeros(len(values), dtype=bool),
+        open_,
         np.full(net.depth, np.nan),
         samples=networks.samples,
         notes=networks.notes,
