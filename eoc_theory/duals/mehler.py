@@ -299,9 +299,7 @@ def left_out(activation: Activation, order: int, q: Array, n: int, a: Coefficien
     return a.tail
 
 
-def beyond(
-    activation: Activation, order: int, q: Array, n: int, half_width: float, a: Coefficients
-) -> float:
+def beyond(activation: Activation, order: int, q: Array, n: int, half_width: float, a: Coefficients) -> float:
     """Norm of what the coefficients miss of f beyond the ends of the grid, relative to √E f²; the largest.
 
     It is at most √E[f² 1(|Z| > half width)], and nothing for polynomials that are small there.
@@ -310,7 +308,9 @@ def beyond(
         return 0.0
     worst = 0.0
     for i in (int(np.argmin(q)), int(np.argmax(q))):
-        mass = 2.0 * _edge(activation, order, float(q[i]), half_width) / (math.sqrt(2.0 * math.pi) * half_width)
+        mass = (
+            2.0 * _edge(activation, order, float(q[i]), half_width) / (math.sqrt(2.0 * math.pi) * half_width)
+        )
         if a.square[i] > 0.0:
             worst = max(worst, math.sqrt(mass / float(a.square[i])))
     return worst
