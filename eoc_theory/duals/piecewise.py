@@ -57,7 +57,7 @@ def piecewise_quadratic(activation: Activation) -> PiecewiseQuadratic | None:
         return None
     inside = [kinks[0] - 1.0, *(0.5 * (a + b) for a, b in pairwise(kinks)), kinks[-1] + 1.0]
     for piece, x, width in zip(activation.pieces, inside, [4.0, *np.diff(kinks), 4.0], strict=True):
-        some = np.concatenate([x + width * np.linspace(-0.24, 0.24, 7), _structure(activation, piece, x)])
+        some = np.concatenate([x + width * np.linspace(-0.24, 0.24, 7), _structure(activation, x)])
         if np.any(np.abs(piece[3](some)) > 0) or np.ptp(piece[2](some)) > 0:
             return None
     middle = int(np.searchsorted(np.array(kinks), 0.0, side="right"))

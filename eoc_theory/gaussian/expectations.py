@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -36,8 +37,17 @@ from .rules import (
 SMALLEST = 1e-200
 
 
+# Radians within √q, over all q, for which rules are kept between moments.
+MOST_KEPT = 1e5
 # Relative error of moments from that of an expression's values, first and second derivatives.
 CANCELLATION = (0.0, 10 * EPS, 1e4 * EPS)
+
+
+#: Derivatives of φ times √weight at a rule's nodes; and if they are numerical, by how much that of an order
+#: is uncertain.
+Rooted: TypeAlias = tuple[list[Array], Callable[[int], "Array | float"] | None]
+#: Some of the variances, their rule, and φ and φ' there if those are known.
+Ruled: TypeAlias = tuple[slice, Rule, Rooted | None]
 
 
 @dataclass(frozen=True)
@@ -197,10 +207,14 @@ def evaluate(act: Activation, q: Array, names: Sequence[str]) -> dict[str, tuple
     found: dict[str, tuple[Array, Array]] = {}
     fourth = [name for name in names if name.endswith("4")]
     second = [name for name in names if not name.endswith("4") and name != "excess"]
+    both = bool(second) and "excess" in names
+    # A fast oscillation takes too many nodes to keep them for many variances.
+    few = len(q) * act.oscillation * math.sqrt(np.max(q, initial=0.0)) <= MOST_KEPT
+    made = _shared(act, q) if both and few else None
     if second:
-        found.update(_direct(act, q, second, 2.0))
+        found.update(_direct(act, q, second, 2.0, made))
     if "excess" in names:
-        found["excess"] = _excess(act, q)
+        found["excess"] = _excess(act, q, made)
     if fourth:
         try:
             found.update(_direct(act, q, fourth, 4.0))
@@ -221,16 +235,33 @@ def _one_by_one(act: Activation, q: Array, names: list[str]) -> dict[str, tuple[
     return found
 
 
-def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> dict[str, tuple[Array, Array]]:
+def _shared(act: Activation, q: Array) -> list[Ruled]:
+    """Rules for squares with φ and φ' at their nodes, for moments that need the same ones."""
+    with np.errstate(all="ignore"):
+        return [(rows, rule, _rooted(act, rule, (0, 1))) for rows, rule in rules(shape_of(act), q, 2.0)]
+
+
+def _rules(act: Activation, q: Array, power: float, made: list[Ruled] | None) -> Iterator[Ruled]:
+    """Those that were made, or new ones."""
+    if made is not None:
+        yield from made
+        return
+    for rows, rule in rules(shape_of(act), q, power):
+        yield rows, rule, None
+
+
+def _direct(
+    act: Activation, q: Array, names: Sequence[str], power: float, made: list[Ruled] | None = None
+) -> dict[str, tuple[Array, Array]]:
     shape, count = shape_of(act), len(names)
     value, error = np.empty((count, len(q))), np.empty((count, len(q)))
 
-    def integrands(rule: Rule, some: Array) -> Array:
-        return _integrands(act, rule, names, some)
+    def integrands(rule: Rule, some: Array, rooted: Rooted | None = None) -> Array:
+        return _integrands(act, rule, names, some, rooted)
 
     with np.errstate(all="ignore"):
-        for rows, rule in rules(shape, q, power):
-            sums, errors, rough = rule.assess(integrands(rule, q[rows]), count)
+        for rows, rule, rooted in _rules(act, q, power, made):
+            sums, errors, rough = rule.assess(integrands(rule, q[rows], rooted), count)
             for i in np.flatnonzero(rough):
                 at = q[rows][i]
                 if isinstance(rule, PanelRule) or affordable(shape, at, power):
@@ -245,7 +276,7 @@ def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> di
     return {name: (value[i], error[i]) for i, name in enumerate(names)}
 
 
-def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
+def _excess(act: Activation, q: Array, made: list[Ruled] | None = None) -> tuple[Array, Array]:
     """q E[φ'²] − E[φ²], which is σ_b² E[φ'²] on the edge of chaos, without the cancellation of its two terms.
 
     Subtracting αx from φ leaves it unchanged for every α (Stein's lemma). With α = E[φ'] the nearly linear
@@ -256,10 +287,10 @@ def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
     value, error = np.empty_like(q), np.empty_like(q)
     shape = shape_of(act)
     with np.errstate(all="ignore"):
-        for rows, rule in rules(shape, q, 2.0):
+        for rows, rule, shared in _rules(act, q, 2.0, made):
             some = q[rows]
             slope = np.zeros_like(some)
-            rooted = _rooted(act, rule, (0, 1))
+            rooted = _rooted(act, rule, (0, 1)) if shared is None else shared
             if act.parity != "even":
                 slope = rule.integrate((rooted[0][1] * rule.root_weight)[None])[0][0]
             alpha, uncertain = _per_node(rule, slope), act.uncertainty is not None
@@ -307,15 +338,18 @@ def _remainders(rule: Rule, rooted: Rooted, alpha: Array | float, noisy: bool) -
     return np.stack([np.square(rest), np.square(slope), *uncertain])
 
 
-def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> Array:
+def _integrands(
+    act: Activation, rule: Rule, names: Sequence[str], q: Array, rooted: Rooted | None = None
+) -> Array:
     """The named integrands times the weights at a rule's nodes; where derivatives are numerical, behind them
-    what the uncertainty of these adds to each.
+    what the uncertainty of these adds to each. `rooted` has φ and φ' if they are known already.
     """
     root = rule.root_weight
     # What the names need, times √weight: squares of these are finite long after φ² has overflowed.
     orders = {order for name in names for order in _ORDERS[name]}
-    values, doubt = _rooted(act, rule, tuple(orders))
-    parts = dict(zip(orders, values, strict=True))
+    wanted = (0, 1) if rooted is not None and 2 not in orders else tuple(orders)
+    values, doubt = rooted if rooted is not None and 2 not in orders else _rooted(act, rule, wanted)
+    parts = dict(zip(wanted, values, strict=True))
     uncertain = doubt is not None
     weighted = np.empty((len(names) * (1 + uncertain), *root.shape))
     for i, name in enumerate(names):
@@ -331,9 +365,6 @@ def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> 
         else:
             weighted[i] = parts[0] * parts[1] * (rule.x / _per_node(rule, q))
     return weighted
-
-
-Rooted: TypeAlias = tuple[list[Array], Callable[[int], "Array | float"] | None]
 
 
 def _rooted(act: Activation, rule: Rule, orders: tuple[int, ...]) -> Rooted:

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy import fft
 
 from ..activations import Activation
 from ..activations.core import Growth
@@ -362,6 +361,8 @@ class TrapezoidRule:
         Such a product is smooth, has died out at the ends of the grids, and has no frequencies beyond those
         that these resolve: its derivatives are those of its Fourier series.
         """
+        from scipy import fft  # built-in activations need none of it
+
         first, second, fastest = np.empty_like(rooted), np.empty_like(rooted), 0.0
         q = self.scale**2
         for part in (slice(0, self.coarse), slice(self.coarse, None)):
