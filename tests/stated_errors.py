@@ -33,7 +33,7 @@ TERMS = 900
 #: Rounding that any double-precision result has, and that no error estimate need count.
 ROUNDING = 2e-14
 #: What lies beyond 13 standard deviations is not looked at.
-UNSEEN = 1e-37
+UNSEEN = 1e-36
 
 
 def form_of(node: Node, form: str) -> object:

@@ -19,6 +19,7 @@ from ..gaussian import hermite_coefficients
 from ..gaussian.expectations import SMALLEST
 from .compiled import pair_series
 from .pairs import Array
+from .piecewise import piecewise_quadratic
 from .quadrature import second_moment
 
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -29,8 +30,9 @@ SINGLE_THREADED = 200_000
 # With fewer terms the remainder of a kink is not yet that of its half powers.
 FEWEST_WITH_REMAINDER = 32
 # For a pole at one length scale off the real axis the trapezoidal rule is exact to 1e-12 with steps of this
-# share of it; panels of Gauss–Legendre with 16 points may be so many steps wide.
-STEP_OF_LENGTH, PANEL_OF_STEPS = 0.16, 7.0
+# share of it, derivatives too; built-in functions have no such poles. Panels of Gauss–Legendre with 16
+# points may be so many steps wide.
+STEP_OF_LENGTH, BUILT_IN_STEP, PANEL_OF_STEPS = 0.16, 0.25, 7.0
 # How often a grid's steps are halved before panels that follow the structure take over.
 MOST_HALVINGS = 5
 RANGES = (9.5, 13.0, 18.0, 26.0)
@@ -207,27 +209,32 @@ def batch_coefficients(
         if halvings > MOST_HALVINGS:
             return graded_coefficients(activation, order, q, n)
         return coefficients(activation, order, q, grid(n, half_width, halvings))
-    if _panel_width(n) > PANEL_OF_STEPS * finest:
-        return graded_coefficients(activation, order, q, n)
-    if activation.kinks == (0.0,):
+    if _kink_at_zero(activation):
         steepness = np.sqrt(float(q.max())) / activation.length_scale
         refinements = max(0, int(np.ceil(np.log2(max(steepness, 1e-3)))) + 1)
         return coefficients(activation, order, q, split_grid(n, half_width, refinements))
+    if _panel_width(n) > PANEL_OF_STEPS * finest and not _polynomials(activation):
+        return graded_coefficients(activation, order, q, n)
     return kinked_coefficients(activation, order, q, n, half_width)
 
 
 def _finest(activation: Activation, q: float) -> float:
     """The step in z that follows a function's structure at variance q.
 
-    Built-in functions have theirs around 0, on the scale 1; that shows in their coefficients, and a grid that
-    is too coarse for them comes with too few of those. A narrow bump shows in nothing that misses it.
+    Too few points do not show in the coefficients that they give: a bump between them is missed, and at a
+    large variance so is where a saturating function turns.
     """
-    if activation.source is None:
-        return math.inf
     length = activation.length_scale
     if activation.oscillation:
         length = min(length, 1.0 / activation.oscillation)
-    return STEP_OF_LENGTH * length / math.sqrt(max(q, 1e-300))
+    share = BUILT_IN_STEP if activation.source is None else STEP_OF_LENGTH
+    return share * length / math.sqrt(max(q, 1e-300))
+
+
+@lru_cache(maxsize=256)
+def _polynomials(activation: Activation) -> bool:
+    """Whether a built-in function has no structure but its kinks."""
+    return activation.source is None and piecewise_quadratic(activation) is not None
 
 
 def _panel_width(n: int) -> float:
@@ -291,12 +298,30 @@ def plan(activation: Activation, order: int, q: float, reach: float, tolerance: 
 
 def left_out(activation: Activation, order: int, q: Array, n: int, a: Coefficients) -> Array:
     """Bound on what the method misses at c = 1 behind n terms, shape (B,)."""
-    if activation.kinks == (0.0,) and n >= FEWEST_WITH_REMAINDER:
-        from .remainders import half_power_weights, unexplained
+    missed = unexplained_by_kink(activation, order, q, n, a)
+    return a.tail if missed is None else missed
 
-        # The half powers miss both the tail's size and, less, its shape.
-        return 3 * unexplained(a, half_power_weights(activation, order, q), n)
-    return a.tail
+
+def unexplained_by_kink(
+    activation: Activation, order: int, q: Array, n: int, a: Coefficients
+) -> Array | None:
+    """What the half powers of a kink at 0 leave of the tails, shape (B,); None where they are no help.
+
+    That is so without such a kink, with few terms, and at variances so large that these do not resolve the
+    function next to the kink.
+    """
+    if not _kink_at_zero(activation) or n < FEWEST_WITH_REMAINDER:
+        return None
+    from .remainders import half_power_weights, unexplained
+
+    # The half powers miss both the tail's size and, less, its shape.
+    missed = 3 * unexplained(a, half_power_weights(activation, order, q), n)
+    return missed if missed.max() <= a.tail.max() else None
+
+
+def _kink_at_zero(activation: Activation) -> bool:
+    """Whether a kink at 0 is all that the function has but smooth structure around it."""
+    return activation.kinks == (0.0,) and not any(activation.scale_points)
 
 
 def beyond(activation: Activation, order: int, q: Array, n: int, half_width: float, a: Coefficients) -> float:

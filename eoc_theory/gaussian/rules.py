@@ -272,7 +272,7 @@ class PanelRule:
 
         That of the function's argument counts where a panel is short because the function is steep.
         """
-        return ROUNDING + EPS * np.abs(self.x[:, 10]) / (self.x[:, 20] - self.x[:, 0])
+        return ROUNDING + 4.0 * EPS * np.abs(self.x[:, 10]) / (self.x[:, 20] - self.x[:, 0])
 
     def beyond(self, weighted: Array) -> Array:
         """Estimated ∫|f| outside of the panels, shape (m, number of q)."""
