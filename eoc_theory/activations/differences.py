@@ -176,7 +176,7 @@ class _Tabulated:
     def __call__(self, x: Array) -> Array:
         x = np.asarray(x, dtype=np.float64)
         flat = x.ravel()
-        half = np.searchsorted(self._edges, flat, side="right") - 1
+        half: Any = np.searchsorted(self._edges, flat, side="right") - 1
         inside = (half >= 0) & (half < len(self._state))
         half = np.where(inside, half, 0)
         if inside.any():
@@ -191,14 +191,14 @@ class _Tabulated:
             result[~followed] = self._fitted(flat[~followed])
         return result.reshape(x.shape)
 
-    def _values(self, t: Array, at: Array) -> Array:
+    def _values(self, t: Array, at: Any) -> Array:
         """Chebyshev series of the halves `at` at t, by Clenshaw's recurrence."""
         twice, before, value = 2.0 * t, np.zeros_like(t), np.zeros_like(t)
         for row in self._coefficients[:0:-1]:
             before, value = value, twice * value - before + row.take(at)
         return t * value - before + self._coefficients[0].take(at)
 
-    def _fill(self, halves: Array) -> None:
+    def _fill(self, halves: Any) -> None:
         new = halves[self._state[halves] == _UNKNOWN]
         if not len(new):
             return

@@ -361,8 +361,9 @@ class TrapezoidRule:
         Such a product is smooth, has died out at the ends of the grids, and has no frequencies beyond those
         that these resolve: its derivatives are those of its Fourier series.
         """
-        from scipy import fft  # built-in activations need none of it
+        from scipy import fft as scipy_fft  # built-in activations need none of it
 
+        fft: Any = scipy_fft
         first, second, fastest = np.empty_like(rooted), np.empty_like(rooted), 0.0
         q = self.scale**2
         for part in (slice(0, self.coarse), slice(self.coarse, None)):
