@@ -42,6 +42,7 @@ from .critical_scan import (
     Scan,
     bias_equation,
     crossings,
+    curves,
     direct,
     far_scan,
     root,
@@ -261,7 +262,7 @@ def _why_none(act: Activation, name: str, value: float, dropout: float) -> str:
             return f"{act.name} is 0 everywhere and has no critical point"
         only = share * _homogeneous_sigma_w(act)
         return f"{head}: being homogeneous it has only sigma_b = 0, sigma_w = {only:.10g}"
-    if not any(np.any(curve.bias > 0.0) for curve in (scan(act), far_scan(act))):
+    if not any(np.any(curve.bias > 0.0) for curve in curves(act, 0.0)):
         return f"{head}: σ_b² = q − E[φ²]/E[φ'²] would be negative for every variance q"
     factor = share if name == "sigma_w" else 1.0
     found = [(factor * low, factor * high) for low, high in ranges(act, name)]
@@ -291,9 +292,9 @@ def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
     if act.slopes is not None:
         return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
     points = [] if sigma_b > 0.0 else _at_zero_variance(act)
-    for curve in (scan, far_scan):
-        for low, high in curve(act).crossings(sigma_b * sigma_b):
-            point = _solve_sigma_b(curve(act), sigma_b, low, high)
+    for curve in curves(act, sigma_b * sigma_b):
+        for low, high in curve.crossings(sigma_b * sigma_b):
+            point = _solve_sigma_b(curve, sigma_b, low, high)
             if point is not None:
                 points.append(point)
         if points:
