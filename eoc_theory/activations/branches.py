@@ -185,7 +185,7 @@ def split(expression: Any, shown: str) -> list[Branch]:
     branches = _split(expression, -np.inf, np.inf, shown)
     merged = branches[:1]
     for branch in branches[1:]:
-        if _same(branch.expression, merged[-1].expression):
+        if _same(branch.expression, merged[-1].expression) and not _stands_out(expression, branch):
             merged[-1] = Branch(merged[-1].low, branch.high, merged[-1].expression)
         else:
             merged.append(branch)
@@ -204,8 +204,47 @@ def _same(one: Any, other: Any) -> bool:
     return sp.expand(one - other) == 0
 
 
+def _stands_out(expression: Any, branch: Branch) -> bool:
+    """Whether the value at a branch's left end is another one than around it, as of where(x == 1, 5, x)."""
+    if not branch.expression.has(x):
+        return False
+    value, limit = value_at(expression, branch.low), Exact(branch.expression)(0, branch.low)
+    return value is not None and limit is not None and abs(value - limit) > 1e-12 * (1 + abs(limit))
+
+
+def value_at(expression: Any, at: float) -> Any:
+    """The value of an expression with switches at a point, which may be a kink; None where it has none.
+
+    A kink's place is a float: sides that are equal within its rounding are equal.
+    """
+    try:
+        while (switch := _first_switch(expression)) is not None:
+            expression = _replaced(expression, switch, _choose(switch, at, "it", rounded=True))
+        value = None if expression.has(*NOT_FINITE) else Exact(expression).raw(0, at)
+    except ExpressionError:
+        return None
+    return None if value is None or mpmath.im(value) != 0 else mpmath.re(value)
+
+
+def _first_switch(expression: Any) -> Any:
+    """An innermost switch, or None."""
+    return next((n for n in sp.postorder_traversal(expression) if isinstance(n, SWITCHES)), None)
+
+
+def _replaced(node: Any, switch: Any, chosen: Any) -> Any:
+    """The expression with a switch replaced, and conditions left as they are written."""
+    if node == switch:
+        return chosen
+    if not node.has(switch):
+        return node
+    arguments = [_replaced(argument, switch, chosen) for argument in node.args]
+    if isinstance(node, sp.Piecewise | sp.And | sp.core.relational.Relational):
+        return node.func(*arguments, evaluate=False)
+    return node.func(*arguments)
+
+
 def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]:
-    switch = next((n for n in sp.postorder_traversal(expression) if isinstance(n, SWITCHES)), None)
+    switch = _first_switch(expression)
     if switch is None:
         return [Branch(low, high, expression)]
     cuts: list[float] = []
@@ -220,7 +259,7 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
     result: list[Branch] = []
     for a, b in itertools.pairwise(ends):
         chosen = _choose(switch, _inside(a, b), shown)
-        inside = expression.xreplace({switch: chosen})
+        inside = _replaced(expression, switch, chosen)
         if inside.has(*NOT_FINITE):
             raise ExpressionError(f"{shown} is not a finite real number for x between {a:.6g} and {b:.6g}")
         result += _split(inside, a, b, shown)
@@ -265,11 +304,15 @@ def _deciders(switch: Any) -> list[Any]:
     return [switch.args[0]]
 
 
-def _choose(switch: Any, at: float, shown: str) -> Any:
-    """The branch of a switch that holds around the point `at`."""
+def _choose(switch: Any, at: float, shown: str, rounded: bool = False) -> Any:
+    """The branch of a switch that holds around the point `at`; `rounded`: at a point that is near it."""
 
     def sign_of(expression: Any) -> int:
-        sign = Exact(expression).sign(at)
+        exact = Exact(expression)
+        sign = exact.sign(at)
+        if sign and rounded:
+            slope = exact(1, at)
+            sign = 0 if slope and abs(exact(0, at)) <= abs(slope * np.spacing(at)) else sign
         if sign is None:
             raise ExpressionError(f"{shown} is not a finite real number at x = {at:.6g}")
         return sign
@@ -296,7 +339,7 @@ def _choose(switch: Any, at: float, shown: str) -> Any:
     if isinstance(switch, sp.Abs):
         return switch.args[0] if sign >= 0 else -switch.args[0]
     if isinstance(switch, sp.Heaviside):
-        return sp.S.One if sign > 0 else sp.S.Zero
+        return sp.Rational(sign + 1, 2)
     return sp.Integer(sign)
 
 

@@ -1,4 +1,4 @@
-"""Derivatives of SymPy expressions, each part of an expression differentiated once however often it occurs."""
+"""Derivatives of SymPy expressions: each part is differentiated once, however often it occurs."""
 
 from __future__ import annotations
 

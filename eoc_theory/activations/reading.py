@@ -66,7 +66,8 @@ def _build(node: grammar.Node, variable: Any) -> Any:
     if name == "piecewise":
         values = [build(value, variable) for value in args[::2]]
         conditions = [_condition(condition, variable) for condition in args[1::2]]
-        return sp.Piecewise(*zip(values, conditions, strict=True))
+        # SymPy would simplify conditions, which may take minutes; which of them holds is found numerically.
+        return sp.Piecewise(*zip(values, conditions, strict=True), evaluate=False)
     if name in SYMPY_FUNCTIONS:
         return SYMPY_FUNCTIONS[name](*(build(argument, variable) for argument in args))
     entry = catalogue.find(name)
@@ -89,9 +90,9 @@ def _condition(node: grammar.Node, variable: Any) -> Any:
     if node.kind == "true":
         return sp.true
     sides = [build(side, variable) for side in node.args[::2]]
-    return sp.And(
-        *(_RELATIONS[op](a, b) for a, op, b in zip(sides, node.args[1::2], sides[1:], strict=False))
-    )
+    between = zip(sides, node.args[1::2], sides[1:], strict=False)
+    relations = [_RELATIONS[op](a, b, evaluate=False) for a, op, b in between]
+    return relations[0] if len(relations) == 1 else sp.And(*relations, evaluate=False)
 
 
 def from_sympy(given: Any) -> Any:
