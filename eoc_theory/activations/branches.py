@@ -16,7 +16,7 @@ from ..errors import ExpressionError
 from . import effort
 from .core import Array
 from .derivatives import Derivatives
-from .digits import MPMATH_FUNCTIONS
+from .digits import MPMATH_FUNCTIONS, BeyondError
 from .reading import NOT_FINITE, SWITCHES, x
 from .rounding import rounding_error
 from .stable import NUMPY_FUNCTIONS, rewrite
@@ -49,9 +49,17 @@ class Exact:
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
+        try:
+            return self._raw(order, at)
+        except BeyondError:
+            return None
+
+    def _raw(self, order: int, at: Any) -> Any:
         effort.spend((effort.CALL + self.derivatives.size(order)) * max(DIGITS, mpmath.mp.dps) // DIGITS)
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
+        except BeyondError:
+            raise
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):
             return None
         return value if mpmath.isfinite(value) else None
@@ -62,7 +70,12 @@ class Exact:
         `side` is −1 or 1 for the limit from below or above.
         """
         with mpmath.workdps(DIGITS):
-            value = self.raw(order, at)
+            try:
+                value = self._raw(order, at)
+            except BeyondError:
+                if side == 0:
+                    return None  # and so are its neighbours
+                value = None
             if value is not None and side == 0:
                 return None if mpmath.im(value) != 0 else mpmath.re(value)
         with mpmath.workdps(400):
