@@ -11,13 +11,14 @@ import numpy as np
 import sympy
 from mpmath.libmp import ComplexResult, NoConvergence
 from scipy import optimize
+from sympy.functions.elementary.piecewise import ExprCondPair
 
 from ..errors import ExpressionError
 from . import effort
 from .core import Array
 from .derivatives import Derivatives
-from .digits import MPMATH_FUNCTIONS, BeyondError
-from .reading import NOT_FINITE, SWITCHES, x
+from .digits import BeyondError, compiled
+from .reading import NOT_FINITE, SWITCHES, pair, piecewise, x
 from .rounding import rounding_error
 from .stable import NUMPY_FUNCTIONS, rewrite
 
@@ -42,9 +43,8 @@ class Exact:
 
     def _function(self, order: int) -> Callable[[Any], Any]:
         if order not in self._functions:
-            # Making a function costs about as much as calling it ten times.
-            effort.spend(10 * self.derivatives.size(order))
-            self._functions[order] = in_many_digits(self.derivatives[order])
+            effort.spend(self.derivatives.size(order))
+            self._functions[order] = compiled(self.derivatives[order], x)
         return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
@@ -129,40 +129,6 @@ class Exact:
         if near is None or nearer is None or mpmath.im(nearer) != 0:
             return None
         return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
-
-
-def in_many_digits(expression: Any) -> Callable[[Any], Any]:
-    """`expression` as a function in mpmath's numbers; what is constant in it is computed once a precision."""
-    constants: dict[Any, Any] = {}
-    varying = _without_constants(expression, {}, constants)
-    arguments = [x, *constants.values()]
-    function: Any = sp.lambdify(arguments, varying, modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True)
-    if not constants:
-        return function
-    values: Any = sp.lambdify([], list(constants), modules=[MPMATH_FUNCTIONS, "mpmath"])
-    known: dict[int, list[Any]] = {}
-
-    def evaluate(at: Any) -> Any:
-        precision = mpmath.mp.prec
-        if precision not in known:
-            known[precision] = values()
-        return function(at, *known[precision])
-
-    return evaluate
-
-
-def _without_constants(node: Any, known: dict[Any, Any], constants: dict[Any, Any]) -> Any:
-    """The expression with symbols for its constant parts that are worth remembering, which are noted."""
-    if not node.args:
-        return node
-    if node not in known:
-        if node.has(x):
-            arguments = [_without_constants(argument, known, constants) for argument in node.args]
-            same = all(a is b for a, b in zip(arguments, node.args, strict=True))
-            known[node] = node if same else node.func(*arguments)
-        else:
-            known[node] = constants.setdefault(node, sp.Dummy("c", real=True))
-    return known[node]
 
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
@@ -251,7 +217,11 @@ def _replaced(node: Any, switch: Any, chosen: Any) -> Any:
     if not node.has(switch):
         return node
     arguments = [_replaced(argument, switch, chosen) for argument in node.args]
-    if isinstance(node, sp.Piecewise | sp.And | sp.core.relational.Relational):
+    if isinstance(node, sp.Piecewise):
+        return piecewise(arguments)
+    if isinstance(node, ExprCondPair):
+        return pair(*arguments)
+    if isinstance(node, sp.And | sp.core.relational.Relational):
         return node.func(*arguments, evaluate=False)
     return node.func(*arguments)
 
