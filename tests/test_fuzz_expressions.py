@@ -1,10 +1,15 @@
-"""Some hundreds of random and damaged expressions; more with ``python -m tests.fuzz_expressions``."""
+"""Some hundreds of random and damaged expressions, and the families of those that once went wrong.
+
+More with ``python -m tests.fuzz_expressions``.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tests.fuzz_expressions import run
+import eoc_theory as eoc
+from tests.fuzz_expressions import Findings, attempt, run
 
 
 @pytest.mark.slow
@@ -15,3 +20,57 @@ def test_random_expressions_are_right_or_refused() -> None:
     assert findings.counts["points"] > 800
     # A limit for hangs, several times what the counted work allows.
     assert findings.slowest[0][0] < 20, findings.slowest[0]
+
+
+CANCELLING = [
+    *(f"sqrt(x**2+{c})-x" for c in ("1", "1e-6", "1e6")),
+    *(f"log({c}+exp(x))-x" for c in ("1", "3")),
+    *(f"(max(x,{c})+(e-x))**{k}" for c in ("1e30", "1e12") for k in (2, 3)),
+    *(f"(1+1/cosh({k}*x))*cosh({k}*x)" for k in ("1", "0.5", "2")),
+    *(f"x*cosh({k}*x)/(1+cosh({k}*x))" for k in ("1", "3")),
+    *("1e8*x**3-1e8*x", "(x-1e6)**2", "x**3-3*x**2+3*x-1", "(x-10)**8", "x-sin(x)-x**3/6"),
+]
+UNDERFLOWING = [
+    "hardtanh(sinh(1/x)*(1e-300*atan(gelu(x))))",
+    *(f"atan(exp(x)*({c}*atan(exp(-x))))" for c in ("1e-300", "1e-200")),
+    *(f"x+(1e-200*x)*(1e-200*x)*1e{k}" for k in (99, 100)),
+]
+EQUAL_THROUGHOUT = [
+    "silu(where(expm1(x)<elu(x), 7*x, 1))-x",
+    *(f"where(sin({k}*x)**2+cos({k}*x)**2{op}1, tanh(x), x)" for k in (1, 3) for op in ("<", "<=", "==")),
+    "where(exp(x)*exp(-x)>=1, x, 2*x)",
+    "where(where(x>0, 1, 2)*where(x>0, 2, 1)!=2, sin(x), x**2)",
+]
+
+
+@pytest.mark.parametrize("text", [*CANCELLING, *UNDERFLOWING, *EQUAL_THROUGHOUT])
+def test_digits_that_cancel_underflow_or_are_equal(text: str) -> None:
+    findings = Findings()
+    attempt(text, findings, np.random.default_rng(3))
+    assert findings.wrong == []
+    assert findings.counts["accepted"] == 1
+    assert findings.counts["points"] > 8
+
+
+@pytest.mark.parametrize("place", [1.0, 0.1, -2.5, 0.0])
+@pytest.mark.parametrize("inner", ["x", "tanh(x)", "x**2+1"])
+def test_isolated_values_are_kept(place: float, inner: str) -> None:
+    plain = eoc.activation(inner)
+    points = np.array([place, np.nextafter(place, 9.0), np.nextafter(place, -9.0), place + 0.5])
+    expected = plain(points)
+    expected[0] = 5.0
+    for text in (f"where(x=={place}, 5, {inner})", f"where(x!={place}, {inner}, 5)"):
+        np.testing.assert_allclose(eoc.activation(text)(points), expected, rtol=1e-15)
+    product = eoc.activation(f"sign(x-({place}))**2*({inner})")
+    np.testing.assert_allclose(product(points), np.where(points == place, 0.0, expected), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "noise", ["1" * 1900, "a" * 1900, "b" * 900 + "(x)", "\u202e" * 900, "x*0+1" + "+1" * 900]
+)
+def test_errors_are_short(noise: str) -> None:
+    for text in (noise, f"x+{noise}", f"({noise}", f"{noise}*x"):
+        try:
+            eoc.activation(text)
+        except eoc.EOCError as error:
+            assert len(str(error)) < 600 and "\n" not in str(error)

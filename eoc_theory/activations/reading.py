@@ -135,5 +135,4 @@ def from_sympy(given: Any) -> Any:
 
 
 def shown_in_errors(thing: Any) -> str:
-    text = " ".join(str(thing).split())
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    return repr(grammar.cut(" ".join(str(thing).split())))

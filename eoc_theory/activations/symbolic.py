@@ -37,10 +37,14 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
     if expression.has(sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I):
         raise ExpressionError(f"{shown} has a constant that is not finite and real")
     if not expression.has(x):
-        raise ExpressionError(f"{shown} does not depend on x: it is {expression} everywhere")
+        raise ExpressionError(
+            f"{shown} does not depend on x: it is {grammar.cut(str(expression))} everywhere"
+        )
     branches = split(expression, shown)
     if len(branches) == 1 and not branches[0].expression.has(x):
-        raise ExpressionError(f"{shown} does not depend on x: it is {branches[0].expression} everywhere")
+        raise ExpressionError(
+            f"{shown} does not depend on x: it is {grammar.cut(str(branches[0].expression))} everywhere"
+        )
     if max(traits.exponential_levels(branch.expression) for branch in branches) > 2:
         raise ExpressionError(f"{shown} nests more than two exponentials")
     made = [smooth(branch) for branch in branches]
