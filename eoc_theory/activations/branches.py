@@ -89,7 +89,7 @@ class Exact:
             return limits[0]
 
     def precise(self, order: int, at: float) -> Any:
-        """The value as by calling, with more digits where it may have lost those that it has.
+        """The value as by calling, with more digits where those are lost; 0 where it is what they leave of 0.
 
         Two evaluations differ by what the fewer digits lost.
         """
@@ -101,27 +101,14 @@ class Exact:
             if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
                 return value
         with mpmath.workdps(LOST_DIGITS):
-            again = self.raw(order, at)
-            return value if again is None or mpmath.im(again) != 0 else mpmath.re(again)
-
-    def signed(self, at: float) -> Any:
-        """The value, 0 where it is what rounding leaves of 0; None where it is undefined."""
-        value = self(0, at)
-        if not value:
-            return value
-        with mpmath.workdps(2 * DIGITS):
-            again = self.raw(0, at)
-            if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
-                return value
-        with mpmath.workdps(LOST_DIGITS):
-            last = self.raw(0, at)
+            last = self.raw(order, at)
             if last is None or mpmath.im(last) != 0:
                 return value
             return mpmath.mpf(0) if abs(last) < mpmath.mpf(10) ** -DIGITS * abs(again) else mpmath.re(last)
 
     def sign(self, at: float) -> int | None:
         """The sign of the value, 0 where it is what rounding leaves of 0; None where it is undefined."""
-        value = self.signed(at)
+        value = self.precise(0, at)
         return None if value is None else int(mpmath.sign(value))
 
     def _limit(self, order: int, at: Any, side: int) -> Any:
@@ -506,7 +493,7 @@ def _signed(values: Array, expression: Any, exact: Exact, points: Array) -> Arra
     ends = ~finite & (np.append(finite[1:], False) | np.append(False, finite[:-1]))
     result = np.array(values)
     for i in np.flatnonzero(unsure | ends):
-        value = exact.signed(float(points[i]))
+        value = exact.precise(0, float(points[i]))
         result[i] = np.nan if value is None else float(value) or SMALLEST * int(mpmath.sign(value))
     return result
 

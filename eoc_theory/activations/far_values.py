@@ -28,6 +28,8 @@ FOLLOWS = 1e-13
 ROUNDS = 1e-11
 # Beyond exp of this, either way, there are no floats.
 OVERFLOWS = 800.0
+# What is smaller at a few points of a stretch is 0 on all of it.
+VANISHES = 1e-300
 
 CLEAN, MIXED, LOST = 1, 2, 3
 # Points of a stretch at which it is looked at, and how many stretches there are on each side, out to 1e290.
@@ -125,6 +127,9 @@ class FarValues:
         centre, half = 0.5 * (low + high), 0.5 * (high - low)
         if not half > 1e-12 * abs(centre):
             return self._one_by_one
+        few = [self._exact.precise(self._order, centre + half * s) for s in (-0.97, 0.013, 0.93)]
+        if all(v is not None and abs(v) < VANISHES for v in few):
+            return np.zeros_like
         found = [self._exact.precise(self._order, centre + half * float(s)) for s in POINTS]
         if all(v is None for v in found):
             return lambda points: np.full_like(points, np.nan)  # beyond many digits throughout
