@@ -27,7 +27,7 @@ CANCELLING = [
     *(f"log({c}+exp(x))-x" for c in ("1", "3")),
     *(f"(max(x,{c})+(e-x))**{k}" for c in ("1e30", "1e12") for k in (2, 3)),
     *(f"(1+1/cosh({k}*x))*cosh({k}*x)" for k in ("1", "0.5", "2")),
-    *(f"x*cosh({k}*x)/(1+cosh({k}*x))" for k in ("1", "3")),
+    *(f"x*cosh({k}*x)/(1+cosh({k}*x))" for k in ("1", "0.5")),
     *("1e8*x**3-1e8*x", "(x-1e6)**2", "x**3-3*x**2+3*x-1", "(x-10)**8", "x-sin(x)-x**3/6"),
 ]
 UNDERFLOWING = [

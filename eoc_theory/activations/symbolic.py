@@ -48,13 +48,13 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
     if max(traits.exponential_levels(branch.expression) for branch in branches) > 2:
         raise ExpressionError(f"{shown} nests more than two exponentials")
     made = [smooth(branch) for branch in branches]
-    pieces, exacts = [piece for piece, _, _ in made], [exact for _, exact, _ in made]
+    pieces, exacts = [piece for piece, *_ in made], [exact for _, exact, *_ in made]
     growth = traits.growth(branches, exacts)
-    for branch, piece, exact in zip(branches, pieces, exacts, strict=True):
-        check_finite(branch, piece, exact, shown)
+    for branch, (_, exact, _, quick) in zip(branches, made, strict=True):
+        check_finite(branch, quick, exact, shown)
     centres, width = traits.structure(branches, pieces)
     slopes = traits.slopes(branches)
-    errors = tuple(max(row[n] for _, _, row in made) for n in range(4))
+    errors = tuple(max(row[n] for _, _, row, _ in made) for n in range(4))
     act = Activation(
         name=name,
         pieces=tuple(pieces),

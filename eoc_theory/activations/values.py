@@ -31,14 +31,17 @@ NO_SIZE = 1e-290
 DOUBLES = 100
 
 
-def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
-    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives."""
+def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...], Piece]:
+    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives.
+
+    Last comes the piece by its formulas alone where these have a value: quicker, for what needs no digits.
+    """
     exact = Exact(branch.expression, branch.low, branch.high)
     if branch.expression.is_polynomial(x):
         coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
         piece = polynomial(*coefficients)
         if branch.expression.is_Symbol or not _multiplied_out_cancels(coefficients, piece, branch):
-            return piece, exact, (0.0,) * 4
+            return piece, exact, (0.0,) * 4, piece
     derivatives = Derivatives(rewrite(branch.expression))
     fast = [vectorised(derivatives[order]) for order in range(4)]
     probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
@@ -53,7 +56,9 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
     guards = _guards(branch, fast, derivatives, exact, 0.0 if series is None else series[0])
     orders = [_careful(order, fast[order], series, exact, guards[order]) for order in range(4)]
     errors = tuple(_error(orders[n], truth[n], probes) for n in range(4))
-    return (orders[0], orders[1], orders[2], orders[3]), exact, errors
+    quick = [_careful(order, fast[order], series, exact, None) for order in range(4)]
+    piece = (orders[0], orders[1], orders[2], orders[3])
+    return piece, exact, errors, (quick[0], quick[1], quick[2], quick[3])
 
 
 def _multiplied_out_cancels(coefficients: list[float], piece: Piece, branch: Branch) -> bool:
