@@ -40,6 +40,7 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
         raise ExpressionError(
             f"{shown} does not depend on x: it is {grammar.cut(str(expression))} everywhere"
         )
+    _check_powers(expression, shown)
     branches = split(expression, shown)
     if len(branches) == 1 and not branches[0].expression.has(x):
         raise ExpressionError(
@@ -74,6 +75,22 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
         act, parity=traits.parity(branches, exacts, act.derivative(0), set(centres) - set(act.kinks))
     )
     return surveyed(act)
+
+
+def _check_powers(expression: Any, shown: str) -> None:
+    """Refuse powers that only SymPy sees, as x**1000000 in exp(1e6*log(x))."""
+    for node in effort.parts(expression):
+        power = node.exp if node.is_Pow and node.base.has(x) and node.exp.is_number else 0
+        if abs(power) > grammar.LARGEST_POWER**2:
+            raise ExpressionError(
+                f"{shown} is too costly to read: it comes down to a power of {float(power):g} "
+                f"(at most {grammar.LARGEST_POWER**2})"
+            )
+        if abs(power) > grammar.LARGEST_DEGREE and node.base.is_polynomial(x):
+            raise ExpressionError(
+                f"{shown} is too costly to read: it comes down to a polynomial to the power of "
+                f"{float(power):g} (at most {grammar.LARGEST_DEGREE})"
+            )
 
 
 @lru_cache(maxsize=256)
