@@ -97,7 +97,7 @@ def _probes(branch: Branch) -> Array:
 
 def _doubtful(
     values: list[Array], error: Array, order: int, points: Array, share: float, largest: float = 0.0
-) -> Array:
+) -> Any:
     """Where the error of a derivative is above a share of its size, and not negligible beside its largest.
 
     Its size is its own and what rounding x does to it. At a root of the third derivative the second stands
