@@ -308,7 +308,8 @@ def _excess(act: Activation, q: Array, made: list[Ruled] | None = None) -> tuple
                 slopes_error = slopes_error + sums[3]
             value[rows] = some * slopes - rest
             # The rounding of φ itself enters the remainder.
-            rounding = np.sqrt(rest * (rest + slope**2 * some)) + some * np.sqrt(slopes * (slopes + slope**2))
+            rounding = np.sqrt(rest) * np.sqrt(rest + slope**2 * some)
+            rounding = rounding + some * np.sqrt(slopes) * np.sqrt(slopes + slope**2)
             error[rows] = rest_error + some * slopes_error + ROUNDING * rounding
     inherited = max(act.errors[:2])
     if inherited and act.uncertainty is None:

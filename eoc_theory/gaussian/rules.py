@@ -179,6 +179,8 @@ def panel_edges(
                     step = min(step, max(length, 0.6 * (x - centres[i - 1])))
                 if i < len(centres):
                     step = min(step, max(length, 0.5 * (centres[i] - x)))
+            # No panel is shorter than floats around there can tell.
+            step = max(step, 1e-14 * abs(x))
             if x + 1.25 * step >= end:
                 break
             x += step

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 # Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
 TABLE_ERROR = 2e-13
+# Logarithms of moments beyond this are so large that their rounding is felt.
+FAR_LOGARITHM = 5.0
 # Above the table: a point each decade up to this power of ten, for built-in functions fewer.
 FARTHEST_DECADE, TRUSTED_STEP = 80, 7.4
 
@@ -188,9 +190,16 @@ def tabled(table: MomentTable, log_q: float) -> PointMoments:
     excess, d_excess = table.at_one_log(log_q, "excess")
     dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
     slope, _ = table.at_one_log(log_q, "slope")
-    excess_error = table.error(q, "excess", excess) + TABLE_ERROR * abs(excess)
-    dphi2_error = max(table.error(q, "dphi2", dphi2), TABLE_ERROR * abs(dphi2))
+    excess_error = table.error(q, "excess", excess) + _rounding(excess)
+    dphi2_error = max(table.error(q, "dphi2", dphi2), _rounding(dphi2))
     return PointMoments(excess, excess_error, dphi2, dphi2_error, slope, d_excess, d_dphi2)
+
+
+def _rounding(value: float) -> float:
+    """What a table's arithmetic costs a value: of one far from 1 its logarithm is what has the digits."""
+    size = abs(value)
+    far = abs(math.log(size)) / FAR_LOGARITHM if size else 0.0
+    return TABLE_ERROR * max(1.0, far) * size
 
 
 def direct(table: MomentTable, log_q: float) -> PointMoments:

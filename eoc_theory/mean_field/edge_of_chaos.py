@@ -462,6 +462,8 @@ def _at(
     elif fixed == "sigma_w":
         moved = found.dphi2_error / abs(found.d_dphi2) if found.d_dphi2 else math.inf
         error = 0.5 * (bias_error + abs(d_bias) * moved) / max(sigma_b, 1e-300)
+    elif not bias_error <= WORST * math.exp(log_q):
+        error = math.inf  # σ_b itself is not known
     slope = found.slope / dphi2
     return CriticalPoint(table.activation, sigma_w, sigma_b, math.exp(log_q), 1.0, slope, error)
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...activations.core import Activation
-from .. import hermite_coefficients
 from ..expectations import SMALLEST
+from ..hermite import hermite_coefficients
 from .compiled import pair_series
 from .pairs import Array
 from .piecewise import piecewise_quadratic
