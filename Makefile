@@ -38,8 +38,9 @@ test: install-dev ## the whole test suite
 quick: install-dev ## the tests that take less than five seconds each
 	$(BIN)/python -m pytest -m 'not slow'
 
-lint: install-dev ## ruff: lint and format
+lint: install-dev ## ruff: lint and format; import-linter: imports point downwards
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/ruff format --check .
 
 format: install-dev ## ruff: mend what can be mended
