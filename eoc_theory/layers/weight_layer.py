@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -61,7 +61,3 @@ class WeightLayer:
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight tensor."""
         return (self.fan_out, self.channels_in, *self.kernel)
-
-    def resized(self, channels_in: int, fan_out: int) -> WeightLayer:
-        """The same with other widths, its scales and kernel unchanged."""
-        return replace(self, fan_in=channels_in * math.prod(self.kernel), fan_out=fan_out)

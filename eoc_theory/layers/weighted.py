@@ -24,6 +24,11 @@ from .sampled_weights import Draw
 from .weight_layer import PaddingMode, WeightLayer
 
 
+def _resized(weight: WeightLayer, channels_in: int, fan_out: int) -> WeightLayer:
+    """The same with other widths, its scales and kernel unchanged."""
+    return replace(weight, fan_in=channels_in * math.prod(weight.kernel), fan_out=fan_out)
+
+
 def _biased(values: Array, biases: Array | None) -> Array:
     """Values of shape (C, …, B), new for this purpose, with one number added to each channel."""
     if biases is not None:
@@ -76,7 +81,7 @@ class Dense(Weighted):
         return "Linear"
 
     def narrowed(self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width) -> Dense:
-        return replace(self, weight=self.weight.resized(inputs[0].channels, width(self.weight.fan_out, 1)))
+        return replace(self, weight=_resized(self.weight, inputs[0].channels, width(self.weight.fan_out, 1)))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return _weighted(self.weight, signals[0], [average(signals[0])], ())
@@ -170,7 +175,9 @@ class Convolution(Weighted):
             fan_out = inputs[0].channels * (self.weight.fan_out // self.groups)
         else:
             fan_out = width(self.weight.fan_out, groups)
-        return replace(self, weight=self.weight.resized(inputs[0].channels // groups, fan_out), groups=groups)
+        return replace(
+            self, weight=_resized(self.weight, inputs[0].channels // groups, fan_out), groups=groups
+        )
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         from .position_kernels import gather

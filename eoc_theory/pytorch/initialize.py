@@ -80,7 +80,7 @@ def initialize_(
             if seed is not None and weight.device not in generators:
                 generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
             generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
-            fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
+            fill_(weight, getattr(module, "bias", None), sigma_w, spread, law, generator, groups, name)
         for module in normalisations(model):
             _reset(module)
     return model
