@@ -50,12 +50,11 @@ def _shift(draw: Draw, shape: tuple[int, ...], rms: float) -> Array | None:
     return draw.normal(shape, rms) if rms > 0 else None
 
 
-@dataclass(frozen=True)
 class Normalisation(Layer):
     """What normalisations with γ = `gain`, β of root mean square `shift` and `eps` have in common."""
 
     if TYPE_CHECKING:
-        # Fields of the subclasses.
+        # Fields of the subclasses, which begin with others.
         gain: float
         shift: float
         eps: float

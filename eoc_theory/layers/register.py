@@ -89,16 +89,16 @@ def register_layer(module: Any, layer: Any, *, weights: bool = False) -> None:
     weights = checks.flag("weights", weights)
     if isinstance(layer, type) and not issubclass(layer, Layer):
         raise ArgumentError(
-            f"layer must be a function of (module, name, shapes), or a subclass of eoc_theory.layers.Layer, "
+            "layer must be a function of (module, name, shapes), or a subclass of eoc_theory.layers.Layer, "
             f"got the class {layer.__name__}"
         )
     if not callable(layer):
         raise ArgumentError(f"layer must be a function of (module, name, shapes), got {checks.shown(layer)}")
-    add_kind(ModuleKind(module, layer=_by_name(layer) if isinstance(layer, type) else layer, weights=weights))
+    add_kind(ModuleKind(module, layer=_describing(layer), weights=weights))
 
 
-def _by_name(layer: type[Layer]) -> Describe:
-    return lambda module, name, shapes: layer(name)
+def _describing(layer: Any) -> Describe:
+    return (lambda module, name, shapes: layer(name)) if isinstance(layer, type) else layer
 
 
 def _is_torchs(base: type) -> bool:

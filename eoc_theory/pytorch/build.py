@@ -278,8 +278,9 @@ def _before(layer: Layer, program: fx.Graph, value: fx.Node) -> fx.Node:
 def _(layer: Convolution, program: fx.Graph, value: fx.Node) -> fx.Node:
     if _torch_pads(layer):
         return value
-    mode = {"mode": _PAD_MODES[layer.padding_mode]}
-    return program.call_function(nn.functional.pad, (value, _pad_argument(layer)), mode)
+    return program.call_function(
+        nn.functional.pad, (value, _pad_argument(layer)), {"mode": _PAD_MODES[layer.padding_mode]}
+    )
 
 
 _PAD_MODES = {"zeros": "constant", "circular": "circular", "reflect": "reflect"}

@@ -36,6 +36,11 @@ class PrunableWeight:
         return getattr(self.module, self.parameter)
 
     @property
+    def bias(self) -> torch.Tensor | None:
+        """The module's biases; modules that users registered may have no such attribute."""
+        return getattr(self.module, "bias", None)
+
+    @property
     def mask(self) -> torch.Tensor | None:
         """The mask that torch.nn.utils.prune put there, or None."""
         return getattr(self.module, "weight_mask", None) if self.parameter == "weight_orig" else None

@@ -138,7 +138,7 @@ def rescale_(
         n = fan_in(weight.tensor)
         before.append(math.sqrt(n * kept))
         restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
-        bias = weight.module.bias
+        bias = weight.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
     if inputs is None:
         factors = np.array(restored) / np.array(before)
@@ -231,12 +231,12 @@ def _mean_square_signals(
     scales = iter(zip(sigma_w, bias_squares, strict=True))
     squares: list[float] = []
     for node in graph.nodes:
-        inputs, shapes = ([values[i] for i in node.inputs] for values in (squares, graph.shapes))
+        inputs = [squares[i] for i in node.inputs]
         if not inputs:
             squares.append(q_input)
         elif node.layer.weighted is not None:
             scale, bias = next(scales)
             squares.append(bias + scale**2 * inputs[0])
         else:
-            squares.append(node.layer.mean_square(inputs, shapes))
+            squares.append(node.layer.mean_square(inputs, [graph.shapes[i] for i in node.inputs]))
     return squares

@@ -16,6 +16,8 @@ from eoc_theory.networks.graph import GraphBuilder
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+# Registers torch's own classes.
+import eoc_theory.pytorch.trace.modules  # noqa: E402
 
 #: What a user writes in a project of their own.
 OWN = '''
@@ -176,7 +178,7 @@ def test_own_linear_layers_are_read_as_torchs_are(own):
     plain.load_state_dict(model.state_dict())
     assert eoc.Architecture.from_torch(model) == eoc.Architecture.from_torch(plain)
     one, other = (eoc.diagnose(m, criterion="magnitude") for m in (model, plain))
-    assert np.array_equal(one.to_frame(), other.to_frame())
+    assert one.to_frame().equals(other.to_frame())
 
 
 def test_own_layers_become_torch_modules(own):
@@ -311,7 +313,7 @@ def test_a_layer_without_a_torch_form_is_refused_by_name():
     build.add(Nonlinearity("phi", eoc.activation("relu")))
     build.add(Odd("odd", 0.5))
     build.add(dense("b", 4, 2))
-    with pytest.raises(ModelError, match="'odd' .* has no torch form"):
+    with pytest.raises(ModelError, match=r"'odd' .* has no torch form"):
         eoc.Architecture.from_graph(build.build()).to_torch()
 
 
@@ -334,3 +336,19 @@ def test_a_convolution_that_gives_the_logits_keeps_their_number_when_narrowed():
     build.add(Flatten("flat"))
     narrow = narrowed(build.build(), 0.5)
     assert [layer.fan_out for layer in narrow.weight_layers] == [128, 10]
+
+
+@pytest.mark.parametrize("by", ["weights", "signal"])
+def test_modules_without_biases_are_rescaled_and_diagnosed(own, by):
+    """Modules of one's own may have no attribute `bias` at all."""
+    data = eoc.digits(n=40)
+    model = network(own, own.Bare, list, 0)
+    eoc.prune_(model, eoc.measure_pruning(model, 0.5, criterion="magnitude", device="cpu").masks)
+    with torch.no_grad():
+        for module in model:
+            if isinstance(module, own.Bare):
+                module.weight_orig.mul_(0.5)
+    before = model(torch.as_tensor(data[0], dtype=torch.float32)).std()
+    eoc.rescale_(model, by=by, data=data if by == "signal" else None)
+    assert model(torch.as_tensor(data[0], dtype=torch.float32)).std() > before
+    assert eoc.diagnose(model, data=data, criterion="magnitude").layers == tuple("0 2 4 6 8 10".split())

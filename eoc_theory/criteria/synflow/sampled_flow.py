@@ -137,7 +137,7 @@ def _copies(graph: Graph, channels: int | None, core: bool) -> list[Array]:
     classes = Channels()
     segments: list[Segment] = []
     for node in graph.nodes:
-        inputs, shapes = ([values[k] for k in node.inputs] for values in (segments, graph.shapes))
+        inputs, shapes = [segments[k] for k in node.inputs], [graph.shapes[k] for k in node.inputs]
         segments.append(node.layer.sampled_channels(classes, inputs, shapes))
     classes.keep_whole(segments[-1])
     return classes.copies(segments, channels, core)
