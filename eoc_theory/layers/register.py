@@ -102,7 +102,7 @@ def _describing(layer: Any) -> Describe:
 
 
 def _is_torchs(base: type) -> bool:
-    return base.__module__.partition(".")[0] == "torch"
+    return str(base.__module__).partition(".")[0] == "torch"
 
 
 def _inherits_from_torch(module: type) -> bool:
