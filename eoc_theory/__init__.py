@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
     from .criteria import Criterion, criterion, register_criterion
     from .errors import EOCError
+    from .layers.register import register_layer
     from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .mean_field.maps import MeanField
     from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "criteria": ("Criterion", "criterion", "register_criterion"),
+    "layers.register": ("register_layer",),
     "activations": ("Activation", "activation", "activation_names"),
     "networks.architecture": ("Architecture", "WeightLayer", "mlp"),
     "pruning.paper_bounds": ("magnitude_bound", "snip_bound"),
@@ -108,6 +110,7 @@ __all__ = [
     "propagate_summary",
     "prune_",
     "register_criterion",
+    "register_layer",
     "rescale_",
     "resnet",
     "snip_bound",

@@ -32,6 +32,7 @@ from torch import nn
 
 import eoc_theory as eoc
 from eoc_theory.errors import EOCError, InternalError
+from eoc_theory.layers import Identity
 
 from .hostile import EVERYTHING
 
@@ -56,6 +57,13 @@ class Taylor:
 
     def score(self, weight: Any, derivative: Any) -> Any:
         return abs(weight * derivative)
+
+
+class OwnModule(nn.Module):
+    """A module class of one's own."""
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
 def dense() -> nn.Module:
@@ -142,6 +150,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "propagate_summary": lambda: {"net": net(), "batch": 5},
     "prune_": lambda: {"model": dense(), "masks": masks()},
     "register_criterion": lambda: {"criterion": Taylor()},
+    "register_layer": lambda: {"module": OwnModule, "layer": lambda module, name, shapes: Identity(name)},
     "rescale_": lambda: {"model": eoc.prune_(dense(), masks())},
     "resnet": lambda: {"depth": 8, "width": 2, "input_shape": (1, 8, 8)},
     "snip_bound": lambda: {"depth": 10, "width": 100.0, "chi": 0.5},

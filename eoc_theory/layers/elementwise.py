@@ -24,6 +24,27 @@ class Nonlinearity(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
 
+    @property
+    def nonlinearity(self) -> Activation | None:
+        return self.activation
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        from ..gaussian import moments
+
+        return float(moments(self.activation, inputs[0]).phi2.value)
+
+    def variance_gain(self, mean_square: float) -> float:
+        from ..gaussian import moments
+
+        return float(moments(self.activation, mean_square).dphi2.value)
+
+    def kernel_gain(self, memory: Any) -> float | None:
+        slopes = [float(np.trace(s[0], dtype=float)) / s.shape[1] for s in memory]
+        return float(np.mean(slopes))
+
+    def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
+        return value.positions**2
+
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         from .position_duals import field_maps
 
@@ -84,6 +105,23 @@ class Dropout(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
+
+    @property
+    def mode(self) -> bool | None:
+        return self.training
+
+    @property
+    def dropout(self) -> float:
+        return self.p if self.training else 0.0
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        if not self.training:
+            return inputs[0]
+        return inputs[0] / (1 - self.p) if self.p < 1 else 0.0
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         if not self.training or self.p == 0:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ..signals.fields import Gradient, Pairs, Signal, coarsen, refine
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape
+from .sampled_channels import Channels, Segment
 from .sampled_weights import Draw
 
 
@@ -26,6 +28,38 @@ class Sum(Layer):
         if len(set(inputs)) > 1:
             raise self.refuse("inputs of one shape", " and ".join(map(str, inputs)))
         return inputs[0]
+
+    @property
+    def adds(self) -> bool:
+        return True
+
+    def factors(self, inputs: int) -> tuple[float, ...]:
+        return self.coefficients
+
+    def with_factors(self, factors: tuple[float, ...]) -> Sum:
+        return replace(self, coefficients=factors)
+
+    @property
+    def is_silent(self) -> bool:
+        return 0.0 in self.coefficients
+
+    def heard(self, factor: float) -> Sum:
+        return self.with_factors(tuple(value or factor for value in self.coefficients))
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return sum(c**2 * value for c, value in zip(self.coefficients, inputs, strict=True))
+
+    def variance_gain(self, mean_square: float) -> float:
+        return self.coefficients[0] ** 2 if len(self.coefficients) == 1 else math.nan
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        return channels.added(list(inputs))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         """Inputs that no weights separate are refused by the graph; all others are independent."""
@@ -79,6 +113,24 @@ class Concatenate(Layer):
         if not inputs or len({shape.space for shape in inputs}) > 1:
             raise self.refuse("inputs of one extent", " and ".join(map(str, inputs)) or "none")
         return Shape(sum(shape.channels for shape in inputs), inputs[0].space)
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return float(np.average(inputs, weights=[shape.channels for shape in shapes]))
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        found = Segment([k for segment in inputs for k in segment.classes], inputs[0].repeat)
+        if len({segment.repeat for segment in inputs}) > 1:
+            channels.keep_whole(found)
+        return found
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return tuple(field for signal in signals for field in signal), [len(signal) for signal in signals]

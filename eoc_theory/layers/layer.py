@@ -3,27 +3,33 @@
 A layer describes; it holds no weights. One class a layer type, each in one place with everything the theory
 needs of it: its output's shape, kernels forwards and backwards (`forward_kernel`, `backward_kernel`), values
 in one sampled network (`forward_values`, `backward_values`) and the positive means of SynFlow
-(`forward_means`, `backward_means`).
+(`forward_means`, `backward_means`). What others ask of a layer is a property or a method with a default, that
+of a layer which passes its input on; nobody asks for its class.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..activations import Activation
 from ..errors import ModelError
 from ..signals.means import Magnitudes, Means
 from ..signals.shape import Shape
+from .sampled_channels import Channels, Segment
 from .sampled_weights import Draw
+from .weight_layer import WeightLayer
 
 if TYPE_CHECKING:
     from ..signals.fields import Gradient, Pairs, Signal
 
 Array = np.ndarray
+#: The width of a narrower network for one of the network at hand, a multiple of a number.
+Width = Callable[[int, int], int]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,123 @@ class Layer(ABC):
 
         Under gradient independence: weights used backwards are independent of those used forwards.
         """
+
+    # --- what others ask ---
+
+    @property
+    def weighted(self) -> Weighted | None:
+        """Itself where it has weights that pruning ranks."""
+        return None
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """The activation that it applies to every entry."""
+        return None
+
+    @property
+    def normalises(self) -> str:
+        """What its statistics are taken over, "batch", "layer" or "group"; "" where it does not normalise."""
+        return ""
+
+    @property
+    def batch_statistics(self) -> bool | None:
+        """Of a batch normalisation: whether it takes the batch's own statistics, not the running ones."""
+        return None
+
+    @property
+    def sets_scale(self) -> bool:
+        """Whether its value has the same scale whatever that of its input is."""
+        return bool(self.normalises) and self.batch_statistics is not False
+
+    @property
+    def mode(self) -> bool | None:
+        """Training mode (True) or evaluation mode; None where it is the same in both."""
+        return self.batch_statistics
+
+    @property
+    def dropout(self) -> float:
+        """Probability with which it drops an entry, 0 in evaluation mode."""
+        return 0.0
+
+    @property
+    def adds(self) -> bool:
+        """Whether its value is the sum of its inputs times `factors`."""
+        return False
+
+    def factors(self, inputs: int) -> tuple[float, ...]:
+        """What each of so many inputs is multiplied by."""
+        return (1.0,) * inputs
+
+    def with_factors(self, factors: tuple[float, ...]) -> Layer:
+        """The same sum with other factors."""
+        raise self.refuse("no factors", factors)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it multiplies something by 0, so that no gradient passes there."""
+        return False
+
+    def heard(self, factor: float) -> Layer:
+        """The same with γ = 1 where that is 0, and with `factor` for factors that are 0."""
+        return self
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether it makes of a vector the same vector."""
+        return False
+
+    @property
+    def is_homogeneous(self) -> bool:
+        """Whether its value grows as its inputs do, whatever their scale."""
+        return False
+
+    def in_unit(self, exponent: int) -> Layer:
+        """The normalisation that does the same to inputs in units of 2^exponent."""
+        return self
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        """Mean square of its value for inputs of these mean squares, terms of sums as uncorrelated."""
+        return inputs[0]
+
+    def variance_gain(self, mean_square: float) -> float:
+        """Mean square derivative by its one input of this mean square; nan where that is not all there is."""
+        return 1.0
+
+    def kernel_gain(self, memory: Any) -> float | None:
+        """What `backward_kernel` multiplies second moments by, where that is part of χ."""
+        return None
+
+    def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
+        """Pairs of positions that its `forward_kernel` about keeps for the way back, of one kind of pair."""
+        return 0
+
+    def narrowed(self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width) -> Layer:
+        """The layer of a narrower network.
+
+        Args:
+            inputs: shapes of its inputs there, and `whole` here.
+            value: shape of its value here.
+            width: the width for one of here, a multiple of a number.
+
+        Raises:
+            ModelError: its groups of channels cannot be narrowed.
+        """
+        return self
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        """The classes of its channels, of which SynFlow's sampled network has a few each."""
+        return inputs[0]
+
+    def build(self, shape: Shape) -> Any:
+        """A new torch module of it, for values of `shape`; only of layers that the library has no form of.
+
+        Parameters are drawn afterwards: `weight` and `bias` of a layer with weights by its law.
+        """
+        raise ModelError(f"layer {self.name!r} ({type(self).__name__}) has no torch form")
+
+    # --- helpers ---
 
     def refuse(self, wanted: str, given: object) -> ModelError:
         """The error of an input that does not fit."""
@@ -102,3 +225,64 @@ class Layer(ABC):
     def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
         """What each input's entry sends on to the outputs, from what this layer's entries send on."""
         return [signal]
+
+
+@dataclass(frozen=True)
+class Weighted(Layer):
+    """A layer with weights; what it does to its input is linear in them."""
+
+    weight: WeightLayer
+
+    #: Groups of channels, each seen by its own outputs.
+    groups = 1
+
+    @property
+    def weighted(self) -> Weighted | None:
+        return self
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is the product W h + b with a vector, and nothing else."""
+        return False
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What a table calls it: "Linear", "Conv 3x3 /2"."""
+
+    def with_weight(self, weight: WeightLayer) -> Weighted:
+        """The same with other weights."""
+        return replace(self, weight=weight)
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return self.weight.sigma_b**2 + self.weight.sigma_w**2 * inputs[0]
+
+    def log_moment(self, memory: Any, gradient: Gradient, pairs: Pairs) -> float:
+        """log E[(W g)²] of one weight's gradient g, from what `forward_kernel` kept and the gradient."""
+        return memory.log_moment(self.weight, gradient, pairs)
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [self.backward_scores(memory, gradient)[0]]
+
+    @abstractmethod
+    def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
+        """The input's gradient, and W times that of the weights, shape (fan_out, fan_in).
+
+        `memory` begins with the weights and the input.
+        """
+
+    def windows(self, space: tuple[int, ...]) -> Array:
+        """Flat input positions that each tap sees, (taps, positions); the number of positions if outside."""
+        return np.zeros((1, 1), dtype=np.int64)
+
+    def tap_shares(self, x: Means, sent: Means) -> Array:
+        """Σ_p R(p) F(p + β) for each tap β, of what comes (`x`) and what its outputs send on, (taps,)."""
+        return np.ones(1)
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        own = Segment([channels.new(self.weight.fan_out)])
+        if self.groups > 1:
+            channels.keep_whole(own, inputs[0])
+        return own

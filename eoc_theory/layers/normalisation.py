@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from .batch_norm_corrections import MOST_POSITIONS, normalised_kernel, without_signal
-from .layer import Array, Layer, Shape
+from .layer import Array, Layer, Shape, Width
 from .sampled_weights import Draw
 
 
@@ -50,8 +50,34 @@ def _shift(draw: Draw, shape: tuple[int, ...], rms: float) -> Array | None:
     return draw.normal(shape, rms) if rms > 0 else None
 
 
+class Normalisation(Layer):
+    """What normalisations with γ = `gain`, β of root mean square `shift` and `eps` have in common."""
+
+    if TYPE_CHECKING:
+        # Fields of the subclasses, which begin with others.
+        gain: float
+        shift: float
+        eps: float
+
+    @property
+    def is_silent(self) -> bool:
+        return self.gain == 0.0
+
+    def heard(self, factor: float) -> Normalisation:
+        return self if self.gain else replace(self, gain=1.0)
+
+    def in_unit(self, exponent: int) -> Normalisation:
+        return replace(self, eps=math.ldexp(self.eps, max(-2 * exponent, -1000)))
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return self.gain**2 + self.shift**2
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+
 @dataclass(frozen=True)
-class BatchNorm(Layer):
+class BatchNorm(Normalisation):
     """Each channel to mean 0 and variance 1 over batch and positions, then times γ, plus β.
 
     Attributes:
@@ -70,6 +96,29 @@ class BatchNorm(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
+
+    @property
+    def normalises(self) -> str:
+        return "batch"
+
+    @property
+    def batch_statistics(self) -> bool | None:
+        return self.training
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return not self.training
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        if self.training:
+            return super().mean_square(inputs, shapes)
+        return inputs[0] * self.gain**2 / (self.variance + self.eps) + self.shift**2
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan if self.training else self.gain**2 / (self.variance + self.eps)
+
+    def kernel_gain(self, memory: Any) -> float | None:
+        return float(np.mean([scale**2 for scale, _ in memory]))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         """With few inputs or positions, each channel's variance differs from their mean: `standardising`."""
@@ -117,7 +166,7 @@ class BatchNorm(Layer):
 
 
 @dataclass(frozen=True)
-class LayerNorm(Layer):
+class LayerNorm(Normalisation):
     """All entries of one input to mean 0 and variance 1, then times γ, plus β (rms `gain`, `shift`)."""
 
     gain: float = 1.0
@@ -126,6 +175,13 @@ class LayerNorm(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
+
+    @property
+    def normalises(self) -> str:
+        return "layer"
+
+    def kernel_gain(self, memory: Any) -> float | None:
+        return memory**2
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         total = sum(field.channels for field in signals[0])
@@ -158,7 +214,7 @@ class LayerNorm(Layer):
 
 
 @dataclass(frozen=True)
-class GroupNorm(Layer):
+class GroupNorm(Normalisation):
     """The same over each of `groups` equal groups of channels and all positions."""
 
     groups: int
@@ -171,6 +227,19 @@ class GroupNorm(Layer):
         if shape.channels % self.groups:
             raise self.refuse(f"a multiple of {self.groups} channels", shape)
         return shape
+
+    @property
+    def normalises(self) -> str:
+        return "group"
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> GroupNorm:
+        members = whole[0].channels // self.groups
+        return replace(self, groups=max(1, inputs[0].channels // members))
+
+    def kernel_gain(self, memory: Any) -> float | None:
+        return float(np.mean(np.square(memory[1])))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         members = sum(field.channels for field in signals[0]) // self.groups

@@ -21,6 +21,9 @@ from .sampled_weights import Draw
 POOL_ENTRIES = 1 << 20
 POOL_DRAWS = (1024, 8192)
 IDENTITY = activation("identity")
+#: Kernels' entries that a maximum counts for: more than it holds, for the time that its samples' covariance
+#: takes.
+MAXIMUM_ENTRIES = 10
 
 
 def _window_count(extent: int, kernel: int, stride: int, pad: int, ceil: bool) -> int:
@@ -46,6 +49,10 @@ class PositionMean(Layer):
     @abstractmethod
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """The mean along each axis as a matrix (outputs, inputs); together their tensor product."""
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return _averaged(signals[0], self.matrices(signals[0][0].space))
@@ -158,6 +165,13 @@ class MaxPool(Layer):
         if min(space) < 1:
             raise self.refuse(f"images of at least its window {self.kernel}", shape)
         return Shape(shape.channels, space)
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
+        return MAXIMUM_ENTRIES * inputs[0].positions ** 2
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         """Sampled: at least 1024 fields from the Gaussian law below the activation before it.

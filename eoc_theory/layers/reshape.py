@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
-from .layer import Array, Layer, Shape
+from .layer import Array, Layer, Shape, Width
+from .sampled_channels import Channels, Segment
 from .sampled_weights import Draw
 
 
@@ -24,6 +26,24 @@ class Input(Layer):
         if inputs:
             raise self.refuse("no input", len(inputs))
         return self.shape
+
+    @property
+    def keeps_vectors(self) -> bool:
+        return True
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        own = Segment([channels.new(self.shape.channels)])
+        channels.keep_whole(own)
+        return own
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         raise self.refuse("its value from the data", "a kernel")
@@ -44,6 +64,19 @@ class Flatten(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return Shape(self.one(inputs).size)
+
+    @property
+    def keeps_vectors(self) -> bool:
+        return True
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        return Segment(inputs[0].classes, inputs[0].repeat * shapes[0].positions)
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         # Every position becomes a group of channels with a law of its own.
@@ -89,6 +122,14 @@ class Identity(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.one(inputs)
 
+    @property
+    def keeps_vectors(self) -> bool:
+        return True
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return signals[0], None
 
@@ -113,6 +154,10 @@ class Subsample(Layer):
         if len(shape.space) != len(self.stride):
             raise self.refuse(f"images over {len(self.stride)} axes", shape)
         return Shape(shape.channels, tuple(-(-n // s) for n, s in zip(shape.space, self.stride, strict=True)))
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         from .position_kernels import gather
@@ -166,6 +211,28 @@ class PadChannels(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
         return Shape(shape.channels + self.before + self.after, shape.space)
+
+    @property
+    def is_homogeneous(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        channels = shapes[0].channels
+        return inputs[0] * channels / (channels + self.before + self.after)
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> PadChannels:
+        missing = width(value.channels, 1) - inputs[0].channels
+        before = round(missing * self.before / max(self.before + self.after, 1))
+        return replace(self, before=before, after=missing - before)
+
+    def sampled_channels(
+        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
+    ) -> Segment:
+        before, after = (Segment([channels.new(n)]) for n in (self.before, self.after))
+        channels.keep_whole(before, after, inputs[0])
+        return Segment([*before.classes, *inputs[0].classes, *after.classes], inputs[0].repeat)
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         first = signals[0][0]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..activations import Activation
-from ..base.boundary import public
+from ..errors import ModelError
 from ..signals.fields import Field, Gradient, Pairs, Signal, average
 from ..signals.means import Magnitudes, Means, look, spread, window_indices
 from .convolution import (
@@ -20,59 +19,14 @@ from .convolution import (
     convolve,
     fold_outside,
 )
-from .layer import Array, Layer, Shape
+from .layer import Array, Shape, Weighted, Width
 from .sampled_weights import Draw
-
-WeightLaw = Literal["normal", "uniform", "truncated", "orthogonal"]
-PaddingMode = Literal["zeros", "circular", "reflect"]
+from .weight_layer import PaddingMode, WeightLayer
 
 
-@public
-@dataclass(frozen=True)
-class WeightLayer:
-    """The weights of a layer ``y = W h + b`` and the law they are drawn from.
-
-    ``W_ij`` has mean 0 and variance ``sigma_w**2 / fan_in``, ``b_i`` variance ``sigma_b**2``.
-
-    Attributes:
-        name: of the layer, as in the model.
-        fan_in: inputs of one output unit: features, or channels/groups × kernel size of a convolution.
-        fan_out: output units: features, or channels.
-        sigma_w, sigma_b: scales.
-        activation: the activation that follows, None after the last layer or where there is none.
-        law: of the weights: "normal", "uniform", "truncated" (normal, cut at two standard deviations of the
-            uncut law) or "orthogonal" (rows or columns orthogonal, all of one length).
-        kernel: extent of a convolution's kernel, () for a fully connected layer.
-    """
-
-    name: str
-    fan_in: int
-    fan_out: int
-    sigma_w: float
-    sigma_b: float
-    activation: Activation | None = None
-    law: WeightLaw = "normal"
-    kernel: tuple[int, ...] = ()
-
-    @property
-    def n_weights(self) -> int:
-        """Number of weights that pruning can remove (biases are not counted)."""
-        return self.fan_in * self.fan_out
-
-    @property
-    def weight_std(self) -> float:
-        """Standard deviation of one weight, σ_w/√fan_in."""
-        return self.sigma_w / np.sqrt(self.fan_in)
-
-    @property
-    def channels_in(self) -> int:
-        """Input features, or channels in one group of a convolution."""
-        return self.fan_in // math.prod(self.kernel)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight tensor."""
-        return (self.fan_out, self.channels_in, *self.kernel)
+def _resized(weight: WeightLayer, channels_in: int, fan_out: int) -> WeightLayer:
+    """The same with other widths, its scales and kernel unchanged."""
+    return replace(weight, fan_in=channels_in * math.prod(weight.kernel), fan_out=fan_out)
 
 
 def _biased(values: Array, biases: Array | None) -> Array:
@@ -109,16 +63,25 @@ class WeightedMemory:
 
 
 @dataclass(frozen=True)
-class Dense(Layer):
+class Dense(Weighted):
     """A fully connected layer, on vectors."""
-
-    weight: WeightLayer
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
         if shape.space or shape.channels != self.weight.fan_in:
             raise self.refuse(f"vectors of {self.weight.fan_in} features", shape)
         return Shape(self.weight.fan_out)
+
+    @property
+    def is_dense(self) -> bool:
+        return True
+
+    @property
+    def kind(self) -> str:
+        return "Linear"
+
+    def narrowed(self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width) -> Dense:
+        return replace(self, weight=_resized(self.weight, inputs[0].channels, width(self.weight.fan_out, 1)))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return _weighted(self.weight, signals[0], [average(signals[0])], ())
@@ -136,7 +99,6 @@ class Dense(Layer):
         return [memory[0].T @ gradient]
 
     def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        """The input's gradient, and W times that of the weights, shape (fan_out, fan_in)."""
         weights, x = memory
         scores = gradient @ x.T
         scores *= weights
@@ -157,7 +119,7 @@ class Dense(Layer):
 
 
 @dataclass(frozen=True)
-class Convolution(Layer):
+class Convolution(Weighted):
     """A convolution over one or two axes.
 
     Attributes:
@@ -168,7 +130,6 @@ class Convolution(Layer):
         groups: channels are cut into so many groups, each seen by its own outputs.
     """
 
-    weight: WeightLayer
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
@@ -190,6 +151,33 @@ class Convolution(Layer):
         if min(space) < 1:
             raise self.refuse(f"images of at least its kernel {kernel}", shape)
         return Shape(self.weight.fan_out, space)
+
+    @property
+    def kind(self) -> str:
+        name = "Conv " + "x".join(map(str, self.weight.kernel))
+        if max(self.stride) > 1:
+            name += " /" + "x".join(map(str, sorted(set(self.stride))))
+        if self.groups > 1:
+            name += " depthwise" if self.weight.channels_in == 1 else f" in {self.groups} groups"
+        return name
+
+    def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
+        return value.positions**2
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> Convolution:
+        # Groups keep their number, but for depthwise convolutions, which keep their one channel.
+        groups = inputs[0].channels if self.depthwise else self.groups
+        if inputs[0].channels % groups:
+            raise ModelError(f"layer {self.name!r} has groups that cannot be narrowed")
+        if self.depthwise:
+            fan_out = inputs[0].channels * (self.weight.fan_out // self.groups)
+        else:
+            fan_out = width(self.weight.fan_out, groups)
+        return replace(
+            self, weight=_resized(self.weight, inputs[0].channels // groups, fan_out), groups=groups
+        )
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         from .position_kernels import gather
@@ -239,11 +227,7 @@ class Convolution(Layer):
             value = convolve(weights, continue_outside(x, self._places(x.shape[1:-1])), self.geometry)
         return _biased(value, draw.biases(self.weight)), (weights, x)
 
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        return [self.backward_scores(memory, gradient)[0]]
-
     def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        """As that of `Dense`."""
         weights, x = memory
         if self.padding_mode == "zeros":
             own, back = convolution_gradients(weights, x, gradient, self.geometry, self.padding)
@@ -270,8 +254,10 @@ class Convolution(Layer):
         return tuple(alone.taps(axis, extent)[:, 0] for axis, extent in enumerate(space))
 
     def windows(self, space: tuple[int, ...]) -> np.ndarray:
-        """Flat input positions that each tap sees, (taps, positions); the number of positions if outside."""
         return window_indices([self.taps(axis, n) for axis, n in enumerate(space)], space)
+
+    def tap_shares(self, x: Means, sent: Means) -> np.ndarray:
+        return look(x.profile, self.windows(x.profile.shape)) @ sent.profile.reshape(-1)
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         x, space = inputs[0], inputs[0].profile.shape

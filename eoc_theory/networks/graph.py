@@ -7,17 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..errors import ModelError
-from ..layers import (
-    Convolution,
-    Dense,
-    Flatten,
-    Identity,
-    Input,
-    Layer,
-    Nonlinearity,
-    Shape,
-    WeightLayer,
-)
+from ..layers import Dense, Input, Layer, Nonlinearity, Shape, Weighted, WeightLayer
 
 
 @dataclass(frozen=True)
@@ -67,13 +57,18 @@ class Graph:
     @cached_property
     def weighted(self) -> tuple[int, ...]:
         """Positions of the nodes with weights."""
-        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.layer, (Dense, Convolution)))
+        return tuple(i for i, node in enumerate(self.nodes) if node.layer.weighted is not None)
 
     @cached_property
     def weight_layers(self) -> tuple[WeightLayer, ...]:
         """The weights of those nodes."""
-        layers = (self.nodes[i].layer for i in self.weighted)
-        return tuple(layer.weight for layer in layers if isinstance(layer, (Dense, Convolution)))
+        return tuple(self.weighted_layer(i).weight for i in self.weighted)
+
+    def weighted_layer(self, position: int) -> Weighted:
+        """The layer of a node with weights."""
+        layer = self.nodes[position].layer.weighted
+        assert layer is not None, f"node {position} has no weights"
+        return layer
 
     @cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:
@@ -99,10 +94,9 @@ class Graph:
                 raise ModelError(f"weights must fit the graph: {name!r} must be {wanted}")
         nodes = list(self.nodes)
         for position in self.weighted:
-            layer = nodes[position].layer
-            assert isinstance(layer, (Dense, Convolution))
+            layer = self.weighted_layer(position)
             weight = weights.get(layer.weight.name, layer.weight)
-            nodes[position] = replace(nodes[position], layer=replace(layer, weight=weight))
+            nodes[position] = replace(nodes[position], layer=layer.with_weight(weight))
         return Graph(tuple(nodes))
 
     @classmethod
@@ -123,16 +117,16 @@ class Graph:
             layer = node.layer
             if position and node.inputs != (position - 1,):
                 return None
-            if isinstance(layer, Dense):
+            if layer.weighted is not None and layer.weighted.is_dense:
                 if layers and not after[-1]:
                     return None
-                layers.append(layer.weight)
+                layers.append(layer.weighted.weight)
                 after.append(False)
-            elif isinstance(layer, Nonlinearity) and layers and not after[-1]:
-                if layers[-1].activation != layer.activation:
+            elif layer.nonlinearity is not None and layers and not after[-1]:
+                if layers[-1].activation != layer.nonlinearity:
                     return None
                 after[-1] = True
-            elif not isinstance(layer, (Input, Flatten, Identity)):
+            elif not layer.keeps_vectors:
                 return None
         return None if not layers or after[-1] else tuple(layers)
 

@@ -15,26 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import (
-    AdaptiveAveragePool,
-    AveragePool,
-    BatchNorm,
-    Concatenate,
-    Convolution,
-    Dense,
-    Dropout,
-    Flatten,
-    GroupNorm,
-    Identity,
-    Input,
-    Layer,
-    LayerNorm,
-    MaxPool,
-    Nonlinearity,
-    PadChannels,
-    Subsample,
-    Sum,
-)
+from ..activations import Activation
+from ..layers import Layer, Nonlinearity, Weighted
 from ..layers.sampled_weights import Draw
 from ..networks.graph import Node
 from ..signals.limits import WINDOW, limit
@@ -43,21 +25,6 @@ Array = np.ndarray
 
 #: Powers of two of values that double precision holds with their squares' sums.
 _HELD = 430
-_NORMALISING = (BatchNorm, GroupNorm, LayerNorm)
-#: Layers whose outputs grow as their inputs do, whatever their scale.
-_LINEAR = (
-    AdaptiveAveragePool,
-    AveragePool,
-    Concatenate,
-    Dropout,
-    Flatten,
-    Identity,
-    Input,
-    MaxPool,
-    PadChannels,
-    Subsample,
-    Sum,
-)
 
 
 class OutOfRangeError(Exception):
@@ -133,11 +100,12 @@ class Passage:
         """
         if before is None or self.exponent or self.made or self.inputs != (0,):
             return self
-        if isinstance(self.layer, Nonlinearity):
-            is_relu = self.layer.activation.slopes == (0.0, 1.0)
-            if is_relu and isinstance(before.layer, _NORMALISING) and _holds(before.memory, value.values):
+        act = self.layer.nonlinearity
+        if act is not None:
+            is_relu = act.slopes == (0.0, 1.0)
+            if is_relu and before.layer.normalises and _holds(before.memory, value.values):
                 return replace(self, memory=None, source=value.values)
-        elif isinstance(self.layer, (Dense, Convolution)) and isinstance(before.layer, Nonlinearity):
+        elif self.layer.weighted is not None and before.layer.nonlinearity is not None:
             if before.source is not None:
                 return replace(self, memory=None, source=before.source, weights=self.memory[0])
         return self
@@ -179,22 +147,22 @@ def _in_unit(layer: Layer, inputs: Sequence[Value]) -> tuple[Layer, list[Value],
     alive = [one.exponent for one in inputs if one.values.any()]
     exponent = max(alive, default=0)
     given = [one.within(exponent) if one.values.any() else Value(one.values, exponent) for one in inputs]
-    if isinstance(layer, (Dense, Convolution)):
-        return _biased(layer, given[0])
-    if isinstance(layer, _LINEAR) or (isinstance(layer, BatchNorm) and not layer.training):
+    if layer.weighted is not None:
+        return _biased(layer.weighted, given[0])
+    if layer.is_homogeneous:
         return layer, given, exponent
     total = given[0].power + exponent
-    if isinstance(layer, Nonlinearity):
-        return _activated(layer, given[0], total)
+    if layer.nonlinearity is not None:
+        return _activated(layer, layer.nonlinearity, given[0], total)
     if abs(total) <= _HELD:
         return layer, [given[0].within(0)], 0
-    if isinstance(layer, _NORMALISING) and total > 0:
+    if layer.normalises and total > 0:
         # The number added to the variance is nothing beside it.
-        return replace(layer, eps=math.ldexp(layer.eps, max(-2 * exponent, -1000))), given, 0
+        return layer.in_unit(exponent), given, 0
     raise OutOfRangeError
 
 
-def _biased(layer: Dense | Convolution, x: Value) -> tuple[Layer, list[Value], int]:
+def _biased(layer: Weighted, x: Value) -> tuple[Layer, list[Value], int]:
     sigma_b = layer.weight.sigma_b
     if sigma_b == 0.0:
         return layer, [x], x.exponent
@@ -202,17 +170,16 @@ def _biased(layer: Dense | Convolution, x: Value) -> tuple[Layer, list[Value], i
     unit = max(x.exponent, math.frexp(sigma_b)[1])
     unit = 0 if unit <= 0 and abs(math.frexp(sigma_b)[1]) <= _HELD else unit
     weight = replace(layer.weight, sigma_b=max(math.ldexp(sigma_b, -unit), np.finfo(float).tiny))
-    return replace(layer, weight=weight), [x.within(unit)], unit
+    return layer.with_weight(weight), [x.within(unit)], unit
 
 
-def _activated(layer: Nonlinearity, x: Value, total: float) -> tuple[Layer, list[Value], int]:
-    act = layer.activation
+def _activated(layer: Layer, act: Activation, x: Value, total: float) -> tuple[Layer, list[Value], int]:
     if act.is_homogeneous:
         return layer, [x], x.exponent
     if abs(2 * total) > WINDOW[1]:
         found = limit(act, large=total > 0)
         if found is not None:
-            return replace(layer, activation=found), [x], x.exponent
+            return Nonlinearity(layer.name, found), [x], x.exponent
     if not total <= _HELD:
         raise OutOfRangeError
     return layer, [x.within(0)], 0

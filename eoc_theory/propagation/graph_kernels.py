@@ -43,8 +43,7 @@ import numpy as np
 from ..base.freed_memory import give_back
 from ..base.one_thread import with_one_thread
 from ..errors import ModelError
-from ..layers import Convolution, Dense, MaxPool, Nonlinearity, Sum, WeightLayer
-from ..layers.weighted import WeightedMemory
+from ..layers import WeightLayer
 from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
 from ..networks.graph import Graph
@@ -61,7 +60,7 @@ DOUBLE_POSITIONS = 100
 #: entries of one kind of pair, 1.5 GB for three kinds in single precision.
 RESOLUTIONS = (64, 48, 32, 24, 16)
 MOST_ENTRIES = 125_000_000
-KERNELS_UNDER_WAY, MAXIMUM_ENTRIES = 6, 10
+KERNELS_UNDER_WAY = 6
 #: Variances must stay in this range in single precision.
 SINGLE_RANGE = (1e-15, 1e15)
 LARGEST_VARIANCE = 1e150
@@ -147,17 +146,11 @@ def _within_memory(
 
 
 def _entries(graph: Graph) -> int:
-    """Pairs of positions in what is held at a time: kernels kept for the way back, and those under way.
-
-    A maximum counts for more than it holds, for the time that its samples' covariance takes.
-    """
+    """Pairs of positions in what is held at a time: kernels kept for the way back, and those under way."""
     kept, most = 0, 0
     for node, shape in zip(graph.nodes, graph.shapes, strict=True):
         most = max(most, shape.positions**2)
-        if isinstance(node.layer, (Convolution, Nonlinearity)):
-            kept += shape.positions**2
-        elif isinstance(node.layer, MaxPool):
-            kept += MAXIMUM_ENTRIES * graph.shapes[node.inputs[0]].positions ** 2
+        kept += node.layer.kernel_entries([graph.shapes[i] for i in node.inputs], shape)
     return kept + KERNELS_UNDER_WAY * most
 
 
@@ -166,12 +159,12 @@ def refuse_dependent_sums(graph: Graph) -> None:
     origins: list[frozenset[int]] = []
     for position, node in enumerate(graph.nodes):
         sources = [origins[i] for i in node.inputs]
-        if isinstance(node.layer, Sum) and sum(map(len, sources)) > len(frozenset().union(*sources)):
+        if node.layer.adds and sum(map(len, sources)) > len(frozenset().union(*sources)):
             raise ModelError(
-                f"layer {node.layer.name!r} (Sum) adds values that depend on each other: weights must stand "
-                "between them"
+                f"layer {node.layer.name!r} ({type(node.layer).__name__}) adds values that depend on each "
+                "other: weights must stand between them"
             )
-        fresh = isinstance(node.layer, (Dense, Convolution)) or not sources
+        fresh = node.layer.weighted is not None or not sources
         origins.append(frozenset((position,)) if fresh else frozenset().union(*sources))
 
 
@@ -257,9 +250,8 @@ def backward(graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array) -> Ar
             continue
         gradient = gradient.normalised()
         layer, memory = node.layer, forward.memories[position]
-        if isinstance(layer, (Dense, Convolution)):
-            assert isinstance(memory, WeightedMemory)
-            found[position] = memory.log_moment(layer.weight, gradient, pairs)
+        if layer.weighted is not None:
+            found[position] = layer.weighted.log_moment(memory, gradient, pairs)
         # Nothing is asked of the gradient of the data.
         if set(node.inputs) == {0}:
             continue
@@ -276,9 +268,8 @@ def _outputs(graph: Graph, forward: ForwardPass) -> tuple[Array, Array, Array]:
     """q, c and χ of every weight layer."""
     rows = []
     for position in graph.weighted:
-        (q, c), layer = _moments(_held(forward.signals[position])), graph.nodes[position].layer
-        assert isinstance(layer, (Dense, Convolution))
-        rows.append((q, c, _chi(graph, forward, position, layer.weight)))
+        q, c = _moments(_held(forward.signals[position]))
+        rows.append((q, c, _chi(graph, forward, position, graph.weighted_layer(position).weight)))
     q, c, chi = np.array(rows, dtype=float).T
     return q, c, chi
 
@@ -304,8 +295,8 @@ def _chi(graph: Graph, forward: ForwardPass, position: int, weight: WeightLayer)
             return np.nan
         position = users[0]
         layer, gain = graph.nodes[position].layer, forward.memories.gain(position)
-        if isinstance(layer, (Dense, Convolution)):
+        if layer.weighted is not None:
             return np.nan
         factor *= 1.0 if gain is None else gain
-        if isinstance(layer, Nonlinearity):
+        if layer.nonlinearity is not None:
             return factor

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import BatchNorm, GroupNorm, LayerNorm, Nonlinearity
 from ..networks.graph import Graph
 from ..signals.fields import Pairs, Signal
 
@@ -49,7 +48,7 @@ class KernelMemories:
         """What a node keeps."""
         self._held[position] = memory
         self._bytes += sum({id(array): array.nbytes for array in _arrays(memory)}.values())
-        self._gains[position] = _gain(self._graph.nodes[position].layer, memory)
+        self._gains[position] = self._graph.nodes[position].layer.kernel_gain(memory)
 
     def __getitem__(self, position: int) -> Any:
         if position == 0:
@@ -88,16 +87,3 @@ def _arrays(memory: Any) -> Iterator[np.ndarray]:
     elif is_dataclass(memory) and not isinstance(memory, type):
         for part in fields(memory):
             yield from _arrays(getattr(memory, part.name))
-
-
-def _gain(layer: Any, memory: Any) -> float | None:
-    if isinstance(layer, Nonlinearity):
-        slopes = [float(np.trace(s[0], dtype=float)) / s.shape[1] for s in memory]
-        return float(np.mean(slopes))
-    if isinstance(layer, BatchNorm):
-        return float(np.mean([scale**2 for scale, _ in memory]))
-    if isinstance(layer, LayerNorm):
-        return memory**2
-    if isinstance(layer, GroupNorm):
-        return float(np.mean(np.square(memory[1])))
-    return None

@@ -31,7 +31,7 @@ from ..base.freed_memory import give_back
 from ..base.one_thread import one_thread_products
 from ..base.progress import followed
 from ..errors import DataError, ModelError
-from ..layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, WeightLayer
+from ..layers import Weighted, WeightLayer
 from ..layers.sampled_weights import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
@@ -183,10 +183,10 @@ def _held_entries(graph: Graph) -> int:
     held = 1
     for node, shape in zip(graph.nodes, graph.shapes, strict=True):
         before = graph.nodes[node.inputs[0]].layer if node.inputs else None
-        normalised = isinstance(before, (BatchNorm, GroupNorm, LayerNorm))
-        if isinstance(node.layer, (BatchNorm, GroupNorm, LayerNorm)):
+        normalised = before is not None and before.normalises
+        if node.layer.normalises:
             held += shape.size
-        elif isinstance(node.layer, Nonlinearity) and not normalised:
+        elif node.layer.nonlinearity is not None and not normalised:
             held += 2 * shape.size
     return held
 
@@ -481,14 +481,15 @@ def run_backwards(
             continue
         arrived = arrived.normalised()
         layer, memory, seen = passage.layer, passage.kept(), passage.inputs[0]
-        if isinstance(layer, (Dense, Convolution)):
+        weighted_layer = layer.weighted
+        if weighted_layer is not None:
             if numbers[position] in watched:
-                back, scores, ratio = _in_halves(layer, memory, arrived.values, halves[1])
+                back, scores, ratio = _in_halves(weighted_layer, memory, arrived.values, halves[1])
             else:
-                (back, scores), ratio = layer.backward_scores(memory, arrived.values), math.nan
+                (back, scores), ratio = weighted_layer.backward_scores(memory, arrived.values), math.nan
                 if not weighted:
                     ones = np.ones_like(memory[0])
-                    _, scores = layer.backward_scores((ones, memory[1]), arrived.values)
+                    _, scores = weighted_layer.backward_scores((ones, memory[1]), arrived.values)
             yield numbers[position], Scaled(scores, arrived.exponent + seen), ratio
             sent = [back]
         else:
@@ -499,9 +500,7 @@ def run_backwards(
             gradients[source] = new if before is None else before + new
 
 
-def _in_halves(
-    layer: Dense | Convolution, memory: Any, gradient: Array, first: int
-) -> tuple[Array, Array, float]:
+def _in_halves(layer: Weighted, memory: Any, gradient: Array, first: int) -> tuple[Array, Array, float]:
     """What `backward_scores` gives, and the ratio of `run_backwards`, from half of the inputs at a time."""
     weights, x = memory
     parts = [

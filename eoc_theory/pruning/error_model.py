@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..criteria.criterion import Criterion
-from ..layers import BatchNorm, Convolution, GroupNorm, LayerNorm, Sum
 from ..networks.architecture import Architecture
+from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 
 Array = np.ndarray
 
@@ -79,10 +79,9 @@ def kind_of(net: Architecture) -> str:
     """
     if net.is_chain:
         return "chain"
-    layers = [node.layer for node in net.as_graph().nodes]
-    residual = any(isinstance(layer, Sum) for layer in layers)
-    normalised = any(isinstance(layer, (BatchNorm, GroupNorm, LayerNorm)) for layer in layers)
-    return ("normalised " if normalised else "") + ("residual" if residual else "convolutional")
+    graph = net.as_graph()
+    kind = "residual" if is_residual(graph) else "convolutional"
+    return f"normalised {kind}" if is_normalised(graph) else kind
 
 
 def size_of(net: Architecture) -> tuple[float, int]:
@@ -156,12 +155,11 @@ def _unmeasured(net: Architecture) -> list[str]:
     found = [f"{law} weights" for law in laws]
     if net.is_chain:
         return found
-    layers = [node.layer for node in net.as_graph().nodes]
-    for kind, words in ((GroupNorm, "group normalisation"), (LayerNorm, "layer normalisation")):
-        if any(isinstance(layer, kind) for layer in layers):
-            found.append(words)
-    if any(isinstance(layer, BatchNorm) and not layer.training for layer in layers):
+    graph = net.as_graph()
+    normalised = {node.layer.normalises for node in graph.nodes} - {"", "batch"}
+    found += [f"{kind} normalisation" for kind in sorted(normalised)]
+    if not all(batch_norm_modes(graph)):
         found.append("batch normalisation in evaluation mode")
-    if not any(isinstance(layer, Convolution) for layer in layers):
+    if not any(layer.kernel for layer in net.layers):
         found.append("no convolution")
     return found

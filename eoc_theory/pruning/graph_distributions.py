@@ -18,11 +18,11 @@ from ..base.one_thread import with_one_thread
 from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import max_law
 from ..errors import ArgumentError, ModelError
-from ..layers import BatchNorm, GroupNorm, LayerNorm
 from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import LEAST_NORMALISED, LEAST_PLAIN, narrowed
+from ..networks.queries import is_normalised
 from ..propagation.sampled_graph import LayerSample, sample_networks
 from ..propagation.score_grid import GRID, STEP
 from .allocation import NetworkLaws, quantiles_of
@@ -95,11 +95,6 @@ def holds_all(net: Architecture, batch: int, criterion: Any, effort: Effort) -> 
     """Whether the effort is enough for its fewest networks on as many inputs as there are, or as it asks."""
     inputs, samples = plan(net, batch, None, effort, PASSES[as_criterion(criterion).needs])
     return inputs >= min(batch, effort.inputs[1]) and samples >= effort.networks[0]
-
-
-def is_normalised(graph: Graph) -> bool:
-    """Whether the signal's scale is set anew along the way."""
-    return any(isinstance(node.layer, (BatchNorm, GroupNorm, LayerNorm)) for node in graph.nodes)
 
 
 def affordable(graph: Graph, passes: int, most: float) -> tuple[Graph, tuple[str, ...]]:

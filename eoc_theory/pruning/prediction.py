@@ -17,8 +17,8 @@ from ..base.result import Drawable
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
-from ..layers import BatchNorm
 from ..networks.architecture import Architecture
+from ..networks.queries import batch_norm_modes
 from ..networks.resolve import as_architecture
 from ..propagation.score_grid import interpolate_grid
 from .allocation import NetworkLaws, kept_fractions, threshold
@@ -338,7 +338,7 @@ def network_notes(net: Architecture) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
     if net.is_chain:
         return ()
-    modes = {node.layer.training for node in net.as_graph().nodes if isinstance(node.layer, BatchNorm)}
+    modes = set(batch_norm_modes(net.as_graph()))
     words = {
         True: "training mode (the batch's own statistics)",
         False: "evaluation mode (running statistics)",

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..errors import ModelError
-from ..layers import BatchNorm, Sum
 from ..networks.architecture import Architecture
 from ..networks.graph import Graph
 from .allocation import NetworkLaws
@@ -75,7 +74,7 @@ def _passing(graph: Graph) -> set[int]:
     reached, leading = {0}, {len(graph.nodes) - 1}
     sources: list[list[int]] = []
     for node in graph.nodes:
-        factors = node.layer.coefficients if isinstance(node.layer, Sum) else (1.0,) * len(node.inputs)
+        factors = node.layer.factors(len(node.inputs))
         sources.append([source for source, c in zip(node.inputs, factors, strict=True) if c != 0.0])
     for position, before in enumerate(sources):
         if reached.intersection(before):
@@ -101,7 +100,7 @@ def reason(net: Architecture, inputs: int) -> str:
             return f"the weights of layer {layer.name!r} are 0"
     graph = net.as_graph()
     for position, node in enumerate(graph.nodes):
-        if isinstance(node.layer, BatchNorm) and node.layer.training:
+        if node.layer.batch_statistics:
             if inputs * graph.shapes[position].positions == 1:
                 return (
                     f"BatchNorm {node.layer.name!r} is in training mode, and normalises one value to 0 "

@@ -33,6 +33,7 @@ from ..layers import (
     Shape,
     Subsample,
     Sum,
+    Weighted,
 )
 from ..networks.graph import Graph
 from .weights import fill_, unfilled
@@ -68,20 +69,18 @@ def build_graph_model(
         layer = node.layer
         inputs = [values[i] for i in node.inputs]
         shape = graph.shapes[node.inputs[0]] if node.inputs else graph.input_shape
-        if isinstance(layer, (Sum, Concatenate, Subsample, PadChannels)):
+        if _is_call(layer):
             values.append(_call(layer, program, inputs, shape))
             continue
         name = _free_name(layer, layers)
         if name not in modules:
-            module = _module(layer, shape)
-            _draw(module, layer, generator, bias=not _is_centred(graph, position))
+            module = layer.build(shape) if _builds_itself(layer) else _module(layer, shape)
+            if _is_centred(graph, position):
+                module.register_parameter("bias", None)
+            _draw(layer, module, generator)
             modules[name], layers[name] = module.to(dtype=dtype), layer
-        (value,) = inputs
-        if isinstance(layer, Convolution) and not _torch_pads(layer):
-            value = program.call_function(
-                nn.functional.pad, (value, _pad_argument(layer)), {"mode": _PAD_MODES[layer.padding_mode]}
-            )
-        values.append(program.call_module(name, (value,)))
+        inputs = [_before(layer, program, value) for value in inputs]
+        values.append(program.call_module(name, tuple(inputs)))
     program.output(values[-1])
     # Of a module, unlike of a dict, fx keeps the order: parameters come as the forward pass meets them.
     model = fx.GraphModule(_nested(modules), program, class_name="Network")
@@ -101,26 +100,10 @@ def _free_name(layer: Layer, taken: dict[str, Layer]) -> str:
 
 def _is_centred(graph: Graph, position: int) -> bool:
     """Whether a bias at this node would be taken away by the batch normalisation after it."""
-    layer, after = graph.nodes[position].layer, graph.consumers[position]
-    if not isinstance(layer, (Dense, Convolution)) or layer.weight.sigma_b > 0:
+    layer, after = graph.nodes[position].layer.weighted, graph.consumers[position]
+    if layer is None or layer.weight.sigma_b > 0:
         return False
-    return bool(after) and all(isinstance(graph.nodes[i].layer, BatchNorm) for i in after)
-
-
-def _draw(module: nn.Module, layer: Layer, generator: torch.Generator, bias: bool) -> None:
-    """Parameters and statistics by the layer's law."""
-    if isinstance(layer, (Dense, Convolution)):
-        if not bias:
-            module.register_parameter("bias", None)
-        law, groups = layer.weight, layer.groups if isinstance(layer, Convolution) else 1
-        fill_(module.weight, module.bias, law.sigma_w, law.sigma_b, law.law, generator, groups)
-    elif isinstance(layer, (BatchNorm, LayerNorm, GroupNorm)):
-        with torch.no_grad():
-            module.weight.fill_(layer.gain)  # type: ignore[operator, union-attr]
-            if layer.shift > 0:
-                module.bias.normal_(0.0, layer.shift, generator=generator)  # type: ignore[operator, union-attr]
-            if isinstance(layer, BatchNorm):
-                module.running_var.fill_(layer.variance)  # type: ignore[operator, union-attr]
+    return bool(after) and all(graph.nodes[i].layer.batch_statistics is not None for i in after)
 
 
 def _nested(modules: dict[str, nn.Module]) -> nn.Module:
@@ -139,9 +122,7 @@ def _nested(modules: dict[str, nn.Module]) -> nn.Module:
 
 
 def _set_modes(model: nn.Module, layers: dict[str, Layer]) -> None:
-    modes = {
-        name: layer.training for name, layer in layers.items() if isinstance(layer, (BatchNorm, Dropout))
-    }
+    modes = {name: layer.mode for name, layer in layers.items() if layer.mode is not None}
     # A model that only has layers in evaluation mode is in it as a whole.
     model.train(not modes or any(modes.values()))
     for name, training in modes.items():
@@ -154,7 +135,12 @@ def _set_modes(model: nn.Module, layers: dict[str, Layer]) -> None:
 @singledispatch
 def _module(layer: Layer, shape: Shape) -> nn.Module:
     """The torch module of a layer that takes values of `shape`."""
-    raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no torch form")
+    return layer.build(shape)
+
+
+def _builds_itself(layer: Layer) -> bool:
+    """Whether the layer's class has a module of its own, though it may inherit from one of the library's."""
+    return type(layer).build is not Layer.build
 
 
 def _by_axes(layer: Layer, axes: int, *kinds: type) -> Any:
@@ -245,6 +231,58 @@ def _(layer: Identity, shape: Shape) -> nn.Module:
     return nn.Identity()
 
 
+# --- what their parameters are ------------------------------------------------------------------------------
+
+
+@singledispatch
+def _draw(layer: Layer, module: nn.Module, generator: torch.Generator) -> None:
+    """Parameters and statistics of a new module by the layer's law."""
+
+
+@_draw.register
+def _(layer: Weighted, module: nn.Module, generator: torch.Generator) -> None:
+    law, bias = layer.weight, getattr(module, "bias", None)
+    fill_(module.weight, bias, law.sigma_w, law.sigma_b, law.law, generator, layer.groups)
+
+
+@_draw.register(LayerNorm)
+@_draw.register(GroupNorm)
+def _draw_normalisation(layer: LayerNorm | GroupNorm, module: nn.Module, generator: torch.Generator) -> None:
+    _scale_and_shift(layer.gain, layer.shift, module, generator)
+
+
+@_draw.register
+def _(layer: BatchNorm, module: nn.Module, generator: torch.Generator) -> None:
+    _scale_and_shift(layer.gain, layer.shift, module, generator)
+    with torch.no_grad():
+        module.running_var.fill_(layer.variance)  # type: ignore[operator, union-attr]
+
+
+def _scale_and_shift(gain: float, shift: float, module: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        module.weight.fill_(gain)  # type: ignore[operator, union-attr]
+        if shift > 0:
+            module.bias.normal_(0.0, shift, generator=generator)  # type: ignore[operator, union-attr]
+
+
+# --- what stands before them --------------------------------------------------------------------------------
+
+
+@singledispatch
+def _before(layer: Layer, program: fx.Graph, value: fx.Node) -> fx.Node:
+    """An input of the module, after what the layer does and the module cannot."""
+    return value
+
+
+@_before.register
+def _(layer: Convolution, program: fx.Graph, value: fx.Node) -> fx.Node:
+    if _torch_pads(layer):
+        return value
+    return program.call_function(
+        nn.functional.pad, (value, _pad_argument(layer)), {"mode": _PAD_MODES[layer.padding_mode]}
+    )
+
+
 _PAD_MODES = {"zeros": "constant", "circular": "circular", "reflect": "reflect"}
 
 
@@ -264,7 +302,12 @@ def _pad_argument(layer: Convolution) -> tuple[int, ...]:
 @singledispatch
 def _call(layer: Layer, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     """The function call of a layer without a module, on values of `shape`."""
-    raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no torch form")
+    raise TypeError(type(layer).__name__)
+
+
+def _is_call(layer: Layer) -> bool:
+    """Whether a function call stands for the layer, and no module."""
+    return not _builds_itself(layer) and _call.dispatch(type(layer)) is not _call.dispatch(object)
 
 
 @_call.register

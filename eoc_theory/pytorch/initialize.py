@@ -76,11 +76,11 @@ def initialize_(
     generators: dict[Any, Any] = {}
     with all_or_nothing(model):
         for name, (sigma_w, spread) in scales.items():
-            module, weight = weights[name].module, weights[name].tensor
+            module, weight, bias = weights[name].module, weights[name].tensor, weights[name].bias
             if seed is not None and weight.device not in generators:
                 generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
             generator, groups = generators.get(weight.device), getattr(module, "groups", 1)
-            fill_(weight, module.bias, sigma_w, spread, law, generator, groups, name)
+            fill_(weight, bias, sigma_w, spread, law, generator, groups, name)
         for module in normalisations(model):
             _reset(module)
     return model

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..signals.data import DataSummary
-from .models import chain, prunable_weights, require_torch
+from .models import chain, prunable_weights, require_torch, taken
 from .trace import first_layer
 
 
@@ -48,10 +48,11 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
     if first is None:
         # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
         first = prunable_weights(model)[0].module
-    if not isinstance(first, require_torch().nn.Linear):
+    features, axes = taken(first)
+    if axes:
         return None
-    fits = inputs is None or int(np.prod(shape[1:])) == first.in_features
-    return first.in_features if fits or outputs_of(model) is not None else None
+    fits = inputs is None or int(np.prod(shape[1:])) == features
+    return features if fits or outputs_of(model) is not None else None
 
 
 def outputs_of(model: Any) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..base import checks
 from ..errors import MissingDependencyError, ModelError
+from ..layers.register import classes_with_weights
 from .weights import fill_, unfilled
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class PrunableWeight:
     @property
     def tensor(self) -> torch.Tensor:
         return getattr(self.module, self.parameter)
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The module's biases; modules that users registered may have no such attribute."""
+        return getattr(self.module, "bias", None)
 
     @property
     def mask(self) -> torch.Tensor | None:
@@ -121,8 +127,24 @@ def check_takes_one(model: Any) -> None:
         raise ModelError(f"model must take one batch of inputs: {type(model).__name__}, {error}") from None
 
 
+def weight_classes() -> tuple[type, ...]:
+    """The module classes whose parameter `weight` pruning ranks: torch's, and those that users registered."""
+    nn = require_torch().nn
+    return (nn.Linear, nn.modules.conv._ConvNd, *classes_with_weights())
+
+
+def taken(module: Any) -> tuple[int, int]:
+    """Features or channels that a module with weights takes, and the axes over which it does."""
+    nn = require_torch().nn
+    if isinstance(module, nn.Linear):
+        return module.in_features, 0
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return module.in_channels, len(module.kernel_size)
+    return module.weight.shape[1] * getattr(module, "groups", 1), module.weight.ndim - 2
+
+
 def prunable_weights(model: Any) -> list[PrunableWeight]:
-    """The weight tensors of the model's Linear and convolution layers, in module order; shared ones once.
+    """The weight tensors of the model's Linear, convolution and registered layers, in their order, once each.
 
     Raises:
         ModelError: the object is not a torch module or has no such layer, or it holds what has no values yet
@@ -132,7 +154,7 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
 
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
+    kinds = weight_classes()
     found: list[PrunableWeight] = []
     seen: dict[int, str] = {}
     for name, module in model.named_modules():

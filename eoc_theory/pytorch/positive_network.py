@@ -16,29 +16,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ModelError
 from ..layers import (
     AdaptiveAveragePool,
     AveragePool,
-    BatchNorm,
     Concatenate,
     Convolution,
     Dense,
-    Dropout,
     Flatten,
-    GroupNorm,
-    Identity,
-    Input,
     Layer,
-    LayerNorm,
     MaxPool,
-    Nonlinearity,
     PadChannels,
+    Shape,
     Subsample,
     Sum,
+    Weighted,
 )
 from ..networks.graph import Graph
 from .models import require_torch
@@ -128,30 +124,12 @@ def _derivatives(
 
 
 def _run(graph: Graph, weights: Mapping[str, Scaled]) -> Scaled:
-    torch = require_torch()
     some = next(iter(weights.values())).entries
     last_use = {source: i for i, node in enumerate(graph.nodes) for source in node.inputs}
     values: dict[int, Scaled] = {}
     for position, node in enumerate(graph.nodes):
-        layer = node.layer
         inputs = [values[source] for source in node.inputs]
-        if isinstance(layer, Input):
-            shape = (1, layer.shape.channels, *layer.shape.space)
-            values[position] = Scaled(torch.ones(shape, dtype=some.dtype, device=some.device), 0)
-        elif isinstance(layer, (Dense, Convolution)):
-            weight, x = weights[layer.weight.name], inputs[0].entries
-            dense = isinstance(layer, Dense)
-            entries = x @ weight.entries.T if dense else _convolve(layer, x, weight.entries)
-            values[position] = _near_one(entries, inputs[0].exponent + weight.exponent)
-        elif isinstance(layer, (Sum, Concatenate)):
-            parts, exponent = _aligned(inputs)
-            if isinstance(layer, Concatenate):
-                values[position] = Scaled(torch.cat(parts, dim=1), exponent)
-            else:
-                terms = [abs(c) * p for c, p in zip(layer.coefficients, parts, strict=True)]
-                values[position] = _near_one(sum(terms[1:], terms[0]), exponent)
-        else:
-            values[position] = Scaled(_move(layer)(layer, inputs[0].entries), inputs[0].exponent)
+        values[position] = _flow(node.layer, inputs, weights) if inputs else _ones(graph.input_shape, some)
         for source in set(node.inputs):
             if last_use[source] == position:
                 del values[source]
@@ -182,7 +160,61 @@ def _aligned(values: list[Scaled]) -> tuple[list[torch.Tensor], int]:
     ], exponent
 
 
-def _convolve(layer: Convolution, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _ones(shape: Shape, like: torch.Tensor) -> Scaled:
+    """The input."""
+    size = (1, shape.channels, *shape.space)
+    return Scaled(require_torch().ones(size, dtype=like.dtype, device=like.device), 0)
+
+
+# --- what a layer makes of its inputs -----------------------------------------------------------------------
+
+
+@singledispatch
+def _flow(layer: Layer, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
+    """The layer's value, of its inputs' and the weights by layer name."""
+    return Scaled(_moved(layer, inputs[0].entries), inputs[0].exponent)
+
+
+@_flow.register
+def _(layer: Weighted, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
+    weight = weights[layer.weight.name]
+    entries = _product(layer, inputs[0].entries, weight.entries)
+    return _near_one(entries, inputs[0].exponent + weight.exponent)
+
+
+@_flow.register
+def _(layer: Sum, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
+    parts, exponent = _aligned(inputs)
+    terms = [abs(c) * p for c, p in zip(layer.coefficients, parts, strict=True)]
+    return _near_one(sum(terms[1:], terms[0]), exponent)
+
+
+@_flow.register
+def _(layer: Concatenate, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
+    parts, exponent = _aligned(inputs)
+    return Scaled(require_torch().cat(parts, dim=1), exponent)
+
+
+def _refusal(layer: Layer) -> ModelError:
+    return ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no linear counterpart for synflow")
+
+
+# --- layers with weights ---
+
+
+@singledispatch
+def _product(layer: Weighted, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What non-negative weights make of x, without biases."""
+    raise _refusal(layer)
+
+
+@_product.register
+def _(layer: Dense, x: Any, weight: Any) -> Any:
+    return x @ weight.T
+
+
+@_product.register
+def _(layer: Convolution, x: Any, weight: Any) -> Any:
     torch = require_torch()
     functional = torch.nn.functional
     convolve = (functional.conv1d, functional.conv2d)[len(layer.stride) - 1]
@@ -195,52 +227,49 @@ def _convolve(layer: Convolution, x: torch.Tensor, weight: torch.Tensor) -> torc
     return convolve(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
 
 
-def _average_pool(layer: AveragePool, x: torch.Tensor) -> torch.Tensor:
+# --- layers without weights ---
+
+
+@singledispatch
+def _moved(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+    """What a layer without weights makes of one value; nothing where it leaves SynFlow's means alone."""
+    if type(layer).forward_means is not Layer.forward_means:
+        raise _refusal(layer)
+    return x
+
+
+@_moved.register
+def _(layer: AveragePool, x: Any) -> Any:
     functional = require_torch().nn.functional
     pool = (functional.avg_pool1d, functional.avg_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad)
 
 
-def _adaptive_average_pool(layer: AdaptiveAveragePool, x: torch.Tensor) -> torch.Tensor:
+@_moved.register
+def _(layer: AdaptiveAveragePool, x: Any) -> Any:
     functional = require_torch().nn.functional
     pool = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d)[len(layer.output) - 1]
     return pool(x, layer.output)
 
 
-def _max_pool(layer: MaxPool, x: torch.Tensor) -> torch.Tensor:
+@_moved.register
+def _(layer: MaxPool, x: Any) -> Any:
     functional = require_torch().nn.functional
     pool = (functional.max_pool1d, functional.max_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
 
 
-def _subsample(layer: Subsample, x: torch.Tensor) -> torch.Tensor:
+@_moved.register
+def _(layer: Subsample, x: Any) -> Any:
     return x[(slice(None), slice(None), *(slice(None, None, step) for step in layer.stride))]
 
 
-def _pad_channels(layer: PadChannels, x: torch.Tensor) -> torch.Tensor:
+@_moved.register
+def _(layer: PadChannels, x: Any) -> Any:
     sides = [0] * (2 * (x.ndim - 2)) + [layer.before, layer.after]
     return require_torch().nn.functional.pad(x, sides)
 
 
-def _same(layer: Layer, x: torch.Tensor) -> torch.Tensor:
-    return x
-
-
-_MOVES: dict[type, Callable[..., Any]] = {
-    AveragePool: _average_pool,
-    AdaptiveAveragePool: _adaptive_average_pool,
-    MaxPool: _max_pool,
-    Subsample: _subsample,
-    PadChannels: _pad_channels,
-    Flatten: lambda layer, x: x.reshape(1, -1),
-    **{kind: _same for kind in (Nonlinearity, Dropout, BatchNorm, LayerNorm, GroupNorm, Identity)},
-}
-
-
-def _move(layer: Layer) -> Callable[..., Any]:
-    """What a layer without weights does to one value."""
-    if type(layer) not in _MOVES:
-        raise ModelError(
-            f"layer {layer.name!r} ({type(layer).__name__}) has no linear counterpart for synflow"
-        )
-    return _MOVES[type(layer)]
+@_moved.register
+def _(layer: Flatten, x: Any) -> Any:
+    return x.reshape(1, -1)

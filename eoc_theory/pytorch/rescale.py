@@ -12,20 +12,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing
 from ..errors import ArgumentError, DataError, EmptyLayerError, ModelError
-from ..layers import (
-    BatchNorm,
-    Concatenate,
-    Convolution,
-    Dense,
-    Dropout,
-    GroupNorm,
-    Input,
-    LayerNorm,
-    Nonlinearity,
-    PadChannels,
-    Sum,
-)
 from ..networks.graph import Graph
+from ..networks.queries import is_divided_out
 from .inputs import shown_input
 from .models import PrunableWeight, require_torch
 from .signals import signal_factors
@@ -150,7 +138,7 @@ def rescale_(
         n = fan_in(weight.tensor)
         before.append(math.sqrt(n * kept))
         restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
-        bias = weight.module.bias
+        bias = weight.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
     if inputs is None:
         factors = np.array(restored) / np.array(before)
@@ -165,7 +153,7 @@ def rescale_(
         chi_before=_chi(graph, before, biases, q_input),
         chi_after=_chi(graph, after, biases, q_input),
         normalised=np.array(
-            [_is_normalised(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
+            [is_divided_out(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
         ),
     )
     with all_or_nothing(model), torch.no_grad():
@@ -216,7 +204,7 @@ def _chi(graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input:
     squares = _mean_square_signals(graph, sigma_w, bias_squares, q_input)
     return np.array(
         [
-            math.nan if _is_normalised(graph, position, bias) else scale**2 * _slope(graph, position, squares)
+            math.nan if is_divided_out(graph, position, bias) else scale**2 * _slope(graph, position, squares)
             for position, scale, bias in zip(graph.weighted, sigma_w, bias_squares, strict=True)
         ]
     )
@@ -224,22 +212,15 @@ def _chi(graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input:
 
 def _slope(graph: Graph, position: int, squares: list[float]) -> float:
     """Mean square derivative of what stands between a layer and the weights, sum or input before it."""
-    from ..gaussian import moments
 
     factor, here = 1.0, graph.nodes[position].inputs[0]
     while True:
         node = graph.nodes[here]
-        match node.layer:
-            case Nonlinearity(activation=act):
-                return factor * float(moments(act, squares[node.inputs[0]]).dphi2.value)
-            case Dense() | Convolution():
-                return factor
-            case BatchNorm(training=False) as norm:
-                factor *= norm.gain**2 / (norm.variance + norm.eps)
-            case Sum(coefficients=(coefficient,)):
-                factor *= coefficient**2
-            case Input() | Sum() | Concatenate() | BatchNorm() | LayerNorm() | GroupNorm():
-                return math.nan
+        if node.layer.weighted is not None:
+            return factor
+        factor *= node.layer.variance_gain(squares[node.inputs[0]]) if node.inputs else math.nan
+        if node.layer.nonlinearity is not None or math.isnan(factor):
+            return factor
         (here,) = node.inputs
 
 
@@ -247,55 +228,15 @@ def _mean_square_signals(
     graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float
 ) -> list[float]:
     """Mean square of every node's value, terms of sums taken as uncorrelated."""
-    from ..gaussian import moments
-
     scales = iter(zip(sigma_w, bias_squares, strict=True))
     squares: list[float] = []
     for node in graph.nodes:
         inputs = [squares[i] for i in node.inputs]
-        channels = [graph.shapes[i].channels for i in node.inputs]
-        match node.layer:
-            case Input():
-                q = q_input
-            case Dense() | Convolution():
-                scale, bias = next(scales)
-                q = bias + scale**2 * inputs[0]
-            case Nonlinearity(activation=act):
-                q = float(moments(act, inputs[0]).phi2.value)
-            case Dropout(training=True, p=p):
-                q = inputs[0] / (1 - p) if p < 1 else 0.0
-            case BatchNorm(training=False) as norm:
-                q = inputs[0] * norm.gain**2 / (norm.variance + norm.eps) + norm.shift**2
-            case BatchNorm() | LayerNorm() | GroupNorm() as norm:
-                q = norm.gain**2 + norm.shift**2
-            case Sum(coefficients=coefficients):
-                q = sum(c**2 * value for c, value in zip(coefficients, inputs, strict=True))
-            case Concatenate():
-                q = float(np.average(inputs, weights=channels))
-            case PadChannels(before=first, after=last):
-                q = inputs[0] * channels[0] / (channels[0] + first + last)
-            case _:
-                q = inputs[0]
-        squares.append(q)
+        if not inputs:
+            squares.append(q_input)
+        elif node.layer.weighted is not None:
+            scale, bias = next(scales)
+            squares.append(bias + scale**2 * inputs[0])
+        else:
+            squares.append(node.layer.mean_square(inputs, [graph.shapes[i] for i in node.inputs]))
     return squares
-
-
-def _is_normalised(graph: Graph, position: int, bias_square: float) -> bool:
-    """Whether the scale of a layer's weights is divided out before anything else is done with its output."""
-    open_ = list(graph.consumers[position])
-    joined = False
-    while open_:
-        here = open_.pop()
-        layer = graph.nodes[here].layer
-        if isinstance(layer, BatchNorm) and layer.training:
-            continue
-        if isinstance(layer, (LayerNorm, GroupNorm)) and not joined and bias_square == 0:
-            continue
-        joined |= isinstance(layer, Concatenate)
-        keeps = not isinstance(
-            layer, (Dense, Convolution, Nonlinearity, BatchNorm, LayerNorm, GroupNorm)
-        ) and not (isinstance(layer, Sum) and len(layer.coefficients) > 1)
-        if not keeps or not graph.consumers[here]:
-            return False
-        open_.extend(graph.consumers[here])
-    return bool(graph.consumers[position])

@@ -86,7 +86,7 @@ def _run(
 
 def _hook(name: str, factor: Factor) -> Any:
     def hook(module: Any, args: tuple[Any, ...], output: Any) -> Any:
-        bias = module.bias
+        bias = getattr(module, "bias", None)
         if bias is not None:
             # Channels come before positions in a convolution, last in a Linear layer.
             axes = output.ndim - 2 if module.weight.ndim > 2 else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.isolation import Twin
 from ..errors import ModelError
-from .models import PrunableWeight, prunable_weights, require_torch
+from .models import PrunableWeight, prunable_weights, require_torch, taken
 
 if TYPE_CHECKING:
     from ..networks.graph import Graph
@@ -72,10 +72,10 @@ def _guesses(model: Any, weights: dict[str, PrunableWeight]) -> list[Any]:
     from .trace import first_layer
 
     first = first_layer(model) or next(iter(weights.values())).module
-    axes = first.weight.ndim - 2
+    channels, axes = taken(first)
     if not axes:
         return [None]
-    return [(2, first.in_channels, *(extent,) * axes) for extent in EXTENTS]
+    return [(2, channels, *(extent,) * axes) for extent in EXTENTS]
 
 
 def _stand_in(model: Any, weights: list[PrunableWeight], fresh: bool) -> Any:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...layers import Convolution, Dense, WeightLayer
+from ...layers import WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
-from ...signals.means import Means, look
+from ...signals.means import Means
 from ..distributions.magnitudes import magnitude_law
 
 Array = np.ndarray
@@ -53,13 +53,10 @@ def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
     backward = backward_pass(graph, forward, memories)
     found = []
     for position in graph.weighted:
-        layer = graph.nodes[position].layer
+        layer = graph.weighted_layer(position)
         x, r = forward[graph.nodes[position].inputs[0]], backward[position]
         assert r is not None
-        taps, groups = np.ones(1), 1
-        if isinstance(layer, Convolution):
-            taps = look(x.profile, layer.windows(x.profile.shape)) @ r.profile.reshape(-1)
-            groups = layer.groups
+        taps = layer.tap_shares(x, r)
         size = taps.mean()
         alive = size > 0 and x.log_scale > -np.inf and r.log_scale > -np.inf
         found.append(
@@ -70,7 +67,7 @@ def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
                 log_scale=float(x.log_scale + r.log_scale + np.log(size)) if alive else -np.inf,
                 row_variance=r.variance,
                 column_variance=x.variance,
-                groups=groups,
+                groups=layer.groups,
             )
         )
     return tuple(found)
@@ -99,7 +96,7 @@ def backward_pass(graph: Graph, forward: list[Means], memories: list[object]) ->
     for position in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[position]
         if not arriving[position]:
-            if isinstance(node.layer, (Dense, Convolution)):
+            if node.layer.weighted is not None:
                 own = forward[position]
                 signals[position] = Means.of(0.0 * own.amplitude, own.profile)
             continue

@@ -12,16 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...layers import (
-    Concatenate,
-    Convolution,
-    Dense,
-    Flatten,
-    Input,
-    Layer,
-    PadChannels,
-    Sum,
-)
+from ...layers import Layer
+from ...layers.sampled_channels import Channels, Segment
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
@@ -106,14 +98,11 @@ def plan_of(net: Architecture, channels: int | None = None, *, core: bool = Fals
     copies = _copies(graph, channels, core)
     weights = {}
     for position in graph.weighted:
-        layer = graph.nodes[position].layer
-        assert isinstance(layer, (Dense, Convolution))
+        layer = graph.weighted_layer(position)
         before = graph.nodes[position].inputs[0]
         space = graph.shapes[before].space
         copies_in = copies[before]
-        windows, groups = np.zeros((1, 1), dtype=np.int64), 1
-        if isinstance(layer, Convolution):
-            windows, groups = layer.windows(space), layer.groups
+        windows, groups = layer.windows(space), layer.groups
         copies_out = int(copies[position][0])
         missing = layer.weight.channels_in * groups / copies_in.sum() if core else 1.0
         sampled = (
@@ -144,73 +133,11 @@ def plan_of(net: Architecture, channels: int | None = None, *, core: bool = Fals
 
 
 def _copies(graph: Graph, channels: int | None, core: bool) -> list[Array]:
-    """For every node, how many of its channels each sampled one stands for, (sampled channels,).
-
-    Channels that come from one weight layer have one number; those that meet in a sum share it.
-    """
-    parent: list[int] = []
-    size: list[int] = []
-    whole: set[int] = set()
-
-    def new(n: int) -> int:
-        parent.append(len(parent))
-        size.append(n)
-        return parent[-1]
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            k = parent[k]
-        return k
-
-    segments: list[list[int]] = []  # of every node, classes in the order of the channels
-    repeats: list[int] = []  # flattened: positions, each a channel of its own
+    """For every node, how many of its channels each sampled one stands for, (sampled channels,)."""
+    classes = Channels()
+    segments: list[Segment] = []
     for node in graph.nodes:
-        layer, inputs = node.layer, [segments[k] for k in node.inputs]
-        repeat = repeats[node.inputs[0]] if node.inputs else 1
-        if isinstance(layer, Input):
-            found = [new(layer.shape.channels)]
-            whole.add(found[0])
-        elif isinstance(layer, (Dense, Convolution)):
-            found = [new(layer.weight.fan_out)]
-            repeat = 1
-            if isinstance(layer, Convolution) and layer.groups > 1:
-                whole.update(found, inputs[0])
-        elif isinstance(layer, Sum):
-            found = inputs[0]
-            alike = len({tuple(size[root(k)] for k in s) for s in inputs}) == 1
-            for other in inputs[1:]:
-                if alike:
-                    for a, b in zip(found, other, strict=True):
-                        parent[root(b)] = root(a)
-                else:
-                    whole.update(found, other)
-        elif isinstance(layer, Concatenate):
-            found = [k for s in inputs for k in s]
-            if len({repeats[k] for k in node.inputs}) > 1:
-                whole.update(found)
-        elif isinstance(layer, PadChannels):
-            padding = [new(n) for n in (layer.before, layer.after)]
-            whole.update(padding, inputs[0])
-            found = [padding[0], *inputs[0], padding[1]]
-        else:
-            found = inputs[0]
-            if isinstance(layer, Flatten):
-                repeat *= graph.shapes[node.inputs[0]].positions
-        segments.append(found)
-        repeats.append(repeat)
-    whole.update(segments[-1])
-    fixed = {root(k) for k in whole}
-
-    def of(k: int) -> Array:
-        k = root(k)
-        if channels is None or k in fixed:
-            return np.ones(size[k], dtype=np.int64)
-        if core:
-            return np.ones(min(size[k], channels), dtype=np.int64)
-        each = max(1, round(size[k] / channels))
-        return np.full(-(-size[k] // each), each, dtype=np.int64)
-
-    return [
-        np.repeat(np.concatenate([of(k) for k in found]), repeat)
-        for found, repeat in zip(segments, repeats, strict=True)
-    ]
+        inputs, shapes = [segments[k] for k in node.inputs], [graph.shapes[k] for k in node.inputs]
+        segments.append(node.layer.sampled_channels(classes, inputs, shapes))
+    classes.keep_whole(segments[-1])
+    return classes.copies(segments, channels, core)

@@ -12,7 +12,6 @@ from ...errors import ModelError
 from ...layers import (
     AdaptiveAveragePool,
     AveragePool,
-    Convolution,
     Dense,
     Dropout,
     Flatten,
@@ -28,7 +27,6 @@ from ...networks.graph import Graph, Node
 from .recorder import Recorder
 from .weights import laws
 
-_WEIGHTED = (Dense, Convolution)
 #: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
 _KEEPING = (
     Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool,
@@ -42,7 +40,7 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
     nodes = _used(recorder.nodes, output)
-    names = [node.layer.name for node in nodes if isinstance(node.layer, _WEIGHTED)]
+    names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:
         raise ModelError("model has no Linear or convolution layer between its input and its output")
     unused = [name for name in prunable if name not in names]
@@ -81,8 +79,8 @@ def _check_activations(nodes: list[Node]) -> None:
     for node in nodes:
         layer = node.layer
         before = any(weighted[source] for source in node.inputs)
-        weighted.append(before or isinstance(layer, _WEIGHTED))
-        if not isinstance(layer, (Nonlinearity, MaxPool)):
+        weighted.append(before or layer.weighted is not None)
+        if layer.nonlinearity is None and not isinstance(layer, MaxPool):
             continue
         what = _describe(layer)
         if not before:
@@ -92,14 +90,14 @@ def _check_activations(nodes: list[Node]) -> None:
             isinstance(source.layer, Sum) and len(source.layer.coefficients) == 1
         ):
             source = nodes[source.inputs[0]]
-        if isinstance(layer, Nonlinearity) and isinstance(source.layer, Nonlinearity):
+        if layer.nonlinearity is not None and source.layer.nonlinearity is not None:
             raise ModelError(
                 f"{what} is a second activation after {source.layer.name!r}, without weights between"
             )
 
 
 def _describe(layer: Any) -> str:
-    kind = layer.activation.name if isinstance(layer, Nonlinearity) else type(layer).__name__
+    kind = layer.nonlinearity.name if layer.nonlinearity is not None else type(layer).__name__
     return f"layer {layer.name!r} ({kind})"
 
 
@@ -110,10 +108,10 @@ def _check_logits(nodes: list[Node]) -> None:
     while open_:
         position = open_.pop()
         layer = nodes[position].layer
-        if position in seen or isinstance(layer, _WEIGHTED):
+        if position in seen or layer.weighted is not None:
             continue
         seen.add(position)
-        if isinstance(layer, (Nonlinearity, MaxPool, Input)):
+        if layer.nonlinearity is not None or isinstance(layer, (MaxPool, Input)):
             what = "the input" if isinstance(layer, Input) else _describe(layer)
             raise ModelError(
                 f"model must end with a layer of logits, got {what} between the last weights and them"
@@ -172,14 +170,15 @@ def _separate_linear_layers(nodes: list[Node]) -> list[Node]:
 
 def _with_laws(nodes: list[Node], recorder: Recorder) -> list[Node]:
     consumers = _consumers(nodes)
-    at = [i for i, node in enumerate(nodes) if isinstance(node.layer, _WEIGHTED)]
+    at = [i for i, node in enumerate(nodes) if node.layer.weighted is not None]
     found = dict(zip(at, laws([recorder.weights[nodes[i].layer.name] for i in at]), strict=True))
     made = []
     for position, node in enumerate(nodes):
         layer = node.layer
-        if isinstance(layer, (Dense, Convolution)):
+        if layer.weighted is not None:
             follower = _activation_after(nodes, consumers, position)
-            layer = replace(layer, weight=replace(layer.weight, activation=follower, law=found[position]))
+            weight = replace(layer.weighted.weight, activation=follower, law=found[position])
+            layer = layer.weighted.with_weight(weight)
         made.append(Node(layer, node.inputs))
     return made
 
@@ -191,8 +190,8 @@ def _activation_after(nodes: list[Node], consumers: list[list[int]], position: i
         first = min(open_)
         open_.discard(first)
         layer = nodes[first].layer
-        if isinstance(layer, Nonlinearity):
-            return layer.activation
-        if not isinstance(layer, _WEIGHTED):
+        if layer.nonlinearity is not None:
+            return layer.nonlinearity
+        if layer.weighted is None:
             open_.update(consumers[first])
     return None

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from ...base.isolation import RandomStates
 from ...errors import ModelError
-from ..models import check_values, prunable_weights
+from ..models import check_values, prunable_weights, weight_classes
 from .recorder import Recorder
 
 
@@ -39,7 +39,7 @@ def check_whole(model: nn.Module) -> None:
     prunable_weights(model)  # refuses parametrisations
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        if not isinstance(module, weight_classes()):
             continue
         weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
         if weight is None or is_lazy(weight):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -21,50 +21,34 @@ from ...layers import (
     PaddingMode,
     WeightLayer,
 )
+from ...layers.register import ModuleKind, add_kind, kind_of_class, layer_of
 from . import entrywise, functions, reshaping, windows
 from .recorder import Recorder
 from .signals import Signal
-from .weights import read_weights
+from .weights import Weights, read_weights
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A torch module class and how to read it.
-
-    Attributes:
-        base: the class; subclasses count too.
-        read: what it does to a signal.
-        methods: what a subclass may not override.
-        strict: a subclass that overrides them is refused; else its own ``forward`` is traced.
-    """
-
-    base: type[nn.Module]
-    read: Callable[[Recorder, Any, Signal], Signal]
-    methods: tuple[str, ...] = ("forward",)
-    strict: bool = False
-
-
-def kind_of(recorder: Recorder, module: nn.Module) -> Kind | None:
+def kind_of(recorder: Recorder, module: nn.Module) -> ModuleKind | None:
     """How to read a module; None for one whose ``forward`` is to be traced.
 
     Raises:
         ModelError: a module of torch's own that the theory does not describe, or a subclass of a layer with
             weights that computes something else.
     """
+    kind = kind_of_class(type(module))
+    if kind is not None and kind.layer is not None:
+        return kind if _changed_method(module, kind) is None else None
     for refused, why in REFUSED:
         if isinstance(module, refused):
             raise recorder.refuse(f"{_torch_name(module)} cannot be read{f': {why}' if why else ''}")
-    for kind in KINDS:
-        if isinstance(module, kind.base):
-            changed = _changed(module, kind)
-            if changed is None:
-                return kind
-            if kind.strict:
-                raise recorder.refuse(
-                    f"{type(module).__name__} overrides {changed} of torch.nn.{kind.base.__name__}, so it "
-                    "may compute something else"
-                )
-            return None
+    if kind is not None:
+        changed = _changed(module, kind)
+        if changed is not None and kind.strict:
+            raise recorder.refuse(
+                f"{type(module).__name__} overrides {changed} of torch.nn.{kind.base.__name__}, so it "
+                "may compute something else"
+            )
+        return kind if changed is None else None
     own = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
     if own and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         raise recorder.refuse(f"{_torch_name(module)} cannot be read")
@@ -78,10 +62,48 @@ def _torch_name(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _changed(module: nn.Module, kind: Kind) -> str | None:
+def read_module(recorder: Recorder, kind: ModuleKind, module: nn.Module, given: Sequence[Any]) -> Signal:
+    """What a module makes of tensors.
+
+    Raises:
+        ModelError: it takes others.
+    """
+    if kind.layer is not None:
+        return _described(recorder, kind, module, [recorder.position(value) for value in given])
+    if len(given) != 1:
+        raise recorder.refuse(f"takes one tensor, got {len(given)} arguments")
+    assert kind.read is not None
+    return kind.read(recorder, module, recorder.check(given[0]))
+
+
+def _described(recorder: Recorder, kind: ModuleKind, module: nn.Module, inputs: list[int]) -> Signal:
+    """The value of the layer that a user's class is."""
+    name = layer_name(recorder) if kind.weights else recorder.label()
+    layer = layer_of(kind, module, name, tuple(recorder.shapes[i] for i in inputs))
+    weighted = layer.weighted
+    if weighted is None:
+        return recorder.add(layer, *inputs)
+    weights = _read_once(recorder, name, module, bias="bias" in _parameters_of(module))
+    if weights.shape != weighted.weight.weight_shape:
+        raise recorder.refuse(
+            f"has a weight of shape {weights.shape}, and the layer registered for it one of shape "
+            f"{weighted.weight.weight_shape}"
+        )
+    scales = replace(weighted.weight, name=name, sigma_w=weights.sigma_w, sigma_b=weights.sigma_b)
+    return recorder.add(weighted.with_weight(scales), *inputs)
+
+
+def _parameters_of(module: nn.Module) -> set[str]:
+    """Names of parameters, without the ending that a mask gives them."""
+    return {name.removesuffix("_orig") for name in module._parameters}
+
+
+def _changed(module: nn.Module, kind: ModuleKind) -> str | None:
     """The first method that is not the base class's own, or a parameter that a property stands for."""
-    if hasattr(type(module), "weight"):
-        return "weight"
+    return "weight" if hasattr(type(module), "weight") else _changed_method(module, kind)
+
+
+def _changed_method(module: nn.Module, kind: ModuleKind) -> str | None:
     for method in (*kind.methods, "__call__"):
         if method in module.__dict__ or getattr(type(module), method) is not getattr(kind.base, method):
             return method
@@ -95,12 +117,17 @@ def layer_name(recorder: Recorder) -> str:
 
 def _weighted(recorder: Recorder, module: Any, kernel: tuple[int, ...]) -> WeightLayer:
     name = layer_name(recorder)
-    if name in recorder.weights:
-        raise recorder.refuse("is called twice: weights that are used more than once cannot be read")
-    weights = recorder.weights[name] = read_weights(name, module)
+    weights = _read_once(recorder, name, module)
     return WeightLayer(
         name, weights.fan_in, weights.shape[0], weights.sigma_w, weights.sigma_b, kernel=kernel
     )
+
+
+def _read_once(recorder: Recorder, name: str, module: Any, *, bias: bool = True) -> Weights:
+    if name in recorder.weights:
+        raise recorder.refuse("is called twice: weights that are used more than once cannot be read")
+    weights = recorder.weights[name] = read_weights(name, module, bias=bias)
+    return weights
 
 
 def _linear(recorder: Recorder, module: Any, input: Signal) -> Signal:
@@ -326,31 +353,32 @@ _ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.Threshold,
 )  # fmt: skip
 
-KINDS: tuple[Kind, ...] = (
-    Kind(nn.Linear, _linear, strict=True),
-    Kind(nn.Conv1d, _convolution, _CONVOLUTION, strict=True),
-    Kind(nn.Conv2d, _convolution, _CONVOLUTION, strict=True),
-    Kind(nn.BatchNorm1d, _batch_norm, strict=True),
-    Kind(nn.BatchNorm2d, _batch_norm, strict=True),
-    Kind(nn.LayerNorm, _layer_norm, strict=True),
-    Kind(nn.GroupNorm, _group_norm, strict=True),
-    Kind(nn.InstanceNorm1d, _instance_norm, ("forward", "_apply_instance_norm"), strict=True),
-    Kind(nn.InstanceNorm2d, _instance_norm, ("forward", "_apply_instance_norm"), strict=True),
-    *(Kind(base, _average_pool) for base in (nn.AvgPool1d, nn.AvgPool2d)),
-    *(Kind(base, _max_pool) for base in (nn.MaxPool1d, nn.MaxPool2d)),
-    *(Kind(base, _adaptive_average_pool) for base in (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)),
-    *(Kind(base, _adaptive_max_pool) for base in (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)),
-    *(Kind(base, _dropout) for base in (nn.Dropout, nn.Dropout1d, nn.Dropout2d)),
-    *(Kind(base, _alpha_dropout) for base in (nn.AlphaDropout, nn.FeatureAlphaDropout)),
-    Kind(nn.Flatten, _flatten),
-    Kind(nn.Unflatten, _unflatten),
-    Kind(nn.Identity, _identity),
-    *(Kind(base, _zero_pad) for base in (nn.ConstantPad1d, nn.ConstantPad2d)),
-    *(Kind(base, _reflection_pad) for base in (nn.ReflectionPad1d, nn.ReflectionPad2d)),
-    *(Kind(base, _circular_pad) for base in (nn.CircularPad1d, nn.CircularPad2d)),
-    Kind(nn.RReLU, _rrelu),
-    *(Kind(base, _activation) for base in _ELEMENTWISE),
-)
+for _kind in (
+    ModuleKind(nn.Linear, _linear, strict=True),
+    ModuleKind(nn.Conv1d, _convolution, methods=_CONVOLUTION, strict=True),
+    ModuleKind(nn.Conv2d, _convolution, methods=_CONVOLUTION, strict=True),
+    ModuleKind(nn.BatchNorm1d, _batch_norm, strict=True),
+    ModuleKind(nn.BatchNorm2d, _batch_norm, strict=True),
+    ModuleKind(nn.LayerNorm, _layer_norm, strict=True),
+    ModuleKind(nn.GroupNorm, _group_norm, strict=True),
+    ModuleKind(nn.InstanceNorm1d, _instance_norm, methods=("forward", "_apply_instance_norm"), strict=True),
+    ModuleKind(nn.InstanceNorm2d, _instance_norm, methods=("forward", "_apply_instance_norm"), strict=True),
+    *(ModuleKind(base, _average_pool) for base in (nn.AvgPool1d, nn.AvgPool2d)),
+    *(ModuleKind(base, _max_pool) for base in (nn.MaxPool1d, nn.MaxPool2d)),
+    *(ModuleKind(base, _adaptive_average_pool) for base in (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)),
+    *(ModuleKind(base, _adaptive_max_pool) for base in (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)),
+    *(ModuleKind(base, _dropout) for base in (nn.Dropout, nn.Dropout1d, nn.Dropout2d)),
+    *(ModuleKind(base, _alpha_dropout) for base in (nn.AlphaDropout, nn.FeatureAlphaDropout)),
+    ModuleKind(nn.Flatten, _flatten),
+    ModuleKind(nn.Unflatten, _unflatten),
+    ModuleKind(nn.Identity, _identity),
+    *(ModuleKind(base, _zero_pad) for base in (nn.ConstantPad1d, nn.ConstantPad2d)),
+    *(ModuleKind(base, _reflection_pad) for base in (nn.ReflectionPad1d, nn.ReflectionPad2d)),
+    *(ModuleKind(base, _circular_pad) for base in (nn.CircularPad1d, nn.CircularPad2d)),
+    ModuleKind(nn.RReLU, _rrelu),
+    *(ModuleKind(base, _activation) for base in _ELEMENTWISE),
+):
+    add_kind(_kind)
 
 _LOGITS = "the theory takes logits: give the model without it"
 REFUSED: tuple[tuple[Any, str], ...] = (

@@ -16,7 +16,7 @@ from ...base.isolation import Twin, converted, parameters_shared
 from ...errors import ActivationError, EOCError, ModelError
 from ...layers import Shape
 from ...networks.graph import Graph
-from ..models import chain, prunable_weights
+from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
 from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
@@ -76,10 +76,8 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
     if row is not None:
         return row
     for module in weighted:
-        if isinstance(module, nn.Linear):
-            guesses.append((2, module.in_features))
-        else:
-            guesses.append((2, module.in_channels, *(_EXTENT,) * len(module.kernel_size)))
+        channels, axes = taken(module)
+        guesses.append((2, channels, *(_EXTENT,) * axes))
     for sizes in dict.fromkeys(guesses):
         recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__)
         tracer, twin = _followed(recorder, model, until_weights=True)
@@ -108,14 +106,16 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
         # A forward pass that cannot be followed so far is tried as it is registered: the trace tells why.
         if first is not None and module is not first:
             continue
-        if isinstance(module, nn.Linear):
-            note = f"no example_input was given, so vectors of {module.in_features} features were assumed"
-            return (2, module.in_features), note
-        if isinstance(module, nn.modules.conv._ConvNd):
-            raise ModelError(
-                f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which "
-                "does not tell the extent of its inputs"
-            )
+        if not isinstance(module, weight_classes()):
+            continue
+        channels, axes = taken(module)
+        if not axes:
+            note = f"no example_input was given, so vectors of {channels} features were assumed"
+            return (2, channels), note
+        raise ModelError(
+            f"example_input is needed: the first layer {name!r} is {type(module).__name__}, which "
+            "does not tell the extent of its inputs"
+        )
     raise ModelError("model has no Linear or convolution layer")
 
 
@@ -233,7 +233,7 @@ class _ModelTracer(Tracer):
         recorder = self.recorder
         if m not in paths or not holds_signal((args, kwargs)):
             return forward(*args, **kwargs)
-        if self.until_weights and isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)):
+        if self.until_weights and isinstance(m, weight_classes()):
             raise _Met(m)
         name = paths[m].partition(".")[2]
         recorder.stack.append((name, type(m).__name__))
@@ -245,9 +245,7 @@ class _ModelTracer(Tracer):
                 recorder.in_leaf = False
                 return self._call_inside(m, forward, args, kwargs)
             given = values((*args, *kwargs.values()))
-            if len(given) != 1:
-                raise recorder.refuse(f"takes one tensor, got {len(given)} arguments")
-            return self._wrap(kind.read(recorder, m, recorder.check(given[0])))
+            return self._wrap(modules.read_module(recorder, kind, m, given))
         except EOCError:
             raise
         except Exception as error:

@@ -38,8 +38,8 @@ class Weights:
     orthogonal: bool
 
 
-def read_weights(name: str, module: Any) -> Weights:
-    """The scales and the law of a Linear or convolution module.
+def read_weights(name: str, module: Any, *, bias: bool = True) -> Weights:
+    """The scales and the law of a module with weights; `bias`: whether it has biases, or None in their place.
 
     Raises:
         ModelError: parametrised other than by a mask of torch.nn.utils.prune, not finite, constant, 0, not of
@@ -48,7 +48,7 @@ def read_weights(name: str, module: Any) -> Weights:
     """
     weight, mask = _parameter(name, module, "weight")
     assert weight is not None
-    bias, bias_mask = _parameter(name, module, "bias")
+    biases, bias_mask = _parameter(name, module, "bias") if bias else (None, None)
     fan_in = math.prod(weight.shape[1:])
     moments = _Moments.of(weight, mask)
     sigma_w = math.sqrt(fan_in * moments.square)
@@ -59,8 +59,8 @@ def read_weights(name: str, module: Any) -> Weights:
         )
     _check_random(name, weight, mask, moments, fan_in)
     sigma_b = 0.0
-    if bias is not None:
-        sigma_b = math.sqrt(_Moments.of(bias, bias_mask).square)
+    if biases is not None:
+        sigma_b = math.sqrt(_Moments.of(biases, bias_mask).square)
         if not math.isfinite(sigma_b):
             raise ModelError(f"the biases of layer {name!r} must be finite, got scale {sigma_b}")
     return Weights(

@@ -295,6 +295,6 @@ def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, 
         if scaled and name in found
     ]
     return {
-        "biases": all(weight.module.bias is not None for weight in matter),
+        "biases": all(weight.bias is not None for weight in matter),
         "masked": any(weight.mask is not None for weight in found.values()),
     }

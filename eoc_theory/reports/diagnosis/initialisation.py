@@ -9,20 +9,11 @@ import numpy as np
 
 from ...activations import Activation
 from ...errors import NoCriticalPointError
-from ...layers import (
-    BatchNorm,
-    Convolution,
-    Dense,
-    GroupNorm,
-    LayerNorm,
-    Nonlinearity,
-    Sum,
-    WeightLayer,
-)
+from ...layers import WeightLayer
 from ...mean_field.edge_of_chaos import edge_of_chaos
 from ...networks.architecture import Architecture
-from ...networks.critical_scales import let_through
 from ...networks.graph import Graph
+from ...networks.queries import batch_norm_modes, let_through, scale_is_normalised
 
 Array = np.ndarray
 
@@ -90,24 +81,15 @@ def read(net: Architecture) -> Reading:
             for layer, node in zip(net, graph.weighted, strict=True)
         ]
     )
-    normalised = np.zeros(net.depth, dtype=bool)
-    joins: tuple[Join, ...] = ()
-    norms = (0, 0)
-    kinds = [kind(layer) for layer in net]
-    if not net.is_chain:
-        normalised = np.array([_is_normalised(net.as_graph(), node) for node in net.as_graph().weighted])
-        joins = residual_joins(net.as_graph())
-        modes = [node.layer.training for node in net.as_graph().nodes if isinstance(node.layer, BatchNorm)]
-        norms = (sum(modes), len(modes) - sum(modes))
-        kinds = [_kind_of_node(net.as_graph(), node) for node in net.as_graph().weighted]
+    modes = batch_norm_modes(graph)
     return Reading(
-        kinds=tuple(kinds),
+        kinds=tuple(graph.weighted_layer(node).kind for node in graph.weighted),
         edge=edge,
         names=recognise_all(list(net), edge),
-        normalised=normalised,
+        normalised=np.array([scale_is_normalised(graph, node) for node in graph.weighted]),
         hidden=np.array([layer.activation is not None for layer in net]),
-        joins=joins,
-        batch_norms=norms,
+        joins=residual_joins(graph),
+        batch_norms=(sum(modes), len(modes) - sum(modes)),
     )
 
 
@@ -117,23 +99,6 @@ def _critical_scale(act: Activation, sigma_b: float) -> float:
         return float(edge_of_chaos(act, sigma_b=0.0 if act.is_homogeneous else sigma_b).sigma_w)
     except NoCriticalPointError:
         return math.nan
-
-
-def kind(layer: WeightLayer) -> str:
-    """ "Linear", or "Conv" with its kernel."""
-    return "Conv " + "x".join(map(str, layer.kernel)) if layer.kernel else "Linear"
-
-
-def _kind_of_node(graph: Graph, position: int) -> str:
-    node = graph.nodes[position].layer
-    assert isinstance(node, (Dense, Convolution))
-    name = kind(node.weight)
-    if isinstance(node, Convolution):
-        if max(node.stride) > 1:
-            name += " /" + "x".join(map(str, sorted(set(node.stride))))
-        if node.groups > 1:
-            name += " depthwise" if node.weight.channels_in == 1 else f" in {node.groups} groups"
-    return name
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -196,35 +161,15 @@ def known_scales(layer: WeightLayer, edge: float) -> list[tuple[str, float]]:
 # --- the graph ----------------------------------------------------------------------------------------------
 
 
-def _is_normalised(graph: Graph, position: int) -> bool:
-    """Whether every way from the node to an activation or the next weights leads through a normalisation."""
-    ahead = list(graph.consumers[position])
-    seen: set[int] = set()
-    found = False
-    while ahead:
-        here = ahead.pop()
-        if here in seen:
-            continue
-        seen.add(here)
-        layer = graph.nodes[here].layer
-        if isinstance(layer, (LayerNorm, GroupNorm)) or (isinstance(layer, BatchNorm) and layer.training):
-            found = True
-        elif isinstance(layer, (Nonlinearity, Dense, Convolution)) or not graph.consumers[here]:
-            return False
-        else:
-            ahead.extend(graph.consumers[here])
-    return found
-
-
 def residual_joins(graph: Graph) -> tuple[Join, ...]:
     """The sums of a shortcut and one branch with more weight layers behind it, in order."""
     behind: list[int] = []
     for node in graph.nodes:
-        own = int(isinstance(node.layer, (Dense, Convolution)))
+        own = int(node.layer.weighted is not None)
         behind.append(own + max((behind[source] for source in node.inputs), default=0))
     found = []
     for position, node in enumerate(graph.nodes):
-        if not isinstance(node.layer, Sum) or len(node.inputs) != 2:
+        if not node.layer.adds or len(node.inputs) != 2:
             continue
         first, second = (behind[source] for source in node.inputs)
         if first != second:
@@ -235,12 +180,11 @@ def residual_joins(graph: Graph) -> tuple[Join, ...]:
 
 def _branch_scale(graph: Graph, position: int, branch: int) -> float:
     """The Sum's coefficient, times that of a multiplication by a number right before it."""
-    layer, source = graph.nodes[position].layer, graph.nodes[position].inputs[branch]
-    assert isinstance(layer, Sum)
-    scale = layer.coefficients[branch]
-    before = graph.nodes[source].layer
-    while isinstance(before, Sum) and len(before.coefficients) == 1:
-        scale *= before.coefficients[0]
-        source = graph.nodes[source].inputs[0]
-        before = graph.nodes[source].layer
+    node = graph.nodes[position]
+    source = node.inputs[branch]
+    scale = node.layer.factors(len(node.inputs))[branch]
+    before = graph.nodes[source]
+    while before.layer.adds and len(before.inputs) == 1:
+        scale *= before.layer.factors(1)[0]
+        before = graph.nodes[before.inputs[0]]
     return scale

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...errors import EOCError
-from ...layers import BatchNorm, GroupNorm, LayerNorm, Sum, WeightLayer
+from ...layers import WeightLayer
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.graph import Graph, Node
@@ -80,20 +80,13 @@ def cures(
 def _gradients_restored(net: Architecture) -> Cure:
     """Normalisations with γ = 0 at 1, factors 0 at one over the root of their number."""
     nodes, steps = list(net.as_graph().nodes), []
-    zero = [node for node in nodes if isinstance(node.layer, Sum) and 0.0 in node.layer.coefficients]
+    zero = [node for node in nodes if node.layer.adds and node.layer.is_silent]
     factor = 1.0 / math.sqrt(max(len(zero), 1))
-    norms = (BatchNorm, LayerNorm, GroupNorm)
-    if any(isinstance(node.layer, norms) and node.layer.gain == 0.0 for node in nodes):
+    if any(node.layer.normalises and node.layer.is_silent for node in nodes):
         steps.append("set γ = 1 in the normalisations where it is 0")
     if zero:
         steps.append(f"set the factors that are 0 to {factor:.3g}")
-    for position, node in enumerate(nodes):
-        layer = node.layer
-        if isinstance(layer, norms) and layer.gain == 0.0:
-            nodes[position] = Node(replace(layer, gain=1.0), node.inputs)
-        elif isinstance(layer, Sum) and 0.0 in layer.coefficients:
-            factors = tuple(value or factor for value in layer.coefficients)
-            nodes[position] = Node(replace(layer, coefficients=factors), node.inputs)
+    nodes = [Node(node.layer.heard(factor), node.inputs) for node in nodes]
     does = "lets gradients reach every layer before pruning (or train for some steps before it)"
     return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes))))
 
@@ -142,11 +135,9 @@ def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
     factor = 1.0 / math.sqrt(len(reading.joins))
     for join in reading.joins:
         node = nodes[join.position]
-        layer = node.layer
-        assert isinstance(layer, Sum)
-        coefficients = tuple(
+        factors = tuple(
             value * factor if index == join.branch else value
-            for index, value in enumerate(layer.coefficients)
+            for index, value in enumerate(node.layer.factors(len(node.inputs)))
         )
-        nodes[join.position] = Node(replace(layer, coefficients=coefficients), node.inputs)
+        nodes[join.position] = Node(node.layer.with_factors(factors), node.inputs)
     return Architecture.from_graph(Graph(tuple(nodes)))

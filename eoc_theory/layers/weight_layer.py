@@ -1,0 +1,63 @@
+"""A layer's weights: their number, scales and law."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..activations import Activation
+from ..base.boundary import public
+
+WeightLaw = Literal["normal", "uniform", "truncated", "orthogonal"]
+PaddingMode = Literal["zeros", "circular", "reflect"]
+
+
+@public
+@dataclass(frozen=True)
+class WeightLayer:
+    """The weights of a layer ``y = W h + b`` and the law they are drawn from.
+
+    ``W_ij`` has mean 0 and variance ``sigma_w**2 / fan_in``, ``b_i`` variance ``sigma_b**2``.
+
+    Attributes:
+        name: of the layer, as in the model.
+        fan_in: inputs of one output unit: features, or channels/groups × kernel size of a convolution.
+        fan_out: output units: features, or channels.
+        sigma_w, sigma_b: scales.
+        activation: the activation that follows, None after the last layer or where there is none.
+        law: of the weights: "normal", "uniform", "truncated" (normal, cut at two standard deviations of the
+            uncut law) or "orthogonal" (rows or columns orthogonal, all of one length).
+        kernel: extent of a convolution's kernel, () for a fully connected layer.
+    """
+
+    name: str
+    fan_in: int
+    fan_out: int
+    sigma_w: float
+    sigma_b: float
+    activation: Activation | None = None
+    law: WeightLaw = "normal"
+    kernel: tuple[int, ...] = ()
+
+    @property
+    def n_weights(self) -> int:
+        """Number of weights that pruning can remove (biases are not counted)."""
+        return self.fan_in * self.fan_out
+
+    @property
+    def weight_std(self) -> float:
+        """Standard deviation of one weight, σ_w/√fan_in."""
+        return self.sigma_w / np.sqrt(self.fan_in)
+
+    @property
+    def channels_in(self) -> int:
+        """Input features, or channels in one group of a convolution."""
+        return self.fan_in // math.prod(self.kernel)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight tensor."""
+        return (self.fan_out, self.channels_in, *self.kernel)

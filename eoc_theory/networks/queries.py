@@ -1,0 +1,91 @@
+"""What is asked of a network's graph in several places."""
+
+from __future__ import annotations
+
+from .graph import Graph
+
+
+def is_normalised(graph: Graph) -> bool:
+    """Whether a normalisation stands anywhere in the network."""
+    return any(node.layer.normalises for node in graph.nodes)
+
+
+def is_residual(graph: Graph) -> bool:
+    """Whether values are added anywhere in the network."""
+    return any(node.layer.adds for node in graph.nodes)
+
+
+def batch_norm_modes(graph: Graph) -> list[bool]:
+    """Of every batch normalisation: whether it takes the batch's own statistics, not the running ones."""
+    modes = (node.layer.batch_statistics for node in graph.nodes)
+    return [mode for mode in modes if mode is not None]
+
+
+def feeds_weights(graph: Graph, position: int) -> bool:
+    """Whether weights come after a node."""
+    open_ = list(graph.consumers[position])
+    while open_:
+        here = open_.pop()
+        if here in graph.weighted:
+            return True
+        open_.extend(graph.consumers[here])
+    return False
+
+
+def let_through(graph: Graph, position: int) -> float:
+    """Part of a layer's inputs that dropout leaves: 1 without any between it and what it takes them from."""
+    part, inputs = 1.0, graph.nodes[position].inputs
+    while len(inputs) == 1:
+        node = graph.nodes[inputs[0]]
+        if node.layer.weighted is not None or node.layer.nonlinearity is not None:
+            break
+        if node.layer.dropout < 1:
+            part *= 1.0 - node.layer.dropout
+        inputs = node.inputs
+    return part
+
+
+def scale_is_normalised(graph: Graph, position: int) -> bool:
+    """Whether a normalisation stands on every path from a node to an activation or the next weights."""
+    ahead = list(graph.consumers[position])
+    seen: set[int] = set()
+    found = False
+    while ahead:
+        here = ahead.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        layer = graph.nodes[here].layer
+        if layer.sets_scale:
+            found = True
+        elif layer.nonlinearity is not None or layer.weighted is not None or not graph.consumers[here]:
+            return False
+        else:
+            ahead.extend(graph.consumers[here])
+    return found
+
+
+def is_divided_out(graph: Graph, position: int, bias_square: float) -> bool:
+    """Whether the scale of a layer's weights is divided out before anything else is done with its output.
+
+    Args:
+        bias_square: mean square of its biases, which only a normalisation over the batch takes out.
+    """
+    open_ = list(graph.consumers[position])
+    joined = False
+    while open_:
+        here = open_.pop()
+        layer, inputs = graph.nodes[here].layer, graph.nodes[here].inputs
+        if layer.batch_statistics or (layer.sets_scale and not joined and bias_square == 0):
+            continue
+        joined |= len(inputs) > 1
+        keeps = (
+            layer.weighted is None
+            and layer.nonlinearity is None
+            and not layer.normalises
+            and not (layer.adds and len(inputs) > 1)
+        )
+        if not keeps or not graph.consumers[here]:
+            return False
+        open_.extend(graph.consumers[here])
+    return bool(graph.consumers[position])
