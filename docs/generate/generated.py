@@ -104,12 +104,23 @@ def help_texts() -> str:
     return "\n".join(parts)
 
 
+@cache
+def upward() -> str:
+    """A table of the steps upwards: the method, and the function that it calls."""
+    from eoc_theory.base.upward import STEPS
+
+    rows = ["| method or argument | calls |\n|---|---|\n"]
+    rows += [f"| `{method}` | `{target.replace(':', '.')}` |\n" for method, target in STEPS.items()]
+    return "".join(rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "figures": figures,
     "claims": claims,
     "studies": studies,
     "activations": activations,
     "help": help_texts,
+    "upward": upward,
 }
 
 
