@@ -272,8 +272,8 @@ def test_words_for_what_few_networks_tell():
     found = eoc.design(net, 0.96, networks=2, max_collapse_probability=0.4)
     assert found.chosen is found.before and found.cut_interval[1] > 0.4
     low, high = (f"{end:.2f}" for end in found.cut_interval)
-    assert f"({low}–{high}), from 2 drawn networks" in found.verdict.replace("(0–", "(0.00–")
-    assert "2 drawn networks leave open whether that is more than the 0.4 asked for" in found.verdict
+    assert f"({low}–{high}), from 2 sampled networks" in found.verdict.replace("(0–", "(0.00–")
+    assert "2 sampled networks leave open whether that is more than the 0.4 asked for" in found.verdict
     assert "in brackets: where the probability lies in nine cases of ten" in str(found)
     sure = eoc.design(net, 0.5, networks=2)
     assert "open" not in sure.verdict

@@ -59,7 +59,7 @@ def panels() -> tuple[tuple[str, Callable[[Axes, Diagnosis], None]], ...]:
         ("What pruning keeps", draw_kept),
         ("Second moment of the scores", draw_moments),
         ("Scale of the weights", draw_scales),
-        ("Probability that a layer is lost", draw_collapse),
+        ("Probability of collapse", draw_collapse),
     )
 
 
@@ -93,7 +93,7 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
             at = np.full(len(outlook.emptied), bottom)
             ax.plot(
                 x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size,
-                clip_on=False, zorder=4, label="likely empty" if colour == FOUND else None,
+                clip_on=False, zorder=4, label="likely collapsed" if colour == FOUND else None,
             )  # fmt: skip
     ax.axhline(
         1.0 - diagnosis.sparsity, color=GREY, linestyle="--", linewidth=0.8, label="the same in each layer"
