@@ -34,23 +34,23 @@ class Candidate:
     Attributes:
         initialisation: (σ_w, σ_b) of the first layer, or None: as it is.
         allocation: "global", the criterion's ranking of all weights at once; or "layerwise", numbers of
-            weights set for each layer, chosen on ways through the network.
+            weights set for each layer, chosen on paths through the network.
         architecture: the network with that initialisation.
         layers: names.
         kept: fraction of each layer's weights kept; of a global ranking the predicted mean.
         kept_weights: the same as whole numbers of weights, summing to those that are left.
-        collapse_probability: probability that some layer loses all its weights, as predicted; not more than
+        collapse_probability: probability that some layer collapses, as predicted; not more than
             `cut_probability`, where that is known.
-        collapse_interval: where that lies in nine cases of ten, from the expected error of the critical
-            sparsity.
-        cut_probability: probability that some layer has no weight on a way from the input to the logits, from
-            the drawn networks; nan where none was drawn.
-        cut_interval: where that lies in nine cases of ten, as far as so few networks tell.
+        collapse_interval: the range that holds it in nine cases of ten, from the expected error of the
+            critical sparsity.
+        cut_probability: probability that some layer is disconnected, with no weight on a path from the input
+            to the logits, from the sampled networks; nan where none was sampled.
+        cut_interval: the range that holds it in nine cases of ten, as far as so few networks tell.
         connected: share of these in which every layer has such a weight.
         drawn: number of them.
         moved: part of the weights left that the global ranking would keep in other layers.
-        feasible: whether neither probability is more than was asked for. False for an allocation that was not
-            drawn, a better one being there.
+        feasible: whether neither probability is more than was asked for. False for an allocation of which no
+            network was sampled, because a better one is there.
     """
 
     initialisation: tuple[float, float] | None
@@ -70,7 +70,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """In a few words."""
+        """The candidate in a few words."""
         if self.initialisation is None:
             return f"as it is, {self.allocation}"
         sigma_w, sigma_b = self.initialisation
@@ -84,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A network under global ranking: the candidate, and the law of its critical sparsity."""
+    """A network under global ranking: the candidate, and the distribution of its critical sparsity."""
 
     candidate: Candidate
     law: CollapsePrediction
