@@ -191,7 +191,7 @@ def _results(options: argparse.Namespace) -> AbstractContextManager[Store]:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m analysis",
-        description="Runs studies: grids of networks, predicted and really pruned, with one results file each.",
+        description="Runs studies: grids of networks, predicted and really pruned, one results file each.",
         epilog="example: python -m analysis run phases --quick --workers 2",
         allow_abbrev=False,
     )

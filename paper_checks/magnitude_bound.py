@@ -117,8 +117,8 @@ CLAIM = Claim(
     "≤ inf_ε { x_{ε,γ} + ζ_l0 N²/(1+γ^{2−ε}) (1−x_{ε,γ})^{1+γ^{2−ε}} } + O(1/√(LN²)) (Hayou et al. 2021, "
     "theorem on MBP).",
     method="s_cr of sampled Gaussian weights, and for wide networks from the exact law of each layer's "
-    "largest weight, over depth, width and γ; beside the bound and beside w + (1 − w) · bound, w the share of the "
-    "collapsed layer.",
+    "largest weight, over depth, width and γ; beside the bound and beside w + (1 − w) · bound, w the share "
+    "of the collapsed layer.",
     recorded=Verdict.REFINED,
     check=check,
 )

@@ -139,8 +139,8 @@ def compare(
         criterion: as in `measure_pruning`.
         data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
             prediction and measurement see the same batch.
-        example_input: a batch of inputs, of which only the shape counts, or that shape. A function needs it if
-            its networks do not start with a Linear layer and `data` does not show the shape of an input.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. A function needs it
+            if its networks do not start with a Linear layer and `data` does not show an input's shape.
         seeds: how many (0, 1, …), or which.
         device: where to measure.
         progress: called with (seeds done, seeds in all).

@@ -138,7 +138,7 @@ def by_global_ranking(
 
 
 def _emptied(task: Task, net: Architecture, law: CollapsePrediction, factor: float = 1.0) -> Chance:
-    """P(some layer is empty), by the law of the critical sparsity and by what that may be off by.
+    """P(collapse), by the distribution of the critical sparsity and by how far that may be off.
 
     Args:
         factor: how much more than expected that is, where the law rests on fewer samples than usual.

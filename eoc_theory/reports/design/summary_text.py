@@ -18,7 +18,7 @@ TEXT_WIDTH = 100
 #: Neither few networks nor the tail of a law tell one in so many from less.
 _LEAST = 1e-4
 
-CANDIDATE_HEADINGS = ("option", "P(empty layer)", "P(disconnected)", "connected", "moved", "")
+CANDIDATE_HEADINGS = ("option", "P(collapse)", "P(disconnected)", "connected", "moved", "")
 CANDIDATE_NOTE = "in brackets: the range that holds the probability in nine cases of ten"
 LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
 
@@ -45,10 +45,10 @@ def _before(found: Design) -> str:
     if before.collapse_probability > found.max_collapse_probability:
         odds = _between(before.collapse_probability, before.collapse_interval)
         return (
-            f"{said} Ranked over the whole network as it is, P(some layer empty) is {odds}; half of such "
+            f"{said} Ranked over the whole network as it is, P(collapse) is {odds}; half of such "
             f"networks have collapsed at s = {sparsity(found.critical_sparsity_before)}."
         )
-    return f"{said} Ranked over the whole network as it is, no layer is empty, but {_cut(before)}."
+    return f"{said} Ranked over the whole network as it is, no layer collapses, but {_cut(before)}."
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
@@ -59,9 +59,9 @@ def _between(value: float, interval: tuple[float, float]) -> str:
 
 
 def _lost(one: Candidate) -> str:
-    said = equals("P(some layer empty)", _between(one.collapse_probability, one.collapse_interval))
+    said = equals("P(collapse)", _between(one.collapse_probability, one.collapse_interval))
     if one.drawn:
-        cut = equals("P(some layer disconnected)", _between(one.cut_probability, one.cut_interval))
+        cut = equals("P(disconnected)", _between(one.cut_probability, one.cut_interval))
         said += f", and {cut}, from "
         said += "the sampled network" if one.drawn == 1 else f"{one.drawn} sampled networks"
     return said
@@ -70,7 +70,7 @@ def _lost(one: Candidate) -> str:
 def _cut(one: Candidate) -> str:
     """How connected the sampled networks are."""
     odds = _between(one.cut_probability, one.cut_interval)
-    odds = equals("P(some layer disconnected)", odds)
+    odds = equals("P(disconnected)", odds)
     lost = one.drawn - round(one.connected * one.drawn)
     if lost:
         which = "the sampled network" if one.drawn == 1 else f"{lost} of {one.drawn} sampled networks"
@@ -102,8 +102,9 @@ def _chosen(found: Design) -> str:
     if chosen.allocation == "global":
         return f"{where} the same ranking keeps every layer: {_lost(chosen)}."
     said = (
-        f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, leaves "
-        f"no layer empty; {_part(chosen.moved)} of the weights are in other layers than under global ranking."
+        f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, lets "
+        f"no layer collapse; {_part(chosen.moved)} of the weights are in other layers than under global "
+        "ranking."
     )
     said = f"{_not_enough(found)}{said}"
     if not chosen.feasible:
@@ -115,7 +116,7 @@ def _chosen(found: Design) -> str:
         )
         if chosen.cut_interval[1] > 0:
             odds = _between(chosen.cut_probability, chosen.cut_interval)
-            said += f": {equals('P(some layer disconnected)', odds)}"
+            said += f": {equals('P(disconnected)', odds)}"
         said += "."
     return said
 
@@ -130,9 +131,11 @@ def _not_enough(found: Design) -> str:
         return one.cut_probability if one.drawn else one.collapse_probability
 
     best = min(tried, key=worst)
-    what, interval = ("disconnected", best.cut_interval) if best.drawn else ("empty", best.collapse_interval)
+    what, interval = (
+        ("P(disconnected)", best.cut_interval) if best.drawn else ("P(collapse)", best.collapse_interval)
+    )
     return (
-        f"Another initialisation alone will not do: on the edge of chaos P(some layer {what}) is "
+        f"Another initialisation alone will not do: on the edge of chaos {what} is "
         f"{_between(worst(best), interval)} at best. "
     )
 

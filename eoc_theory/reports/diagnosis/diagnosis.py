@@ -208,7 +208,7 @@ class Diagnosis(Drawable):
     def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
         """Write one self-contained page with the verdict, plots and the table.
 
-        It loads nothing from the internet. It is readable on a phone and on a desktop, in light and dark mode.
+        It loads nothing from the internet. It is readable on phones and desktops, in light and dark mode.
 
         Raises:
             ArgumentError: `path` does not end in .html or cannot be written.

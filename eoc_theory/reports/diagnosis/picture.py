@@ -152,7 +152,7 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
 
 
 def draw_collapse(ax: Axes, diagnosis: Diagnosis) -> None:
-    """P(some layer is empty) against sparsity, and the sparsity asked for."""
+    """P(collapse) against sparsity, and the sparsity asked for."""
     outlooks = _outlooks(diagnosis)
     ends = np.concatenate([np.quantile(o.collapse.samples, (0.002, 0.998)) for o, _, _ in outlooks])
     logs = -np.log10(np.maximum(1.0 - np.append(ends, diagnosis.sparsity), 1e-9))

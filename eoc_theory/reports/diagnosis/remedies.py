@@ -41,8 +41,8 @@ def cures(
     """Changes worth a prediction, the most natural first; none where scales do not matter.
 
     Where scales matter, each layer goes to the edge of chaos, with σ_b = 0.2 as in Hayou et al. 2021, or 0
-    where an activation has no such point. Residual branches without a scale are divided by the root of their number
-    (the stable ResNet of the same paper, section 4).
+    where an activation has no such point. Residual branches without a scale are divided by the root of
+    their number (the stable ResNet of the same paper, section 4).
 
     Args:
         redraw: whether the scales are among what can be improved.
