@@ -38,7 +38,7 @@ _EPS = float(np.finfo(float).eps)
 @public
 @dataclass(frozen=True)
 class Propagation:
-    """What a batch becomes, layer by layer, at infinite width.
+    """The kernels of a batch, layer by layer, at infinite width.
 
     The kernels are arrays of all layers or, where few are needed, dicts by the layer's position.
 
@@ -104,12 +104,13 @@ class Propagation:
 
 @public
 def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: str = "snip") -> Propagation:
-    """Kernels, gradient kernels and score moments of `net` on `data`.
+    """Compute kernels, gradient kernels and score moments of `net` on `data` at infinite width.
 
     Args:
         net: fully connected layers one after the other; ``net.propagate`` serves other networks too.
         data: None, ``(inputs, targets)`` or a `DataSummary`; see `eoc_theory.signals.data.as_data`.
-        seed: of the stand-in data and of the draws of the logits (the loss's gradient has no closed law).
+        seed: of the data that stand in, and of the sampled logits (the gradient of the loss has no closed
+            form).
         criterion: "snip" propagates the gradient g, "grasp" the Gauss–Newton part of (Hessian)·g.
 
     Raises:
