@@ -46,7 +46,7 @@ from .scale_statistics import (
 
 Array = np.ndarray
 
-#: Inputs the chain carries: enough for the spread (sampled: within 15 % of that of 100 inputs).
+#: Inputs the chain carries: enough for the standard deviation (sampled: within 15 % of that of 100 inputs).
 CHAIN_BATCH = 20
 #: Networks advanced together; part of the stream of random numbers, so changing it changes results.
 GROUP = 16

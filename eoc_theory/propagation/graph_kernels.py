@@ -112,7 +112,7 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
         data: None, ``(inputs, targets)`` or a `DataSummary`, reshaped to the network's input. Images of more
             than 64 positions along an axis, or too large for `MOST_ENTRIES`, are taken at lower resolution
             (`resolution.within_reach`).
-        seed: of the draws of the logits.
+        seed: of the sampled logits.
 
     Raises:
         ModelError: two values that are added depend on each other, the variance leaves the range of floats,

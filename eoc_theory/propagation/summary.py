@@ -109,7 +109,7 @@ def propagate_summary(
 
 
 def _loss_gradient(kernel: Array, exponent: int, batch: int, classes: int, seed: int) -> tuple[float, float]:
-    """Γ^L_s and the mean of Γ^L_d over all pairs, from draws of exchangeable logits · 2^exponent."""
+    """Γ^L_s and the mean of Γ^L_d over all pairs, from samples of exchangeable logits · 2^exponent."""
     rng = np.random.default_rng([seed, 0x73756D])
     own, shared = kernel[0, 0], kernel[0, 1]
     common = np.sqrt(max(shared, 0.0)) * rng.standard_normal((LOGIT_DRAWS, 1, classes))

@@ -144,7 +144,7 @@ def rescale_(
         full, kept = _mean_squares(weight)
         if kept == 0:
             raise EmptyLayerError(
-                f"layer {name!r} has no weight left: no rescaling brings back an emptied layer"
+                f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
             )
         if not math.isfinite(full):
             raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")

@@ -23,7 +23,7 @@ Array = np.ndarray
 #: The floors' part of an Erdős–Rényi-kernel allocation.
 FLOOR = 0.5
 #: Fewest weights of a layer, the first of these that the floors' part of the budget has for all: with one
-#: each a branch that a shortcut goes round can lose its way.
+#: each a branch that a shortcut goes round can lose its path.
 FEWEST = (4, 2, 1)
 #: Budgets at which the global ranking is asked for, a decade apart in so many steps, over so many decades.
 _STEPS, _DECADES = 6, 3

@@ -20,10 +20,10 @@ from .task import Task
 
 Array = np.ndarray
 
-#: Samples of a first look at the law of the critical sparsity, of a row of layers and of other networks:
-#: about a quarter of the usual ones, so that its error may be twice as large.
+#: Samples of a first look at the distribution of the critical sparsity, of a row of layers and of other
+#: networks: about a quarter of the usual ones, so that its error may be twice as large.
 _QUICK, _QUICK_ERROR = (16, 6), 2.0
-#: Draws of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
+#: Samples of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
 _INDEPENDENT = 32
 
 
@@ -127,7 +127,7 @@ def by_global_ranking(
         moved=0.0,
         feasible=False,
     )
-    # Networks that lose layers anyway need not be drawn.
+    # Networks whose layers collapse anyway need not be sampled.
     if empty.low <= task.tolerance:
         made = _judged(task, made, _drawn(task, made, _log_left(law, net)), empty)
         if made.feasible and quick:
@@ -143,7 +143,7 @@ def _emptied(task: Task, net: Architecture, law: CollapsePrediction, factor: flo
     Args:
         factor: how much more than expected that is, where the law rests on fewer samples than usual.
     """
-    # Fewer weights than layers leave one empty whatever the law of the scores.
+    # With fewer weights than layers one collapses, whatever the score distribution.
     if task.left < net.depth:
         return Chance(1.0, 1.0, 1.0)
     limits, left = _log_left(law, net), math.log(task.left / net.n_weights)
@@ -188,7 +188,7 @@ def layer_by_layer(task: Task, made: Candidate) -> Candidate | None:
 
 
 def checked(task: Task, made: Candidate, *, few: bool = False) -> Candidate:
-    """Numbers of weights for each layer, seen in networks that are drawn; in `few` where it is not needed."""
+    """Numbers of weights for each layer, seen in sampled networks; in `few` where it is not needed."""
     return _judged(task, made, _drawn(task, made, few=few), NEVER)
 
 
@@ -204,8 +204,8 @@ def _drawn(task: Task, made: Candidate, limits: Array | None = None, few: bool =
 
 
 def _judged(task: Task, made: Candidate, seen: Drawn, empty: Chance) -> Candidate:
-    """The same with what was seen in drawn networks, and whether it will do."""
-    # An empty layer is cut off, too.
+    """The same with what was seen in sampled networks, and whether it will do."""
+    # A collapsed layer is disconnected, too.
     empty = empty.at_most(seen.cut)
     return replace(
         made,

@@ -91,7 +91,7 @@ def best(
 
 
 def _is_better(one: Outlook, other: Outlook) -> bool:
-    """Whether more layers have scores, or a layer is less likely lost, or lost at a higher sparsity."""
+    """Whether more layers have scores, or collapse is less likely, or comes at a higher sparsity."""
     if len(one.silent) != len(other.silent):
         return len(one.silent) < len(other.silent)
     gain = other.collapse_probability - one.collapse_probability
