@@ -1,4 +1,4 @@
-"""What every layer of a network's graph is: its name, the shape it returns, and its behaviour in each theory.
+"""The base class of all layer types: its name, the shape of its output, and its behaviour in each theory.
 
 A layer describes; it holds no weights. One class a layer type, each in one place with everything the theory
 needs of it: its output's shape, kernels forwards and backwards (`forward_kernel`, `backward_kernel`), values

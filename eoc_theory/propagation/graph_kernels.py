@@ -97,7 +97,7 @@ class GraphPropagation:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """Laws of all nodes' values, and what the layers keep for the way back."""
+    """Laws of all nodes' values, and what the layers keep for the backward pass."""
 
     signals: tuple[Signal | None, ...]
     memories: KernelMemories
@@ -150,7 +150,7 @@ def _within_memory(
 
 
 def _entries(graph: Graph) -> int:
-    """Pairs of positions in what is held at a time: kernels kept for the way back, and those under way.
+    """Pairs of positions in what is held at a time: kernels kept for the backward pass, and those under way.
 
     A maximum counts for more than it holds, for the time that its samples' covariance takes.
     """

@@ -287,7 +287,7 @@ def _lowered(values: Array, power: int) -> Array:
 
 
 class _Forward:
-    """What a report and the way back need of the way forwards, for all inputs or for some of them."""
+    """What a report and the backward pass need of the forward pass, for all inputs or for some of them."""
 
     def __init__(self, net: Architecture, keep: Collection[int], chosen: Array | None) -> None:
         self._net, self.keep = net, frozenset(keep)
@@ -342,7 +342,7 @@ class _Forward:
 
 
 class _Backward:
-    """The way back of the gradient's kernel, and the moments on it."""
+    """The backward pass of the gradient's kernel, and the moments on it."""
 
     def __init__(self, net: Architecture, forward: _Forward, top: Cotangent, seed: int) -> None:
         self._net, self._forward, self._top = net, forward, top

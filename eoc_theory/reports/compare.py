@@ -1,4 +1,4 @@
-"""Theory beside experiment: one prediction, and the same network really pruned under many seeds."""
+"""`compare`: one prediction beside the same network, really pruned under many seeds."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def _average(nets: list[Architecture]) -> Architecture:
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:
-    """What must be the same for every seed: the layers, their shapes and how they hang together."""
+    """What must be the same for every seed: the layers, their shapes and how they are connected."""
     nodes = () if net.graph is None else net.graph.nodes
     return (
         tuple((layer.name, layer.weight_shape) for layer in net.layers),

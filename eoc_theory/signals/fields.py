@@ -162,7 +162,7 @@ class Gradient:
     Attributes:
         groups: E[δ_a(p) δ_b(p')] of one channel of each group, shape (T, P, P).
         latent: a part that arrives at the Gaussian field below an activation, its slope already in it: the
-            way back through a maximum, whose choice depends on the same field.
+            backward pass through a maximum, whose choice depends on the same field.
         log_scale: logarithm of the factor left out of both.
         gate: the activation whose slope at this node's own value is a factor of the gradient, where there is
             one and nothing else in it depends on that value.

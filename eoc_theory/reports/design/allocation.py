@@ -1,4 +1,4 @@
-"""Sharing a number of weights among the layers: the criterion's global ranking above floors.
+"""An allocation of weights to layers: the criterion's global ranking above a floor for each layer.
 
 Every layer keeps at least its floor; what is left of the budget goes by the global ranking. With g_l(t) the
 number of layer l's scores above t that is k_l = max(g_l(t), floor_l), t such that Σ k_l is the budget. Among

@@ -1,4 +1,4 @@
-"""One way to prune: an initialisation and an allocation, what it is predicted to do, and what it does."""
+"""A candidate of a design: an initialisation and an allocation, what is predicted and what is measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .task import Task
 
 Array = np.ndarray
 
-#: Samples of a first look at the distribution of the critical sparsity, of a row of layers and of other
+#: Samples of a first look at the distribution of the critical sparsity, of a chain of layers and of other
 #: networks: about a quarter of the usual ones, so that its error may be twice as large.
 _QUICK, _QUICK_ERROR = (16, 6), 2.0
 #: Samples of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.

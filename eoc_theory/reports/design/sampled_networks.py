@@ -74,7 +74,7 @@ def draw(
 ) -> Drawn:
     """Networks of `net`, pruned by global ranking, or with numbers of weights `counts` for each layer.
 
-    Numbers for each layer are chosen on paths, which cannot fail in a row of layers. Elsewhere PARTS of the
+    Numbers for each layer are chosen on paths, which cannot fail in a chain of layers. Elsewhere PARTS of the
     weights are tried, too: where half of them connect each network, that tells of the probability. Where not,
     and for iterative SynFlow, which keeps paths as long as it can, it is the share that is disconnected.
 
@@ -148,7 +148,7 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
 def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
     """Number of weights, in the order of their scores, with which every layer has one on a path.
 
-    Exact for a row of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
+    Exact for a chain of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
 
     Args:
         plenty: fewer are not looked for by search.

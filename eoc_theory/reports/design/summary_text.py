@@ -1,4 +1,4 @@
-"""A design in words and rows of text."""
+"""A design as sentences and tables of text."""
 
 from __future__ import annotations
 

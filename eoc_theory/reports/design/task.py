@@ -1,4 +1,4 @@
-"""What a design is asked for."""
+"""What a design is asked to do."""
 
 from __future__ import annotations
 

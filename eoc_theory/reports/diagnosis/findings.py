@@ -1,4 +1,4 @@
-"""What counts as wrong with an initialisation, and which change is better than another."""
+"""What counts as a problem of an initialisation, and which of two changes is better."""
 
 from __future__ import annotations
 

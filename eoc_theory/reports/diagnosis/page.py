@@ -1,4 +1,4 @@
-"""The diagnosis as one self-contained page: no script, no font, no request."""
+"""The diagnosis as one self-contained page, without scripts, fonts or requests."""
 
 from __future__ import annotations
 

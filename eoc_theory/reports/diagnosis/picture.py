@@ -1,4 +1,4 @@
-"""A diagnosis in four pictures: kept, score moments, scales, and the probability of collapse."""
+"""A diagnosis in four plots: kept, score moments, scales, and the probability of collapse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagnosis as rows of text, for terminals, pages and ``print``."""
+"""The table of a diagnosis, for terminals, pages and ``print``."""
 
 from __future__ import annotations
 

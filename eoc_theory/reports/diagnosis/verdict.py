@@ -1,4 +1,4 @@
-"""The verdict: a few sentences in plain words, every one made from the diagnosis's numbers."""
+"""The verdict: a few sentences in plain English, each made from the numbers of the diagnosis."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _blocks(found: Diagnosis) -> str:
     if is_exploding(found.reading, found.before):
         return (
             f"The {count} residual blocks make the variance explode: it grows by a factor of {_times(rise)} "
-            "from the first layer to the largest, and gradients as much on the way back."
+            "from the first layer to the largest, and gradients as much in the backward pass."
         )
     how = "" if min(scales) >= 1.0 else f", with branches scaled by {_range(min(scales), max(scales))},"
     blocks = "The residual block" if count == 1 else f"The {count} residual blocks"
