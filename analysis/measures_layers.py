@@ -58,7 +58,7 @@ def _sampled_moments(net: Any, data: Any, seed: int) -> np.ndarray:
 
 def log_moments(laws: NetworkLaws) -> np.ndarray:
     """log E[score²] of every sampled network and layer, shape (S, L), from the laws of the log-scores."""
-    from eoc_theory.criteria.gradient_distributions import GRID
+    from eoc_theory.criteria.distributions.gradients import GRID
 
     # The mean law's mass between neighbouring points of the grid, (L, U − 1), and where it lies in a network.
     tail = np.concatenate([laws.tail, np.zeros((len(laws.tail), 1))], axis=1)

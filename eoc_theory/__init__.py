@@ -15,6 +15,7 @@ from .base.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
+    from .criteria import Criterion, criterion, register_criterion
     from .errors import EOCError
     from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .mean_field.maps import MeanField
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .signals.datasets import load_images
 
 _MODULES = {
+    "criteria": ("Criterion", "criterion", "register_criterion"),
     "activations": ("Activation", "activation", "activation_names"),
     "networks.architecture": ("Architecture", "WeightLayer", "mlp"),
     "pruning.paper_bounds": ("magnitude_bound", "snip_bound"),
@@ -68,6 +70,7 @@ __all__ = [
     "Architecture",
     "CollapsePrediction",
     "Comparison",
+    "Criterion",
     "CriticalCurve",
     "CriticalPoint",
     "DataSummary",
@@ -86,6 +89,7 @@ __all__ = [
     "cnn",
     "compare",
     "connected_weights",
+    "criterion",
     "critical_curve",
     "design",
     "diagnose",
@@ -103,6 +107,7 @@ __all__ = [
     "propagate",
     "propagate_summary",
     "prune_",
+    "register_criterion",
     "rescale_",
     "resnet",
     "snip_bound",

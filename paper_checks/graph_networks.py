@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from eoc_theory.criteria import criterion
 from eoc_theory.layers.sampled_weights import Draw
 from eoc_theory.networks.architecture import Architecture
 from eoc_theory.propagation.infinite_width import loss_gradient
 from eoc_theory.propagation.sampled_graph import (
     OutOfRangeError,
     Scaled,
-    curvature_scores,
+    own_scores,
     run_backwards,
     run_forwards,
 )
 from eoc_theory.signals.data import DataSummary
 
 Array = np.ndarray
+GRASP = criterion("grasp")
 
 
 def log_score_moments(net: Architecture, batch: DataSummary, networks: int, *, seed: int = 0) -> Array:
@@ -49,7 +51,10 @@ def log_curvature_moments(net: Architecture, batch: DataSummary, networks: int, 
     """The same of GraSP's scores W ∘ (Hess·g), the whole Hessian; shape (networks, L)."""
     graph, images = net.as_graph(), _images(net, batch)
     rows = [
-        [_log_mean_square(scores) for scores in curvature_scores(graph, images, batch.targets, [seed, index])]
+        [
+            _log_mean_square(scores)
+            for scores in own_scores(GRASP, graph, images, batch.targets, [seed, index])
+        ]
         for index in range(networks)
     ]
     return np.array(rows)

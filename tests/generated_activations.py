@@ -425,9 +425,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300, help="how many activations (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the generator (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first one to try (%(default)s)")
+    parser.add_argument("--forms", default="expression,callable", help="as what each comes (%(default)s)")
+    parser.add_argument("--checks", default="", help="which of the checks, separated by commas; all if empty")
     parser.add_argument("--verbose", action="store_true", help="a line for each")
     options = parser.parse_args()
-    return run(options.count, options.seed, options.first, options.verbose)
+    wanted = [one for one in options.checks.split(",") if one]
+    return run(options.count, options.seed, options.first, options.forms.split(","), wanted, options.verbose)
 
 
 if __name__ == "__main__":

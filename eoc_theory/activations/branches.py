@@ -11,13 +11,14 @@ import numpy as np
 import sympy
 from mpmath.libmp import ComplexResult, NoConvergence
 from scipy import optimize
+from sympy.functions.elementary.piecewise import ExprCondPair
 
 from ..errors import ExpressionError
 from . import effort
 from .core import Array
 from .derivatives import Derivatives
-from .digits import MPMATH_FUNCTIONS
-from .reading import NOT_FINITE, SWITCHES, x
+from .digits import BeyondError, compiled
+from .reading import NOT_FINITE, SWITCHES, pair, piecewise, x
 from .rounding import rounding_error
 from .stable import NUMPY_FUNCTIONS, rewrite
 
@@ -42,16 +43,23 @@ class Exact:
 
     def _function(self, order: int) -> Callable[[Any], Any]:
         if order not in self._functions:
-            # Making a function costs about as much as calling it ten times.
-            effort.spend(10 * self.derivatives.size(order))
-            self._functions[order] = in_many_digits(self.derivatives[order])
+            effort.spend(self.derivatives.size(order))
+            self._functions[order] = compiled(self.derivatives[order], x)
         return self._functions[order]
 
     def raw(self, order: int, at: Any) -> Any:
         """The value at a real or complex point, or None where it is undefined."""
+        try:
+            return self._raw(order, at)
+        except BeyondError:
+            return None
+
+    def _raw(self, order: int, at: Any) -> Any:
         effort.spend((effort.CALL + self.derivatives.size(order)) * max(DIGITS, mpmath.mp.dps) // DIGITS)
         try:
             value = mpmath.mpmathify(self._function(order)(mpmath.mpmathify(at)))
+        except BeyondError:
+            raise
         except (ArithmeticError, ValueError, ComplexResult, NoConvergence):
             return None
         return value if mpmath.isfinite(value) else None
@@ -62,7 +70,12 @@ class Exact:
         `side` is −1 or 1 for the limit from below or above.
         """
         with mpmath.workdps(DIGITS):
-            value = self.raw(order, at)
+            try:
+                value = self._raw(order, at)
+            except BeyondError:
+                if side == 0:
+                    return None  # and so are its neighbours
+                value = None
             if value is not None and side == 0:
                 return None if mpmath.im(value) != 0 else mpmath.re(value)
         with mpmath.workdps(400):
@@ -76,7 +89,7 @@ class Exact:
             return limits[0]
 
     def precise(self, order: int, at: float) -> Any:
-        """The value as by calling, with more digits where it may have lost those that it has.
+        """The value as by calling, with more digits where those are lost; 0 where it is what they leave of 0.
 
         Two evaluations differ by what the fewer digits lost.
         """
@@ -88,27 +101,14 @@ class Exact:
             if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
                 return value
         with mpmath.workdps(LOST_DIGITS):
-            again = self.raw(order, at)
-            return value if again is None or mpmath.im(again) != 0 else mpmath.re(again)
-
-    def signed(self, at: float) -> Any:
-        """The value, 0 where it is what rounding leaves of 0; None where it is undefined."""
-        value = self(0, at)
-        if not value:
-            return value
-        with mpmath.workdps(2 * DIGITS):
-            again = self.raw(0, at)
-            if again is None or mpmath.im(again) != 0 or abs(again - value) <= 1e-20 * abs(again):
-                return value
-        with mpmath.workdps(LOST_DIGITS):
-            last = self.raw(0, at)
+            last = self.raw(order, at)
             if last is None or mpmath.im(last) != 0:
                 return value
             return mpmath.mpf(0) if abs(last) < mpmath.mpf(10) ** -DIGITS * abs(again) else mpmath.re(last)
 
     def sign(self, at: float) -> int | None:
         """The sign of the value, 0 where it is what rounding leaves of 0; None where it is undefined."""
-        value = self.signed(at)
+        value = self.precise(0, at)
         return None if value is None else int(mpmath.sign(value))
 
     def _limit(self, order: int, at: Any, side: int) -> Any:
@@ -116,40 +116,6 @@ class Exact:
         if near is None or nearer is None or mpmath.im(nearer) != 0:
             return None
         return mpmath.re(nearer) if abs(near - nearer) <= 1e-12 * (1 + abs(nearer)) else None
-
-
-def in_many_digits(expression: Any) -> Callable[[Any], Any]:
-    """`expression` as a function in mpmath's numbers; what is constant in it is computed once a precision."""
-    constants: dict[Any, Any] = {}
-    varying = _without_constants(expression, {}, constants)
-    arguments = [x, *constants.values()]
-    function: Any = sp.lambdify(arguments, varying, modules=[MPMATH_FUNCTIONS, "mpmath"], cse=True)
-    if not constants:
-        return function
-    values: Any = sp.lambdify([], list(constants), modules=[MPMATH_FUNCTIONS, "mpmath"])
-    known: dict[int, list[Any]] = {}
-
-    def evaluate(at: Any) -> Any:
-        precision = mpmath.mp.prec
-        if precision not in known:
-            known[precision] = values()
-        return function(at, *known[precision])
-
-    return evaluate
-
-
-def _without_constants(node: Any, known: dict[Any, Any], constants: dict[Any, Any]) -> Any:
-    """The expression with symbols for its constant parts that are worth remembering, which are noted."""
-    if not node.args:
-        return node
-    if node not in known:
-        if node.has(x):
-            arguments = [_without_constants(argument, known, constants) for argument in node.args]
-            same = all(a is b for a, b in zip(arguments, node.args, strict=True))
-            known[node] = node if same else node.func(*arguments)
-        else:
-            known[node] = constants.setdefault(node, sp.Dummy("c", real=True))
-    return known[node]
 
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
@@ -185,7 +151,7 @@ def split(expression: Any, shown: str) -> list[Branch]:
     branches = _split(expression, -np.inf, np.inf, shown)
     merged = branches[:1]
     for branch in branches[1:]:
-        if _same(branch.expression, merged[-1].expression):
+        if _same(branch.expression, merged[-1].expression) and not _stands_out(expression, branch):
             merged[-1] = Branch(merged[-1].low, branch.high, merged[-1].expression)
         else:
             merged.append(branch)
@@ -204,8 +170,51 @@ def _same(one: Any, other: Any) -> bool:
     return sp.expand(one - other) == 0
 
 
+def _stands_out(expression: Any, branch: Branch) -> bool:
+    """Whether the value at a branch's left end is another one than around it, as of where(x == 1, 5, x)."""
+    if not branch.expression.has(x):
+        return False
+    value, limit = value_at(expression, branch.low), Exact(branch.expression)(0, branch.low)
+    return value is not None and limit is not None and abs(value - limit) > 1e-12 * (1 + abs(limit))
+
+
+def value_at(expression: Any, at: float) -> Any:
+    """The value of an expression with switches at a point, which may be a kink; None where it has none.
+
+    A kink's place is a float: sides that are equal within its rounding are equal.
+    """
+    try:
+        while (switch := _first_switch(expression)) is not None:
+            expression = _replaced(expression, switch, _choose(switch, at, "it", rounded=True))
+        value = None if expression.has(*NOT_FINITE) else Exact(expression).raw(0, at)
+    except ExpressionError:
+        return None
+    return None if value is None or mpmath.im(value) != 0 else mpmath.re(value)
+
+
+def _first_switch(expression: Any) -> Any:
+    """An innermost switch, or None."""
+    return next((n for n in sp.postorder_traversal(expression) if isinstance(n, SWITCHES)), None)
+
+
+def _replaced(node: Any, switch: Any, chosen: Any) -> Any:
+    """The expression with a switch replaced, and conditions left as they are written."""
+    if node == switch:
+        return chosen
+    if not node.has(switch):
+        return node
+    arguments = [_replaced(argument, switch, chosen) for argument in node.args]
+    if isinstance(node, sp.Piecewise):
+        return piecewise(arguments)
+    if isinstance(node, ExprCondPair):
+        return pair(*arguments)
+    if isinstance(node, sp.And | sp.core.relational.Relational):
+        return node.func(*arguments, evaluate=False)
+    return node.func(*arguments)
+
+
 def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]:
-    switch = next((n for n in sp.postorder_traversal(expression) if isinstance(n, SWITCHES)), None)
+    switch = _first_switch(expression)
     if switch is None:
         return [Branch(low, high, expression)]
     cuts: list[float] = []
@@ -220,7 +229,7 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
     result: list[Branch] = []
     for a, b in itertools.pairwise(ends):
         chosen = _choose(switch, _inside(a, b), shown)
-        inside = expression.xreplace({switch: chosen})
+        inside = _replaced(expression, switch, chosen)
         if inside.has(*NOT_FINITE):
             raise ExpressionError(f"{shown} is not a finite real number for x between {a:.6g} and {b:.6g}")
         result += _split(inside, a, b, shown)
@@ -265,11 +274,15 @@ def _deciders(switch: Any) -> list[Any]:
     return [switch.args[0]]
 
 
-def _choose(switch: Any, at: float, shown: str) -> Any:
-    """The branch of a switch that holds around the point `at`."""
+def _choose(switch: Any, at: float, shown: str, rounded: bool = False) -> Any:
+    """The branch of a switch that holds around the point `at`; `rounded`: at a point that is near it."""
 
     def sign_of(expression: Any) -> int:
-        sign = Exact(expression).sign(at)
+        exact = Exact(expression)
+        sign = exact.sign(at)
+        if sign and rounded:
+            slope = exact(1, at)
+            sign = 0 if slope and abs(exact(0, at)) <= abs(slope * np.spacing(at)) else sign
         if sign is None:
             raise ExpressionError(f"{shown} is not a finite real number at x = {at:.6g}")
         return sign
@@ -296,7 +309,7 @@ def _choose(switch: Any, at: float, shown: str) -> Any:
     if isinstance(switch, sp.Abs):
         return switch.args[0] if sign >= 0 else -switch.args[0]
     if isinstance(switch, sp.Heaviside):
-        return sp.S.One if sign > 0 else sp.S.Zero
+        return sp.Rational(sign + 1, 2)
     return sp.Integer(sign)
 
 
@@ -480,7 +493,7 @@ def _signed(values: Array, expression: Any, exact: Exact, points: Array) -> Arra
     ends = ~finite & (np.append(finite[1:], False) | np.append(False, finite[:-1]))
     result = np.array(values)
     for i in np.flatnonzero(unsure | ends):
-        value = exact.signed(float(points[i]))
+        value = exact.precise(0, float(points[i]))
         result[i] = np.nan if value is None else float(value) or SMALLEST * int(mpmath.sign(value))
     return result
 

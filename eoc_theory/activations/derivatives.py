@@ -1,4 +1,4 @@
-"""Derivatives of SymPy expressions; a part of an expression that occurs often is differentiated once."""
+"""Derivatives of SymPy expressions: each part is differentiated once, however often it occurs."""
 
 from __future__ import annotations
 

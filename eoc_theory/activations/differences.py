@@ -25,7 +25,10 @@ WIDEST = 16.0
 # Beyond the mesh of a function that does not oscillate a fit is as wide as this share of |x|.
 BEYOND = 0.2
 PROBES = np.array([0.011, 0.18, 0.5, 0.79, 0.993])
-SAFETY = 1.5
+SAFETY = 3.0
+# What a polynomial through fits may leave out of a derivative, as a share of its estimated error.
+LEFT_OUT = 0.3
+_UNKNOWN, _FOLLOWED, _NOT_FOLLOWED = range(3)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def numerical_piece(
         # Two changes in a row: one alone may be small by luck.
         changes = np.nan_to_num(np.maximum(changes[:-1], changes[1:]), nan=np.inf)
         best = np.argmin(changes, axis=0)
-        orders.append(_derivative(inner, order, room, SHARES[best + 1]))
         doubt[order] = SAFETY * changes[best, np.arange(len(best))]
+        orders.append(_Tabulated(_derivative(inner, order, room, SHARES[best + 1]), room.edges, doubt[order]))
     errors = tuple(float(np.max(row[near], initial=0.0)) for row in doubt)
     return NumericalPiece((orders[0], orders[1], orders[2], orders[3]), own, doubt, errors, tuple(sizes))
 
@@ -150,6 +153,65 @@ def _derivative(call: Function, order: int, room: _Room, shares: Array) -> Funct
         return result.reshape(x.shape)
 
     return derivative
+
+
+class _Tabulated:
+    """A derivative as polynomials on halves of the panels, each made of fits at its nodes when it is met.
+
+    A fit takes as many values of the function as a polynomial has nodes, and moments ask for a derivative at
+    some thousand points a panel. Halves that no polynomial follows are fitted point by point, as is what lies
+    beyond the panels.
+    """
+
+    def __init__(self, fitted: Function, edges: Array, doubt: Array) -> None:
+        self._fitted = fitted
+        halves = np.empty(2 * len(edges) - 1)
+        halves[::2], halves[1::2] = edges, 0.5 * (edges[1:] + edges[:-1])
+        self._edges = halves
+        # What polynomials may leave out, absolutely, and relative to the derivative's size.
+        self._accepted = np.repeat(LEFT_OUT * doubt, 2)
+        self._coefficients: Any = np.zeros((len(POINTS), len(halves) - 1))
+        self._state = np.zeros(len(halves) - 1, dtype=np.int8)
+
+    def __call__(self, x: Array) -> Array:
+        x = np.asarray(x, dtype=np.float64)
+        flat = x.ravel()
+        half: Any = np.searchsorted(self._edges, flat, side="right") - 1
+        inside = (half >= 0) & (half < len(self._state))
+        half = np.where(inside, half, 0)
+        if inside.any():
+            self._fill(np.unique(half[inside]))
+        followed = inside & (self._state[half] == _FOLLOWED)
+        result = np.empty_like(flat)
+        if followed.any():
+            at = half[followed]
+            low, high = self._edges[at], self._edges[at + 1]
+            result[followed] = self._values((2.0 * flat[followed] - low - high) / (high - low), at)
+        if not followed.all():
+            result[~followed] = self._fitted(flat[~followed])
+        return result.reshape(x.shape)
+
+    def _values(self, t: Array, at: Any) -> Array:
+        """Chebyshev series of the halves `at` at t, by Clenshaw's recurrence."""
+        twice, before, value = 2.0 * t, np.zeros_like(t), np.zeros_like(t)
+        for row in self._coefficients[:0:-1]:
+            before, value = value, twice * value - before + row.take(at)
+        return t * value - before + self._coefficients[0].take(at)
+
+    def _fill(self, halves: Any) -> None:
+        new = halves[self._state[halves] == _UNKNOWN]
+        if not len(new):
+            return
+        low, high = self._edges[new], self._edges[new + 1]
+        nodes = 0.5 * (low + high) + 0.5 * (high - low) * POINTS[:, None]
+        with np.errstate(all="ignore"):
+            series = TO_COEFFICIENTS @ self._fitted(nodes)
+            size = np.abs(series)
+            left_out = size[-3:].max(axis=0)
+            good = np.isfinite(left_out) & (left_out <= self._accepted[new] + 1e-15 * size.max(axis=0))
+        self._coefficients[:, new] = series
+        # Last, since other threads read what is known without waiting.
+        self._state[new] = np.where(good, _FOLLOWED, _NOT_FOLLOWED)
 
 
 def _line(call: Function, low: float, high: float, panels: Mesh) -> tuple[float, float] | None:

@@ -1,14 +1,18 @@
-"""Functions in many digits whose cost does not grow with the size of their argument."""
+"""Expressions in many digits, with functions whose cost does not grow with the size of their argument."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import mpmath
+import sympy
 
 from . import effort
 
+sp: Any = sympy  # its annotations know nothing of what an expression can do
 _HUGE = 200  # binary digits before the point: beyond, reducing the argument is what would cost
 
 
@@ -118,3 +122,92 @@ MPMATH_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "erf": _erf,
     "erfc": _erfc,
 }
+
+
+# --- expressions ---
+
+Step = tuple[Callable[..., Any], tuple[int, ...]]
+"""An operation, and which of the values before it takes."""
+
+
+def compiled(expression: Any, variable: Any) -> Callable[[Any], Any]:
+    """A smooth SymPy expression as a function of one of mpmath's numbers, in the precision of each call.
+
+    Every distinct part is computed once, and what does not depend on the variable once a precision.
+    """
+    steps: list[Step] = []
+    places: dict[Any, int] = {}
+    varying: set[int] = set()
+    _add_steps(expression, variable, steps, places, varying)
+    constant = [i for i in range(len(steps)) if i not in varying]
+    at_variable = places.get(variable)
+    todo = [(i, *steps[i]) for i in sorted(varying) if i != at_variable]
+    known: dict[int, list[Any]] = {}
+
+    def constants() -> list[Any]:
+        values: list[Any] = [None] * len(steps)
+        for i in constant:
+            operation, arguments = steps[i]
+            values[i] = operation(*(values[j] for j in arguments))
+        return values
+
+    def evaluate(at: Any) -> Any:
+        precision = mpmath.mp.prec
+        if precision not in known:
+            known[precision] = constants()
+        values = known[precision].copy()
+        if at_variable is not None:
+            values[at_variable] = at
+        for i, operation, arguments in todo:
+            values[i] = operation(*[values[j] for j in arguments])
+        return values[-1]
+
+    return evaluate
+
+
+def _add_steps(node: Any, variable: Any, steps: list[Step], places: dict[Any, int], varying: set[int]) -> int:
+    """Where the value of a part stands, after the steps that compute it have been added."""
+    if node in places:
+        return places[node]
+    operation, parts = _operation(node)
+    arguments = tuple(_add_steps(part, variable, steps, places, varying) for part in parts)
+    places[node] = len(steps)
+    if node == variable or any(j in varying for j in arguments):
+        varying.add(len(steps))
+    steps.append((operation, arguments))
+    return places[node]
+
+
+def _operation(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """What computes a part, and from which parts."""
+    if node.is_Add:
+        return lambda *terms: reduce(operator.add, terms), node.args
+    if node.is_Mul:
+        return lambda *factors: reduce(operator.mul, factors), node.args
+    if node.is_Pow:
+        return _power(*node.args)
+    if node.is_Rational:
+        return lambda: mpmath.mpf(int(node.p)) / int(node.q), ()
+    if node.is_Symbol:
+        return lambda: None, ()
+    if not node.args:
+        return lambda: mpmath.make_mpf(node.evalf(mpmath.mp.dps + 5)._mpf_), ()
+    name = node.func.__name__
+    return MPMATH_FUNCTIONS.get(name) or getattr(mpmath, name), node.args
+
+
+def _power(base: Any, exponent: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    if exponent == -1:
+        return lambda u: 1 / u, (base,)
+    if exponent == sp.S.Half:
+        return mpmath.sqrt, (base,)
+    if exponent.is_Integer:
+        whole = int(exponent)
+        return lambda u: u**whole, (base,)
+    return _raised, (base, exponent)
+
+
+def _raised(base: Any, exponent: Any) -> Any:
+    if _far(exponent):
+        raise BeyondError
+    return base**exponent

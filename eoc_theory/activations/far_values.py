@@ -28,8 +28,67 @@ FOLLOWS = 1e-13
 ROUNDS = 1e-11
 # Beyond exp of this, either way, there are no floats.
 OVERFLOWS = 800.0
+# What is smaller at a few points of a stretch is 0 on all of it.
+VANISHES = 1e-300
+
+CLEAN, MIXED, LOST = 1, 2, 3
+# Points of a stretch at which it is looked at, and how many stretches there are on each side, out to 1e290.
+SAMPLES = 128
+MOST_STRETCHES = 4000
 
 Stretch = Callable[[Array], Any]
+
+
+def stretch_of(points: Array) -> Any:
+    """Which stretch each point is in: counted from NEAREST outwards, negative on the left, 0 nearer to 0."""
+    size = np.abs(points)
+    near = ~(size >= NEAREST)
+    keys = np.floor(PER_OCTAVE * np.log2(np.where(near, NEAREST, size) / NEAREST)).astype(int) + 1
+    return np.where(near, 0, np.where(points < 0.0, -keys, keys))
+
+
+def ends_of(key: int, exact: Exact) -> tuple[float, float]:
+    """The ends of a stretch within the branch."""
+    low, high = (NEAREST * 2.0 ** (k / PER_OCTAVE) for k in (abs(key) - 1, abs(key)))
+    low, high = (low, high) if key > 0 else (-high, -low)
+    return max(low, exact.low), min(high, exact.high)
+
+
+class Doubts:
+    """Where a formula's digits are lost: known of whole stretches, and looked for point by point in others.
+
+    Args:
+        doubtful: says so of points, of which it is given the share of a value that an error may be.
+        exact: the branch.
+        share: that share.
+    """
+
+    def __init__(self, doubtful: Callable[[Array, float], Any], exact: Exact, share: float) -> None:
+        self._doubtful, self._exact, self._share = doubtful, exact, share
+        # Of each stretch: 0 not looked at yet, CLEAN, MIXED or LOST.
+        self._known = np.zeros(2 * MOST_STRETCHES + 1, dtype=np.int8)
+        self._known[MOST_STRETCHES] = MIXED
+
+    def __call__(self, points: Array) -> Any:
+        """Which of the points are to be computed in another way."""
+        keys = np.clip(stretch_of(points), -MOST_STRETCHES, MOST_STRETCHES) + MOST_STRETCHES
+        if len(points) < SAMPLES:
+            return self._doubtful(points, self._share)
+        for key in np.unique(keys[self._known[keys] == 0]).tolist():
+            self._known[key] = self._look(key - MOST_STRETCHES)
+        found = self._known[keys]
+        lost: Any = found == LOST
+        mixed = found == MIXED
+        if mixed.any():
+            lost[mixed] = self._doubtful(points[mixed], self._share)
+        return lost
+
+    def _look(self, key: int) -> int:
+        low, high = ends_of(key, self._exact)
+        points = low + (high - low) * np.linspace(0.0, 1.0, SAMPLES)
+        if not self._doubtful(points, 0.1 * self._share).any():
+            return CLEAN
+        return LOST if np.mean(self._doubtful(points, self._share)) > 0.5 else MIXED
 
 
 class FarValues:
@@ -46,10 +105,7 @@ class FarValues:
         values = np.empty_like(points)
         near = np.abs(points) < NEAREST
         values[near] = self._one_by_one(points[near])
-        # Stretches counted from NEAREST outwards, negative ones on the left.
-        far = np.where(near, NEAREST, np.abs(points))
-        keys = np.floor(PER_OCTAVE * np.log2(far / NEAREST)).astype(int) + 1
-        keys = np.where(near, 0, np.where(points < 0.0, -keys, keys))
+        keys = stretch_of(points)
         for key in np.unique(keys[~near]).tolist():
             rows = keys == key
             stretch = self._stretches.get(key)
@@ -57,10 +113,8 @@ class FarValues:
                 values[rows] = self._one_by_one(points[rows])
                 continue
             if stretch is None:
-                low, high = (NEAREST * 2.0 ** (k / PER_OCTAVE) for k in (abs(key) - 1, abs(key)))
-                ends = (low, high) if key > 0 else (-high, -low)
-                inside = (max(ends[0], self._exact.low), min(ends[1], self._exact.high))
-                stretch = self._stretches[key] = self._stretch(*inside, HALVINGS)
+                low, high = ends_of(key, self._exact)
+                stretch = self._stretches[key] = self._stretch(low, high, HALVINGS)
             values[rows] = stretch(points[rows])
         return values
 
@@ -73,6 +127,9 @@ class FarValues:
         centre, half = 0.5 * (low + high), 0.5 * (high - low)
         if not half > 1e-12 * abs(centre):
             return self._one_by_one
+        few = [self._exact.precise(self._order, centre + half * s) for s in (-0.97, 0.013, 0.93)]
+        if all(v is not None and abs(v) < VANISHES for v in few):
+            return np.zeros_like
         found = [self._exact.precise(self._order, centre + half * float(s)) for s in POINTS]
         if all(v is None for v in found):
             return lambda points: np.full_like(points, np.nan)  # beyond many digits throughout

@@ -74,10 +74,21 @@ def parse(text: str, other_names: Callable[[str], bool] = lambda name: False) ->
     shown = " ".join(text.split())
     if not shown:
         raise ExpressionError("expression is empty, expected an expression in x such as 'x/(1 + exp(-x))'")
-    node = _Parser(text, shown if len(shown) <= 80 else shown[:77] + "...", other_names).parse()
+    shown = cut(shown)
+    node = _Parser(text, shown, other_names).parse()
     if node.value is not None:
         raise ExpressionError(f"{shown!r} does not contain x: an activation is an expression in x")
     return node
+
+
+def cut(text: str, longest: int = 80) -> str:
+    """Text as errors show it: no longer than that in quotes, escapes counted."""
+    if len(repr(text)) <= longest + 2:
+        return text
+    kept = text[: longest - 3]
+    while len(repr(kept)) > longest - 1:
+        kept = kept[:-1]
+    return kept + "..."
 
 
 class _Parser:
@@ -99,6 +110,7 @@ class _Parser:
 
     def unexpected(self, expected: str) -> ExpressionError:
         kind, token, position = self.tokens[self.at]
+        token = cut(token)
         if kind == "end":
             return self.fail(f"expected {expected} at the end")
         if token == "." and self.at and self.tokens[self.at - 1][0] == "name":
@@ -178,7 +190,7 @@ class _Parser:
         kind, token, _ = self.tokens[self.at]
         if kind == "number":
             self.at += 1
-            return Node("number", (token,), self.bounded(float(token), token))
+            return Node("number", (token,), self.bounded(float(token), cut(token)))
         if kind == "name":
             self.at += 1
             if self.peek() == "(":
@@ -199,7 +211,7 @@ class _Parser:
             raise self.fail(f"the non-finite constant {token!r} is not accepted")
         if token.lower() in FUNCTIONS or self.other_names(token):
             raise self.fail(f"the function {token!r} needs its argument, as in {token}(x),")
-        raise self.fail(f"unknown name {token!r} (the variable is x, the constants are pi and e)")
+        raise self.fail(f"unknown name {cut(token)!r} (the variable is x, the constants are pi and e)")
 
     def call(self, token: str) -> Node:
         name = token.lower()
@@ -217,7 +229,7 @@ class _Parser:
                 if near
                 else f"accepted are {', '.join(sorted(FUNCTIONS))}"
             )
-            raise self.fail(f"unknown function {token!r} ({known})")
+            raise self.fail(f"unknown function {cut(token)!r} ({known})")
         args = [self.expression()]
         while self.take(","):
             args.append(self.expression())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
+from sympy.functions.elementary.piecewise import ExprCondPair
 
 from ..errors import ExpressionError
 from . import catalogue, grammar
@@ -66,13 +67,27 @@ def _build(node: grammar.Node, variable: Any) -> Any:
     if name == "piecewise":
         values = [build(value, variable) for value in args[::2]]
         conditions = [_condition(condition, variable) for condition in args[1::2]]
-        return sp.Piecewise(*zip(values, conditions, strict=True))
+        return piecewise([pair(value, c) for value, c in zip(values, conditions, strict=True)])
     if name in SYMPY_FUNCTIONS:
         return SYMPY_FUNCTIONS[name](*(build(argument, variable) for argument in args))
     entry = catalogue.find(name)
     assert entry is not None
     text = catalogue.text_of(entry, [argument.value for argument in args[1:]])
     return build(grammar.parse(text), build(args[0], variable))
+
+
+def pair(value: Any, condition: Any) -> Any:
+    """A value and its condition as SymPy's Piecewise takes them, the condition left as it is.
+
+    SymPy would solve a condition with another Piecewise in it, which may take minutes; which of them hold is
+    found numerically.
+    """
+    return sp.Tuple.__new__(ExprCondPair, value, condition)
+
+
+def piecewise(pairs: list[Any]) -> Any:
+    """SymPy's Piecewise of such pairs, with nothing simplified."""
+    return sp.Basic.__new__(sp.Piecewise, *pairs)
 
 
 def _chain(node: grammar.Node, straight: str, inverse: str, variable: Any) -> list[Any]:
@@ -89,9 +104,9 @@ def _condition(node: grammar.Node, variable: Any) -> Any:
     if node.kind == "true":
         return sp.true
     sides = [build(side, variable) for side in node.args[::2]]
-    return sp.And(
-        *(_RELATIONS[op](a, b) for a, op, b in zip(sides, node.args[1::2], sides[1:], strict=False))
-    )
+    between = zip(sides, node.args[1::2], sides[1:], strict=False)
+    relations = [_RELATIONS[op](a, b, evaluate=False) for a, op, b in between]
+    return relations[0] if len(relations) == 1 else sp.And(*relations, evaluate=False)
 
 
 def from_sympy(given: Any) -> Any:
@@ -109,7 +124,7 @@ def from_sympy(given: Any) -> Any:
     for node in sp.preorder_traversal(given):
         if node in (sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I):
             raise ExpressionError(f"the constant {node} is not accepted in {shown}")
-        boolean = isinstance(node, sp.logic.boolalg.Boolean | sp.functions.elementary.piecewise.ExprCondPair)
+        boolean = isinstance(node, sp.logic.boolalg.Boolean | ExprCondPair)
         if not boolean and node != symbol and not isinstance(node, ACCEPTED):
             raise ExpressionError(f"the SymPy function {type(node).__name__} is not accepted in {shown}")
         if isinstance(node, sp.Number) and abs(node) > grammar.LARGEST_CONSTANT:
@@ -120,5 +135,4 @@ def from_sympy(given: Any) -> Any:
 
 
 def shown_in_errors(thing: Any) -> str:
-    text = " ".join(str(thing).split())
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    return repr(grammar.cut(" ".join(str(thing).split())))

@@ -37,20 +37,25 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
     if expression.has(sp.nan, sp.oo, -sp.oo, sp.zoo, sp.I):
         raise ExpressionError(f"{shown} has a constant that is not finite and real")
     if not expression.has(x):
-        raise ExpressionError(f"{shown} does not depend on x: it is {expression} everywhere")
+        raise ExpressionError(
+            f"{shown} does not depend on x: it is {grammar.cut(str(expression))} everywhere"
+        )
+    _check_powers(expression, shown)
     branches = split(expression, shown)
     if len(branches) == 1 and not branches[0].expression.has(x):
-        raise ExpressionError(f"{shown} does not depend on x: it is {branches[0].expression} everywhere")
+        raise ExpressionError(
+            f"{shown} does not depend on x: it is {grammar.cut(str(branches[0].expression))} everywhere"
+        )
     if max(traits.exponential_levels(branch.expression) for branch in branches) > 2:
         raise ExpressionError(f"{shown} nests more than two exponentials")
     made = [smooth(branch) for branch in branches]
-    pieces, exacts = [piece for piece, _, _ in made], [exact for _, exact, _ in made]
+    pieces, exacts = [piece for piece, *_ in made], [exact for _, exact, *_ in made]
     growth = traits.growth(branches, exacts)
-    for branch, piece, exact in zip(branches, pieces, exacts, strict=True):
-        check_finite(branch, piece, exact, shown)
+    for branch, (_, exact, _, quick) in zip(branches, made, strict=True):
+        check_finite(branch, quick, exact, shown)
     centres, width = traits.structure(branches, pieces)
     slopes = traits.slopes(branches)
-    errors = tuple(max(row[n] for _, _, row in made) for n in range(4))
+    errors = tuple(max(row[n] for _, _, row, _ in made) for n in range(4))
     act = Activation(
         name=name,
         pieces=tuple(pieces),
@@ -70,6 +75,22 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
         act, parity=traits.parity(branches, exacts, act.derivative(0), set(centres) - set(act.kinks))
     )
     return surveyed(act)
+
+
+def _check_powers(expression: Any, shown: str) -> None:
+    """Refuse powers that only SymPy sees, as x**1000000 in exp(1e6*log(x))."""
+    for node in effort.parts(expression):
+        power = node.exp if node.is_Pow and node.base.has(x) and node.exp.is_number else 0
+        if abs(power) > grammar.LARGEST_POWER**2:
+            raise ExpressionError(
+                f"{shown} is too costly to read: it comes down to a power of {float(power):g} "
+                f"(at most {grammar.LARGEST_POWER**2})"
+            )
+        if abs(power) > grammar.LARGEST_DEGREE and node.base.is_polynomial(x):
+            raise ExpressionError(
+                f"{shown} is too costly to read: it comes down to a polynomial to the power of "
+                f"{float(power):g} (at most {grammar.LARGEST_DEGREE})"
+            )
 
 
 @lru_cache(maxsize=256)

@@ -10,10 +10,11 @@ import numpy as np
 import sympy
 
 from ..errors import ExpressionError
-from .branches import DIGITS, MOST_PIECES, Branch, Exact, vectorised
+from .branches import DIGITS, MOST_PIECES, Branch, Exact, value_at, vectorised
 from .core import Function, Growth, Piece
+from .derivatives import derivative
 from .growth import classify, faster
-from .reading import NOT_FINITE, x
+from .reading import x
 from .survey import asymmetries
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
@@ -54,7 +55,7 @@ def oscillation(expression: Any, shown: str) -> float:
         return 0.0
     inner = [oscillation(argument, shown) for argument in expression.args]
     if isinstance(expression, sp.sin | sp.cos):
-        speed = vectorised(sp.diff(expression.args[0], x))
+        speed = vectorised(derivative(expression.args[0]))
         near, far = (float(np.nanmax(np.abs(speed(np.array([-p, p]))))) for p in (100.0, 1e4))
         if far > 1.5 * near and far > 1e-3:
             raise ExpressionError(f"{shown} oscillates ever faster for large |x|")
@@ -163,7 +164,7 @@ def slopes(branches: list[Branch]) -> tuple[float, float] | None:
         return None
     slopes = []
     for branch in branches:
-        slope = sp.diff(branch.expression, x)
+        slope = derivative(branch.expression)
         if slope.has(x) or branch.expression.subs(x, 0) != 0:
             return None
         slopes.append(float(slope))
@@ -190,24 +191,14 @@ def closed_form(expression: Any, branches: list[Branch], slopes: Any) -> tuple[A
 
 
 def kink_values(expression: Any, branches: list[Branch], pieces: list[Piece]) -> tuple[float, ...] | None:
-    """The function at its own jumps; None where it has none, and the left branch will do."""
-    values, jumps = [], False
+    """The function at its own kinks; None where the left branch will do at all of them."""
+    values, differ = [], False
     for branch, left, right in zip(branches[1:], pieces, pieces[1:], strict=False):
         at = np.array([branch.low])
         below, above = float(left[0](at)[0]), float(right[0](at)[0])
-        value = below
-        if abs(above - below) > 1e-13 * max(abs(above), abs(below)):
-            jumps = True
-            value = _value_at(expression, branch.low, below)
+        found = value_at(expression, branch.low)
+        value = below if found is None else float(found)
+        if max(abs(above - below), abs(value - below)) > 1e-13 * max(abs(above), abs(below)):
+            differ = True
         values.append(value)
-    return tuple(values) if jumps else None
-
-
-def _value_at(expression: Any, kink: float, otherwise: float) -> float:
-    """The expression at a kink, or `otherwise` where it has no value there, as sign(1/x) at 0."""
-    try:
-        found = expression.subs(x, sp.nsimplify(kink, rational=True))
-        defined = found.is_number and not found.has(*NOT_FINITE) and found.is_finite and found.is_real
-        return float(found) if defined else otherwise
-    except (TypeError, ValueError):  # a comparison with infinity
-        return otherwise
+    return tuple(values) if differ else None

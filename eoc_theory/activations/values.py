@@ -14,7 +14,7 @@ from . import effort
 from .branches import DIGITS, Branch, Exact, singular_points, spread, structured_points, vectorised
 from .core import Array, Function, Piece
 from .derivatives import Derivatives
-from .far_values import FarValues
+from .far_values import Doubts, FarValues
 from .functions import polynomial
 from .reading import x
 from .rounding import UNIT, rounding_error
@@ -23,23 +23,25 @@ from .stable import rewrite
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 # Errors above this share of a value are computed away; those that are looked for at first are smaller.
 LOST, LOOKED_FOR = 1e-10, 1e-11
+# Errors of derivatives that are smaller, beside what they are within NEAR, are seen by nobody.
+NEGLIGIBLE, NEAR = 1e-14, 16.0
 # Below this a value is as good as 0.
 NO_SIZE = 1e-290
 # Operations in double precision, at one point of many, for one in many digits.
 DOUBLES = 100
 
-Guard = Callable[[Array, Array], Any]
-"""Says at which points the values that a formula gave are doubtful."""
 
+def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...], Piece]:
+    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives.
 
-def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
-    """The branch as a piece, the same in many digits, and the estimated errors of its derivatives."""
+    Last comes the piece by its formulas alone where these have a value: quicker, for what needs no digits.
+    """
     exact = Exact(branch.expression, branch.low, branch.high)
     if branch.expression.is_polynomial(x):
         coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
         piece = polynomial(*coefficients)
         if branch.expression.is_Symbol or not _multiplied_out_cancels(coefficients, piece, branch):
-            return piece, exact, (0.0,) * 4
+            return piece, exact, (0.0,) * 4, piece
     derivatives = Derivatives(rewrite(branch.expression))
     fast = [vectorised(derivatives[order]) for order in range(4)]
     probes = np.concatenate([[0.0], np.logspace(-10, 0.5, 32)])
@@ -51,10 +53,12 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...]]:
         _losses(fast[n], truth[n], truth, n, probes).any() for n in range(4)
     ):
         series = _series(exact, truth, probes)
-    guards = _guards(branch, fast, derivatives, 0.0 if series is None else series[0])
+    guards = _guards(branch, fast, derivatives, exact, 0.0 if series is None else series[0])
     orders = [_careful(order, fast[order], series, exact, guards[order]) for order in range(4)]
     errors = tuple(_error(orders[n], truth[n], probes) for n in range(4))
-    return (orders[0], orders[1], orders[2], orders[3]), exact, errors
+    quick = [_careful(order, fast[order], series, exact, None) for order in range(4)]
+    piece = (orders[0], orders[1], orders[2], orders[3])
+    return piece, exact, errors, (quick[0], quick[1], quick[2], quick[3])
 
 
 def _multiplied_out_cancels(coefficients: list[float], piece: Piece, branch: Branch) -> bool:
@@ -64,7 +68,17 @@ def _multiplied_out_cancels(coefficients: list[float], piece: Piece, branch: Bra
     with np.errstate(all="ignore"):
         values = [piece[order](points) for order in range(4)]
         errors = [2.0 * len(coefficients) * UNIT * sizes[order](np.abs(points)) for order in range(4)]
-    return any(_doubtful(values, errors[order], order, points, LOOKED_FOR).any() for order in range(4))
+    return any(
+        _doubtful(
+            values,
+            errors[order],
+            order,
+            points,
+            LOOKED_FOR,
+            _largest(values[order], points) if order else 0.0,
+        ).any()
+        for order in range(4)
+    )
 
 
 def _probes(branch: Branch) -> Array:
@@ -81,22 +95,28 @@ def _probes(branch: Branch) -> Array:
     return every[(every >= branch.low) & (every <= branch.high)]
 
 
-def _doubtful(values: list[Array], error: Array, order: int, points: Array, share: float) -> Array:
-    """Where the error of a derivative is above a share of its size.
+def _doubtful(
+    values: list[Array], error: Array, order: int, points: Array, share: float, largest: float = 0.0
+) -> Any:
+    """Where the error of a derivative is above a share of its size, and not negligible beside its largest.
 
-    Its size is its own, what rounding x does to it, and what φ itself makes of it in units of x, where x is
-    not small.
+    Its size is its own and what rounding x does to it. At a root of the third derivative the second stands
+    for what is not known of the fourth.
     """
     with np.errstate(all="ignore"):
         size = np.abs(values[order])
         if order < 3:
             size = size + np.abs(points * values[order + 1])
-        else:  # of the next derivative nothing is known; at a root of this one the last stands for it
+        else:
             share *= 100.0
             size = size + np.abs(values[2])
-        if order:
-            size = size + np.abs(values[0]) / np.maximum(1.0, np.abs(points)) ** order
-        return np.isfinite(values[order]) & ~(error <= share * size + NO_SIZE)
+        return np.isfinite(values[order]) & ~(error <= share * size + NEGLIGIBLE * largest + NO_SIZE)
+
+
+def _largest(values: Array, points: Array) -> float:
+    """The largest of a derivative's values where most variances that are met look."""
+    near: Any = np.isfinite(values) & (np.abs(points) <= NEAR)
+    return float(np.max(np.abs(values[near]), initial=0.0))
 
 
 def _losses(
@@ -169,8 +189,8 @@ def _series(exact: Exact, truth: list[list[Any]], probes: Array) -> tuple[float,
 
 
 def _guards(
-    branch: Branch, fast: list[Function], derivatives: Derivatives, radius: float
-) -> list[Guard | None]:
+    branch: Branch, fast: list[Function], derivatives: Derivatives, exact: Exact, radius: float
+) -> list[Doubts | None]:
     """For each order what tells where its formula loses digits; None where it nowhere does.
 
     Within `radius` of 0 a series is used instead.
@@ -179,24 +199,27 @@ def _guards(
     points = points[np.abs(points) > radius] if radius else points
     values = [function(points) for function in fast]
 
-    def guard(order: int) -> Guard | None:
+    def guard(order: int) -> Doubts | None:
         stable = rewrite(derivatives[order])
         effort.spend(len(points) * derivatives.size(order) // DOUBLES)
-        if not _doubtful(values, rounding_error(stable, x, points), order, points, LOOKED_FOR).any():
+        largest = _largest(values[order], points) * (0.0, 1.0, 1.0, 100.0)[order]
+        error = rounding_error(stable, x, points)
+        if not _doubtful(values, error, order, points, LOOKED_FOR, largest).any():
             return None
 
-        def doubtful(at: Array, known: Array) -> Array:
-            needed = {0, min(order + 1, 2)}
-            others = [fast[n](at) if n in needed and n != order else known for n in range(4)]
-            return _doubtful(others, rounding_error(stable, x, at), order, at, LOST)
+        def doubtful(at: Array, share: float) -> Any:
+            needed = {0, order, min(order + 1, 3), 2 if order == 3 else 0}
+            known = {n: fast[n](at) for n in needed}
+            others = [known.get(n, at) for n in range(4)]
+            return _doubtful(others, rounding_error(stable, x, at), order, at, share, largest)
 
-        return doubtful
+        return Doubts(doubtful, exact, LOST)
 
     return [guard(order) for order in range(4)]
 
 
 def _careful(
-    order: int, fast: Function, series: tuple[float, Piece] | None, exact: Exact, guard: Guard | None
+    order: int, fast: Function, series: tuple[float, Piece] | None, exact: Exact, guard: Doubts | None
 ) -> Function:
     """The formula; Taylor's series around 0 where that is better; many digits where doubles do not do."""
     far = FarValues(exact, order)
@@ -205,7 +228,8 @@ def _careful(
         values = fast(points)
         beyond = ~np.isfinite(values) & np.isfinite(points)
         if guard is not None:
-            beyond |= guard(points, values) & np.isfinite(points)
+            flat = points.ravel()
+            beyond |= np.reshape(guard(flat), points.shape) & np.isfinite(points)
         if series is not None:
             radius, piece = series
             inside = np.abs(points) <= radius

@@ -215,11 +215,12 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
     kept, std, empty = (np.atleast_2d(a) for a in (found.kept, found.kept_std, found.empty_probability))
     chances = np.atleast_1d(found.collapse_probability)
     errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
+    zeros = _zeros(found)
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
         say(f"\nsparsity {s:.15g}: {equals('P(collapse)', probability(float(chances[i])))}")
         say(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
         print_table(
-            ("layer", "weights", "kept", "± s.d.", "P(empty)"),
+            ("layer", "weights", "kept", "± s.d.", "P(empty)", *zeros[:1]),
             [
                 (
                     found.layers[k],
@@ -227,6 +228,7 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
                     f"{kept[i, k]:.4f}",
                     f"{std[i, k]:.4f}",
                     probability(float(empty[i, k])),
+                    *zeros[k + 1 : k + 2],
                 )
                 for k in shown_layers(len(found.layers), every)
             ],
@@ -234,6 +236,14 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
         )
     for note in found.notes:
         say(f"note: {note}")
+
+
+def _zeros(found: PruningPrediction) -> list[str]:
+    """A column, heading first: the fraction of each layer's scores that are 0. Empty if there is none."""
+    zeros = np.broadcast_to(np.asarray(found.zero_scores, dtype=float), (len(found.layers),))
+    if not np.nan_to_num(zeros).any():
+        return []
+    return ["zero scores", *(f"{zero:.4f}" for zero in zeros)]
 
 
 def collapse(args: argparse.Namespace) -> int:
@@ -310,10 +320,11 @@ def compare(args: argparse.Namespace) -> int:
 def _print_comparison(found: Comparison, every: bool) -> None:
     predicted, spread = (np.atleast_2d(a) for a in (found.prediction.kept, found.prediction.kept_std))
     measured, measured_spread = (np.atleast_2d(a) for a in (found.measured_kept, found.measured_std))
+    zeros = _zeros(found.prediction)
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
         say(f"\nsparsity {s:.15g}, fraction of weights kept:")
         print_table(
-            ("layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error"),
+            ("layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error", *zeros[:1]),
             [
                 (
                     found.layers[k],
@@ -323,6 +334,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
                     f"{measured[i, k]:.4f}",
                     f"{measured_spread[i, k]:.4f}" if len(found.seeds) > 1 else "",
                     f"{predicted[i, k] - measured[i, k]:+.4f}",
+                    *zeros[k + 1 : k + 2],
                 )
                 for k in shown_layers(len(found.layers), every)
             ],
@@ -330,6 +342,8 @@ def _print_comparison(found: Comparison, every: bool) -> None:
         )
     say()
     _print_headlines(found)
+    for note in found.prediction.notes:
+        say(f"note: {note}")
 
 
 def _print_headlines(found: Comparison) -> None:

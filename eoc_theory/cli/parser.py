@@ -349,7 +349,9 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
     pruning.add_argument(
         "--criterion",
         default="snip",
-        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform or erk (default: snip)",
+        metavar="CRITERION",
+        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk or force, with options "
+        "as in 'snip(rounds=100)' (default: snip)",
     )
     pruning.add_argument(
         "--data",

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..activations import Activation, activation
 from ..activations.core import Growth
+from ..activations.survey import mesh_reach
 from ..base import checks
 from ..errors import ArgumentError, DivergentExpectationError
 from .adaptive import affordable, halved
 from .rules import (
+    DIFFERENTIATE,
     EPS,
     FARTHEST,
+    NODES,
     ROUNDING,
     TAIL,
     Array,
@@ -33,8 +37,17 @@ from .rules import (
 SMALLEST = 1e-200
 
 
+# Radians within √q, over all q, for which rules are kept between moments.
+MOST_KEPT = 1e5
 # Relative error of moments from that of an expression's values, first and second derivatives.
 CANCELLATION = (0.0, 10 * EPS, 1e4 * EPS)
+
+
+#: Derivatives of φ times √weight at a rule's nodes; and if they are numerical, by how much that of an order
+#: is uncertain.
+Rooted: TypeAlias = tuple[list[Array], Callable[[int], "Array | float"] | None]
+#: Some of the variances, their rule, and φ and φ' there if those are known.
+Ruled: TypeAlias = tuple[slice, Rule, Rooted | None]
 
 
 @dataclass(frozen=True)
@@ -194,10 +207,14 @@ def evaluate(act: Activation, q: Array, names: Sequence[str]) -> dict[str, tuple
     found: dict[str, tuple[Array, Array]] = {}
     fourth = [name for name in names if name.endswith("4")]
     second = [name for name in names if not name.endswith("4") and name != "excess"]
+    both = bool(second) and "excess" in names
+    # A fast oscillation takes too many nodes to keep them for many variances.
+    few = len(q) * act.oscillation * math.sqrt(np.max(q, initial=0.0)) <= MOST_KEPT
+    made = _shared(act, q) if both and few else None
     if second:
-        found.update(_direct(act, q, second, 2.0))
+        found.update(_direct(act, q, second, 2.0, made))
     if "excess" in names:
-        found["excess"] = _excess(act, q)
+        found["excess"] = _excess(act, q, made)
     if fourth:
         try:
             found.update(_direct(act, q, fourth, 4.0))
@@ -218,16 +235,33 @@ def _one_by_one(act: Activation, q: Array, names: list[str]) -> dict[str, tuple[
     return found
 
 
-def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> dict[str, tuple[Array, Array]]:
+def _shared(act: Activation, q: Array) -> list[Ruled]:
+    """Rules for squares with φ and φ' at their nodes, for moments that need the same ones."""
+    with np.errstate(all="ignore"):
+        return [(rows, rule, _rooted(act, rule, (0, 1))) for rows, rule in rules(shape_of(act), q, 2.0)]
+
+
+def _rules(act: Activation, q: Array, power: float, made: list[Ruled] | None) -> Iterator[Ruled]:
+    """Those that were made, or new ones."""
+    if made is not None:
+        yield from made
+        return
+    for rows, rule in rules(shape_of(act), q, power):
+        yield rows, rule, None
+
+
+def _direct(
+    act: Activation, q: Array, names: Sequence[str], power: float, made: list[Ruled] | None = None
+) -> dict[str, tuple[Array, Array]]:
     shape, count = shape_of(act), len(names)
     value, error = np.empty((count, len(q))), np.empty((count, len(q)))
 
-    def integrands(rule: Rule, some: Array) -> Array:
-        return _integrands(act, rule, names, some)
+    def integrands(rule: Rule, some: Array, rooted: Rooted | None = None) -> Array:
+        return _integrands(act, rule, names, some, rooted)
 
     with np.errstate(all="ignore"):
-        for rows, rule in rules(shape, q, power):
-            sums, errors, rough = rule.assess(integrands(rule, q[rows]), count)
+        for rows, rule, rooted in _rules(act, q, power, made):
+            sums, errors, rough = rule.assess(integrands(rule, q[rows], rooted), count)
             for i in np.flatnonzero(rough):
                 at = q[rows][i]
                 if isinstance(rule, PanelRule) or affordable(shape, at, power):
@@ -242,7 +276,7 @@ def _direct(act: Activation, q: Array, names: Sequence[str], power: float) -> di
     return {name: (value[i], error[i]) for i, name in enumerate(names)}
 
 
-def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
+def _excess(act: Activation, q: Array, made: list[Ruled] | None = None) -> tuple[Array, Array]:
     """q E[φ'²] − E[φ²], which is σ_b² E[φ'²] on the edge of chaos, without the cancellation of its two terms.
 
     Subtracting αx from φ leaves it unchanged for every α (Stein's lemma). With α = E[φ'] the nearly linear
@@ -253,19 +287,20 @@ def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
     value, error = np.empty_like(q), np.empty_like(q)
     shape = shape_of(act)
     with np.errstate(all="ignore"):
-        for rows, rule in rules(shape, q, 2.0):
+        for rows, rule, shared in _rules(act, q, 2.0, made):
             some = q[rows]
             slope = np.zeros_like(some)
+            rooted = _rooted(act, rule, (0, 1)) if shared is None else shared
             if act.parity != "even":
-                slope = rule.integrate(_integrands(act, rule, ("dphi",), some))[0][0]
+                slope = rule.integrate((rooted[0][1] * rule.root_weight)[None])[0][0]
             alpha, uncertain = _per_node(rule, slope), act.uncertainty is not None
-            sums, errors, rough = rule.assess(_remainders(act, rule, alpha, uncertain), 2)
+            sums, errors, rough = rule.assess(_remainders(rule, rooted, alpha, uncertain), 2)
             if rough.any() and not uncertain:
                 # At small q the remainders may be nothing but rounding.
-                rough = rule.assess(_remainders(act, rule, alpha, True), 2)[2]
+                rough = rule.assess(_remainders(rule, rooted, alpha, True), 2)[2]
             for i in np.flatnonzero(rough):
                 if isinstance(rule, PanelRule) or affordable(shape, some[i], 2.0):
-                    remainders = partial(_remainders, act, alpha=float(slope[i]), noisy=True)
+                    remainders = partial(_remainders_of, act, alpha=float(slope[i]))
                     found = halved(shape, some[i], 2.0, remainders, 2)
                     sums[:, i], errors[:, i] = (part[: len(sums)] for part in found)
             (rest, slopes), (rest_error, slopes_error) = sums[:2], errors[:2]
@@ -273,7 +308,8 @@ def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
                 slopes_error = slopes_error + sums[3]
             value[rows] = some * slopes - rest
             # The rounding of φ itself enters the remainder.
-            rounding = np.sqrt(rest * (rest + slope**2 * some)) + some * np.sqrt(slopes * (slopes + slope**2))
+            rounding = np.sqrt(rest) * np.sqrt(rest + slope**2 * some)
+            rounding = rounding + some * np.sqrt(slopes) * np.sqrt(slopes + slope**2)
             error[rows] = rest_error + some * slopes_error + ROUNDING * rounding
     inherited = max(act.errors[:2])
     if inherited and act.uncertainty is None:
@@ -282,35 +318,44 @@ def _excess(act: Activation, q: Array) -> tuple[Array, Array]:
     return value, error
 
 
-def _remainders(act: Activation, rule: Rule, alpha: Array | float, noisy: bool) -> Array:
-    """(φ − αx)² and (φ' − α)² times the weights; if `noisy`, behind them what each is uncertain by."""
+def _remainders_of(act: Activation, rule: Rule, alpha: float) -> Array:
+    return _remainders(rule, _rooted(act, rule, (0, 1)), alpha, True)
+
+
+def _remainders(rule: Rule, rooted: Rooted, alpha: Array | float, noisy: bool) -> Array:
+    """(φ − αx)² and (φ' − α)² times the weights, from φ and φ' times their roots; if `noisy`, behind them
+    what each is uncertain by.
+    """
     root = rule.root_weight
     line = alpha * (rule.x * root)
-    phi = rule.evaluate(derivative_pieces(act, 0)) * root
-    dphi = rule.evaluate(derivative_pieces(act, 1)) * root
+    (phi, dphi), doubt = rooted
     rest, slope = phi - line, dphi - alpha * root
     if not noisy:
         return np.stack([np.square(rest), np.square(slope)])
     doubts = [ROUNDING * (np.abs(phi) + np.abs(line)), ROUNDING * (np.abs(dphi) + np.abs(alpha * root))]
-    if act.uncertainty is not None:
-        doubts[1] = doubts[1] + act.uncertainty(1, rule.x) * root
+    if doubt is not None:
+        doubts[1] = doubts[1] + doubt(1)
     uncertain = [(2.0 * np.abs(v) + d) * d for v, d in zip((rest, slope), doubts, strict=True)]
     return np.stack([np.square(rest), np.square(slope), *uncertain])
 
 
-def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> Array:
+def _integrands(
+    act: Activation, rule: Rule, names: Sequence[str], q: Array, rooted: Rooted | None = None
+) -> Array:
     """The named integrands times the weights at a rule's nodes; where derivatives are numerical, behind them
-    what the uncertainty of these adds to each.
+    what the uncertainty of these adds to each. `rooted` has φ and φ' if they are known already.
     """
     root = rule.root_weight
     # What the names need, times √weight: squares of these are finite long after φ² has overflowed.
     orders = {order for name in names for order in _ORDERS[name]}
-    parts = {order: rule.evaluate(derivative_pieces(act, order)) * root for order in orders}
-    uncertain = act.uncertainty is not None
+    wanted = (0, 1) if rooted is not None and 2 not in orders else tuple(orders)
+    values, doubt = rooted if rooted is not None and 2 not in orders else _rooted(act, rule, wanted)
+    parts = dict(zip(wanted, values, strict=True))
+    uncertain = doubt is not None
     weighted = np.empty((len(names) * (1 + uncertain), *root.shape))
     for i, name in enumerate(names):
-        if uncertain:
-            weighted[len(names) + i] = _doubt(act, rule, name, parts, q)
+        if doubt is not None:
+            weighted[len(names) + i] = _doubt(doubt, rule, name, parts, q)
         if name in ("phi", "dphi"):
             np.multiply(parts[_ORDERS[name][0]], root, out=weighted[i])
         elif name in ("phi2", "dphi2", "ddphi2"):
@@ -323,14 +368,61 @@ def _integrands(act: Activation, rule: Rule, names: Sequence[str], q: Array) -> 
     return weighted
 
 
-def _doubt(act: Activation, rule: Rule, name: str, parts: dict[int, Array], q: Array) -> Array | float:
+def _rooted(act: Activation, rule: Rule, orders: tuple[int, ...]) -> Rooted:
+    """Derivatives of φ times √weight, and by how much that of an order is uncertain if it is numerical."""
+    root, uncertainty = rule.root_weight, act.uncertainty
+    if uncertainty is not None and isinstance(rule, PanelRule) and act.oscillation and any(orders):
+        far = np.abs(rule.x[:, 10]) > mesh_reach(act.oscillation)
+        if far.any():
+            return _rooted_far_out(act, rule, orders, far)
+    if uncertainty is None or isinstance(rule, PanelRule) or not any(orders):
+        values = [rule.evaluate(derivative_pieces(act, order)) * root for order in orders]
+        return values, None if uncertainty is None else lambda order: uncertainty(order, rule.x) * root
+    phi = rule.evaluate(derivative_pieces(act, 0)) * root
+    first, second, fastest = rule.differentiated(phi)
+    # What rounding of x and of the values does to them is noise of all frequencies.
+    noise = 4.0 * EPS * float(np.max(np.abs(phi) + np.abs(rule.x * first)))
+    return [(phi, first, second)[order] for order in orders], lambda order: noise * fastest**order
+
+
+def _rooted_far_out(act: Activation, rule: PanelRule, orders: tuple[int, ...], far: Any) -> Rooted:
+    """As `_rooted`, where panels on which a wave was not examined are differentiated as polynomials.
+
+    They follow its oscillation, and a derivative by fits takes many values of φ for each.
+    """
+    root, uncertainty = rule.root_weight, act.uncertainty
+    assert uncertainty is not None
+    near = replace(rule, x=rule.x[~far], piece=rule.piece[~far])
+    phi = rule.evaluate(derivative_pieces(act, 0))
+    half: Any = 0.5 * (rule.x[far, 20] - rule.x[far, 0])[:, None] / NODES[20]
+    beyond, x = [phi[far]], rule.x[far]
+    for _ in range(max(orders)):
+        beyond.append(beyond[-1] @ DIFFERENTIATE.T / half)
+    noise = 2.0 * EPS * np.max(np.abs(beyond[0]) + np.abs(x * beyond[1]), axis=1, keepdims=True)
+    amplified = np.abs(DIFFERENTIATE).sum(axis=1) / half
+    values, doubts = [], {}
+    for order in orders:
+        derivative, doubts[order] = np.empty_like(root), np.empty_like(root)
+        derivative[~far], derivative[far] = near.evaluate(derivative_pieces(act, order)), beyond[order]
+        doubts[order][~far] = uncertainty(order, near.x)
+        doubts[order][far] = uncertainty(order, x) + noise * amplified**order
+        values.append(derivative * root)
+    return values, lambda order: doubts[order] * root
+
+
+def _doubt(
+    uncertainty: Callable[[int], Array | float],
+    rule: Rule,
+    name: str,
+    parts: dict[int, Array],
+    q: Array,
+) -> Array | float:
     """By how much a named integrand times the weights is uncertain where derivatives are numerical."""
-    assert act.uncertainty is not None
     order = _ORDERS[name][-1]
     if order == 0:
         return 0.0
     root = rule.root_weight
-    doubt = act.uncertainty(order, rule.x) * root
+    doubt = uncertainty(order)
     if name == "dphi":
         return doubt * root
     if name == "slope":

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from ..activations import Activation
@@ -86,6 +87,11 @@ GAUSS = np.zeros(21)
 GAUSS[1:10:2] = _GAUSS_WEIGHT_HALF
 GAUSS[11:20:2] = _GAUSS_WEIGHT_HALF[::-1]
 _BOTH = np.stack([KRONROD, GAUSS], axis=1)
+#: Values at the nodes → derivative there of the polynomial through them, on [−1, 1].
+DIFFERENTIATE = np.linalg.solve(
+    legendre.legvander(NODES, 20).T,
+    np.stack([legendre.legval(NODES, legendre.legder(row)) for row in np.eye(21)]),
+).T
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,8 @@ def panel_edges(
                     step = min(step, max(length, 0.6 * (x - centres[i - 1])))
                 if i < len(centres):
                     step = min(step, max(length, 0.5 * (centres[i] - x)))
+            # No panel is shorter than floats around there can tell.
+            step = max(step, 1e-14 * abs(x))
             if x + 1.25 * step >= end:
                 break
             x += step
@@ -266,7 +274,7 @@ class PanelRule:
 
         That of the function's argument counts where a panel is short because the function is steep.
         """
-        return ROUNDING + EPS * np.abs(self.x[:, 10]) / (self.x[:, 20] - self.x[:, 0])
+        return ROUNDING + 4.0 * EPS * np.abs(self.x[:, 10]) / (self.x[:, 20] - self.x[:, 0])
 
     def beyond(self, weighted: Array) -> Array:
         """Estimated ∫|f| outside of the panels, shape (m, number of q)."""
@@ -343,10 +351,36 @@ class TrapezoidRule:
     root_weight: Array
     coarse: int
     trusted: bool
+    scale: float
 
     def evaluate(self, pieces: Sequence[Callable[[Array], Array]]) -> Array:
         """Values at the nodes; the function must have one piece only."""
         return pieces[0](self.x)
+
+    def differentiated(self, rooted: Array) -> tuple[Array, Array, float]:
+        """f' and f'' times √weight from f times √weight at the nodes, and the grids' largest frequency.
+
+        Such a product is smooth, has died out at the ends of the grids, and has no frequencies beyond those
+        that these resolve: its derivatives are those of its Fourier series.
+        """
+        from scipy import fft as scipy_fft  # built-in activations need none of it
+
+        fft: Any = scipy_fft
+        first, second, fastest = np.empty_like(rooted), np.empty_like(rooted), 0.0
+        q = self.scale**2
+        for part in (slice(0, self.coarse), slice(self.coarse, None)):
+            g, x = rooted[part], self.x[part]
+            step = (x[-1] - x[0]) / (len(x) - 1)
+            length = fft.next_fast_len(len(g), real=True)
+            frequency = 2.0 * math.pi * np.fft.rfftfreq(length, step)
+            spectrum = fft.rfft(g, length)
+            along = fft.irfft(1j * frequency * spectrum, length)[: len(g)]
+            bend = fft.irfft(-(frequency**2) * spectrum, length)[: len(g)]
+            # √weight itself is exp(−x²/4q).
+            first[part] = along + x / (2.0 * q) * g
+            second[part] = bend + x / q * first[part] - (x * x / (4.0 * q * q) - 1.0 / (2.0 * q)) * g
+            fastest = max(fastest, float(frequency[-1]))
+        return first, second, fastest
 
     def integrate(self, weighted: Array) -> tuple[Array, Array]:
         """Integrals and error estimates, each (m, 1), of m weighted integrands, shape (m, nodes)."""
@@ -383,7 +417,7 @@ def trapezoid_rule(shape: Shape, q: float, power: float) -> TrapezoidRule:
     coarse = len(grids[0][0])
     root_weight[:coarse] *= grids[0][1]
     root_weight[coarse:] *= grids[1][1]
-    return TrapezoidRule(root * z, root_weight, coarse, shape.trusted)
+    return TrapezoidRule(root * z, root_weight, coarse, shape.trusted, root)
 
 
 Rule: TypeAlias = PanelRule | TrapezoidRule

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from ..activations import Activation
 from .critical_scan import Scan, bias_equation, direct, far_scan, root, scan
@@ -133,6 +132,8 @@ def _extreme(curve: Scan, places: Array, name: str, sign: float) -> float:
     i = int(np.argmin(values))
     if not 0 < i < len(values) - 1:
         return float(sign * values[i])
+    from scipy import optimize  # takes longer to import than most answers
+
     found: Any = optimize.minimize_scalar(
         lambda u: sign * _tabled_value(curve, u, name),
         bounds=(places[i - 1], places[i + 1]),

@@ -24,8 +24,10 @@ Array = NDArray[np.float64]
 
 # Relative error of the tables' values from rounding, measured against direct quadrature in the tests.
 TABLE_ERROR = 2e-13
-# Above the table: a point each decade up to this power of ten.
-FARTHEST_DECADE = 80
+# Logarithms of moments beyond this are so large that their rounding is felt.
+FAR_LOGARITHM = 5.0
+# Above the table: a point each decade up to this power of ten, for built-in functions fewer.
+FARTHEST_DECADE, TRUSTED_STEP = 80, 7.4
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,24 @@ def scan(act: Activation) -> Scan:
 @lru_cache(maxsize=32)
 def far_scan(act: Activation) -> Scan:
     """The curve above the table, from its end on."""
+    # Built-in functions have no structure out there, where power laws are all that is left of them.
+    step = TRUSTED_STEP if act.source is None else 1.0
+    q = 10.0 ** np.arange(LAST_DECADE, FARTHEST_DECADE + 1.0, step)
     table = moment_table(act)
-    q = 10.0 ** np.arange(LAST_DECADE, FARTHEST_DECADE + 1.0)
     found = table.direct(q, ("excess", "dphi2"))
     return _of(table, q, *found["excess"], found["dphi2"][0])
+
+
+def curves(act: Activation, target: float) -> Iterator[Scan]:
+    """The parts of the curve on which σ_b² may come to a target: the near one, and the far one if it may."""
+    near = scan(act)
+    yield near
+    if act.source is None and len(near.q) > 1:
+        # What a built-in function's σ_b² does at the end of the table it goes on to do.
+        last, moving = near.bias[-1] - target, near.bias[-1] - near.bias[-2]
+        if last * moving > 0.0:
+            return
+    yield far_scan(act)
 
 
 def _of(table: MomentTable, q: Array, excess: Array, error: Array, dphi2: Array) -> Scan:
@@ -174,9 +190,16 @@ def tabled(table: MomentTable, log_q: float) -> PointMoments:
     excess, d_excess = table.at_one_log(log_q, "excess")
     dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
     slope, _ = table.at_one_log(log_q, "slope")
-    excess_error = table.error(q, "excess", excess) + TABLE_ERROR * abs(excess)
-    dphi2_error = max(table.error(q, "dphi2", dphi2), TABLE_ERROR * abs(dphi2))
+    excess_error = table.error(q, "excess", excess) + _rounding(excess)
+    dphi2_error = max(table.error(q, "dphi2", dphi2), _rounding(dphi2))
     return PointMoments(excess, excess_error, dphi2, dphi2_error, slope, d_excess, d_dphi2)
+
+
+def _rounding(value: float) -> float:
+    """What a table's arithmetic costs a value: of one far from 1 its logarithm is what has the digits."""
+    size = abs(value)
+    far = abs(math.log(size)) / FAR_LOGARITHM if size else 0.0
+    return TABLE_ERROR * max(1.0, far) * size
 
 
 def direct(table: MomentTable, log_q: float) -> PointMoments:

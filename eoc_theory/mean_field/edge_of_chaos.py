@@ -42,6 +42,7 @@ from .critical_scan import (
     Scan,
     bias_equation,
     crossings,
+    curves,
     direct,
     far_scan,
     root,
@@ -263,7 +264,7 @@ def _why_none(act: Activation, name: str, value: float, dropout: float) -> str:
             return f"{act.name} is 0 everywhere and has no critical point"
         only = share * _homogeneous_sigma_w(act)
         return f"{head}: being homogeneous it has only sigma_b = 0, sigma_w = {only:.10g}"
-    if not any(np.any(curve.bias > 0.0) for curve in (scan(act), far_scan(act))):
+    if not any(np.any(curve.bias > 0.0) for curve in curves(act, 0.0)):
         return f"{head}: σ_b² = q − E[φ²]/E[φ'²] would be negative for every variance q"
     factor = share if name == "sigma_w" else 1.0
     found = [(factor * low, factor * high) for low, high in ranges(act, name)]
@@ -293,9 +294,9 @@ def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
     if act.slopes is not None:
         return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
     points = [] if sigma_b > 0.0 else _at_zero_variance(act)
-    for curve in (scan, far_scan):
-        for low, high in curve(act).crossings(sigma_b * sigma_b):
-            point = _solve_sigma_b(curve(act), sigma_b, low, high)
+    for curve in curves(act, sigma_b * sigma_b):
+        for low, high in curve.crossings(sigma_b * sigma_b):
+            point = _solve_sigma_b(curve, sigma_b, low, high)
             if point is not None:
                 points.append(point)
         if points:
@@ -463,6 +464,8 @@ def _at(
     elif fixed == "sigma_w":
         moved = found.dphi2_error / abs(found.d_dphi2) if found.d_dphi2 else math.inf
         error = 0.5 * (bias_error + abs(d_bias) * moved) / max(sigma_b, 1e-300)
+    elif not bias_error <= WORST * math.exp(log_q):
+        error = math.inf  # σ_b itself is not known
     slope = found.slope / dphi2
     return CriticalPoint(table.activation, sigma_w, sigma_b, math.exp(log_q), 1.0, slope, error)
 

@@ -50,9 +50,8 @@ class Architecture:
             raise ModelError(f"layers must be a tuple of WeightLayer, got {checks.shown(self.layers)}")
         if sum(layer.fan_in * layer.fan_out for layer in self.layers) >= MOST_WEIGHTS:
             raise TooLargeError(f"layers must hold fewer than {MOST_WEIGHTS:.2g} weights in all")
-        if self.graph is not None:
-            _checked_graph(self.graph)
-            if self.graph.weight_layers != self.layers:
+        if not self.is_chain:
+            if _checked_graph(self.graph).weight_layers != self.layers:
                 raise ModelError("layers must be the weight layers of graph, in its order")
             return
         if not self.layers:
@@ -72,9 +71,14 @@ class Architecture:
         chain = _checked_graph(graph).as_chain()
         return cls(graph.weight_layers, graph) if chain is None else cls(chain)
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether it is fully connected layers one after the other, each followed by its activation."""
+        return self.graph is None
+
     def as_graph(self) -> Graph:
         """The network as a graph, also where it is a chain."""
-        return Graph.of_chain(self.layers) if self.graph is None else self.graph
+        return self.graph or Graph.of_chain(self.layers)
 
     def __iter__(self) -> Iterator[WeightLayer]:
         return iter(self.layers)
@@ -105,7 +109,7 @@ class Architecture:
     @property
     def input_shape(self) -> Shape:
         """Channels and extent of one input."""
-        return Shape(self.layers[0].fan_in) if self.graph is None else self.graph.input_shape
+        return Shape(self.layers[0].fan_in) if self.is_chain else self.as_graph().input_shape
 
     @property
     def in_features(self) -> int:
@@ -115,7 +119,7 @@ class Architecture:
     @property
     def out_features(self) -> int:
         """Number of logits."""
-        return self.layers[-1].fan_out if self.graph is None else self.graph.output_shape.channels
+        return self.layers[-1].fan_out if self.is_chain else self.as_graph().output_shape.channels
 
     def propagate(self, data: Any = None, *, seed: int = 0) -> Any:
         """Compute q, c, χ and score moments of each layer at infinite width.

@@ -27,6 +27,8 @@ from .graph import Graph, Node
 
 Array = np.ndarray
 
+Array = np.ndarray
+
 #: Positions along an axis that are kept.
 LARGEST = 64
 
@@ -41,9 +43,9 @@ def within_reach(
     at `largest` positions along an axis, by squares of uneven sizes.
     """
     batch = net.summarise(data, seed=seed)
-    graph = net.graph
-    if graph is None:
+    if net.is_chain:
         return net, batch, ()
+    graph = net.as_graph()
     shape = graph.input_shape
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:

@@ -13,6 +13,6 @@ def propagate_network(
     net: Architecture, data: Any = None, *, seed: int = 0
 ) -> Propagation | GraphPropagation:
     """`Architecture.propagate`."""
-    if net.graph is None:
+    if net.is_chain:
         return propagate(net, data, seed=seed)
     return propagate_graph(net, data, seed=seed)

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
+from ..base.progress import followed
 from ..errors import ModelError
 from ..layers import WeightLayer
 from ..networks.architecture import Architecture
@@ -35,14 +36,7 @@ from ..signals.data import DataSummary
 from ..signals.limits import limit
 from .chain_kernels import inputs_in_unit
 from .infinite_width import Cotangent, covariance_root
-from .scale_statistics import (
-    LEVELS,
-    ScaleStatistics,
-    factor_statistics,
-    gram,
-    mean_square,
-    shape_layers,
-)
+from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, mean_square, shape_layers
 
 Array = np.ndarray
 
@@ -73,7 +67,8 @@ def sample_scales(
     """
     groups = range(-(-samples // GROUP))
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        parts = list(pool.map(lambda index: _group(net, batch, top, seed, index), groups))
+        made = pool.map(lambda index: _group(net, batch, top, seed, index), groups)
+        parts = list(followed(made, f"sampled networks, {GROUP} at a time", len(groups)))
     joined = [np.concatenate(rows)[:samples] for rows in zip(*parts, strict=True)]
     return ScaleStatistics(*joined)
 

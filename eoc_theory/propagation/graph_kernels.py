@@ -119,8 +119,7 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
             a layer does not lead to the output, or images are too large and their size cannot be changed.
     """
     net, batch, notes = _within_memory(net, data, seed)
-    assert net.graph is not None
-    graph = net.graph
+    graph = net.as_graph()
     refuse_dependent_sums(graph)
     pairs = Pairs.of(batch)
     forward = _forward(graph, batch, pairs)
@@ -137,14 +136,12 @@ def _within_memory(
     net: Architecture, data: Any, seed: int
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its data at a resolution whose kernels fit."""
-    assert net.graph is not None
     for largest in RESOLUTIONS:
         smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest, less=True)
-        assert smaller.graph is not None
-        if _entries(smaller.graph) <= MOST_ENTRIES:
+        if _entries(smaller.as_graph()) <= MOST_ENTRIES:
             return smaller, batch, notes
     raise ModelError(
-        f"images of {net.graph.input_shape} are too large for kernels over all pairs of positions, and the "
+        f"images of {net.input_shape} are too large for kernels over all pairs of positions, and the "
         "network takes no smaller ones"
     )
 

@@ -23,6 +23,7 @@ from ..activations import Activation
 from ..base import checks
 from ..base.boundary import public
 from ..base.one_thread import with_one_thread
+from ..base.progress import followed
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
@@ -33,6 +34,10 @@ Array = np.ndarray
 #: Draws of the logits for the mean gradient kernel of the loss; they are antithetic pairs.
 LOGIT_DRAWS = 256
 _EPS = float(np.finfo(float).eps)
+
+
+#: Criteria whose kernels there are, and whether what is sent backwards is the Hessian times the gradient.
+_HESSIAN = {"snip": False, "grasp": True}
 
 
 @public
@@ -117,7 +122,7 @@ def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: 
         ArgumentError: another network. DataError: data that do not fit. ModelError: a signal out of range
         where its activation has no limit, or a loss without a gradient.
     """
-    checks.one_of("criterion", criterion, ("snip", "grasp"))
+    checks.one_of("criterion", criterion, tuple(_HESSIAN))
     seed = checks.seed(seed)
     batch = chain_only(net).summarise(data, seed=seed)
     return propagate_batch(net, batch, seed=seed, criterion=criterion)[0]
@@ -145,12 +150,13 @@ def propagate_batch(
     kept = range(net.depth) if keep is None else sorted(keep)
     chain = Pass(net, input_kernel(batch.inputs))
     seen = [_Forward(net, kept, chosen) for chosen in (None, subset)][: 1 if subset is None else 2]
-    for index, step in enumerate(chain.forwards()):
+    forwards = followed(chain.forwards(), "kernels forwards, layer", net.depth)
+    for index, step in enumerate(forwards):
         for one in seen:
             one.see(index, step)
-    tangent = tangent_kernel(net, chain) if criterion == "grasp" else None
+    tangent = tangent_kernel(net, chain) if _HESSIAN[criterion] else None
     return_trips = [_Backward(net, one, one.top(batch, tangent), seed) for one in seen]
-    for index, step in chain.backwards():
+    for index, step in followed(chain.backwards(), "kernels backwards, layer", net.depth):
         for trip in return_trips:
             trip.see(index, step)
     found = [trip.result(stacked=keep is None) for trip in return_trips]
@@ -167,7 +173,7 @@ def chain_only(net: Any) -> Architecture:
             f"net must be an Architecture (of a torch model: Architecture.from_torch), got "
             f"{type(net).__name__}"
         )
-    if net.graph is not None:
+    if not net.is_chain:
         raise ArgumentError(
             "net must be fully connected layers one after the other, got a graph (net.propagate() takes it)"
         )

@@ -17,28 +17,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..base import checks
 from ..base.freed_memory import give_back
 from ..base.one_thread import one_thread_products
+from ..base.progress import followed
 from ..errors import DataError, ModelError
-from ..layers import (
-    BatchNorm,
-    Convolution,
-    Dense,
-    GroupNorm,
-    LayerNorm,
-    Nonlinearity,
-    WeightLayer,
-)
+from ..layers import BatchNorm, Convolution, Dense, GroupNorm, LayerNorm, Nonlinearity, WeightLayer
 from ..layers.sampled_weights import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
@@ -141,10 +134,10 @@ def sample_networks(
     seed: int,
     *,
     inputs: int | None = None,
-    criterion: str = "snip",
+    criterion: Scoring,
     workers: int = 2,
 ) -> list[NetworkSample]:
-    """Scores of `samples` networks: of all weights in size or, for "grasp", positive and negative.
+    """Scores of `samples` networks: of all weights in size or, where they are signed, of either sign.
 
     Args:
         graph: the network.
@@ -154,7 +147,7 @@ def sample_networks(
             the first n networks are the same for every number of samples.
         inputs: how many inputs each network sees; None: all. Each takes up where the one before left off, in
             an order of classes in turn, so that together they see the whole batch.
-        criterion: "snip", W g, or "grasp", W ∘ Hess·g.
+        criterion: says what a weight and a derivative score.
         workers: networks run at a time, where that is not more than `MOST_BYTES`. Each keeps its weights and,
             for the way back, 4 bytes for each entry of its normalised values, 9 where nothing is normalised.
 
@@ -167,13 +160,12 @@ def sample_networks(
         raise DataError(f"inputs have {batch.inputs.shape[1]} features, the network takes {shape.size}")
     inputs = batch.size if inputs is None else min(inputs, batch.size)
     order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
-    sample = _curvature_sample if criterion == "grasp" else _gradient_sample
 
     @np.errstate(all="ignore")
     def network(index: int) -> NetworkSample:
         part = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
         images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
-        return sample(graph, images, part.targets, [seed, 0x67726170, index])
+        return _sample(criterion, graph, images, part.targets, [seed, 0x67726170, index])
 
     key = ("networks", graph, digest(batch), seed, inputs, criterion)
     known: list[NetworkSample] = made_once(key, list)
@@ -181,7 +173,7 @@ def sample_networks(
     if missing:
         most = max(1, MOST_BYTES // (_held_entries(graph) * inputs * np.dtype(np.float32).itemsize))
         with one_thread_products(), ThreadPoolExecutor(max_workers=min(max(1, workers), most)) as pool:
-            known += pool.map(network, missing)
+            known += followed(pool.map(network, missing), "sampled network", len(missing))
         give_back()
     return known[:samples]
 
@@ -228,34 +220,113 @@ def digest(batch: DataSummary) -> bytes:
     return b"".join(hashlib.sha256(part.tobytes()).digest() for part in (batch.inputs, batch.targets))
 
 
-def _gradient_sample(graph: Graph, images: Array, targets: Array, stream: list[int]) -> NetworkSample:
-    """Sizes of W g in one network."""
-    for dtype in (np.float32, np.float64):
-        draw = Draw(np.random.default_rng(stream), dtype)
-        try:
-            logits, memories = run_forwards(graph, images, draw)
-            sent = loss_gradient(logits.T.astype(float), targets).T
-            halves = _halves(graph, len(targets))
-            found, ratios = {}, np.full(len(graph.weighted), math.nan)
-            for number, scores, ratio in run_backwards(graph, memories, sent, dtype, halves=halves):
-                (found[number],), ratios[number] = layer_samples(scores), ratio
-        except OutOfRangeError:
-            continue
-        return NetworkSample(([found[number] for number in range(len(found))],), ratios)
-    raise ModelError("values of a sampled network leave the range of floats: use a smaller sigma_w or depth")
+class Scoring(Protocol):
+    """What sampling asks of a pruning criterion; see `eoc_theory.criteria.criterion.Criterion`."""
+
+    @property
+    def needs(self) -> str: ...
+    @property
+    def signed(self) -> bool: ...
+    @property
+    def is_product(self) -> bool: ...
+    @property
+    def proportional(self) -> bool: ...
+    @property
+    def temperature(self) -> float: ...
+    def score(self, weight: Any, derivative: Any) -> Any: ...
 
 
-def _curvature_sample(graph: Graph, images: Array, targets: Array, stream: list[int]) -> NetworkSample:
-    """Positive and negative W ∘ Hess·g in one network."""
+def _sample(
+    criterion: Scoring, graph: Graph, images: Array, targets: Array, stream: list[int]
+) -> NetworkSample:
     try:
-        scores = curvature_scores(graph, images, targets, stream)
-        both = [layer_samples(layer, signed=True) for layer in scores]
+        if criterion.is_product and criterion.needs == "gradient":
+            return _product_sample(criterion, graph, images, targets, stream)
+        scored = own_scores(criterion, graph, images, targets, stream)
+        found = [layer_samples(layer, signed=criterion.signed) for layer in scored]
     except OutOfRangeError:
         raise ModelError(
             "values of a sampled network leave the range of floats: use a smaller sigma_w or depth"
         ) from None
-    signs = [positive for positive, _ in both], [negative for _, negative in both]
-    return NetworkSample(signs, np.full(len(both), math.nan))
+    return NetworkSample(_by_sign(found), np.full(len(found), math.nan))
+
+
+def _by_sign(layers: list[tuple[LayerSample, ...]]) -> tuple[list[LayerSample], ...]:
+    return tuple(list(sign) for sign in zip(*layers, strict=True))
+
+
+def _product_sample(
+    criterion: Scoring, graph: Graph, images: Array, targets: Array, stream: list[int]
+) -> NetworkSample:
+    """W g in one network, and how it depends on the number of inputs."""
+    for dtype in (np.float32, np.float64):
+        draw = Draw(np.random.default_rng(stream), dtype)
+        try:
+            logits, memories = run_forwards(graph, images, draw)
+            sent = sent_back(criterion, logits.T.astype(float), targets)
+            halves = _halves(graph, len(targets))
+            found, ratios = {}, np.full(len(graph.weighted), math.nan)
+            for number, scores, ratio in run_backwards(graph, memories, sent, dtype, halves=halves):
+                found[number], ratios[number] = layer_samples(scores, signed=criterion.signed), ratio
+        except OutOfRangeError:
+            continue
+        return NetworkSample(_by_sign([found[number] for number in range(len(found))]), ratios)
+    raise OutOfRangeError
+
+
+def sent_back(criterion: Scoring, logits: Array, targets: Array) -> Array:
+    """What is sent backwards from logits (B, classes), up to a factor; shape (classes, B)."""
+    cooled = logits if criterion.temperature == 1.0 else logits / criterion.temperature
+    return loss_gradient(cooled, targets).T
+
+
+def own_scores(
+    criterion: Scoring, graph: Graph, images: Array, targets: Array, stream: list[int]
+) -> list[Scaled]:
+    """The criterion's scores of every weight layer, of the network drawn from `stream`."""
+    if criterion.needs == "weights":
+        draw = Displaced(np.random.default_rng(stream), np.float64)
+        run_forwards(graph, images, draw)
+        given = [draw.given[layer.name] for layer in graph.weight_layers]
+        return [Scaled(_finite(criterion.score(weights, None))) for weights in given]
+    if criterion.needs == "hessian_gradient":
+        pairs = curvature(criterion, graph, images, targets, stream)
+    else:
+        pairs = gradients(
+            criterion, graph, images, targets, Displaced(np.random.default_rng(stream), np.float64)
+        )
+    return [scored(criterion, weights, derivative) for weights, derivative in pairs]
+
+
+def scored(criterion: Scoring, weights: Array, derivative: Scaled) -> Scaled:
+    """Scores of weights for a derivative in its own unit; in the true one where that matters."""
+    if criterion.proportional:
+        return Scaled(_finite(criterion.score(weights, derivative.values)), derivative.exponent)
+    largest = math.frexp(float(np.abs(derivative.values).max(initial=0.0)))[1] + derivative.exponent
+    if not -900 < largest < 900 and derivative.values.any():
+        raise OutOfRangeError
+    true = np.ldexp(np.asarray(derivative.values, dtype=float), derivative.exponent)
+    return Scaled(_finite(criterion.score(weights, true)))
+
+
+def _finite(scores: Any) -> Array:
+    found = np.asarray(scores, dtype=float)
+    if not np.isfinite(found).all():
+        raise OutOfRangeError
+    return found
+
+
+def gradients(
+    criterion: Scoring, graph: Graph, images: Array, targets: Array, draw: Displaced
+) -> list[tuple[Array, Scaled]]:
+    """Weights and gradient of every weight layer, also where a weight is 0."""
+    logits, memories = run_forwards(graph, images, draw)
+    sent = sent_back(criterion, logits.T.astype(float), targets)
+    found = {
+        number: gradient
+        for number, gradient, _ in run_backwards(graph, memories, sent, draw.dtype, weighted=False)
+    }
+    return [(draw.given[layer.name], found[at]) for at, layer in enumerate(graph.weight_layers)]
 
 
 def _halves(graph: Graph, inputs: int) -> tuple[list[int], int]:
@@ -268,32 +339,38 @@ def _halves(graph: Graph, inputs: int) -> tuple[list[int], int]:
 
 
 @dataclass(frozen=True)
-class _Displaced(Draw):
+class Displaced(Draw):
     """The random numbers of another draw again, with something added to each layer's weights.
 
     Attributes:
         added: by the layers' names; nothing for those that are not there.
+        masks: what is left of each layer's weights, booleans by the layers' names; all where it is not there.
         given: the weights that were given out.
     """
 
     added: dict[str, Array] = field(default_factory=dict)
+    masks: Mapping[str, Array] = field(default_factory=dict)
     given: dict[str, Array] = field(default_factory=dict)
 
     def weights(self, layer: WeightLayer, groups: int = 1) -> Array:
         weights = super().weights(layer, groups)
         if layer.name in self.added:
             weights = weights + self.added[layer.name]
+        if layer.name in self.masks:
+            weights = weights * self.masks[layer.name]
         self.given[layer.name] = weights
         return weights
 
 
-def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[int]) -> list[Scaled]:
-    """W ∘ (Hess·g) of every weight layer, of the network drawn from `stream`."""
+def curvature(
+    criterion: Scoring, graph: Graph, images: Array, targets: Array, stream: list[int]
+) -> list[tuple[Array, Scaled]]:
+    """Weights and Hess·g of every weight layer, of the network drawn from `stream`."""
     names = [layer.name for layer in graph.weight_layers]
 
-    def gradients(draw: _Displaced, frozen: list[Any] | None) -> tuple[dict[str, Scaled], list[Any]]:
+    def gradient(draw: Displaced, frozen: list[Any] | None) -> tuple[dict[str, Scaled], list[Any]]:
         logits, memories = run_forwards(graph, images, draw, frozen=frozen)
-        sent = loss_gradient(logits.T, targets).T
+        sent = sent_back(criterion, logits.T, targets)
         scores = run_backwards(graph, list(memories), sent, np.float64)
         found = {}
         for number, score, _ in scores:
@@ -304,17 +381,17 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
             )
         return found, memories
 
-    draw = _Displaced(np.random.default_rng(stream), np.float64)
-    here, memories = gradients(draw, None)
+    draw = Displaced(np.random.default_rng(stream), np.float64)
+    here, memories = gradient(draw, None)
     # One power of two for all layers, so that one step serves them.
     power = max(g.normalised().exponent for g in here.values())
     slope = {name: np.ldexp(g.values, g.exponent - power) for name, g in here.items()}
     weights, length = (math.sqrt(sum(float(np.vdot(x, x)) for x in d.values())) for d in (draw.given, slope))
     step = _STEP_SIZE * weights / max(length, np.finfo(float).tiny)
-    moved = _Displaced(
+    moved = Displaced(
         np.random.default_rng(stream), np.float64, {name: g * step for name, g in slope.items()}
     )
-    there, _ = gradients(moved, memories)
+    there, _ = gradient(moved, memories)
     result = []
     for name in names:
         own = here[name].exponent
@@ -322,7 +399,7 @@ def curvature_scores(graph: Graph, images: Array, targets: Array, stream: list[i
         unit = power if own - power > _LOWEST else own
         change = np.ldexp(there[name].values, there[name].exponent - unit)
         change -= np.ldexp(here[name].values, own - unit)
-        result.append(Scaled(draw.given[name] * (change / step), unit - power))
+        result.append((draw.given[name], Scaled(change / step, unit - power)))
     return result
 
 
@@ -380,6 +457,7 @@ def run_backwards(
     dtype: Any,
     *,
     halves: tuple[Collection[int], int] = ((), 0),
+    weighted: bool = True,
 ) -> Iterator[tuple[int, Scaled, float]]:
     """The number of each weight layer, last to first, its scores W g, shape (fan_out, fan_in), and a ratio.
 
@@ -389,6 +467,7 @@ def run_backwards(
         halves: numbers of layers, and how many inputs are the first half. Of those layers the ratio is the
             mean square of the difference of the two halves' parts of the scores over that of the scores; of
             all others nan.
+        weighted: whether the gradient comes times the weight, or alone.
     """
     watched = set(halves[0])
     numbers = {position: number for number, position in enumerate(graph.weighted)}
@@ -407,6 +486,9 @@ def run_backwards(
                 back, scores, ratio = _in_halves(layer, memory, arrived.values, halves[1])
             else:
                 (back, scores), ratio = layer.backward_scores(memory, arrived.values), math.nan
+                if not weighted:
+                    ones = np.ones_like(memory[0])
+                    _, scores = layer.backward_scores((ones, memory[1]), arrived.values)
             yield numbers[position], Scaled(scores, arrived.exponent + seen), ratio
             sent = [back]
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..criteria.gradient_distributions import ScoreLaws
+from ..criteria.distributions.gradients import ScoreLaws
 from ..propagation.scale_statistics import LEVELS, ScaleStatistics
 from ..propagation.score_grid import GRID, interpolate_grid
 

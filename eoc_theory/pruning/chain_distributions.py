@@ -7,7 +7,7 @@ from typing import Any
 from ..base import checks
 from ..base.freed_memory import give_back
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import SCORES, factor_laws, kernel_layers, snip_laws
+from ..criteria.distributions.gradients import SCORES, factor_laws, kernel_layers, snip_laws
 from ..networks.architecture import Architecture
 from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
 from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch

@@ -12,14 +12,15 @@ from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
 from ..base.result import Drawable
+from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..mean_field.maps import MeanField
 from ..networks.architecture import Architecture
 from ..networks.resolve import as_architecture
 from .critical_sparsity import critical_law, share_at_most
-from .data_free import DATA_FREE_CRITERIA
+from .data_free import is_data_free
 from .error_model import OWN_SAMPLES, collapse_trust
-from .prediction import CRITERIA, MOST_SAMPLES
+from .prediction import MOST_SAMPLES
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, zeros_of_structure
 
@@ -102,7 +103,7 @@ class CollapsePrediction(Drawable):
 def predict_collapse(
     net: Any,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     samples: int | None = None,
     seed: int = 0,
@@ -115,31 +116,32 @@ def predict_collapse(
     batch they are drawn layer by layer: the law of a layer's largest score is the product of P(|W| ≤
     t/|g_ij|) over its weights, exact given the rows δ_i and columns h_j.
     """
-    checks.one_of("criterion", criterion, CRITERIA)
+    rule = as_criterion(criterion)
     seed = checks.seed(seed)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
-    own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
+    free = is_data_free(net, rule)
+    own = () if samples is None or free else (OWN_SAMPLES,)
     batch, zeros = None, np.zeros(net.depth)
-    if criterion in DATA_FREE_CRITERIA:
-        zeros = zeros_of_structure(net, criterion)
+    if free:
+        zeros = zeros_of_structure(net, rule)
     else:
         batch = net.summarise(data, seed=seed)
-    law = critical_law(net, criterion, batch, samples=samples, seed=seed)
+    law = critical_law(net, rule, batch, samples=samples, seed=seed)
     if law.laws is not None:
-        zeros = ranked_zeros(net, criterion, (law.laws,), batch)
-    # Of GraSP's scores the laws hold the positive ones alone.
-    told = () if criterion == "grasp" else zero_notes(criterion, net.weight_layers, net.weights, zeros, ())
-    trust = collapse_trust(net, criterion, law.samples)
+        zeros = ranked_zeros(net, rule, (law.laws,), batch)
+    # Of signed scores the laws hold the positive ones alone.
+    told = () if rule.signed else zero_notes(rule.label, net.weight_layers, net.weights, zeros, ())
+    trust = collapse_trust(net, rule, law.samples)
     return CollapsePrediction(
-        criterion=criterion,
+        criterion=rule.label,
         layers=net.weight_layers,
         critical_sparsity=float(law.samples.mean()),
         samples=law.samples,
         weakest_probability=law.weakest,
         weakest_layer=net.weight_layers[int(np.argmax(law.weakest))],
-        bound=paper_bound(net, criterion),
+        bound=paper_bound(net, rule.label),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
         notes=told + own + trust.notes,
@@ -155,7 +157,7 @@ def paper_bound(net: Architecture, criterion: str) -> float | None:
     """
     from .paper_bounds import bound_for
 
-    if net.graph is not None:
+    if not net.is_chain:
         return None
     chi = None
     if criterion == "snip":

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import COLLAPSE_SCORES
+from ..criteria.criterion import Criterion
+from ..criteria.criterion import criterion as as_criterion
+from ..criteria.distributions.gradients import COLLAPSE_SCORES
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..propagation.sampled_graph import digest, made_once
@@ -22,6 +25,7 @@ from .allocation import NetworkLaws, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .data_free import collapse_data_free
 from .graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+from .rounds import critical_in_rounds
 
 Array = np.ndarray
 
@@ -29,6 +33,8 @@ Array = np.ndarray
 DRAWS_PER_NETWORK = 32
 #: Inputs of the chain: the critical sparsity depends on the scales more steeply than the kept fractions do.
 COLLAPSE_INPUTS = 30
+#: Sparsities that are looked at together.
+_TOGETHER = 64
 #: Part of a weight by which a critical sparsity may be off by rounding alone.
 _ROUNDING = 1e-6
 
@@ -63,7 +69,8 @@ class CriticalLaw:
         """
         if self.laws is None or self.largest is None:
             return None
-        log_t = threshold(self.laws, sparsity)
+        parts = [sparsity[at : at + _TOGETHER] for at in range(0, len(sparsity), _TOGETHER)]
+        log_t = np.concatenate([threshold(self.laws, part) for part in parts], axis=1)
         counted = [(self.largest <= one[None, :, None]).mean(axis=(0, 1)) for one in log_t.T]
         return np.minimum(np.stack(counted), self.probability(np.asarray(sparsity))[:, None])
 
@@ -81,13 +88,13 @@ def share_at_most(samples: Array, sparsity: Array, weights: int) -> Array:
 
 
 def critical_law(
-    net: Architecture, criterion: str, batch: DataSummary | None, *, samples: int | None, seed: int
+    net: Architecture, criterion: Any, batch: DataSummary | None, *, samples: int | None, seed: int
 ) -> CriticalLaw:
     """The law of s_cr under `criterion`; made once within `sampled_graph.shared_samples`.
 
     Args:
         net: the network.
-        criterion: any.
+        criterion: any, or its name.
         batch: what scores that need gradients are computed on; None for the others.
         samples: sampled networks; None: as many as is usual.
         seed: of all draws.
@@ -95,13 +102,17 @@ def critical_law(
     Raises:
         ModelError: values beyond the range of floats.
     """
+    criterion = as_criterion(criterion)
     key = ("critical sparsity", net, criterion, None if batch is None else digest(batch), samples, seed)
     return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed))
 
 
 def _critical_law(
-    net: Architecture, criterion: str, batch: DataSummary | None, samples: int | None, seed: int
+    net: Architecture, criterion: Criterion, batch: DataSummary | None, samples: int | None, seed: int
 ) -> CriticalLaw:
+    if batch is not None and criterion.rounds > 1:
+        drawn, weakest = critical_in_rounds(net, criterion, batch, samples, seed)
+        return CriticalLaw(_ordered(drawn, net), net.n_weights, weakest)
     if batch is None:
         free = collapse_data_free(net, criterion, seed=seed)
         return CriticalLaw(_ordered(free.critical_sparsity, net), net.n_weights, free.weakest_layer)
@@ -117,15 +128,15 @@ def _ordered(drawn: Array, net: Architecture) -> Array:
 
 
 def _laws(
-    net: Architecture, criterion: str, batch: DataSummary, samples: int | None, seed: int
+    net: Architecture, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
 ) -> NetworkLaws:
-    """Laws of the scores of "snip" or "grasp", with the largest in each network where it can be sampled."""
-    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
+    """Laws of the scores, with the largest in each network where it can be sampled."""
+    effort = CHAIN_COLLAPSE if net.is_chain else COLLAPSE
 
     def sampled() -> NetworkLaws:
         return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
 
-    if net.graph is not None or criterion == "grasp":
+    if not net.is_chain or not criterion.has_kernel_law:
         return sampled()
     if holds_all(net, batch.size, criterion, effort):
         # Kernels reach depths at which a network's values leave the range of floats.

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from ..criteria.criterion import Criterion
 from ..layers import BatchNorm, Convolution, GroupNorm, LayerNorm, Sum
 from ..networks.architecture import Architecture
 
 Array = np.ndarray
 
-#: Criteria whose kept fractions are set and not predicted.
-EXACT = ("uniform", "erk")
 #: What a prediction with another number of samples than the default is to say.
 OWN_SAMPLES = "expected error is that of the default number of samples"
 #: Part of the networks whose error is under the bound.
@@ -48,29 +47,29 @@ class Trust:
     notes: tuple[str, ...]
 
 
-def kept_trust(net: Architecture, criterion: str, sparsity: Array, spread: Array) -> Trust:
+def kept_trust(net: Architecture, criterion: Criterion, sparsity: Array, spread: Array) -> Trust:
     """Error of the predicted mean fraction kept, averaged over the layers.
 
     Args:
         net: the network.
-        criterion: its name.
+        criterion: what ranks; where it fixes densities there is no error.
         sparsity: (n_s,).
         spread: predicted standard deviation of kept, averaged over the layers, (n_s,).
     """
-    if criterion in EXACT:
+    if criterion.densities(net) is not None:
         return Trust(np.zeros(len(sparsity)), np.zeros(len(sparsity)), ())
-    found = _estimate("kept", net, criterion, spread, sparsity)
+    found = _estimate("kept", net, criterion.label, spread, sparsity)
     # Where nothing is pruned there is nothing to be wrong about.
     pruned = np.asarray(sparsity) > 0
     return Trust(found.expected * pruned, found.bound * pruned, found.notes)
 
 
-def collapse_trust(net: Architecture, criterion: str, samples: Array) -> Trust:
+def collapse_trust(net: Architecture, criterion: Criterion, samples: Array) -> Trust:
     """Error of the predicted median of log₁₀(1 − s_cr); `samples` are the draws of s_cr."""
-    if criterion in EXACT:
+    if criterion.densities(net) is not None:
         return Trust(np.zeros(()), np.zeros(()), ())
     spread = np.log10(np.maximum(1.0 - samples, 0.5 / net.n_weights)).std()
-    return _estimate("collapse", net, criterion, spread)
+    return _estimate("collapse", net, criterion.label, spread)
 
 
 def kind_of(net: Architecture) -> str:
@@ -78,9 +77,9 @@ def kind_of(net: Architecture) -> str:
 
     "chain" (of fully connected layers), "convolutional", "residual", and these two "normalised".
     """
-    if net.graph is None:
+    if net.is_chain:
         return "chain"
-    layers = [node.layer for node in net.graph.nodes]
+    layers = [node.layer for node in net.as_graph().nodes]
     residual = any(isinstance(layer, Sum) for layer in layers)
     normalised = any(isinstance(layer, (BatchNorm, GroupNorm, LayerNorm)) for layer in layers)
     return ("normalised " if normalised else "") + ("residual" if residual else "convolutional")
@@ -122,6 +121,11 @@ def _estimate(
 ) -> Trust:
     kind = kind_of(net)
     width, depth = size_of(net)
+    if not any(entry["criterion"] == criterion for entry in error_map()[what]):
+        unknown = np.full(np.shape(spread), np.nan)
+        return Trust(
+            unknown, unknown, (f"expected error unknown: {criterion} was not held against pruned networks",)
+        )
     entry, known = find(what, criterion, kind)
     expected = evaluate(entry, spread)
     bound = np.minimum(entry["bound_factor"] * expected, 1.0)
@@ -150,9 +154,9 @@ def _unmeasured(net: Architecture) -> list[str]:
     """Layers and laws that no measured network had."""
     laws = sorted({str(layer.law) for layer in net.layers} - {"normal"})
     found = [f"{law} weights" for law in laws]
-    if net.graph is None:
+    if net.is_chain:
         return found
-    layers = [node.layer for node in net.graph.nodes]
+    layers = [node.layer for node in net.as_graph().nodes]
     for kind, words in ((GroupNorm, "group normalisation"), (LayerNorm, "layer normalisation")):
         if any(isinstance(layer, kind) for layer in layers):
             found.append(words)

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..base import checks
 from ..base.one_thread import with_one_thread
-from ..criteria.gradient_distributions import max_law
-from ..errors import ModelError
+from ..criteria.criterion import criterion as as_criterion
+from ..criteria.distributions.gradients import max_law
+from ..errors import ArgumentError, ModelError
 from ..layers import BatchNorm, GroupNorm, LayerNorm
 from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
@@ -62,9 +63,9 @@ KEPT = Effort(7.0e9, (40, 100, 1600), (2, 16), (20, 100))
 COLLAPSE = Effort(6e10, (80, 160, 800), (8, 24), (20, 100), most=1.2e11)
 #: The same for a chain of fully connected layers. On 30 of 100 inputs log₁₀(1 − s_cr) comes out 0.1 too low.
 CHAIN_COLLAPSE = Effort(1e10, (80, 160, 6400), (24, 64), (20, 100), most=1.2e11, inputs_first=True)
-#: Gradients' worth of passes that the scores of a criterion take. Hess·g takes two gradients, in double
+#: Gradients' worth of passes that scores take by what they need. Hess·g takes two gradients, in double
 #: precision.
-PASSES = {"snip": 1, "grasp": 4}
+PASSES = {"weights": 1, "gradient": 1, "hessian_gradient": 4}
 
 
 def plan(
@@ -90,9 +91,9 @@ def plan(
     return inputs, samples
 
 
-def holds_all(net: Architecture, batch: int, criterion: str, effort: Effort) -> bool:
+def holds_all(net: Architecture, batch: int, criterion: Any, effort: Effort) -> bool:
     """Whether the effort is enough for its fewest networks on as many inputs as there are, or as it asks."""
-    inputs, samples = plan(net, batch, None, effort, PASSES[criterion])
+    inputs, samples = plan(net, batch, None, effort, PASSES[as_criterion(criterion).needs])
     return inputs >= min(batch, effort.inputs[1]) and samples >= effort.networks[0]
 
 
@@ -126,7 +127,7 @@ class GraphLaws:
     """Laws of a graph's scores.
 
     Attributes:
-        laws: of all scores' sizes or, for "grasp", of the positive and of the negative ones.
+        laws: of all scores' sizes or, where they are signed, of the positive and of the negative ones.
         notes: where a lower resolution, or a narrower network, stands for this one.
     """
 
@@ -146,7 +147,7 @@ SAMPLED_BYTES = 80.0
 @with_one_thread
 def graph_laws(
     net: Architecture,
-    criterion: str,
+    criterion: Any,
     data: Any = None,
     *,
     samples: int | None,
@@ -158,7 +159,7 @@ def graph_laws(
 
     Args:
         net: any architecture.
-        criterion: "snip" or "grasp".
+        criterion: one that needs "weights" or gradients, or its name.
         data: as in `Architecture.summarise`.
         samples: number of networks; None: as `plan` has it.
         seed: each network has its own stream of random numbers.
@@ -169,14 +170,18 @@ def graph_laws(
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
     net, batch, notes = within_reach(net, data, seed=seed)
-    passes = PASSES[criterion]
+    rule = as_criterion(criterion)
+    if rule.needs not in PASSES:
+        raise ArgumentError(
+            f"criterion {rule.label!r} is measured and not predicted: it needs {rule.needs!r}, and gives no "
+            "law of its scores"
+        )
+    passes = PASSES[rule.needs]
     inputs, samples = plan(net, batch.size, samples, effort, passes)
     graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)
     largest = max(layer.n_weights for layer in graph.weight_layers)
     checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
-    networks = sample_networks(
-        graph, batch, samples, seed, inputs=inputs, criterion=criterion, workers=workers
-    )
+    networks = sample_networks(graph, batch, samples, seed, inputs=inputs, criterion=rule, workers=workers)
     shift = batch_shift(np.stack([network.ratios for network in networks]), batch.size / inputs)
     laws = tuple(
         joined_laws(list(layers), shift, net.weights)

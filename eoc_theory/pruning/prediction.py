@@ -14,6 +14,8 @@ from ..base.boundary import public
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
+from ..criteria.criterion import Criterion
+from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
 from ..layers import BatchNorm
 from ..networks.architecture import Architecture
@@ -22,10 +24,11 @@ from ..propagation.score_grid import interpolate_grid
 from .allocation import NetworkLaws, kept_fractions, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .critical_sparsity import critical_law
-from .data_free import DATA_FREE_CRITERIA, predict_data_free
+from .data_free import is_data_free, predict_data_free
 from .data_free_results import DataFreeAllocation
 from .error_model import OWN_SAMPLES, kept_trust
 from .graph_distributions import graph_laws
+from .rounds import allocate_in_rounds
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, share_below, zeros_of_structure
 
@@ -34,10 +37,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-#: Criteria whose scores need gradients; the others need the weights' law alone.
-GRADIENT_CRITERIA = ("snip", "grasp")
-CRITERIA = GRADIENT_CRITERIA + DATA_FREE_CRITERIA
-
 #: Sparsities that one call answers.
 MOST_SPARSITIES = 10_000
 #: Networks that one call samples.
@@ -45,6 +44,8 @@ MOST_SAMPLES = 10_000
 #: A chance of collapse under this, or over 1 less this, by a margin of a factor in the number of weights left
 #: is taken to be plain.
 _LEAST, _MARGIN = 1e-3, 3.0
+#: Sparsities that are looked at together.
+_TOGETHER = 64
 #: Weights of a layer under which SynFlow may lose it in another network.
 _FEW_LEFT = 30.0
 #: Nodes of the smoothing kernel of rare events.
@@ -93,7 +94,7 @@ class PruningPrediction(Drawable):
     zero_scores: float | Array = np.nan
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer (and sparsity): layer, weights, sparsity, kept, kept_std, empty_probability."""
+        """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
         import pandas as pd
 
         sparsity = np.atleast_1d(self.sparsity)
@@ -105,6 +106,10 @@ class PruningPrediction(Drawable):
                 "kept": np.ravel(self.kept),
                 "kept_std": np.ravel(self.kept_std),
                 "empty_probability": np.ravel(self.empty_probability),
+                "zero_scores": np.tile(
+                    np.broadcast_to(np.asarray(self.zero_scores, dtype=float), len(self.layers)),
+                    len(sparsity),
+                ),
             }
         )
 
@@ -131,7 +136,7 @@ def predict_pruning(
     net: Any,
     sparsity: float | Sequence[float] | Array,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     samples: int | None = None,
     seed: int = 0,
@@ -146,30 +151,29 @@ def predict_pruning(
             of an input; or give ``Architecture.from_torch(model, example_input)``.
         sparsity: fraction of all weights removed, in [0, 1), or several.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
-            "uniform" or "erk".
+            "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
+            `eoc_theory.criterion`.
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
-        samples: networks sampled for "snip" and "grasp"; by default 16 for a chain of fully connected layers,
-            and for any other network as many, 2 to 16, as `eoc_theory.pruning.graph_distributions.KEPT`
-            holds.
+        samples: networks sampled for criteria that need gradients; by default 16 for a chain of fully
+            connected layers, and for any other network as many, 2 to 16, as
+            `eoc_theory.pruning.graph_distributions.KEPT` holds.
         seed: of those samples; the same seed gives the same bits.
 
     Raises:
         ArgumentError, DataError, ModelError: an argument outside the above, naming it.
     """
-    checks.one_of("criterion", criterion, CRITERIA)
+    rule = as_criterion(criterion)
     values = check_sparsities(sparsity)
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     net = as_architecture(net, data)
-    own = () if samples is None or criterion in DATA_FREE_CRITERIA else (OWN_SAMPLES,)
-    found = _with_critical_law(
-        _allocated(net, criterion, values, data, samples, seed), net, data, samples, seed
-    )
+    own = () if samples is None or is_data_free(net, rule) else (OWN_SAMPLES,)
+    found = _with_critical_law(_allocated(net, rule, values, data, samples, seed), net, data, samples, seed)
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
-    trust = kept_trust(net, criterion, values, found.std.mean(axis=-1))
+    trust = kept_trust(net, rule, values, found.std.mean(axis=-1))
     return PruningPrediction(
-        criterion=criterion,
+        criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
         layers=net.weight_layers,
         weights=net.weights,
@@ -179,7 +183,7 @@ def predict_pruning(
         collapse_probability=_plain(one(found.collapse)),
         samples=found.samples,
         notes=(
-            zero_notes(criterion, net.weight_layers, net.weights, found.zeros, values, found.below)
+            zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
             + found.notes
             + network_notes(net)
             + own
@@ -210,7 +214,7 @@ class _Allocation:
         notes: what it takes for granted.
     """
 
-    criterion: str
+    criterion: Criterion
     sparsity: Array
     kept: Array
     std: Array
@@ -224,15 +228,17 @@ class _Allocation:
 
 
 def _allocated(
-    net: Architecture, criterion: str, values: Array, data: Any, samples: int | None, seed: int
+    net: Architecture, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
 ) -> _Allocation:
     """By closed laws, from the networks that tell what is kept on average."""
-    if criterion in DATA_FREE_CRITERIA:
+    if is_data_free(net, criterion):
         free = predict_data_free(net, values, criterion, seed=seed)
         parts = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
-        open_ = _open_without_data(free, net)
+        open_ = _open_without_data(free, criterion, net)
         return _Allocation(criterion, values, *parts, open_, zeros_of_structure(net, criterion))
-    if net.graph is not None or criterion == "grasp":
+    if criterion.rounds > 1:
+        return _allocated_in_rounds(net, criterion, values, data, samples, seed)
+    if not net.is_chain or not criterion.has_kernel_law:
         found = graph_laws(net, criterion, data, samples=samples, seed=seed)
         laws, wide, notes = found.laws, None, found.notes
         zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)
@@ -252,11 +258,35 @@ def _allocated(
     )
 
 
-def _open_without_data(free: DataFreeAllocation, net: Architecture) -> Array:
+def _allocated_in_rounds(
+    net: Architecture, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
+) -> _Allocation:
+    """From networks that are sampled and pruned in rounds."""
+    batch = net.summarise(data, seed=seed)
+    kept, networks = allocate_in_rounds(net, criterion, values, batch, samples, seed)
+    empty = (kept == 0).mean(axis=0)
+    # Few networks do not show what one in ten does; the critical sparsity says what is open.
+    fewest = (kept.mean(axis=0) * net.weights).min(axis=1)
+    open_ = (fewest < _FEW_LEFT) & (np.rint((1.0 - values) * net.n_weights) >= net.depth)
+    return _Allocation(
+        criterion,
+        values,
+        kept.mean(axis=0),
+        kept.std(axis=0, ddof=1),
+        empty,
+        (kept == 0).any(axis=2).mean(axis=0),
+        open_,
+        np.full(net.depth, np.nan),
+        samples=networks.samples,
+        notes=networks.notes,
+    )
+
+
+def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Architecture) -> Array:
     """Where layers can be lost, under criteria that look at no data."""
-    if free.criterion in ("uniform", "erk"):
+    if criterion.densities(net) is not None:
         return np.zeros(len(free.sparsity), dtype=bool)
-    if free.criterion == "synflow":
+    if criterion.rounds > 1:
         # Few simulated networks do not show what one in ten does.
         fewest = (free.kept * net.weights).min(axis=1)
         return (fewest < _FEW_LEFT) & (np.rint((1.0 - free.sparsity) * net.n_weights) >= net.depth)
@@ -267,12 +297,20 @@ def _open_without_data(free: DataFreeAllocation, net: Architecture) -> Array:
 def _bounds(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
     """What P(some layer is empty) is not under, and not over, by a margin in what is left; each (n_s,)."""
     left = 1.0 - sparsity
-    more, fewer = np.maximum(1.0 - left * _MARGIN, 0.0), 1.0 - left / _MARGIN
-    empty, _, weights = empty_layers(laws, threshold(laws, np.concatenate([more, fewer])))
-    some = np.stack([empty.max(axis=-1), 1.0 - np.prod(1.0 - empty, axis=-1)])
-    least, most = np.tensordot(some.mean(axis=2), weights, axes=(1, 0))
-    count = len(sparsity)
-    return np.clip(least[:count], 0.0, 1.0), np.clip(np.maximum(least[:count], most[count:]), 0.0, 1.0)
+    low = _chances(laws, np.maximum(1.0 - left * _MARGIN, 0.0))[0]
+    high = _chances(laws, 1.0 - left / _MARGIN)[1]
+    return low, np.maximum(low, high)
+
+
+def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
+    """P(some layer is empty) if the likeliest one is, and if layers are independent; each (n_s,)."""
+    found = []
+    for start in range(0, len(sparsity), _TOGETHER):
+        empty, _, weights = empty_layers(laws, threshold(laws, sparsity[start : start + _TOGETHER]))
+        some = np.stack([empty.max(axis=-1), 1.0 - np.prod(1.0 - empty, axis=-1)])
+        found.append(np.tensordot(some.mean(axis=2), weights, axes=(1, 0)))
+    least, most = np.clip(np.concatenate(found, axis=1), 0.0, 1.0)
+    return least, most
 
 
 def _with_critical_law(
@@ -280,9 +318,11 @@ def _with_critical_law(
 ) -> _Allocation:
     """The same, with chances by the law of the critical sparsity where they are open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
+    # With fewer weights than layers one is empty for certain.
+    collapse[np.rint(found.sparsity * net.n_weights) > net.n_weights - net.depth] = 1.0
     if not found.open.any():
         return replace(found, empty=np.minimum(empty, collapse[:, None]))
-    batch = None if found.criterion in DATA_FREE_CRITERIA else net.summarise(data, seed=seed)
+    batch = None if is_data_free(net, found.criterion) else net.summarise(data, seed=seed)
     law = critical_law(net, found.criterion, batch, samples=samples, seed=seed)
     at = found.sparsity[found.open]
     collapse[found.open] = law.probability(at)
@@ -296,9 +336,9 @@ def _with_critical_law(
 
 def network_notes(net: Architecture) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
-    if net.graph is None:
+    if net.is_chain:
         return ()
-    modes = {node.layer.training for node in net.graph.nodes if isinstance(node.layer, BatchNorm)}
+    modes = {node.layer.training for node in net.as_graph().nodes if isinstance(node.layer, BatchNorm)}
     words = {
         True: "training mode (the batch's own statistics)",
         False: "evaluation mode (running statistics)",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..criteria.score_distributions import ScoreLaw
+from ..criteria.distributions.independent import ScoreLaw
 
 Array = np.ndarray
 

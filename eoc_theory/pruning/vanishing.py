@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..criteria.criterion import Criterion
 from ..errors import ModelError
 from ..layers import BatchNorm, Sum
 from ..networks.architecture import Architecture
@@ -26,14 +27,14 @@ _NAMED = 3
 _NOTABLE = 0.01
 
 
-def ranked_zeros(net: Architecture, criterion: str, laws: Sequence[NetworkLaws], data: Any) -> Array:
+def ranked_zeros(net: Architecture, criterion: Criterion, laws: Sequence[NetworkLaws], data: Any) -> Array:
     """Mean fraction of each layer's scores that are 0, (L,), from the laws of all sizes or of both signs.
 
     Raises:
         ModelError: no score is other than 0.
     """
     zeros = np.clip(1.0 - sum(law.nonzero for law in laws), 0.0, 1.0).mean(axis=0)
-    check_ranked(criterion, zeros, lambda: reason(net, net.summarise(data).size))
+    check_ranked(criterion.label, zeros, lambda: reason(net, net.summarise(data).size))
     return zeros
 
 
@@ -54,17 +55,19 @@ def falls_among_zeros(weights: Array, zeros: Array, sparsity: Any, below: float 
     return (removed > below) & (removed < below + share) & (share > _NOTABLE)
 
 
-def zeros_of_structure(net: Architecture, criterion: str) -> Array:
+def zeros_of_structure(net: Architecture, criterion: Criterion) -> Array:
     """The same of a criterion that needs no data: SynFlow's scores vanish where a factor is 0 on every path.
 
-    NaN for iterative SynFlow, as where it is measured: it ranks anew in each round.
+    NaN for rounds, as where they are measured: they rank anew each time.
     """
     zeros = np.zeros(net.depth)
-    if net.graph is not None and criterion in ("synflow", "synflow-oneshot"):
-        passing = _passing(net.graph)
-        zeros = np.array([0.0 if at in passing else 1.0 for at in net.graph.weighted])
-        check_ranked(criterion, zeros, lambda: "a factor 0 is on every path from the input to the logits")
-    return np.full(net.depth, np.nan) if criterion == "synflow" else zeros
+    if not net.is_chain and criterion.needs == "paths":
+        passing = _passing(net.as_graph())
+        zeros = np.array([0.0 if at in passing else 1.0 for at in net.as_graph().weighted])
+        check_ranked(
+            criterion.label, zeros, lambda: "a factor 0 is on every path from the input to the logits"
+        )
+    return np.full(net.depth, np.nan) if criterion.rounds > 1 else zeros
 
 
 def _passing(graph: Graph) -> set[int]:

@@ -42,7 +42,7 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
     """
     try:
         shape = () if inputs is None else tuple(np.shape(inputs))
-    except ValueError:
+    except Exception:  # rows of unequal length, or what cannot be looked at
         return None
     first = first_layer(model, shape if len(shape) > 1 and min(shape) > 0 else None)
     if first is None:

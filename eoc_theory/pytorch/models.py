@@ -83,11 +83,10 @@ def build_model(
             activation.
     """
     torch = require_torch()
-    graph = getattr(layers, "graph", None)
-    if graph is not None:
+    if not getattr(layers, "is_chain", True):
         from .build import build_graph_model
 
-        return build_graph_model(graph, seed=seed, dtype=dtype, device=device)
+        return build_graph_model(layers.as_graph(), seed=seed, dtype=dtype, device=device)
     generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     stack: OrderedDict[str, Any] = OrderedDict()
     prefixes = set()
@@ -140,7 +139,9 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             continue
         own = dict(module.named_parameters(recurse=False))
         parameter = "weight" if "weight" in own else "weight_orig"
-        if parameter not in own:
+        # Spectral normalisation keeps a "weight_orig" too, with no mask beside it.
+        masked = parameter == "weight" or "weight_mask" in module._buffers
+        if parameter not in own or not masked:
             raise ModelError(
                 f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
             )
@@ -151,7 +152,26 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             found.append(weight)
     if not found:
         raise ModelError("model has no Linear or convolution layer to prune")
+    _check_apart(found)
     return found
+
+
+def _check_apart(weights: list[PrunableWeight]) -> None:
+    """Refuse weights of two layers that share memory without being one parameter."""
+    stretches = []
+    for weight in weights:
+        tensor = weight.tensor.detach()
+        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        # data_ptr of a fake or wrapped tensor says nothing.
+        first = tensor.data_ptr()
+        if first:
+            stretches.append((first, first + (last + 1) * tensor.element_size(), weight.name))
+    for (_, end, name), (start, _, other) in pairwise(sorted(stretches)):
+        if start < end:
+            raise ModelError(
+                f"the weights of layers {name!r} and {other!r} share memory without being one parameter: "
+                "assign the parameter itself (b.weight = a.weight) to tie them, or a copy (.clone())"
+            )
 
 
 def check_values(name: str, module: Any) -> None:

@@ -13,6 +13,7 @@ from ..base.boundary import public
 from ..base.formatting import plain
 from ..base.isolation import isolated
 from ..base.result import Drawable
+from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture, check_drawn
 from ..networks.resolve import as_architecture
@@ -78,7 +79,10 @@ class Comparison(Drawable):
         return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): fraction kept, predicted and measured, with its s.d."""
+        """One row for each layer (and sparsity): fraction kept, predicted and measured, with its s.d.
+
+        `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
+        """
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -94,6 +98,10 @@ class Comparison(Drawable):
                 "measured": measured.ravel(),
                 "measured_std": np.atleast_2d(self.measured_std).ravel(),
                 "error": (predicted - measured).ravel(),
+                "zero_scores": np.tile(
+                    np.broadcast_to(np.asarray(self.prediction.zero_scores, dtype=float), len(self.layers)),
+                    len(sparsities),
+                ),
             }
         )
 
@@ -121,7 +129,7 @@ def compare(
     factory: Architecture | Callable[[int], Any],
     sparsity: float | Sequence[float] | np.ndarray,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     example_input: Any = None,
     seeds: int | Iterable[int] = 10,
@@ -202,7 +210,7 @@ def compare(
     first = measured[0]
     order = _order(first.layers, prediction.layers)
     return Comparison(
-        criterion=criterion,
+        criterion=as_criterion(criterion).label,
         sparsity=first.sparsity,
         layers=tuple(first.layers[i] for i in order),
         weights=first.weights[order],
@@ -257,14 +265,14 @@ def _average(nets: list[Architecture]) -> Architecture:
         replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
         for i, layer in enumerate(first.layers)
     )
-    if first.graph is None:
+    if first.is_chain:
         return Architecture(layers)
-    return Architecture.from_graph(first.graph.with_weights({layer.name: layer for layer in layers}))
+    return Architecture.from_graph(first.as_graph().with_weights({layer.name: layer for layer in layers}))
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:
     """What must be the same for every seed: the layers, their shapes and how they are connected."""
-    nodes = () if net.graph is None else net.graph.nodes
+    nodes = net.as_graph().nodes
     return (
         tuple((layer.name, layer.weight_shape) for layer in net.layers),
         tuple((type(node.layer), node.inputs) for node in nodes),

@@ -153,9 +153,10 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         array = np.asarray(checks.off_the_graph(values))
         array = array.astype(np.float64) if array.dtype == object else array
+        masked = np.ma.is_masked(values)
     except Exception:  # objects that cannot be looked at among them
-        array = None
-    if np.ma.is_masked(values):
+        array, masked = None, False
+    if masked:
         raise DataError(f"{name} of the data must have all their entries, got a masked array")
     if array is None or array.dtype.kind not in "biuf":
         kind = type(values).__name__ if array is None else f"{array.dtype} values"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 #: Calls that fill shared caches at the same time, each of them twice, and then once more one after the other.
@@ -123,3 +124,40 @@ assert threads() == before, threads()
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_numbers_of_workers_change_no_bit(criterion, monkeypatch):
+    """Sampled networks, chains of kernels and laws of scores, by one, two, three and five at a time."""
+    import concurrent.futures
+
+    import eoc_theory as eoc
+    from eoc_theory.criteria.distributions import gradients as scores
+    from eoc_theory.propagation import conditioned_chain as finite_width
+    from eoc_theory.propagation import sampled_graph
+    from eoc_theory.pruning.prediction import predict_pruning
+
+    nets = [
+        eoc.mlp(6, 12, activation="relu", in_features=10),
+        eoc.cnn(3, 6, input_shape=(2, 6, 6), activation="tanh"),
+        eoc.mlp(12, 20, in_features=10, init=(1.4, 0.1)),
+    ]
+
+    def bits():
+        found = []
+        for net in nets:
+            pruning = predict_pruning(net, [0.5, 0.9, 0.98], criterion=criterion, samples=5)
+            law = eoc.predict_collapse(net, criterion=criterion, samples=5)
+            parts = pruning.kept, pruning.kept_std, pruning.empty_probability, pruning.collapse_probability
+            found += [np.asarray(part).tobytes() for part in (*parts, law.samples, law.weakest_probability)]
+        return found
+
+    alone = bits()
+    for workers in (1, 3, 5):
+
+        def pool(max_workers, *, workers=workers):
+            return concurrent.futures.ThreadPoolExecutor(max_workers=workers)
+
+        for module in (finite_width, sampled_graph, scores):
+            monkeypatch.setattr(module, "ThreadPoolExecutor", pool)
+        assert bits() == alone

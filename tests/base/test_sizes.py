@@ -25,6 +25,12 @@ REQUESTS = {
     "width 1000000000 in 16 sampled": lambda: eoc.predict_pruning(eoc.mlp(3, MANY), 0.5),
     "width 1000000000 in 64 sampled": lambda: eoc.predict_collapse(eoc.mlp(3, MANY)),
     "synflow on": lambda: eoc.predict_pruning(eoc.mlp(3, MANY), 0.5, criterion="synflow"),
+    "width 1000000: synflow would": lambda: eoc.predict_pruning(
+        eoc.cnn(3, 10**6, input_shape=(3, 8, 8)), 0.5, criterion="synflow"
+    ),
+    "width 2000000: synflow would": lambda: eoc.predict_collapse(
+        eoc.cnn(3, 2 * 10**6, input_shape=(3, 8, 8)), criterion="synflow"
+    ),
     "inputs of 1000000000 features": lambda: eoc.predict_pruning(eoc.mlp(3, 10, in_features=MANY), 0.5),
     "1000000000 classes": lambda: eoc.predict_pruning(eoc.mlp(3, 10, out_features=MANY), 0.5),
     "inputs of 30000000000 features": lambda: eoc.predict_pruning(

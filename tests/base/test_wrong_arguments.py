@@ -227,3 +227,23 @@ def test_models_of_two_inputs_are_one_line():
         eoc.measure_pruning(Two(), 0.5, data=data)
     with pytest.raises(ModelError, match=r"^the model \(Two\): .* missing 1 required .* 'y'$"):
         eoc.rescale_(Two(), by="signal", data=data[0])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_parts_of_data_that_cannot_be_looked_at_are_one_line(place):
+    class Fails:
+        def fail(self, *args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("touched\nin two lines")
+
+        __len__ = __iter__ = __array__ = __getattr__ = fail
+
+    data = [INPUTS, TARGETS]
+    data[place] = Fails()
+    for call in (
+        lambda: eoc.measure_pruning(dense(), 0.5, data=tuple(data)),
+        lambda: eoc.predict_pruning(eoc.mlp(3, 5, in_features=8, out_features=3), 0.5, data=tuple(data)),
+        lambda: eoc.compare(lambda seed: dense(), 0.5, data=tuple(data), seeds=1),
+    ):
+        with pytest.raises(eoc.EOCError, match=r"data|example_input") as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1

@@ -10,10 +10,12 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_criteria import DATA_FREE_CRITERIA
 
+from eoc_theory.criteria import criterion as criterion_
 from eoc_theory.errors import ArgumentError
 from eoc_theory.networks.architecture import Architecture, WeightLayer, mlp
-from eoc_theory.pruning.data_free import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
+from eoc_theory.pruning.data_free import collapse_data_free, predict_data_free
 
 SPARSITIES = np.array([0.5, 0.7, 0.9, 0.98])
 RANKED = ("magnitude", "random", "synflow-oneshot")
@@ -142,7 +144,7 @@ def test_iterative_synflow_matches_pruned_networks() -> None:
 
 def test_synflow_of_few_rounds_follows_its_schedule() -> None:
     net = network(5, 60)
-    predicted = predict_data_free(net, 0.9, "synflow", rounds=3).kept[0]
+    predicted = predict_data_free(net, 0.9, criterion_("synflow", rounds=3)).kept[0]
     kept = [
         pruned_synflow(
             magnitudes(net, np.random.default_rng(seed)), net.n_weights - round(0.9 * net.n_weights), 3
@@ -153,12 +155,13 @@ def test_synflow_of_few_rounds_follows_its_schedule() -> None:
     assert np.abs(predicted - measured).max() < 0.012
     # Neither one round nor many keep the same.
     for rounds in (1, 100):
-        assert np.abs(predict_data_free(net, 0.9, "synflow", rounds=rounds).kept[0] - measured).max() > 0.015
+        other = predict_data_free(net, 0.9, criterion_("synflow", rounds=rounds)).kept[0]
+        assert np.abs(other - measured).max() > 0.015
 
 
 def test_one_round_of_synflow_is_the_one_shot_criterion() -> None:
     net = network(6, 50)
-    once = predict_data_free(net, SPARSITIES, "synflow", rounds=1)
+    once = predict_data_free(net, SPARSITIES, criterion_("synflow", rounds=1))
     np.testing.assert_array_equal(once.kept, predict_data_free(net, SPARSITIES, "synflow-oneshot").kept)
 
 
@@ -338,7 +341,7 @@ def test_nothing_removed() -> None:
         lambda net: predict_data_free(net, 1.0, "random"),
         lambda net: predict_data_free(net, [], "random"),
         lambda net: predict_data_free(net, [[0.5]], "random"),
-        lambda net: predict_data_free(net, 0.5, "synflow", rounds=0),
+        lambda net: predict_data_free(net, 0.5, criterion_("synflow", rounds=0)),
         lambda net: predict_data_free(net, 0.5, "synflow", seed=-1),
         lambda net: collapse_data_free(net, "grasp"),
         lambda net: collapse_data_free(net, "random", samples=0),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_criteria import DATA_FREE_CRITERIA
 from scipy.integrate import quad
 
 from eoc_theory.activations import activation
+from eoc_theory.criteria.distributions.magnitudes import HalfNormal, OnSphere, TruncatedHalfNormal, Uniform
 from eoc_theory.criteria.synflow.mean_flow import mean_flow, mean_magnitude
-from eoc_theory.criteria.weight_magnitudes import HalfNormal, OnSphere, TruncatedHalfNormal, Uniform
 from eoc_theory.layers import (
     AdaptiveAveragePool,
     AveragePool,
@@ -32,7 +33,7 @@ from eoc_theory.layers import (
 from eoc_theory.networks.architecture import Architecture
 from eoc_theory.networks.builders import cnn, resnet, vgg
 from eoc_theory.networks.graph import GraphBuilder
-from eoc_theory.pruning.data_free import DATA_FREE_CRITERIA, collapse_data_free, predict_data_free
+from eoc_theory.pruning.data_free import collapse_data_free, predict_data_free
 
 SPARSITIES = np.array([0.5, 0.8, 0.95])
 RELU = activation("relu")

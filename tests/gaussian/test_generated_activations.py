@@ -9,67 +9,67 @@ import pytest
 from scipy import optimize
 
 import eoc_theory as eoc
-from eoc_theory.errors import ConvergenceError, NoCriticalPointError
+from eoc_theory.errors import NoCriticalPointError
 from eoc_theory.gaussian import moments
-from tests.generated_activations import Node, activations, expectations, trusted
+from eoc_theory.gaussian.duals import covariance_maps, dual
+from tests.generated_activations import activations
+from tests.stated_errors import FORMS, Findings, attempt
 
-VARIANCES = (1e-2, 1.0, 25.0)
-SIGMA_B = 0.3
 SOME = activations(20, 7)
-
-
-def _form(node: Node, form: str) -> object:
-    if form == "expression":
-        return node.text
-    return lambda x: node(x)
-
-
-def _wrong_moments(node: Node, act: eoc.Activation) -> list[str]:
-    """Moments whose true error is above the stated one."""
-    wrong = []
-    for q in VARIANCES:
-        expected, unsure = trusted(node, q)
-        found = moments(act, q)
-        for name in ("phi", "phi2", "dphi2", "ddphi2"):
-            value, error = (float(v) for v in getattr(found, name))
-            if not math.isfinite(value):
-                continue  # a jump makes it infinite, which quadrature of the pieces does not see
-            size = math.sqrt(expected["phi2"]) if name == "phi" else abs(expected[name])
-            if abs(value - expected[name]) > error + 3.0 * unsure[name] + 2e-14 * size:
-                wrong.append(f"{name} at q = {q:g}: {value} ± {error}, right {expected[name]}")
-    return wrong
-
-
-def _wrong_point(node: Node, act: eoc.Activation) -> list[str]:
-    """The edge of chaos against a root by our own quadrature next to it."""
-    try:
-        point = eoc.edge_of_chaos(act, sigma_b=SIGMA_B)
-    except (NoCriticalPointError, ConvergenceError):
-        return []
-
-    def bias(log_q: float) -> float:
-        found = expectations(node, math.exp(log_q))
-        return found["excess"] / found["dphi2"] - SIGMA_B**2
-
-    log_q = math.log(point.q)
-    for width in (1e-6, 1e-4, 1e-2):
-        if bias(log_q - width) * bias(log_q + width) < 0.0:
-            root = optimize.brentq(bias, log_q - width, log_q + width, xtol=1e-15, rtol=1e-14)
-            right = expectations(node, math.exp(root))["dphi2"] ** -0.5
-            close = abs(point.sigma_w - right) <= point.error + 1e-13 * right
-            return [] if close else [f"sigma_w {point.sigma_w} ± {point.error}, right {right}"]
-    return [f"no root near q = {point.q}"]
+FAST = ("moments", "maps", "edge of chaos", "fixed points")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["expression", "callable"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("i", range(len(SOME)))
 def test_stated_errors_hold(i: int, form: str) -> None:
-    node = SOME[i]
-    act = eoc.activation(_form(node, form))
-    assert _wrong_moments(node, act) == []
-    if form == "expression" or not node.frequency:
-        assert _wrong_point(node, act) == []
+    findings = Findings()
+    attempt(SOME[i], form, f"#{i} {form}", findings, FAST)
+    assert findings.wrong == []
+    assert sum(findings.counts.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("i", [0, 3, 4, 7])
+def test_stated_errors_of_duals_hold(i: int) -> None:
+    findings = Findings()
+    attempt(SOME[i], "expression", f"#{i}", findings, ("duals", "table"))
+    assert findings.wrong == []
+
+
+@pytest.mark.parametrize("name", ["elu", "selu", "tanh", "silu"])
+@pytest.mark.parametrize("q", [100.0, 1e4])
+@pytest.mark.parametrize("gap", [0.3, 1e-2, 1e-4])
+def test_covariance_maps_at_large_variances(name: str, q: float, gap: float) -> None:
+    off = q * (1.0 - gap)
+    maps = covariance_maps(name, np.array([[q, off], [off, q]]))
+    assert maps.dphi is not None
+    for order, values in enumerate((maps.phi, maps.dphi)):
+        right, size = (float(dual(name, q, q, c, order=order).value) for c in (off / q, 1.0))
+        assert abs(values[0, 1] - right) <= maps.error * size
+    assert maps.error < 2e-6
+
+
+@pytest.mark.parametrize("spec", ["x+exp(-1000*(x-0.3)**2)", "max(x,0)+exp(-1000*(x-0.3)**2)"])
+def test_covariance_maps_see_a_narrow_bump(spec: str) -> None:
+    maps = covariance_maps(spec, np.array([[1.0, 0.3], [0.3, 1.0]]))
+    for order, values in enumerate((maps.phi, maps.dphi)):
+        found = dual(spec, 1.0, 1.0, 0.3, order=order)
+        assert values is not None
+        size = float(dual(spec, 1.0, 1.0, 1.0, order=order).value)
+        assert abs(values[0, 1] - float(found.value)) <= (maps.error + 1e-12) * size + float(found.error)
+
+
+@pytest.mark.parametrize("sigma_w, sigma_b", [(0.5, 0.3), (1.5, 0.05), (3.0, 1.0)])
+def test_fixed_points_state_their_error(sigma_w: float, sigma_b: float) -> None:
+    for point in eoc.MeanField("erf", sigma_w, sigma_b).fixed_points:
+
+        def room(q: float) -> float:
+            inside = 2.0 * q / (1.0 + 2.0 * q)
+            return sigma_b**2 + sigma_w**2 * 2.0 / math.pi * math.asin(inside) - q
+
+        right = optimize.brentq(room, 0.99 * point.q, 1.01 * point.q, xtol=1e-16, rtol=1e-15)
+        assert abs(point.q - right) <= point.error <= 1e-11 * right
 
 
 BUMP = "tanh(x)+exp(-1000*(x-2)**2)"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eoc_theory import activation
+from eoc_theory.criteria import criterion
 from eoc_theory.errors import ArgumentError, DataError, ModelError
 from eoc_theory.layers import (
     AdaptiveAveragePool,
@@ -36,8 +37,8 @@ from eoc_theory.propagation.infinite_width import loss_gradient
 from eoc_theory.propagation.sampled_graph import (
     OutOfRangeError,
     Scaled,
-    curvature_scores,
     layer_samples,
+    own_scores,
     run_backwards,
     run_forwards,
     sample_networks,
@@ -371,7 +372,7 @@ def test_statistics_are_those_of_the_scores():
     graph = vgg()
     batch = data(graph)
     batch = DataSummary(batch.inputs * (np.arange(192) > 63), batch.targets, 5)  # no first channel
-    networks = sample_networks(graph, batch, 2, seed=7)
+    networks = sample_networks(graph, batch, 2, seed=7, criterion=criterion("snip"))
     assert len(networks) == 2 and all(len(network.signs[0]) == 4 for network in networks)
     for index, network in enumerate(networks):
         (samples,) = network.signs
@@ -438,8 +439,8 @@ def test_networks_take_turns_in_the_batch():
     graph = vgg()
     batch = data(graph)
     order, half = batch.in_turn(), batch.size // 2
-    several = sample_networks(graph, batch, 2, 5, inputs=half)
-    second = sample_networks(graph, batch.take(order[half : 2 * half]), 2, 5)[1]
+    several = sample_networks(graph, batch, 2, 5, inputs=half, criterion=criterion("snip"))
+    second = sample_networks(graph, batch.take(order[half : 2 * half]), 2, 5, criterion=criterion("snip"))[1]
     for one, other in zip(several[1].signs[0], second.signs[0], strict=True):
         assert one.log_rms == pytest.approx(other.log_rms, abs=1e-5)
 
@@ -456,7 +457,7 @@ def test_curvature_scores_are_those_of_double_backpropagation(name):
     graph = {"vgg": vgg, "resnet": resnet, "densenet": densenet, "tanh": lambda: resnet(act=TANH)}[name]()
     batch = data(graph)
     stream = [5, 1]
-    found = curvature_scores(graph, as_images(graph, batch), batch.targets, stream)
+    found = own_scores(criterion("grasp"), graph, as_images(graph, batch), batch.targets, stream)
     draw = Draw(np.random.default_rng(stream), np.float64)
     values, weights = [torch.tensor(batch_first(as_images(graph, batch)).astype(float))], []
     for node in graph.nodes[1:]:
@@ -477,7 +478,7 @@ def test_results_do_not_depend_on_workers_or_on_the_number_of_samples():
     graph = resnet()
     batch = data(graph)
     results = [
-        sample_networks(graph, batch, samples, 3, workers=workers)
+        sample_networks(graph, batch, samples, 3, workers=workers, criterion=criterion("snip"))
         for samples, workers in ((5, 1), (5, 2), (3, 2))
     ]
     for name in ("log_rms", "share", "tail", "row_maxima"):
@@ -600,9 +601,9 @@ def test_errors():
     batch = data(graph)
 
     with pytest.raises(ArgumentError, match="samples"):
-        sample_networks(graph, batch, 0, 0)
+        sample_networks(graph, batch, 0, 0, criterion=criterion("snip"))
     with pytest.raises(DataError, match="takes 192"):
         sample_networks(graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), 1, 0)
     with pytest.raises(ModelError, match="range of floats"):
         steep = chain(400, 20.0, activation("x*abs(x)"))
-        sample_networks(steep, data(steep), 1, 0)
+        sample_networks(steep, data(steep), 1, 0, criterion=criterion("snip"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
+from eoc_theory.criteria import criterion as as_criterion
 from eoc_theory.errors import ModelError
 from eoc_theory.layers.sampled_weights import Draw
 from eoc_theory.propagation.sampled_graph import sample_networks
@@ -55,12 +56,12 @@ def test_a_sampled_network_without_turns_has_its_own_critical_sparsity(monkeypat
 def exact_scores(graph, batch, criterion, index):
     """Scores of network `index` as `sample_networks` draws it."""
     from eoc_theory.propagation.infinite_width import loss_gradient
-    from eoc_theory.propagation.sampled_graph import curvature_scores, run_backwards, run_forwards
+    from eoc_theory.propagation.sampled_graph import own_scores, run_backwards, run_forwards
 
     stream = [0, 0x67726170, index]
     images = batch.inputs.T.reshape(graph.input_shape.channels, *graph.input_shape.space, batch.size)
     if criterion == "grasp":
-        found = curvature_scores(graph, images, batch.targets, stream)
+        found = own_scores(as_criterion("grasp"), graph, images, batch.targets, stream)
     else:
         logits, memories = run_forwards(graph, images, Draw(np.random.default_rng(stream), np.float64))
         sent = loss_gradient(logits.T, batch.targets).T
@@ -128,7 +129,7 @@ def test_wide_or_too_deep_chains_are_left_to_their_kernels(monkeypatch):
 
 def test_the_largest_score_is_that_of_the_rows():
     net, batch = NETS["chain"](), NETS["chain"]().summarise(eoc.digits(30))
-    networks = sample_networks(net.as_graph(), batch, 6, 0)
+    networks = sample_networks(net.as_graph(), batch, 6, 0, criterion=as_criterion("snip"))
     tops = [[s.log_rms + s.row_maxima.max() for s in network.signs[0]] for network in networks]
     assert laws_of("chain").largest == pytest.approx(np.array(tops))
 

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from known_criteria import CRITERIA
 
 import eoc_theory as eoc
 from benchmarks import error_map
 from eoc_theory.cli import main
 from eoc_theory.pruning.error_model import LEVEL, evaluate, find, kind_of, size_of
-from eoc_theory.pruning.prediction import CRITERIA
 
 
 @pytest.fixture(scope="module")

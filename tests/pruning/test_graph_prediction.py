@@ -223,3 +223,41 @@ def test_values_that_depend_on_each_other_are_not_added():
     build.add(Dense("last", WeightLayer("last", 20, 5, 1.0, 0.0)))
     with pytest.raises(ModelError, match=r"'both'.*depend"):
         eoc.Architecture.from_graph(build.build()).propagate()
+
+
+def test_networks_that_shrink_fast_are_taken_by_uneven_squares():
+    """Three poolings behind a stride of four leave nothing of a quarter of 224 positions, and do of 64."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Dropout(), nn.Linear(288, 10),
+    ).eval()  # fmt: skip
+    inputs = np.random.default_rng(0).standard_normal((6, 3, 224, 224)).astype(np.float32)
+    data = inputs, np.arange(6) % 10
+    net = eoc.Architecture.from_torch(model, inputs[:1])
+    assert within_reach(net, data)[0] is net
+    small, batch, notes = within_reach(net, data, less=True)
+    assert notes == ("images of 3x224x224 taken at 3x64x64",)
+    assert batch.inputs.shape == (6, 3 * 64**2)
+    assert np.mean(batch.inputs**2) == pytest.approx(np.mean(inputs**2), rel=1e-6)
+    assert [layer.name for layer in small.layers] == [layer.name for layer in net.layers]
+    found = net.propagate(data)
+    assert notes[0] in found.notes and np.isfinite(found.log_moment).all()
+
+
+def test_means_over_uneven_stretches_are_those_of_their_entries():
+    from eoc_theory.networks.downsample import _averaged
+
+    images = np.random.default_rng(0).standard_normal((2, 3, 22, 5))
+    for few in (22, 15, 11, 8, 7, 3, 1):
+        found = _averaged(images, few, 2)
+        assert found.shape == (2, 3, few, 5)
+        constant = _averaged(np.ones((1, 1, 22)), few, 2)[0, 0]
+        # The last of equal stretches may be short, and counts what it has not as zeros.
+        assert constant[:-1] == pytest.approx(1.0) and 0 < constant[-1] <= 1.0 + 1e-12
+        if 22 % few == 0:
+            expected = images.reshape(2, 3, few, 22 // few, 5).mean(axis=3)
+            assert found == pytest.approx(expected)

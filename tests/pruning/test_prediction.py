@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_criteria import CRITERIA
 from sampled_networks import sampled_network
 from scipy.special import erfc
 
 import eoc_theory as eoc
-from eoc_theory.criteria.gradient_distributions import Draws, ScoreLaws, layer_sampler, max_law
+from eoc_theory.criteria.distributions.gradients import Draws, ScoreLaws, layer_sampler, max_law
 from eoc_theory.errors import ArgumentError, ModelError
 from eoc_theory.networks.architecture import mlp
 from eoc_theory.propagation.conditioned_chain import sample_scales
@@ -22,7 +23,7 @@ from eoc_theory.propagation.scale_statistics import GAUSSIAN_MEAN_LOG, participa
 from eoc_theory.propagation.score_grid import GRID, STEP
 from eoc_theory.pruning.allocation import kept_fractions, mean_network, threshold
 from eoc_theory.pruning.collapse import paper_bound
-from eoc_theory.pruning.prediction import CRITERIA, network_laws, predict_pruning
+from eoc_theory.pruning.prediction import network_laws, predict_pruning
 
 SPARSITIES = (0.3, 0.7, 0.95)
 
@@ -198,7 +199,8 @@ def test_without_data():
 def test_table_and_json():
     result = predict_pruning(mlp(3, 10), [0.5, 0.9], criterion="magnitude")
     frame = result.to_frame()
-    assert list(frame.columns) == ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability"]
+    names = ["layer", "weights", "sparsity", "kept", "kept_std", "empty_probability", "zero_scores"]
+    assert list(frame.columns) == names
     assert len(frame) == 6
     assert json.loads(result.to_json())["kept"] == result.kept.tolist()
     # JSON knows no nan.

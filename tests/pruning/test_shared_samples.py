@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
+from eoc_theory.criteria import criterion
 from eoc_theory.propagation import sampled_graph
 from eoc_theory.propagation.sampled_graph import sample_networks, shared_samples
 
@@ -18,13 +19,13 @@ def network():
 def counted(monkeypatch):
     """The streams of all networks that are sampled."""
     drawn = []
-    real = sampled_graph._gradient_sample
+    real = sampled_graph._sample
 
-    def counting(graph, images, targets, stream):
+    def counting(rule, graph, images, targets, stream):
         drawn.append(tuple(stream))
-        return real(graph, images, targets, stream)
+        return real(rule, graph, images, targets, stream)
 
-    monkeypatch.setattr(sampled_graph, "_gradient_sample", counting)
+    monkeypatch.setattr(sampled_graph, "_sample", counting)
     return drawn
 
 
@@ -48,17 +49,17 @@ def test_only_the_same_networks_on_the_same_batch_are_shared(counted):
     assert net.graph is not None
     first, second = (net.summarise(None, seed=seed) for seed in (0, 1))
     with shared_samples():
-        few = sample_networks(net.graph, first, 2, 0, inputs=10)
-        more = sample_networks(net.graph, first, 3, 0, inputs=10)
+        few = sample_networks(net.graph, first, 2, 0, inputs=10, criterion=criterion("snip"))
+        more = sample_networks(net.graph, first, 3, 0, inputs=10, criterion=criterion("snip"))
         assert more[:2] == few
         assert len(counted) == 3
         for batch, seed, inputs in ((second, 0, 10), (first, 1, 10), (first, 0, 20)):
             before = len(counted)
-            sample_networks(net.graph, batch, 2, seed, inputs=inputs)
+            sample_networks(net.graph, batch, 2, seed, inputs=inputs, criterion=criterion("snip"))
             assert len(counted) == before + 2
         wider = eoc.resnet(8, width=5, input_shape=(1, 8, 8))
         assert wider.graph is not None
-        sample_networks(wider.graph, first, 2, 0, inputs=10)
+        sample_networks(wider.graph, first, 2, 0, inputs=10, criterion=criterion("snip"))
         assert len(counted) == 11
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from known_criteria import CRITERIA  # noqa: E402
 from torch import nn  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import DataError, ModelError  # noqa: E402
-from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
 from eoc_theory.pytorch.trace import first_layer  # noqa: E402
 
 

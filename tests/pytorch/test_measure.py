@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from known_criteria import CRITERIA  # noqa: E402
 from torch import nn  # noqa: E402
 
 from eoc_theory.errors import ArgumentError, DataError, EOCError, ModelError  # noqa: E402
-from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
 from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from known_criteria import CRITERIA  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import DataError, ModelError  # noqa: E402
-from eoc_theory.pruning.prediction import CRITERIA  # noqa: E402
 from eoc_theory.pytorch.measure import gradient_scores, scoring  # noqa: E402
 from eoc_theory.pytorch.measure.synflow_rounds import (  # noqa: E402
     ChainFlow,

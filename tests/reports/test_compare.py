@@ -51,6 +51,7 @@ def test_table_and_json(comparison):
     frame = comparison.to_frame()
     assert list(frame.columns) == [
         "layer", "weights", "sparsity", "predicted", "predicted_std", "measured", "measured_std", "error",
+        "zero_scores",
     ]  # fmt: skip
     assert len(frame) == 12
     np.testing.assert_allclose(frame["measured"].to_numpy().reshape(2, 6), comparison.measured_kept)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import eoc_theory as eoc
 from eoc_theory.cli import main
-from eoc_theory.criteria import densities
+from eoc_theory.criteria.distributions import densities
 from eoc_theory.errors import ArgumentError, EOCError, ModelError
 from eoc_theory.reports.design.allocation import FLOOR, floors, rounded, share_out
 

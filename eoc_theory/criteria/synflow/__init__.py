@@ -1,1 +1,1 @@
-"""SynFlow: rounds of pruning on positive networks, chains and graphs."""
+"""SynFlow: what passes through a weight in a network of absolute weights, in rounds or in one shot."""

@@ -30,8 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...base import checks
+from ...base.progress import followed
 from ...networks.architecture import Architecture
-from ..weight_magnitudes import MagnitudeLaw, magnitude_law
+from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
 
@@ -256,7 +257,7 @@ def critical_samples(
     n = net.n_weights
     left = np.empty(runs)
     gone = np.empty((runs, len(net)), dtype=bool)
-    for r, child in enumerate(rng.spawn(runs)):
+    for r, child in enumerate(followed(rng.spawn(runs), "simulated network", runs)):
         seed = int(child.integers(2**62))
 
         def layers_at(kept: int, seed: int = seed) -> Array:

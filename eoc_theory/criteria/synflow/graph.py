@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...base.progress import followed
+from ...errors import TooLargeError
 from ...networks.architecture import Architecture
 from ...signals.means import Means, look, spread
 from .chain import schedule
@@ -35,6 +37,8 @@ WHOLE = 500_000
 #: Of others so many channels of a level; their survivors stand for the network's down to SURVIVORS a layer.
 CHANNELS = 16
 SURVIVORS = 30
+#: Sampled weights that a network may have: a round of them takes about a second.
+MOST_SAMPLED = 100_000_000
 #: Rounds after which more of them change nothing that matters.
 ENOUGH_ROUNDS = 32
 #: Independent runs: as many as hold BUDGET sampled weights in all, between these.
@@ -258,9 +262,9 @@ def allocate(
     many = some & (kept >= _fewest(plan))
     for which in _paths(np.flatnonzero(many)[np.argsort(-kept[many], kind="stable")], rounds):
         path, reported = schedule(np.log(kept[which] / n), min(rounds, ENOUGH_ROUNDS))
-        fractions = np.stack(
-            [_follow(plan, child, path, reported) for child in rng.spawn(_number(plan, RUNS))]
-        )
+        children = rng.spawn(_number(plan, RUNS))
+        runs = followed(children, "simulated network", len(children))
+        fractions = np.stack([_follow(plan, child, path, reported) for child in runs])
         damping = np.sqrt([w.sampled / m for w, m in zip(plan.weights.values(), net.weights, strict=True)])
         mean[which], std[which] = fractions.mean(axis=0), fractions.std(axis=0, ddof=1) * damping
         empty[which] = (fractions == 0).mean(axis=0)
@@ -291,7 +295,7 @@ def critical_samples(
     plan = _plan(net)
     number = min(runs, int(np.clip(2 * BUDGET // plan.sampled, *COLLAPSE_RUNS)))
     left, gone = np.empty(number), np.zeros((number, len(net)), dtype=bool)
-    for r, child in enumerate(rng.spawn(number)):
+    for r, child in enumerate(followed(rng.spawn(number), "simulated network", number)):
         run = Run(plan, child)
         at, lost = _descend(run, max(_fewest(plan), 1.0), COLLAPSE_STEPS, rounds)
         if lost is None:
@@ -324,7 +328,15 @@ def _descend(run: Run, end: float, steps: tuple[float, float], rounds: int) -> t
 
 
 def _plan(net: Architecture) -> Plan:
-    return plan_of(net, None if net.n_weights <= WHOLE else CHANNELS)
+    """The sampled network. Raises TooLargeError where even that is more than can be followed."""
+    plan = plan_of(net, None if net.n_weights <= WHOLE else CHANNELS)
+    if plan.sampled > MOST_SAMPLED:
+        widest = max(layer.fan_out for layer in net.layers)
+        raise TooLargeError(
+            f"width {widest}: synflow would follow {plan.sampled} sampled weights from round to round, more "
+            f"than the {MOST_SAMPLED} that one network may have: a narrower network, or synflow-oneshot"
+        )
+    return plan
 
 
 def _fewest(plan: Plan) -> float:

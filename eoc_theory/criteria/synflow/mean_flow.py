@@ -10,7 +10,7 @@ from ...layers import Convolution, Dense, WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ...signals.means import Means, look
-from ..weight_magnitudes import magnitude_law
+from ..distributions.magnitudes import magnitude_law
 
 Array = np.ndarray
 
@@ -48,8 +48,7 @@ def mean_magnitude(layer: WeightLayer) -> tuple[float, float]:
 
 def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
     """Every weight layer of a graph in its network of mean absolute weights, L of them."""
-    graph = net.graph
-    assert graph is not None
+    graph = net.as_graph()
     forward, memories = forward_pass(graph)
     backward = backward_pass(graph, forward, memories)
     found = []

@@ -24,7 +24,7 @@ from ...layers import (
 )
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
-from ..weight_magnitudes import MagnitudeLaw, magnitude_law
+from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
 
 Array = np.ndarray
 
@@ -98,8 +98,7 @@ def plan_of(net: Architecture, channels: int | None = None, *, core: bool = Fals
     As a core, levels hold that many channels at most and no parallel weights, the weights scaled up so that
     signals grow as they do in the network.
     """
-    graph = net.graph
-    assert graph is not None
+    graph = net.as_graph()
     source: list[int] = []
     for position, node in enumerate(graph.nodes):
         same = type(node.layer).forward_means is Layer.forward_means and node.inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,18 @@ from ...activations import activation as resolve
 from ...activations.core import Activation
 from ...base import checks
 from ...errors import ArgumentError
-from . import mehler
+from . import mehler, series_length
 from .batch_forms import batch_form
 from .closed_forms import closed_dual
 from .pairs import Array, Pairs
 from .piecewise import piecewise_maps, piecewise_quadratic
 from .quadrature import inherited_error
 from .remainders import add_remainder, half_power_weights
+from .single import one_pair
 
+# Entries with a larger error than so many tolerances are computed one by one, of one covariance at most so
+# many.
+GROSS, MOST_PAIRS = 100.0, 200
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -200,19 +205,50 @@ def _series(
     c_squared = c * c
     results, error = [], 0.0
     for order in (0, 1) if derivative else (0,):
-        n, half_width = mehler.plan(activation, order, _above(float(q.max())), _towards_one(reach), tolerance)
+        n, half_width = series_length.plan(
+            activation, order, _above(float(q.max())), _towards_one(reach), tolerance
+        )
         a = mehler.batch_coefficients(activation, order, q, n, half_width)
         values = mehler.series(c, c_squared, a, calls)
-        if activation.kinks == (0.0,) and n >= mehler.FEWEST_WITH_REMAINDER:
+        unexplained = series_length.unexplained_by_kink(activation, order, q, n, a)
+        if unexplained is not None:
             add_remainder(values, c, half_power_weights(activation, order, q), n)
         # The diagonal needs no series.
         values.flat[:: len(q) + 1] = a.square
-        missed = mehler.left_out(activation, order, q, n, a) / np.maximum(a.square, 1e-300)
-        beyond = 2 * mehler.beyond(activation, order, q, n, half_width, a)
+        left_out = a.tail if unexplained is None else unexplained
+        missed = np.sqrt(left_out / np.maximum(a.square, 1e-300))
+        missed = np.outer(missed, missed) * np.abs(c) ** n
+        np.fill_diagonal(missed, 0.0)
+        _one_by_one(activation, order, q, c, values, missed, GROSS * tolerance, MOST_PAIRS // calls)
+        beyond = 2 * series_length.beyond(activation, order, q, n, half_width, a)
         inherited = 2 * max(inherited_error(activation, float(v), order) for v in (q.min(), q.max()) if v > 0)
-        error = max(error, float(missed.max()) * reach**n + 1e-14 + beyond + inherited)
+        error = max(error, float(missed.max()) + 1e-14 + beyond + inherited)
         results.append(values)
     return results, error
+
+
+def _one_by_one(
+    activation: Activation,
+    order: int,
+    q: Array,
+    c: Array,
+    values: Array,
+    missed: Array,
+    accepted: float,
+    most: int,
+) -> None:
+    """Replace entries of which the series misses too much by quadrature, if they are few; in place.
+
+    That is where large variances meet correlations near 1.
+    """
+    rows, columns = np.nonzero(np.tril(missed > accepted, -1))
+    if len(rows) > most:
+        return
+    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        value, error = one_pair(activation, float(q[i]), float(q[j]), 1.0 - float(c[i, j]), order, order)
+        size = math.sqrt(values[i, i] * values[j, j])
+        values[i, j] = values[j, i] = value
+        missed[i, j] = missed[j, i] = error / size if size > 0.0 else 0.0
 
 
 def _above(q: float) -> float:

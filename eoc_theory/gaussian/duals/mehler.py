@@ -19,6 +19,7 @@ from ..expectations import SMALLEST
 from ..hermite import hermite_coefficients
 from .compiled import pair_series
 from .pairs import Array
+from .piecewise import piecewise_quadratic
 from .quadrature import second_moment
 
 ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -26,11 +27,10 @@ ORDERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 153
 LARGEST_KINKED = 512
 # Multiply-adds that OpenBLAS gives to one thread only; it begins to share them at 262,144.
 SINGLE_THREADED = 200_000
-# With fewer terms the remainder of a kink is not yet that of its half powers.
-FEWEST_WITH_REMAINDER = 32
 # For a pole at one length scale off the real axis the trapezoidal rule is exact to 1e-12 with steps of this
-# share of it; panels of Gauss–Legendre with 16 points may be so many steps wide.
-STEP_OF_LENGTH, PANEL_OF_STEPS = 0.16, 7.0
+# share of it, derivatives too; built-in functions have no such poles. Panels of Gauss–Legendre with 16
+# points may be so many steps wide.
+STEP_OF_LENGTH, BUILT_IN_STEP, PANEL_OF_STEPS = 0.16, 0.25, 7.0
 # How often a grid's steps are halved before panels that follow the structure take over.
 MOST_HALVINGS = 5
 RANGES = (9.5, 13.0, 18.0, 26.0)
@@ -207,27 +207,32 @@ def batch_coefficients(
         if halvings > MOST_HALVINGS:
             return graded_coefficients(activation, order, q, n)
         return coefficients(activation, order, q, grid(n, half_width, halvings))
-    if _panel_width(n) > PANEL_OF_STEPS * finest:
-        return graded_coefficients(activation, order, q, n)
-    if activation.kinks == (0.0,):
+    if kink_at_zero(activation):
         steepness = np.sqrt(float(q.max())) / activation.length_scale
         refinements = max(0, int(np.ceil(np.log2(max(steepness, 1e-3)))) + 1)
         return coefficients(activation, order, q, split_grid(n, half_width, refinements))
+    if _panel_width(n) > PANEL_OF_STEPS * finest and not _polynomials(activation):
+        return graded_coefficients(activation, order, q, n)
     return kinked_coefficients(activation, order, q, n, half_width)
 
 
 def _finest(activation: Activation, q: float) -> float:
     """The step in z that follows a function's structure at variance q.
 
-    Built-in functions have theirs around 0, on the scale 1; that shows in their coefficients, and a grid that
-    is too coarse for them comes with too few of those. A narrow bump shows in nothing that misses it.
+    Too few points do not show in the coefficients that they give: a bump between them is missed, and at a
+    large variance so is where a saturating function turns.
     """
-    if activation.source is None:
-        return math.inf
     length = activation.length_scale
     if activation.oscillation:
         length = min(length, 1.0 / activation.oscillation)
-    return STEP_OF_LENGTH * length / math.sqrt(max(q, 1e-300))
+    share = BUILT_IN_STEP if activation.source is None else STEP_OF_LENGTH
+    return share * length / math.sqrt(max(q, 1e-300))
+
+
+@lru_cache(maxsize=256)
+def _polynomials(activation: Activation) -> bool:
+    """Whether a built-in function has no structure but its kinks."""
+    return activation.source is None and piecewise_quadratic(activation) is not None
 
 
 def _panel_width(n: int) -> float:
@@ -261,62 +266,6 @@ def series(c: Array, c_squared: Array, a: Coefficients, calls: int = 1) -> Array
     return out
 
 
-@lru_cache(maxsize=4096)
-def plan(activation: Activation, order: int, q: float, reach: float, tolerance: float) -> tuple[int, float]:
-    """(number of coefficients, half width of the grid) with which the series is good to `tolerance`.
-
-    The remainder after n terms is at most |c|^n √(tail_a tail_b); it is asked for relative to E f² at
-    variance `q` and |c| = `reach`. Without such an n the largest there is comes back: what it reaches is
-    then reported by the tails themselves.
-    """
-    for half_width in RANGES:
-        for n in ORDERS:
-            if activation.kinks and n > LARGEST_KINKED:
-                return LARGEST_KINKED, half_width
-            c = batch_coefficients(activation, order, np.array([q]), n, half_width)
-            if not np.isfinite(c.square[0]):
-                break
-            edge = _edge(activation, order, q, half_width)
-            if edge > 0.1 * tolerance * max(c.square[0], 1e-300):
-                break
-            if (
-                left_out(activation, order, np.array([q]), n, c)[0] * reach**n
-                <= 0.5 * tolerance * c.square[0]
-            ):
-                return n, half_width
-        else:
-            return ORDERS[-1], half_width
-    return ORDERS[-1], RANGES[-1]
-
-
-def left_out(activation: Activation, order: int, q: Array, n: int, a: Coefficients) -> Array:
-    """Bound on what the method misses at c = 1 behind n terms, shape (B,)."""
-    if activation.kinks == (0.0,) and n >= FEWEST_WITH_REMAINDER:
-        from .remainders import half_power_weights, unexplained
-
-        # The half powers miss both the tail's size and, less, its shape.
-        return 3 * unexplained(a, half_power_weights(activation, order, q), n)
-    return a.tail
-
-
-def beyond(activation: Activation, order: int, q: Array, n: int, half_width: float, a: Coefficients) -> float:
-    """Norm of what the coefficients miss of f beyond the ends of the grid, relative to √E f²; the largest.
-
-    It is at most √E[f² 1(|Z| > half width)], and nothing for polynomials that are small there.
-    """
-    if 2.0 * math.sqrt(n) < half_width - 2.0:
-        return 0.0
-    worst = 0.0
-    for i in (int(np.argmin(q)), int(np.argmax(q))):
-        edge = _edge(activation, order, float(q[i]), half_width)
-        mass = 2.0 * edge / (math.sqrt(2.0 * math.pi) * half_width)
-        if a.square[i] > 0.0:
-            worst = max(worst, math.sqrt(mass / float(a.square[i])))
-    return worst
-
-
-def _edge(activation: Activation, order: int, q: float, half_width: float) -> float:
-    """What the integrand of E f² holds at the end of the grid."""
-    ends = np.sqrt(q) * half_width * np.array([-1.0, 1.0])
-    f = activation.derivative(order) if order else activation
-    return float(np.max(f(ends) ** 2)) * float(np.exp(-0.5 * half_width**2))
+def kink_at_zero(activation: Activation) -> bool:
+    """Whether a kink at 0 is all that the function has but smooth structure around it."""
+    return activation.kinks == (0.0,) and not any(activation.scale_points)

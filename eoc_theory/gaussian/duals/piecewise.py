@@ -57,7 +57,7 @@ def piecewise_quadratic(activation: Activation) -> PiecewiseQuadratic | None:
         return None
     inside = [kinks[0] - 1.0, *(0.5 * (a + b) for a, b in pairwise(kinks)), kinks[-1] + 1.0]
     for piece, x, width in zip(activation.pieces, inside, [4.0, *np.diff(kinks), 4.0], strict=True):
-        some = x + width * np.linspace(-0.24, 0.24, 7)
+        some = np.concatenate([x + width * np.linspace(-0.24, 0.24, 7), _structure(activation, x)])
         if np.any(np.abs(piece[3](some)) > 0) or np.ptp(piece[2](some)) > 0:
             return None
     middle = int(np.searchsorted(np.array(kinks), 0.0, side="right"))
@@ -71,6 +71,17 @@ def piecewise_quadratic(activation: Activation) -> PiecewiseQuadratic | None:
         tuple((sides * np.array(kinks)).tolist()),
         tuple(zip((sides * jumps[0]).tolist(), jumps[1].tolist(), (sides * jumps[2]).tolist(), strict=True)),
     )
+
+
+def _structure(activation: Activation, inside: float) -> Array:
+    """Points around the centres of the structure that lie on the piece around `inside`.
+
+    Between a few points a narrow bump would not be met.
+    """
+    centres = np.array(activation.scale_points)[:, None]
+    points = (centres + activation.length_scale * np.array([-1.3, -0.6, 0.0, 0.6, 1.3])).ravel()
+    kinks = np.array(activation.kinks)
+    return points[np.searchsorted(kinks, points) == np.searchsorted(kinks, inside)]
 
 
 def piecewise_maps(fs: Sequence[PiecewiseQuadratic], q: Array, c: Array) -> tuple[list[Array], float]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...activations import Activation, activation
+from ...criteria.criterion import Criterion
 from ...errors import EOCError, ModelError
 from ...propagation.carried_values import OutOfRangeError, Value
 from ...propagation.infinite_width import loss_gradient, softmax
@@ -46,7 +47,9 @@ class _Seen:
     bend: Value | None
 
 
-def chain_scores(layers: Sequence[ChainLayer], inputs: Array, targets: Array, criterion: str) -> list[Array]:
+def chain_scores(
+    layers: Sequence[ChainLayer], inputs: Array, targets: Array, criterion: Criterion
+) -> list[Array]:
     """|W g| or W (H g) of every layer, all up to one common factor.
 
     What is smaller than the largest layer's by more than double precision holds is 0.
@@ -62,21 +65,28 @@ def chain_scores(layers: Sequence[ChainLayer], inputs: Array, targets: Array, cr
         raise ModelError("the signal of the model leaves the range of floats within one layer") from None
 
 
-def _scores(layers: Sequence[ChainLayer], inputs: Array, targets: Array, criterion: str) -> list[Value]:
+def _scores(layers: Sequence[ChainLayer], inputs: Array, targets: Array, criterion: Criterion) -> list[Value]:
     seen, logits = _forwards(layers, Value(inputs.astype(float)))
     probabilities_from = np.ldexp(logits.values, int(np.clip(logits.exponent, -1000, 900)))
+    if criterion.temperature != 1.0:
+        probabilities_from = probabilities_from / criterion.temperature
     errors = _backwards(layers, seen, Value(loss_gradient(probabilities_from, targets)))
     gradients = [_product(d.values.T, s.inputs, d.exponent) for d, s in zip(errors, seen, strict=True)]
-    if criterion == "snip":
-        scores = zip(layers, gradients, strict=True)
-        return [Value(np.abs(layer.weights * g.values), g.exponent).normalised() for layer, g in scores]
+    if criterion.needs == "gradient":
+        return _scored(criterion, layers, gradients)
     along, moved = _forwards_along(layers, seen, gradients)
     p = softmax(probabilities_from)
     bent = moved.values - (p * moved.values).sum(axis=1, keepdims=True)
     top = Value(p * bent / len(inputs), moved.exponent).normalised()
     curved = _backwards_along(layers, seen, gradients, errors, along, top)
-    scores = zip(layers, curved, strict=True)
-    return [Value(layer.weights * h.values, h.exponent).normalised() for layer, h in scores]
+    return _scored(criterion, layers, curved)
+
+
+def _scored(criterion: Criterion, layers: Sequence[ChainLayer], derivatives: Sequence[Value]) -> list[Value]:
+    return [
+        Value(criterion.score(layer.weights, d.values), d.exponent).normalised()
+        for layer, d in zip(layers, derivatives, strict=True)
+    ]
 
 
 def _product(a: Array, b: Value, exponent: int = 0) -> Value:

@@ -56,7 +56,7 @@ class Ways:
     def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Where a weight, kept or not, is reached from the input and leads to the logits by kept ones."""
         torch = require_torch()
-        if self.graph is None:
+        if not self.graph:
             found = _open_in_chain([mask.cpu().numpy() for mask in masks])
             return [torch.from_numpy(one).to(masks[0].device) for one in found]
         counts = way_counts(self.graph, dict(zip(self.names, masks, strict=True)))
@@ -79,7 +79,7 @@ class Ways:
 
     def on_way_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
         """The kept weights on those ways that go through layer `index`; in a row of layers all ways do."""
-        if self.graph is None:
+        if not self.graph:
             return self.on_way(masks)
         counts = ways_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
         return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]

@@ -1,14 +1,14 @@
-"""Scores that need gradients of real networks: snip and grasp, in the precision and pieces that they need."""
+"""Scores that need gradients of real networks, in the precision and pieces that they need."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...base.isolation import Twin, converted, seeded
+from ...criteria.criterion import Criterion
 from ...errors import DataError, ModelError
 from ...pruning.vanishing import ONE_LOGIT
 from ..models import PrunableWeight, check_takes_one, require_torch
@@ -27,6 +27,15 @@ _FLOAT32_CEILING = 1e37
 # sum.
 _FLOAT32_CANCELLATION = 1e-4
 _FLOAT64_CANCELLATION = 1e-12
+# Powers of two by which the loss is multiplied where scores leave the range of double precision.
+_RAISED, _LOWERED = 900, -900
+# The largest score is raised to this power of two where smaller ones are 0.
+_TOP = 800
+# Of layers whose scores are 0 beside others that are smaller than the largest by this, the scores may be
+# smaller still.
+_APART = 1e-200
+# A signal under this, and not 0, has lost digits to denormal numbers.
+_LEAST_SIGNAL = 1e-300
 # What autograd may keep for one part of the batch, in bytes, where the batch can be cut at all.
 _CHUNK_BYTES = 2**29
 # A second backward pass keeps the first one's intermediate values too.
@@ -51,14 +60,16 @@ class PrecisionLostError(ArithmeticError):
 def gradient_scores(
     model: Any,
     weights: Sequence[PrunableWeight],
-    criterion: str,
+    criterion: Criterion,
     data: tuple[Any, Any],
     *,
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
+    masks: Sequence[torch.Tensor] | None = None,
+    notes: list[str] | None = None,
 ) -> list[torch.Tensor]:
-    """|W g| (snip) or W (H g) (grasp) for each of `weights`, as tensors on `device`.
+    """Scores by the loss's gradient g, or by Hess·g, for each of `weights`, as tensors on `device`.
 
     The batch is cut into parts, and gradients added up, where autograd would keep more than half a GiB and
     the model treats inputs one by one. It is not cut where one input's logits depend on the others, as with
@@ -66,12 +77,15 @@ def gradient_scores(
 
     Args:
         model: run in the mode it is in, on a double: it is not touched itself.
-        criterion: "snip" or "grasp".
+        criterion: one that needs "gradient" or "hessian_gradient".
         data: (inputs, targets) as tensors.
         dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
             small ones and where float32 would over- or underflow or lose the batch's sum to cancellation (in
             a Linear layer).
         seed: for modules that draw random numbers.
+        masks: what is left of the weights, booleans of their shapes; None: all. Scores are those of the
+            network that is left, at all weights where the criterion lets removed ones come back.
+        notes: is given what there is to say of the scores' precision.
 
     Raises:
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
@@ -79,12 +93,20 @@ def gradient_scores(
     """
     torch = require_torch()
     check_takes_one(model)
-    compute = _snip if criterion == "snip" else _grasp
+    derivatives = _gradients if criterion.needs == "gradient" else _curvatures
+    said: list[str] = [] if notes is None else notes
 
-    def attempt(precision: Any, strict: bool) -> list[torch.Tensor]:
-        with _Loss(model, weights, data, device, precision, seed, strict) as loss:
-            scores = compute(loss)
+    def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
+        with _Loss(
+            model, weights, data, device, precision, seed, strict, power, criterion.temperature
+        ) as loss:
+            before = loss.prune(masks) if masks is not None else loss.leaves
+            whole = before if criterion.regrows else loss.leaves
+            scores = _scored(criterion, derivatives(loss), whole)
             _check_range(scores, loss.names, precision, strict)
+            if power:
+                loss.check_signals(scores)
+            said[:] = loss.said
             return scores
 
     if dtype != "auto":
@@ -93,57 +115,120 @@ def gradient_scores(
         # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
             return attempt(torch.float32, strict=True)
-    return _in_range(lambda: attempt(torch.float64, strict=False), model, weights, criterion, data, device)
+    return _in_range(
+        lambda power: attempt(torch.float64, False, power),
+        model,
+        weights,
+        criterion,
+        data,
+        device,
+        said,
+        masks,
+    )
 
 
 def _in_range(
-    compute: Callable[[], list[torch.Tensor]],
+    compute: Callable[[int], list[torch.Tensor]],
     model: Any,
     weights: Sequence[PrunableWeight],
-    criterion: str,
+    criterion: Criterion,
     data: tuple[Any, Any],
     device: Any,
+    said: list[str],
+    masks: Sequence[torch.Tensor] | None,
 ) -> list[torch.Tensor]:
     """Scores in double precision, or where that does not hold them those of `chain_scores`.
 
-    Raises ModelError where they can be had by neither.
+    Of a model that is no chain they are tried once more with the loss multiplied by a power of two. `compute`
+    gives them for such a power; what there is to say of it is added to `said`.
+
+    Raises ModelError where they can be had by none of these.
     """
-    from .chain_scores import chain_scores, layers_of, needs_carrying
+    from .chain_scores import chain_scores, layers_of
 
     refused: OutOfRangeError | None = None
     try:
-        scores = compute()
+        scores = compute(0)
         top = max(float(score.abs().max()) for score in scores)
-        if not needs_carrying(top):
+        # Where removed weights score nothing, or scores are no multiple of the derivative, there is no more.
+        alone = masks is not None or not criterion.proportional
+        if _held(scores) or (alone and not _beyond(top)):
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
-    layers = layers_of(model, weights)
+    layers = layers_of(model, weights) if criterion.is_product and masks is None else None
     if layers is not None:
         torch = require_torch()
         inputs, targets = (part.detach().cpu().numpy() for part in data)
         found = chain_scores(layers, inputs.reshape(len(inputs), -1), targets, criterion)
         return [torch.from_numpy(score).to(device) for score in found]
+    try:
+        if masks is not None or not criterion.proportional:
+            raise refused or OutOfRangeError(
+                f"the model's {criterion.label} scores leave the range of float64"
+            )
+        power = _LOWERED
+        if top < 1.0:
+            # As near to the upper end as leaves room for the way back.
+            power = min(_TOP - math.frexp(top)[1], _RAISED) if top > 0 else _RAISED
+        again = compute(power)
+        if _held(again):
+            return again
+        if scores and not _beyond(max(_tops(again))):
+            said.append(
+                "scores of some layers are smaller than double precision holds beside the largest, and count "
+                "as 0"
+            )
+            return again
+    except OutOfRangeError as error:
+        refused = refused or (error if top == 0 else None)
     if refused is not None:
         raise refused
     if top > 0:
         raise ModelError(
-            f"the model's {criterion} scores leave the range of float64, the largest is {top:.1e}: "
+            f"the model's {criterion.label} scores leave the range of float64, the largest is {top:.1e}: "
             "the signal dies out or explodes on its way"
         )
     return scores
 
 
-def _snip(loss: _Loss) -> list[torch.Tensor]:
+def _tops(scores: Sequence[torch.Tensor]) -> list[float]:
+    """The largest |score| of each layer."""
+    return [float(score.abs().max()) for score in scores]
+
+
+def _beyond(top: float) -> bool:
+    from .chain_scores import needs_carrying
+
+    return needs_carrying(top)
+
+
+def _held(scores: Sequence[torch.Tensor]) -> bool:
+    """Whether double precision holds the scores, and shows none as 0 that may be no more than small."""
+    tops = _tops(scores)
+    least = min((top for top in tops if top > 0), default=0.0)
+    return not _beyond(max(tops)) and (min(tops) > 0 or least > _APART * max(tops))
+
+
+def _scored(
+    criterion: Criterion, derivatives: list[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     torch = require_torch()
-    gradients = loss.gradients()
-    loss.check_cancellation(gradients)
     with torch.no_grad():
-        # In place: a large network's gradients are as large as the network.
-        return [g.mul_(w).abs_() for g, w in zip(gradients, loss.leaves, strict=True)]
+        if criterion.is_product:
+            # In place: a large network's gradients are as large as the network.
+            scores = [d.mul_(w) for d, w in zip(derivatives, weights, strict=True)]
+            return scores if criterion.signed else [score.abs_() for score in scores]
+        return [criterion.score(w.detach(), d).to(d) for d, w in zip(derivatives, weights, strict=True)]
 
 
-def _grasp(loss: _Loss) -> list[torch.Tensor]:
+def _gradients(loss: _Loss) -> list[torch.Tensor]:
+    found = loss.gradients()
+    loss.check_cancellation(found)
+    return found
+
+
+def _curvatures(loss: _Loss) -> list[torch.Tensor]:
     torch = require_torch()
     parts = loss.parts(_GRASP_FACTOR)
     whole = len(parts) == 1
@@ -174,8 +259,7 @@ def _grasp(loss: _Loss) -> list[torch.Tensor]:
                 ) from error
         total = _add(total, curved)
     assert total is not None
-    with torch.no_grad():
-        return [h.mul_(w) for h, w in zip(total, loss.leaves, strict=True)]
+    return total
 
 
 def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -201,8 +285,14 @@ class _Loss:
         dtype: Any,
         seed: int,
         strict: bool,
+        power: int = 0,
+        temperature: float = 1.0,
     ) -> None:
-        self.seed, self.strict, self.dtype = seed, strict, dtype
+        """`power` of two multiplies the loss; `said` is what there is to note of the result."""
+        self.seed, self.strict, self.dtype, self.temperature = seed, strict, dtype, temperature
+        self.factor, self.said = 2.0**power, []
+        # Largest |output| of each weight layer, in the order in which they run.
+        self.signals: list[tuple[str, float]] = []
         self.names = [w.name or "weight" for w in weights]
         whole = data[0].is_floating_point()
         self.inputs = data[0].detach().to(device=device, dtype=dtype if whole else data[0].dtype)
@@ -214,6 +304,8 @@ class _Loss:
         self.addends = [math.nan] * len(weights)
         self._noting = True
         self._note_linear_layers()
+        if power:
+            self._note_signals()
         self._undo = contextlib.ExitStack()
 
     def _note_linear_layers(self) -> None:
@@ -224,12 +316,44 @@ class _Loss:
             if isinstance(module, linear) and at is not None:
                 module.register_forward_hook(self._hook(at))
 
+    def _note_signals(self) -> None:
+        names = {id(leaf): name for leaf, name in zip(self.leaves, self.names, strict=True)}
+
+        def noting(name: str) -> Callable[..., None]:
+            return lambda module, args, out: self.signals.append((name, float(out.detach().abs().max())))
+
+        for module in self.model.modules():
+            own = module._parameters
+            name = names.get(id(own.get("weight", own.get("weight_orig"))))
+            if name is not None:
+                module.register_forward_hook(noting(name))
+
+    def check_signals(self, scores: Sequence[torch.Tensor]) -> None:
+        """Raises OutOfRangeError where no score is left and the signal has fallen out of the range."""
+        if any(bool(score.any()) for score in scores):
+            return
+        for name, size in self.signals:
+            if 0 < size < _LEAST_SIGNAL:
+                raise OutOfRangeError(
+                    f"the signal falls under {_LEAST_SIGNAL:g} at layer {name!r}, which is less than double "
+                    "precision holds: use larger weights, biases or fewer layers"
+                )
+
     def __enter__(self) -> _Loss:
         self._undo.enter_context(full_precision(self.inputs.device))
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
+
+    def prune(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Set the leaves to 0 where masks are False; what they were before."""
+        torch = require_torch()
+        before = [leaf.detach().clone() for leaf in self.leaves]
+        with torch.no_grad():
+            for leaf, mask in zip(self.leaves, masks, strict=True):
+                leaf.mul_(mask.to(leaf))
+        return before
 
     def gradients(self, memory_factor: float = 1.0) -> list[torch.Tensor]:
         """∂loss/∂W of every leaf."""
@@ -254,7 +378,12 @@ class _Loss:
             low, high = (int(t) for t in self.targets.aminmax())
             if high >= logits.shape[1] or low < 0:
                 raise DataError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {low} to {high}")
-            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / len(self.targets)
+            if self.temperature != 1.0:
+                logits = logits / self.temperature
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            loss = (
+                loss * (self.factor / len(self.targets)) if self.factor != 1.0 else loss / len(self.targets)
+            )
             if not loss.requires_grad:
                 raise ModelError("the logits do not depend on any Linear or convolution weight of the model")
             found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
@@ -359,11 +488,9 @@ class _Loss:
         if self.strict and ratio < _FLOAT32_CANCELLATION:
             raise PrecisionLostError
         if ratio < (_FLOAT64_CANCELLATION if self.dtype.itemsize == 8 else _FLOAT32_CANCELLATION):
-            warnings.warn(
-                f"the gradient cancels over the batch to {ratio:.1e} of its terms: rounding shows in the"
-                " scores (inputs that the network no longer tells apart, with balanced labels)",
-                RuntimeWarning,
-                stacklevel=2,
+            self.said.append(
+                f"the gradient cancels over the batch to {ratio:.1e} of its terms: rounding shows in the "
+                "scores (inputs that the network no longer tells apart, with balanced labels)"
             )
 
 

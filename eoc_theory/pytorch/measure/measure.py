@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from ...base import checks
 from ...base.boundary import public
 from ...base.isolation import converted, isolated, states_kept
+from ...criteria.criterion import Criterion
+from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, DataError, ModelError
 from ...pruning import vanishing
-from ...pruning.prediction import CRITERIA, GRADIENT_CRITERIA, check_sparsities
+from ...pruning.prediction import check_sparsities
 from ...signals.data import DataSummary, as_data
 from ..inputs import inputs_of, outputs_of, shown_input, vector_features
 from ..models import (
@@ -22,13 +24,14 @@ from ..models import (
     require_torch,
     uncounted_notes,
     uncounted_weights,
-)  # fmt: skip
+)
 from ..running import run_model
 from ..trace import batch_shape
 from . import ranking, scoring
 from .connectivity import Ways
+from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
 from .layerwise import layer_counts, synflow_layers, way_masks
-from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
+from .synflow_rounds import Flow, searched_critical_sparsity, synflow_critical_sparsity, synflow_rounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +85,7 @@ class PruningMeasurement:
     uncounted: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): layer, weights, sparsity, kept, kept_weights."""
+        """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
         import pandas as pd
 
         sparsities = np.atleast_1d(self.sparsity)
@@ -94,6 +97,7 @@ class PruningMeasurement:
                 "sparsity": np.repeat(sparsities, len(self.layers)),
                 "kept": kept.ravel(),
                 "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
+                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
             }
         )
 
@@ -104,7 +108,7 @@ def measure_pruning(
     model: Any,
     sparsity: float | Sequence[float] | np.ndarray,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     example_input: Any = None,
     device: Any = "auto",
@@ -131,15 +135,17 @@ def measure_pruning(
     from the input to the logits (:func:`eoc_theory.pytorch.measure.layerwise.way_masks`). There is no
     critical sparsity then.
 
-    Memory beside the model: magnitude needs none for scores, snip one gradient; masks take one byte a weight.
+    Memory beside the model: magnitude needs none for scores; snip a copy of the model, which is what is run,
+    and one gradient, both in the precision that they are computed in; masks take one byte a weight.
     The batch is cut into parts where that changes nothing
     (:func:`eoc_theory.pytorch.measure.gradient_scores`).
 
     Args:
         model: a torch module, ``model(inputs)`` → logits (batch, classes).
         sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
-        criterion: "snip", "magnitude", "grasp", "synflow" (100 rounds), "synflow-oneshot", "random",
-            "uniform", "erk".
+        criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
+            "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
+            `eoc_theory.criterion`.
         data: (inputs, targets), arrays or tensors, a `DataSummary`, or None: 100 standard normal inputs with
             balanced labels from `seed`. Only snip and grasp look at its values.
         example_input: a batch of inputs, of which only the shape counts, or that shape. Needed where the
@@ -159,7 +165,7 @@ def measure_pruning(
         MissingDependencyError: torch is not installed.
     """
     sparsities = check_sparsities(sparsity)
-    checks.one_of("criterion", criterion, CRITERIA)
+    rule = as_criterion(criterion)
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
     seed = checks.seed(seed)
     masks, collapse = checks.flag("masks", masks), checks.flag("collapse", collapse)
@@ -176,32 +182,43 @@ def measure_pruning(
         wanted = None
 
     shown = shown_input(model, data, example_input)
-    if criterion == "synflow":
-        whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
-        if wanted is not None:
-            whole = _unmasked(whole, found, where)
-        outcome = _in_rounds(whole, found, removed, wanted, masks=masks, collapse=collapse)
-    else:
-        scores = scoring.layer_scores(
+    said: list[str] = []
+
+    def scores(left: Sequence[torch.Tensor] | None = None) -> Sequence[torch.Tensor]:
+        return scoring.layer_scores(
             model,
-            criterion,
-            _data(model, data, example_input, seed) if criterion in GRADIENT_CRITERIA else None,
+            rule,
+            _data(model, data, example_input, seed) if rule.needs_data else None,
             example_input=shown,
             device=where,
             dtype=dtype,
             seed=seed,
+            masks=left,
+            notes=said,
         )
-        tops, log_moments, zeros, below = _survey(scores, found, criterion)
-        if wanted is None:
-            outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
-            notes = vanishing.notes(criterion, names, weights, zeros, sparsities, below)
-            outcome = replace(outcome, notes=notes + _ties(criterion, outcome, weights, sparsities))
-        else:
-            chosen = []
-            if masks:
-                chosen = [way_masks(Ways.through(model, found, shown), scores, wanted)]
-            outcome = _Outcome([wanted], chosen)
-        outcome = replace(outcome, log_moments=log_moments, zeros=zeros)
+
+    if rule.rounds > 1 and rule.needs_data:
+        if wanted is not None:
+            raise ArgumentError(f"allocation is for criteria that rank once, or synflow; got {rule.label!r}")
+        outcome = _in_gradient_rounds(rule, scores, found, removed, masks=masks, collapse=collapse)
+    elif rule.rounds > 1:
+        whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
+        if wanted is not None:
+            whole = _unmasked(whole, found, where)
+        outcome = _in_rounds(rule, whole, found, removed, wanted, masks=masks, collapse=collapse)
+    else:
+        outcome = _at_once(
+            rule,
+            scores(),
+            found,
+            removed,
+            collapse=collapse,
+            masks=masks,
+            wanted=wanted,
+            sparsities=sparsities,
+            ways=lambda: Ways.through(model, found, shown),
+        )
+    outcome = replace(outcome, notes=(*said, *outcome.notes))
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(
@@ -210,7 +227,7 @@ def measure_pruning(
     )
     scalar = np.ndim(sparsity) == 0
     return PruningMeasurement(
-        criterion=criterion,
+        criterion=rule.label,
         sparsity=float(sparsities[0]) if scalar else sparsities,
         layers=names,
         weights=weights,
@@ -239,7 +256,64 @@ class _Outcome:
     notes: tuple[str, ...] = ()
 
 
+def _at_once(
+    rule: Criterion,
+    scores: Sequence[torch.Tensor],
+    found: list[PrunableWeight],
+    removed: Sequence[int],
+    *,
+    collapse: bool,
+    masks: bool,
+    wanted: Any,
+    sparsities: np.ndarray,
+    ways: Callable[[], Ways],
+) -> _Outcome:
+    """One ranking, globally or, with numbers `wanted`, layer by layer."""
+    tops, log_moments, zeros, below = _survey(scores, found, rule)
+    if wanted is None:
+        names = tuple(w.name or "weight" for w in found)
+        weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+        outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
+        notes = vanishing.notes(rule.label, names, weights, zeros, sparsities, below)
+        outcome = replace(outcome, notes=notes + _ties(rule, outcome, weights, sparsities))
+    else:
+        outcome = _Outcome([wanted], [way_masks(ways(), scores, wanted)] if masks else [])
+    return replace(outcome, log_moments=log_moments, zeros=zeros)
+
+
+def _in_gradient_rounds(
+    rule: Criterion,
+    scores: Scores,
+    found: list[PrunableWeight],
+    removed: Sequence[int],
+    *,
+    masks: bool,
+    collapse: bool,
+) -> _Outcome:
+    """Rounds of scores that need gradients; s_cr by search, to `_SEARCH_RESOLUTION`."""
+    _, log_moments, zeros, _ = _survey(scores(None), found, rule)
+    alive, total = alive_of(found), sum(w.tensor.numel() for w in found)
+    pruned = [masks_in_rounds(scores, total - k, rule.rounds, regrows=rule.regrows) for k in removed]
+    critical, weakest = np.nan, None
+    if collapse:
+
+        def left_at(kept: int) -> list[int]:
+            left = masks_in_rounds(scores, kept, rule.rounds, regrows=rule.regrows, stop_when_empty=True)
+            return counts(left)
+
+        critical, weakest = searched_critical_sparsity(alive, left_at, _SEARCH_RESOLUTION)
+    return _Outcome(
+        [counts(one) for one in pruned],
+        pruned if masks else [],
+        critical,
+        weakest,
+        log_moments=log_moments,
+        zeros=zeros,
+    )
+
+
 def _in_rounds(
+    rule: Criterion,
     whole: Flow,
     found: list[PrunableWeight],
     removed: Sequence[int],
@@ -251,15 +325,15 @@ def _in_rounds(
     """Iterative SynFlow, globally or, with numbers `wanted`, layer by layer."""
     if not any(bool(score.any()) for score in whole.scores()):
         zeros = np.ones(len(found))
-        vanishing.check_ranked("synflow", zeros, lambda: _nothing(found))
+        vanishing.check_ranked(rule.label, zeros, lambda: _nothing(found))
     if wanted is None:
-        pruned = [synflow_rounds(whole.copy(), k) for k in removed]
+        pruned = [synflow_rounds(whole.copy(), k, rule.rounds) for k in removed]
     else:
-        pruned = [synflow_layers(whole, wanted)]
+        pruned = [synflow_layers(whole, wanted, rule.rounds)]
     critical, weakest = np.nan, None
     if collapse and wanted is None:
         resolution = 0.0 if sum(whole.sizes) <= _EXACT_SEARCH else _SEARCH_RESOLUTION
-        critical, weakest = synflow_critical_sparsity(whole.copy, resolution=resolution)
+        critical, weakest = synflow_critical_sparsity(whole.copy, rule.rounds, resolution)
     unknown = np.full(len(found), np.nan)
     return _Outcome(
         [flow.left() for flow in pruned],
@@ -283,9 +357,9 @@ def _ranked(
     return _Outcome([limit.kept for limit in limits], chosen, critical, weakest, limits)
 
 
-def _ties(criterion: str, outcome: _Outcome, weights: np.ndarray, sparsities: np.ndarray) -> tuple[str, ...]:
+def _ties(rule: Criterion, outcome: _Outcome, weights: np.ndarray, sparsities: np.ndarray) -> tuple[str, ...]:
     """Where scores other than 0 tie at the threshold, and more than a few do."""
-    if criterion not in ("snip", "grasp", "magnitude", "synflow-oneshot"):
+    if not rule.ranks:
         return ()
     tied = [
         f"{s:g} ({limit.tied.sum() / weights.sum():.1%})"
@@ -320,7 +394,7 @@ def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow
 
 
 def _survey(
-    scores: Sequence[torch.Tensor], found: Sequence[PrunableWeight], criterion: str
+    scores: Sequence[torch.Tensor], found: Sequence[PrunableWeight], rule: Criterion
 ) -> tuple[list[float], np.ndarray, np.ndarray, float]:
     """Per layer the largest score, log(mean score²), the fraction of zeros; of all scores those under 0.
 
@@ -342,7 +416,7 @@ def _survey(
         alive += others - gone
         below += int(ranking.count(flat < 0)) if low < 0 else 0
     if not alive:
-        vanishing.check_ranked(criterion, np.ones(len(found)), lambda: _nothing(found))
+        vanishing.check_ranked(rule.label, np.ones(len(found)), lambda: _nothing(found))
     size = sum(ranking.sizes_of(scores))
     return tops, np.array(log_moments), np.array(zeros), below / size
 

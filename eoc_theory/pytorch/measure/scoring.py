@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from ...criteria.criterion import Criterion
+from ...criteria.criterion import criterion as as_criterion
 from ...errors import DataError, ModelError
-from ...pruning.prediction import GRADIENT_CRITERIA
 from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
@@ -44,46 +45,51 @@ if TYPE_CHECKING:
 
 def layer_scores(
     model: Any,
-    criterion: str,
+    criterion: Any,
     data: tuple[Any, Any] | None = None,
     *,
     example_input: Any = None,
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
+    masks: Sequence[torch.Tensor] | None = None,
+    notes: list[str] | None = None,
 ) -> Sequence[torch.Tensor]:
     """The scores of all prunable weights, one tensor per layer, of the weights' shapes, on `device`.
 
     Args:
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
-        criterion: one of :data:`eoc_theory.pruning.prediction.CRITERIA` but "synflow", which ranks in rounds:
-            see :func:`eoc_theory.pytorch.measure.synflow_rounds.synflow_rounds`.
-        data: (inputs, targets) as tensors, used by snip and grasp alone.
-        example_input: a batch of inputs, for synflow-oneshot on anything but a chain of Linear layers.
+        criterion: a criterion or its name; of one that ranks in rounds the scores of the first.
+        data: (inputs, targets) as tensors, for criteria that need gradients.
+        example_input: a batch of inputs, for SynFlow on anything but a chain of Linear layers.
         device: where to compute; None: where the model is.
         dtype: "float32", "float64" or "auto": float64 for small networks of Linear layers and where float32
             would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
+        masks: what earlier rounds left, for criteria that need gradients; None: all.
+        notes: is given what there is to say of the scores' precision.
 
     Raises:
         DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
     """
+    rule = as_criterion(criterion)
     weights = prunable_weights(model)
-    if criterion == "magnitude":
-        return Magnitudes(weights, device)
-    if criterion in GRADIENT_CRITERIA:
+    if rule.needs == "weights":
+        return WeightScores(rule, weights, device)
+    if rule.needs_data:
         if data is None:
-            raise DataError(f"data must be (inputs, targets) for criterion {criterion!r}, got None")
+            raise DataError(f"data must be (inputs, targets) for criterion {rule.label!r}, got None")
         _check_finite(weights)
-        scores = gradient_scores(model, weights, criterion, data, device=device, dtype=dtype, seed=seed)
-    elif criterion == "synflow-oneshot":
+        scores = gradient_scores(
+            model, weights, rule, data, device=device, dtype=dtype, seed=seed, masks=masks, notes=notes
+        )
+    elif rule.needs == "paths":
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
-        shapes = [w.tensor.shape for w in weights]
-        scores = [s.reshape(shape) for s, shape in zip(flow.scores(), shapes, strict=True)]
+        scores = _path_scores(rule, flow, weights)
     else:
         torch = require_torch()
         rng = np.random.default_rng(seed)
-        drawn = (_chance_scores(criterion, tuple(w.tensor.shape), rng) for w in weights)
+        drawn = (rule.chance_scores(tuple(w.tensor.shape), rng) for w in weights)
         scores = [torch.from_numpy(s).to(device) for s in drawn]
     for weight, score in zip(weights, scores, strict=True):
         if weight.mask is not None:
@@ -91,12 +97,26 @@ def layer_scores(
     return scores
 
 
-class Magnitudes(Sequence["torch.Tensor"]):
-    """|W| of each layer, computed when it is asked for: as large as the network, and quickly had."""
+def _path_scores(rule: Criterion, flow: Flow, weights: Sequence[PrunableWeight]) -> list[torch.Tensor]:
+    """Scores by |W| ∂R/∂|W|, what `flow` scores in its first round."""
+    products = [s.reshape(w.tensor.shape) for s, w in zip(flow.scores(), weights, strict=True)]
+    if rule.is_product:
+        return products
+    found = []
+    for product, weight in zip(products, weights, strict=True):
+        value = weight.tensor.detach().to(product)
+        size = value.abs()
+        derivative = product / size.where(size > 0, size.new_tensor(math.inf))
+        found.append(rule.score(value, derivative).to(product))
+    return found
 
-    def __init__(self, weights: Sequence[PrunableWeight], device: Any = None) -> None:
+
+class WeightScores(Sequence["torch.Tensor"]):
+    """Scores by weights alone, computed when asked for: as large as the network, and quickly had."""
+
+    def __init__(self, rule: Criterion, weights: Sequence[PrunableWeight], device: Any = None) -> None:
         torch = require_torch()
-        self._weights, self._device = weights, device
+        self._rule, self._weights, self._device = rule, weights, device
         # One precision for all layers, and one in which comparisons are quick.
         kinds = {w.tensor.dtype for w in weights}
         self._dtype = torch.float64 if torch.float64 in kinds else torch.float32
@@ -116,27 +136,17 @@ class Magnitudes(Sequence["torch.Tensor"]):
     def __getitem__(self, index: Any) -> Any:
         torch = require_torch()
         if isinstance(index, slice):
-            return Magnitudes(self._weights[index], self._device)
+            return WeightScores(self._rule, self._weights[index], self._device)
         weight = self._weights[index]
         value = weight.tensor.detach().to(device=self._device, dtype=self._dtype)
         # NumPy's threads never wait for one another: it has one.
-        score = torch.from_numpy(np.abs(value.numpy())) if value.device.type == "cpu" else value.abs()
+        if value.device.type == "cpu":
+            score = torch.from_numpy(np.array(self._rule.score(value.numpy(), None)))
+        else:
+            score = self._rule.score(value, None)
         if weight.mask is not None:
             score[weight.mask.to(score.device) == 0] = -math.inf
         return score
-
-
-def _chance_scores(criterion: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Random scores; for uniform and erk such that any global threshold gives the layers their densities.
-
-    The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2,
-    with r the layer's raw density: its score is r·n/(j − 1/2).
-    """
-    size = math.prod(shape)
-    if criterion == "random":
-        return rng.random(shape)
-    raw = 1.0 if criterion == "uniform" else sum(shape) / size
-    return (raw * size / (rng.permutation(size) + 0.5)).reshape(shape)
 
 
 # --- SynFlow

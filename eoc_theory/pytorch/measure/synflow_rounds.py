@@ -250,12 +250,30 @@ def synflow_critical_sparsity(
         resolution: relative error allowed in the number of weights left; 0: exact to one weight.
     """
     whole = start().left()
+    n = sum(whole)
+
+    def left_at(kept: int) -> list[int]:
+        return synflow_rounds(start(), n - kept, rounds, until=lambda f: min(f.left()) == 0).left()
+
+    return searched_critical_sparsity(whole, left_at, resolution)
+
+
+def searched_critical_sparsity(
+    whole: list[int], left_at: Callable[[int], list[int]], resolution: float = 0.0
+) -> tuple[float, int]:
+    """As `synflow_critical_sparsity` for any pruning in rounds.
+
+    Args:
+        whole: weights of each layer.
+        left_at: number of weights to keep → numbers left in each layer in the end, or at the end of the first
+            round that empties one.
+        resolution: relative error allowed in the number of weights left; 0: exact to one weight.
+    """
     n, fewest = sum(whole), len(whole)
 
     def emptied_layer(kept: int) -> tuple[int | None, int]:
         """The first layer that is emptied on the way to `kept` weights, and the number left then."""
-        flow = synflow_rounds(start(), n - kept, rounds, until=lambda f: min(f.left()) == 0)
-        left = flow.left()
+        left = left_at(kept)
         return (int(np.argmin(left)) if min(left) == 0 else None), sum(left)
 
     if 0 in whole or fewest == n:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...criteria import densities
+from ...criteria.distributions import densities
 from ...networks.architecture import Architecture
 
 Array = np.ndarray

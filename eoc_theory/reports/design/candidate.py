@@ -12,7 +12,6 @@ import numpy as np
 from ...base.formatting import plain
 from ...networks.architecture import Architecture
 from ...pruning.collapse import CollapsePrediction
-from ...pruning.prediction import GRADIENT_CRITERIA
 from .allocation import floors, rounded, share_out
 from .probability import NEVER, UNKNOWN, Chance, smooth_share
 from .sampled_networks import Drawn, draw
@@ -108,8 +107,8 @@ def by_global_ranking(
         quick: to have a first look, and the whole only where the candidate seems to do.
     """
     kept = np.asarray(task.predicted(net, task.sparsity).kept)
-    quick = quick and task.criterion in GRADIENT_CRITERIA
-    law = task.law(net, _QUICK[net.graph is not None] if quick else None)
+    quick = quick and task.criterion.needs_data
+    law = task.law(net, _QUICK[not net.is_chain] if quick else None)
     empty = _emptied(task, net, law, _QUICK_ERROR if quick else 1.0)
     made = Candidate(
         initialisation=initialisation,

@@ -14,12 +14,14 @@ from ...base.formatting import plain
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.upward import upward
+from ...criteria.criterion import Criterion
+from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, ModelError
 from ...errors.text import prose
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.resolve import as_architecture
-from ...pruning.prediction import CRITERIA, MOST_SAMPLES
+from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
 from ..diagnosis.initialisation import read
 from ..diagnosis.remedies import at_scales
@@ -33,10 +35,6 @@ Array = np.ndarray
 
 #: σ_b of the points of the edge of chaos that are tried.
 SIGMA_B = (0.0, 0.05, 0.1, DEFAULT_SIGMA_B)
-#: Criteria whose ranking does not depend on the weights' scales at all, and those that it does not change
-#: along the edge of chaos, where one scale serves all layers.
-_ANY_SCALE = ("synflow", "synflow-oneshot", "random", "uniform", "erk")
-_ANY_POINT = ("magnitude",)
 
 
 @public
@@ -205,7 +203,7 @@ def design(
     net: Any,
     sparsity: float,
     *,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     example_input: Any = None,
     max_collapse_probability: float = 0.01,
@@ -251,7 +249,7 @@ def design(
         ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read, or
         is pruned already.
     """
-    checks.one_of("criterion", criterion, CRITERIA)
+    rule = as_criterion(criterion)
     sparsity = checks.fraction("sparsity", sparsity)
     tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
     if networks is not None:
@@ -265,12 +263,12 @@ def design(
     total = found.n_weights
     batch = found.summarise(data, seed=seed)
     said = progress or (lambda text: None)
-    task = Task(sparsity, total - round(sparsity * total), criterion, batch, tolerance, networks, seed, said)
+    task = Task(sparsity, total - round(sparsity * total), rule, batch, tolerance, networks, seed, said)
     said("as it is, global")
     ranked = [by_global_ranking(task, found, None)]
     before = ranked[0].candidate
     if not before.feasible:
-        for initialisation, critical in _on_the_edge(found, criterion, state["biases"]):
+        for initialisation, critical in _on_the_edge(found, rule, state["biases"]):
             said("σ_w = {:.4g}, σ_b = {:g}, global".format(*initialisation))
             ranked.append(by_global_ranking(task, critical, initialisation, quick=True))
             if ranked[-1].candidate.feasible:
@@ -291,7 +289,7 @@ def design(
     else:
         limit = next(one.critical_sparsity for one in ranked if one.candidate is chosen)
     return Design(
-        criterion=criterion,
+        criterion=rule.label,
         sparsity=sparsity,
         max_collapse_probability=tolerance,
         chosen=chosen,
@@ -305,11 +303,11 @@ def design(
 
 
 def _on_the_edge(
-    net: Architecture, criterion: str, biases: bool
+    net: Architecture, criterion: Criterion, biases: bool
 ) -> Iterator[tuple[tuple[float, float], Architecture]]:
     """(σ_w, σ_b) and the network there, nearest to its own σ_b first; none where scales do not matter."""
     reading = read(net)
-    if criterion in _ANY_SCALE or not reading.scaled.any():
+    if criterion.any_scale or not reading.scaled.any():
         return
     acts = {layer.activation for layer in net if layer.activation is not None}
     options = SIGMA_B if biases and not any(act.is_homogeneous for act in acts) else (0.0,)
@@ -321,10 +319,10 @@ def _on_the_edge(
         except EOCError:
             continue  # this activation has no such point
         critical = at_scales(net, scales)
-        if tried and criterion in _ANY_POINT:
+        if tried and criterion.needs == "weights":
             return
         tried += 1
-        if criterion in _ANY_POINT and _in_proportion(net, critical):
+        if criterion.needs == "weights" and _in_proportion(net, critical):
             return
         if not _same(net, critical):
             first = critical.layers[0]

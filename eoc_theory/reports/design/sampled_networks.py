@@ -20,7 +20,6 @@ import numpy as np
 
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
-from ...pruning.prediction import GRADIENT_CRITERIA
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import Ways
 from ...pytorch.models import prunable_weights, require_torch
@@ -87,11 +86,11 @@ def draw(
         require_torch()
     except MissingDependencyError:
         return NOTHING
-    sure = counts is not None and net.graph is None
+    sure = counts is not None and net.is_chain
     least, most = task.draws(net)
     if sure or few:
         least = most = min(least, SURE)
-    if counts is not None or task.criterion == "synflow":
+    if counts is not None or task.criterion.rounds > 1:
         parts = []
         for index in range(least):
             said(f"network {index + 1} of {least}")
@@ -111,7 +110,7 @@ def draw(
     while len(needed) < most:
         said(f"network {len(needed) + 1} of up to {most if len(needed) >= least else least}")
         needed.append(_needed(task, net, task.seed + len(needed)))
-        scored = limits if task.criterion in GRADIENT_CRITERIA else None
+        scored = limits if task.criterion.needs_data else None
         relative = None if scored is None else scored - math.log(task.left / net.n_weights)
         cut = positive(needed, expected_spread(np.array(needed), relative))
         if cut.low > task.tolerance and len(needed) >= min(ENOUGH, least):
@@ -130,10 +129,10 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     torch = require_torch()
     model, example, ways = _made(net, seed)
     data = None
-    if task.criterion in GRADIENT_CRITERIA:
+    if task.criterion.needs_data:
         shape = net.input_shape
         inputs = torch.from_numpy(np.array(task.data.inputs, dtype=np.float64))
-        if net.graph is not None:
+        if not net.is_chain:
             inputs = inputs.reshape(-1, shape.channels, *shape.space)
         data = (inputs, torch.from_numpy(np.array(task.data.targets, dtype=np.int64)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -154,7 +153,7 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float =
         plenty: fewer are not looked for by search.
     """
     total = sum(score.numel() for score in scores)
-    if ways.graph is None:
+    if not ways.graph:
         limit = ways.bottleneck(scores)
         return float(sum(int(ranking.count(ranking.entries(score) >= limit)) for score in scores))
 
@@ -202,5 +201,5 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:
     """A network, one input of its shape where it needs one, and the paths through it."""
     model = net.to_torch(seed)
-    example = None if net.graph is None else require_torch().tensor(example_of(net))
+    example = None if net.is_chain else require_torch().tensor(example_of(net))
     return model, example, Ways.through(model, prunable_weights(model), example)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...criteria.criterion import Criterion
 from ...networks.architecture import Architecture
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.graph_distributions import forward_cost
@@ -37,7 +38,7 @@ class Task:
 
     sparsity: float
     left: int
-    criterion: str
+    criterion: Criterion
     data: DataSummary
     tolerance: float
     networks: int | None

@@ -14,10 +14,10 @@ from ...base.formatting import plain
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.upward import upward
+from ...criteria.criterion import criterion as as_criterion
 from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
 from ...networks.resolve import as_architecture
-from ...pruning.prediction import CRITERIA
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
 from .initialisation import Reading, read
@@ -223,7 +223,7 @@ def diagnose(
     example_input: Any = None,
     *,
     sparsity: float = 0.9,
-    criterion: str = "snip",
+    criterion: Any = "snip",
     data: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -248,13 +248,13 @@ def diagnose(
     Raises:
         ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read.
     """
-    checks.one_of("criterion", criterion, CRITERIA)
+    rule = as_criterion(criterion)
     sparsity = checks.fraction("sparsity", sparsity)
     seed = checks.integer("seed", seed, minimum=0)
     net = as_architecture(model, data, example_input, name="model")
     batch = net.summarise(data, seed=seed)
     reading = read(net)
-    before = outlook(net, reading, sparsity, criterion, batch, seed)
+    before = outlook(net, reading, sparsity, rule, batch, seed)
     off = off_edge(net, reading, before)
     candidates: list[Cure] = []
     if off.any() or is_exploding(reading, before) or not before.is_fine:
@@ -262,10 +262,10 @@ def diagnose(
         state = parameters_of(model, net, reading)
         candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
     cure, after = best(
-        before, reading, candidates, lambda other: outlook(other, reading, sparsity, criterion, batch, seed)
+        before, reading, candidates, lambda other: outlook(other, reading, sparsity, rule, batch, seed)
     )
     return Diagnosis(
-        criterion=criterion,
+        criterion=rule.label,
         sparsity=sparsity,
         layers=net.weight_layers,
         kinds=reading.kinds,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ...errors import ModelError
 from ...networks.architecture import Architecture
 from .forecast import SAFE, Outlook
 from .initialisation import Reading, tolerance
@@ -81,7 +82,11 @@ def best(
     harmless = before.is_fine and not is_exploding(reading, before)
     # Where nothing needs a cure, the most natural change alone is worth the time of a prediction.
     for cure in candidates[: 1 if harmless else None]:
-        after = predict(cure.net)
+        try:
+            after = predict(cure.net)
+        except ModelError:
+            # After which nothing is left to rank, as without biases on inputs of 0, is no cure.
+            continue
         calmed = is_exploding(reading, before) and not is_exploding(reading, after)
         if _is_better(after, least) or (calmed and (after.is_fine or not _is_better(least, after))):
             chosen, least = (cure, after), after

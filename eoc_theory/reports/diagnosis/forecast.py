@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ...criteria.criterion import Criterion
 from ...mean_field.maps import MeanField
 from ...networks.architecture import Architecture
 from ...propagation.infinite_width import propagate_batch
 from ...propagation.sampled_graph import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
-from ...pruning.prediction import GRADIENT_CRITERIA, predict_pruning
+from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros
 from ...signals.data import DataSummary
 from .initialisation import Reading
@@ -116,18 +117,18 @@ class Outlook:
 
 
 def outlook(
-    net: Architecture, reading: Reading, sparsity: float, criterion: str, batch: DataSummary, seed: int
+    net: Architecture, reading: Reading, sparsity: float, criterion: Criterion, batch: DataSummary, seed: int
 ) -> Outlook:
     """The prediction for `net`, whose `reading` says which layers' scale matters."""
     with shared_samples():
         pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
         collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
     # Of a chain no layer's kernels are kept.
-    chain = net.graph is None
+    chain = net.is_chain
     kernels = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else net.propagate(batch, seed=seed)
     zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
-    if criterion in GRADIENT_CRITERIA:
+    if criterion.needs_data:
         moment = np.where(zeros >= 1.0, np.nan, moment)
     return Outlook(
         layers=net.weight_layers,

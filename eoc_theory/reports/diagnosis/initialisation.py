@@ -94,12 +94,12 @@ def read(net: Architecture) -> Reading:
     joins: tuple[Join, ...] = ()
     norms = (0, 0)
     kinds = [kind(layer) for layer in net]
-    if net.graph is not None:
-        normalised = np.array([_is_normalised(net.graph, node) for node in net.graph.weighted])
-        joins = residual_joins(net.graph)
-        modes = [node.layer.training for node in net.graph.nodes if isinstance(node.layer, BatchNorm)]
+    if not net.is_chain:
+        normalised = np.array([_is_normalised(net.as_graph(), node) for node in net.as_graph().weighted])
+        joins = residual_joins(net.as_graph())
+        modes = [node.layer.training for node in net.as_graph().nodes if isinstance(node.layer, BatchNorm)]
         norms = (sum(modes), len(modes) - sum(modes))
-        kinds = [_kind_of_node(net.graph, node) for node in net.graph.weighted]
+        kinds = [_kind_of_node(net.as_graph(), node) for node in net.as_graph().weighted]
     return Reading(
         kinds=tuple(kinds),
         edge=edge,

@@ -131,15 +131,14 @@ def at_scales(net: Architecture, scales: Mapping[str, tuple[float, float]]) -> A
 
 def with_weights(net: Architecture, weights: Mapping[str, WeightLayer]) -> Architecture:
     """`net` with other weight layers, by name."""
-    if net.graph is None:
+    if net.is_chain:
         return Architecture(tuple(weights[layer.name] for layer in net))
-    return Architecture.from_graph(net.graph.with_weights(weights))
+    return Architecture.from_graph(net.as_graph().with_weights(weights))
 
 
 def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
     """`net` with each residual branch multiplied by 1/√(number of blocks)."""
-    assert net.graph is not None  # a chain has no sums
-    nodes = list(net.graph.nodes)
+    nodes = list(net.as_graph().nodes)
     factor = 1.0 / math.sqrt(len(reading.joins))
     for join in reading.joins:
         node = nodes[join.position]

@@ -9,22 +9,13 @@ the others.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ..networks.architecture import Architecture
+from ...networks.architecture import Architecture
 
 Array = np.ndarray
-
-
-def wants(net: Architecture, criterion: str) -> Array:
-    """q_l (L,): n_l for uniform; for erk n_l times its density, (the sum of its weight's extents)/n_l.
-
-    Erdős–Rényi-kernel densities, (n_in + n_out)/(n_in n_out) for a fully connected layer and
-    (n_in + n_out + k_h + k_w)/(n_in n_out k_h k_w) for a convolution: Evci et al. 2020, section 3.
-    """
-    if criterion == "uniform":
-        return net.weights.astype(float)
-    return np.array([float(sum(layer.weight_shape)) for layer in net.layers])
 
 
 def kept_counts(weights: Array, q: Array, kept: int) -> Array:
@@ -54,3 +45,22 @@ def critical_sparsity(weights: Array, q: Array) -> tuple[float, Array]:
     left = np.minimum(np.ceil(q / (2.0 * q.min()) - 0.5).astype(np.int64), weights)
     left[weakest] = 0
     return 1.0 - float(left.sum()) / float(weights.sum()), weakest
+
+
+def erdos_renyi_kernel(net: Architecture) -> Array:
+    """q_l (L,): n_l times the layer's density, (the sum of its weight's extents)/n_l.
+
+    Erdős–Rényi-kernel densities, (n_in + n_out)/(n_in n_out) for a fully connected layer and
+    (n_in + n_out + k_h + k_w)/(n_in n_out k_h k_w) for a convolution: Evci et al. 2020, section 3.
+    """
+    return np.array([float(sum(layer.weight_shape)) for layer in net.layers])
+
+
+def chance_scores(shape: tuple[int, ...], density: float, rng: np.random.Generator) -> Array:
+    """Scores such that any global threshold gives layers their densities, in proportion to `density`.
+
+    The j-th weight of a layer in random order is kept once the layer's wanted number ε·r·n reaches j − 1/2,
+    with r the layer's density: its score is r·n/(j − 1/2).
+    """
+    size = math.prod(shape)
+    return (density * size / (rng.permutation(size) + 0.5)).reshape(shape)

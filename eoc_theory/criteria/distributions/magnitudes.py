@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincinv, betaln, erfc, erfcinv, erfinv, ndtr
 
-from ..layers import WeightLayer
+from ...layers import WeightLayer
 
 Array = np.ndarray
 

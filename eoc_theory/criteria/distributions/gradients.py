@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..networks.architecture import Architecture, WeightLayer
-from ..propagation.chain_kernels import inputs_in_unit
-from ..propagation.conditioned_chain import slope_table
-from ..propagation.infinite_width import Propagation, covariance_root
-from ..propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
-from ..propagation.score_grid import GRID, STEP
-from ..signals.data import DataSummary
+from ...base.progress import followed
+from ...networks.architecture import Architecture, WeightLayer
+from ...propagation.chain_kernels import inputs_in_unit
+from ...propagation.conditioned_chain import slope_table
+from ...propagation.infinite_width import Propagation, covariance_root
+from ...propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
+from ...propagation.score_grid import GRID, STEP
+from ...signals.data import DataSummary
 
 Array = np.ndarray
 
@@ -84,7 +85,8 @@ def snip_laws(
         return _layer_law(net, batch, kernels, layer, draws, scores)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        tables = list(pool.map(law, law_layers(net.depth).tolist()))
+        layers = law_layers(net.depth).tolist()
+        tables = list(followed(pool.map(law, layers), "laws of the scores, layer", len(layers)))
     nonzero, tail, max_cdf = _interpolate_layers(net.depth, tables)
     return ScoreLaws(_log_rms(kernels), nonzero, tail, max_cdf)
 

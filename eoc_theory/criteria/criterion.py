@@ -1,0 +1,292 @@
+"""What a pruning criterion is, and the register of them all.
+
+A criterion gives every weight of a network a score; pruning keeps the largest. One object serves theory,
+sampled networks and measurement alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import numpy as np
+
+from ..base import checks
+from ..base.boundary import public
+from ..errors import ArgumentError, CallbackError, EOCError
+from ..networks.architecture import Architecture
+from .distributions.independent import ScoreLaw
+
+Array = np.ndarray
+
+#: What a score is computed from: nothing (chance alone), the weight W, the gradient g of the loss by it, the
+#: product of the loss's Hessian and g, or the derivative ∂R/∂|W| of SynFlow's positive network.
+Needs = Literal["nothing", "weights", "gradient", "hessian_gradient", "paths"]
+
+#: Rounds of a criterion, at most.
+MOST_ROUNDS = 10_000
+_SPEC = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*")
+_NAME = re.compile(r"[A-Za-z][\w-]{0,39}")
+
+
+class HasScore(Protocol):
+    """The least that makes a criterion; every other attribute of `Criterion` has a default."""
+
+    name: str
+    needs: Needs
+
+    def score(self, weight: Any, derivative: Any) -> Any:
+        """Scores of a layer's weights, of their shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A pruning criterion. Its options are the fields of a subclass.
+
+    Attributes:
+        name: what it is called.
+        needs: what `derivative` is; see `Needs`.
+        signed: whether scores have signs, the negative ones ranking lowest.
+        regrows: whether a weight that one round removed may come back in a later one.
+        is_product: whether the score is ±W times the derivative, in size unless `signed`. Then it is computed
+            in the range of floats' exponents and beyond.
+        proportional: whether the score is proportional to the derivative, whose unit does not matter then.
+        has_kernel_law: whether the scores of fully connected chains follow from their kernels alone.
+        rounds: rounds of pruning, the density falling by the same factor in each.
+        temperature: what divides the logits before the loss is computed.
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[Needs] = "gradient"
+    signed: ClassVar[bool] = False
+    regrows: ClassVar[bool] = False
+    is_product: ClassVar[bool] = False
+    proportional: ClassVar[bool] = False
+    has_kernel_law: ClassVar[bool] = False
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of pruning; 1 is one shot."""
+        return 1
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits."""
+        return 1.0
+
+    @property
+    def label(self) -> str:
+        """The name, and the options that are not the default ones: ``criterion(label)`` is the same again."""
+        own = [f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default]
+        options = ", ".join(f"{f.name}={getattr(self, f.name):g}" for f in own)
+        return f"{self.name}({options})" if options else self.name
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether scores depend on inputs and targets."""
+        return self.needs in ("gradient", "hessian_gradient")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether one ranking of scores that mean something decides: no chance, and no rounds."""
+        return self.needs != "nothing" and self.rounds == 1
+
+    @property
+    def any_scale(self) -> bool:
+        """Whether no layer's weight scale changes the ranking."""
+        return self.needs in ("nothing", "paths")
+
+    def score(self, weight: Any, derivative: Any) -> Any:
+        """Scores of a layer's weights; the largest of the network are kept.
+
+        Args:
+            weight: the weights, a NumPy array or torch tensor; not to be changed.
+            derivative: what `needs` says, of the same kind and shape; None for "weights".
+        """
+        raise NotImplementedError
+
+    def law(self, net: Architecture) -> ScoreLaw | None:
+        """The distribution of the scores where it has a closed form; None: it is sampled."""
+        return None
+
+    def densities(self, net: Architecture) -> Array | None:
+        """Weights each layer wants of one unit, (L,), where the criterion fixes densities; else None."""
+        return None
+
+    def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Scores of a criterion that needs "nothing"."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Adapted(Criterion):
+    """A user's object as a `Criterion`: what it leaves out has its default; scores are checked."""
+
+    given: Any = None
+
+    def __post_init__(self) -> None:
+        given = self.given
+        name, needs = getattr(given, "name", None), getattr(given, "needs", None)
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise ArgumentError(f"criterion.name must be a word, got {checks.shown(name)}")
+        checks.one_of("criterion.needs", needs, get_args(Needs))
+        if needs == "nothing":
+            raise ArgumentError(
+                "criterion.needs must be 'weights', 'gradient', 'hessian_gradient' or 'paths' for an object, "
+                "got 'nothing'"
+            )
+        if not callable(getattr(given, "score", None)):
+            raise ArgumentError(f"criterion {name!r} must have a method score(weight, derivative)")
+        rounds = checks.integer("criterion.rounds", getattr(given, "rounds", 1), 1, MOST_ROUNDS)
+        temperature = checks.positive("criterion.temperature", getattr(given, "temperature", 1.0))
+        values = {"name": name, "needs": needs, "_rounds": rounds, "_temperature": temperature}
+        for flag in ("signed", "regrows"):
+            values[flag] = checks.flag(f"criterion.{flag}", getattr(given, flag, False))
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def rounds(self) -> int:
+        return vars(self)["_rounds"]
+
+    @property
+    def temperature(self) -> float:
+        return vars(self)["_temperature"]
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def score(self, weight: Any, derivative: Any) -> Any:
+        try:
+            found = self.given.score(weight, derivative)
+        except EOCError:
+            raise
+        except Exception as error:
+            raise CallbackError(f"criterion {self.name!r}: score failed ({checks.said(error)})") from error
+        if tuple(getattr(found, "shape", ())) != tuple(weight.shape):
+            raise ArgumentError(
+                f"criterion {self.name!r}: score must return an array of the weights' shape "
+                f"{tuple(weight.shape)}, got {checks.shown(getattr(found, 'shape', found))}"
+            )
+        return found
+
+
+_REGISTER: dict[str, Callable[..., Criterion]] = {}
+
+
+def register(kind: type[Criterion]) -> type[Criterion]:
+    """Decorator of the built-in criteria: the class becomes known under its name."""
+    _REGISTER[kind.name] = kind
+    return kind
+
+
+@public
+def register_criterion(criterion: Any) -> Any:
+    """Make a criterion known by its name, to `criterion` and to every function that takes one.
+
+    Args:
+        criterion: an object with `name`, `needs` and ``score(weight, derivative)``; `signed`, `rounds`,
+            `regrows` and `temperature` where they are not 1 or False (see `Criterion`). A class is
+            instantiated without arguments, so that this serves as its decorator.
+
+    Returns:
+        What came.
+
+    Raises:
+        ArgumentError: it is no criterion, or its name is that of another one.
+    """
+    given = checks.call("criterion", criterion) if isinstance(criterion, type) else criterion
+    made = given if isinstance(given, Criterion) else Adapted(given)
+    if not _NAME.fullmatch(made.name):
+        raise ArgumentError(f"criterion.name must be a word, got {checks.shown(made.name)}")
+    known = _REGISTER.get(made.name)
+    if known is not None and not isinstance(known, _Given):
+        raise ArgumentError(f"criterion.name must not be that of a built-in criterion, got {made.name!r}")
+    _REGISTER[made.name] = _Given(made)
+    return criterion
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Makes the one instance of a criterion that a user registered."""
+
+    instance: Criterion
+
+    def __call__(self, **options: Any) -> Criterion:
+        if options:
+            raise ArgumentError(
+                f"criterion {self.instance.name!r} takes no options, got {', '.join(options)}"
+            )
+        return self.instance
+
+
+def criterion_names() -> tuple[str, ...]:
+    """Names of all criteria, the built-in ones first."""
+    return tuple(_REGISTER)
+
+
+@public
+def criterion(spec: Any, **options: Any) -> Criterion:
+    """A pruning criterion.
+
+    Args:
+        spec: a name ("snip"), a name with options ("grasp(temperature=200)"), or an object: a `Criterion`, or
+            one with `name`, `needs` and ``score(weight, derivative)``.
+        options: of a criterion given by name, e.g. ``rounds=100``.
+
+    Raises:
+        ArgumentError: no such criterion, or no such option.
+    """
+    if isinstance(spec, str):
+        return _by_name(spec, options)
+    if options:
+        raise ArgumentError(f"options are given with a name only, got {', '.join(options)}")
+    if isinstance(spec, Criterion):
+        return spec
+    if not isinstance(spec, type) and hasattr(spec, "score") and hasattr(spec, "needs"):
+        return Adapted(spec)
+    known = ", ".join(map(repr, _REGISTER))
+    raise ArgumentError(
+        f"criterion must be one of {known}, or an object with a score, got {checks.shown(spec)}"
+    )
+
+
+def _by_name(spec: str, options: dict[str, Any]) -> Criterion:
+    match = _SPEC.fullmatch(spec)
+    name = match[1] if match else spec
+    if match is None or name not in _REGISTER:
+        checks.one_of("criterion", spec, tuple(_REGISTER))
+    assert match is not None
+    given = {**_options(name, match[2] or ""), **options}
+    make = _REGISTER[name]
+    try:
+        return make(**given)
+    except TypeError:
+        known = [f.name for f in fields(make)] if isinstance(make, type) else []  # type: ignore[arg-type]
+        wrong = ", ".join(sorted(set(given) - set(known))) or ", ".join(given)
+        accepted = f"takes {', '.join(known)}" if known else "takes no options"
+        raise ArgumentError(f"criterion {name!r} {accepted}, got {wrong}") from None
+
+
+def _options(name: str, text: str) -> dict[str, float]:
+    """Options from "temperature=200"."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else ():
+        key, equals, value = (word.strip() for word in part.partition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not equals or not key.isidentifier() or not np.isfinite(number):
+            raise ArgumentError(f"criterion {name!r}: options must be name=number, got {checks.shown(part)}")
+        found[key] = int(number) if number == int(number) else number
+    return found
+
+
+def checked_rounds(name: str, rounds: Any) -> int:
+    """The option `rounds` of a criterion."""
+    return checks.integer(f"rounds of criterion {name!r}", rounds, minimum=1, maximum=MOST_ROUNDS)

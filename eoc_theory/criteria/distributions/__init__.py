@@ -1,0 +1,1 @@
+"""Distributions of scores inside a layer, and densities that criteria fix."""
