@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -42,9 +42,8 @@ class HasScore(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class Criterion:
-    """A pruning criterion. Its options are the fields of a subclass.
+    """A pruning criterion. Its options are the fields of a subclass that is a frozen dataclass.
 
     Attributes:
         name: what it is called.
@@ -54,33 +53,29 @@ class Criterion:
         is_product: whether the score is ±W times the derivative, in size unless `signed`. Then it is computed
             in the range of floats' exponents and beyond.
         proportional: whether the score is proportional to the derivative, whose unit does not matter then.
-        has_kernel_law: whether the scores of fully connected chains follow from their kernels alone.
         rounds: rounds of pruning, the density falling by the same factor in each.
         temperature: what divides the logits before the loss is computed.
     """
 
-    name: ClassVar[str] = ""
-    needs: ClassVar[Needs] = "gradient"
-    signed: ClassVar[bool] = False
-    regrows: ClassVar[bool] = False
-    is_product: ClassVar[bool] = False
-    proportional: ClassVar[bool] = False
-    has_kernel_law: ClassVar[bool] = False
+    name: str = ""
+    needs: Needs = "gradient"
+    signed: bool = False
+    regrows: bool = False
+    is_product: bool = False
+    proportional: bool = False
+    rounds: int = 1
+    temperature: float = 1.0
 
     @property
-    def rounds(self) -> int:
-        """Rounds of pruning; 1 is one shot."""
-        return 1
-
-    @property
-    def temperature(self) -> float:
-        """Divides the logits."""
-        return 1.0
+    def has_kernel_law(self) -> bool:
+        """Whether the scores of fully connected chains follow from their kernels alone."""
+        return False
 
     @property
     def label(self) -> str:
         """The name, and the options that are not the default ones: ``criterion(label)`` is the same again."""
-        own = [f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default]
+        options_of = fields(self) if is_dataclass(self) else ()
+        own = [f for f in options_of if f.default is MISSING or getattr(self, f.name) != f.default]
         options = ", ".join(f"{f.name}={getattr(self, f.name):g}" for f in own)
         return f"{self.name}({options})" if options else self.name
 
@@ -142,19 +137,11 @@ class Adapted(Criterion):
             raise ArgumentError(f"criterion {name!r} must have a method score(weight, derivative)")
         rounds = checks.integer("criterion.rounds", getattr(given, "rounds", 1), 1, MOST_ROUNDS)
         temperature = checks.positive("criterion.temperature", getattr(given, "temperature", 1.0))
-        values = {"name": name, "needs": needs, "_rounds": rounds, "_temperature": temperature}
+        values = {"name": name, "needs": needs, "rounds": rounds, "temperature": temperature}
         for flag in ("signed", "regrows"):
             values[flag] = checks.flag(f"criterion.{flag}", getattr(given, flag, False))
         for key, value in values.items():
             object.__setattr__(self, key, value)
-
-    @property
-    def rounds(self) -> int:
-        return vars(self)["_rounds"]
-
-    @property
-    def temperature(self) -> float:
-        return vars(self)["_temperature"]
 
     @property
     def label(self) -> str:

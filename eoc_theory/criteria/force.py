@@ -20,7 +20,7 @@ class Force(Criterion):
     needs = "gradient"
     regrows = True
     proportional = True
-    rounds: int = 60  # type: ignore[assignment]
+    rounds: int = 60
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds", checked_rounds(self.name, self.rounds))

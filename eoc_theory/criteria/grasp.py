@@ -22,7 +22,7 @@ class Grasp(Criterion):
     signed = True
     is_product = True
     proportional = True
-    temperature: float = 1.0  # type: ignore[assignment]
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         number = checks.positive("temperature of criterion 'grasp'", self.temperature)

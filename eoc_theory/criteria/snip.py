@@ -21,13 +21,13 @@ class Snip(Criterion):
     needs = "gradient"
     is_product = True
     proportional = True
-    rounds: int = 1  # type: ignore[assignment]
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds", checked_rounds(self.name, self.rounds))
 
     @property
-    def has_kernel_law(self) -> bool:  # type: ignore[override]
+    def has_kernel_law(self) -> bool:
         """In one shot."""
         return self.rounds == 1
 

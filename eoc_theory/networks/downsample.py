@@ -27,7 +27,6 @@ from .graph import Graph, Node
 
 Array = np.ndarray
 
-Array = np.ndarray
 
 #: Positions along an axis that are kept.
 LARGEST = 64

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..base import checks
 from ..errors import MissingDependencyError, ModelError
@@ -19,7 +19,7 @@ from .weights import fill_, unfilled
 if TYPE_CHECKING:
     import torch
 
-    from ..networks.architecture import WeightLayer
+    from ..networks.architecture import Architecture, WeightLayer
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def build_model(
     if not getattr(layers, "is_chain", True):
         from .build import build_graph_model
 
-        return build_graph_model(layers.as_graph(), seed=seed, dtype=dtype, device=device)
+        return build_graph_model(
+            cast("Architecture", layers).as_graph(), seed=seed, dtype=dtype, device=device
+        )
     generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     stack: OrderedDict[str, Any] = OrderedDict()
     prefixes = set()

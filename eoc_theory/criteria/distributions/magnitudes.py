@@ -79,7 +79,7 @@ class Uniform(MagnitudeLaw):
     high: float = float(np.sqrt(3.0))
 
     @cached_property
-    def mean(self) -> float:  # type: ignore[override]
+    def mean(self) -> float:
         return 0.5 * (self.low + self.high)
 
     def survival(self, x: Array) -> Array:
@@ -116,7 +116,7 @@ class TruncatedHalfNormal(MagnitudeLaw):
         return float(2.0 * ndtr(_CUT) - 1.0)
 
     @cached_property
-    def mean(self) -> float:  # type: ignore[override]
+    def mean(self) -> float:
         return float(np.sqrt(2 / np.pi) * (1.0 - np.exp(-0.5 * _CUT**2)) / self._inside / self._unit)
 
     def survival(self, x: Array) -> Array:
@@ -153,7 +153,7 @@ class OnSphere(MagnitudeLaw):
         return 0.5 * (self.dimension - 1)
 
     @cached_property
-    def mean(self) -> float:  # type: ignore[override]
+    def mean(self) -> float:
         return float(np.sqrt(self.dimension) * np.exp(betaln(1.0, self._b) - betaln(0.5, self._b)))
 
     def _square(self, x: Array) -> Array:

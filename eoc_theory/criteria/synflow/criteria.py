@@ -20,7 +20,7 @@ class SynFlow(Criterion):
     needs = "paths"
     is_product = True
     proportional = True
-    rounds: int = 100  # type: ignore[assignment]
+    rounds: int = 100
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds", checked_rounds(self.name, self.rounds))
