@@ -197,6 +197,23 @@ def test_each_mark_stands_in_one_page():
     assert sorted(marks) == sorted(generated.GENERATED)
 
 
+def test_the_criteria_are_those_of_the_registry():
+    from eoc_theory.criteria import criterion_names
+    from eoc_theory.criteria.criterion import Adapted
+
+    page = generated.criteria()
+    made = {name: eoc.criterion(name) for name in criterion_names()}
+    own = [
+        name
+        for name, one in made.items()
+        if type(one).__module__.startswith("eoc_theory.") and not isinstance(one, Adapted)
+    ]
+    assert re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE) == own
+    assert "| `rounds=100` |" in page and "`grasp`" in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme for name in own)
+
+
 def test_the_gallery_has_every_figure():
     page = generated.figures()
     for file in figure_files():
