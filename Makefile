@@ -38,10 +38,10 @@ test: install-dev ## the whole test suite
 quick: install-dev ## the tests that take less than five seconds each
 	$(BIN)/python -m pytest -m 'not slow'
 
-lint: install-dev ## ruff: lint and format; import-linter: the order of the packages
+lint: install-dev ## ruff: lint and format; import-linter: imports point downwards
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
 
 format: install-dev ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .

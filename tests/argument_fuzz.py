@@ -48,6 +48,16 @@ class Target:
     arguments: Callable[[], dict[str, Any]]
 
 
+class Taylor:
+    """A criterion of one's own."""
+
+    name = "taylor"
+    needs = "gradient"
+
+    def score(self, weight: Any, derivative: Any) -> Any:
+        return abs(weight * derivative)
+
+
 def dense() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3))
@@ -109,6 +119,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "connected_weights": lambda: {"model": dense(), "masks": masks()},
     "critical_curve": lambda: {"activation": "tanh", "sigma_b": [0.1, 0.2]},
+    "criterion": lambda: {"spec": "snip"},
     "design": lambda: {"net": net(), "sparsity": 0.5, "criterion": "magnitude", "networks": 0},
     "diagnose": lambda: {
         "model": dense(),
@@ -130,6 +141,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "propagate": lambda: {"net": net()},
     "propagate_summary": lambda: {"net": net(), "batch": 5},
     "prune_": lambda: {"model": dense(), "masks": masks()},
+    "register_criterion": lambda: {"criterion": Taylor()},
     "rescale_": lambda: {"model": eoc.prune_(dense(), masks())},
     "resnet": lambda: {"depth": 8, "width": 2, "input_shape": (1, 8, 8)},
     "snip_bound": lambda: {"depth": 10, "width": 100.0, "chi": 0.5},

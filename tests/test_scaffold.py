@@ -45,6 +45,6 @@ def test_wheel_holds_only_the_library(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert all(name.startswith(("eoc_theory/", "eoc_theory-")) for name in names)
-    assert {"eoc_theory/py.typed", "eoc_theory/error_map.json"} <= set(names)
+    assert {"eoc_theory/py.typed", "eoc_theory/pruning/error_map.json"} <= set(names)
     source = {str(p.relative_to(ROOT)) for p in (ROOT / "eoc_theory").rglob("*.py")}
     assert source <= set(names)

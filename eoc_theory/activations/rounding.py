@@ -61,8 +61,8 @@ def _bounded(node: Any, known: dict[Any, Bounded]) -> Bounded:
     found = known.get(node)
     if found is not None:
         return found
-    if node.is_number:
-        found = _constant(node)
+    if node.is_number and (constant := _constant(node)) is not None:
+        found = constant
     elif node.is_Add:
         found = _sum([_bounded(argument, known) for argument in node.args])
     elif node.is_Mul:
@@ -78,8 +78,12 @@ def _bounded(node: Any, known: dict[Any, Bounded]) -> Bounded:
     return found
 
 
-def _constant(node: Any) -> Bounded:
-    value = float(node)
+def _constant(node: Any) -> Bounded | None:
+    """Value and error of a number; None where SymPy cannot tell them: of a function that is ours."""
+    try:
+        value = float(node)
+    except TypeError:
+        return None
     exact = node.is_Rational and np.isfinite(value) and Fraction(value) == Fraction(int(node.p), int(node.q))
     return value, 0.0 if exact else UNIT * abs(value) + TINY
 

@@ -16,7 +16,7 @@ from eoc_theory.errors import ActivationError
 GRID = np.unique(
     np.concatenate([np.logspace(-8, 1.9, 80), -np.logspace(-8, 1.9, 80), np.linspace(-9, 9, 301)])
 )
-ROUNDING = (1e-15, 5e-13, 2e-11, 5e-9)  # what the fits reach at least, relative to the largest value
+ROUNDING = (1e-15, 1e-12, 5e-11, 5e-9)  # what the fits reach at least, relative to the largest value
 
 
 @pytest.mark.parametrize("name", activation_names())

@@ -13,7 +13,8 @@ import eoc_theory as eoc
 from eoc_theory.base.boundary import is_public, public
 from eoc_theory.errors import ArgumentError, InternalError, TooLargeError
 
-NAMES = [name for name in eoc.__all__ if name != "EOCError"]
+#: Criteria are written by users, and called by functions that are guarded.
+NAMES = [name for name in eoc.__all__ if name not in ("EOCError", "Criterion")]
 CLASSES = [getattr(eoc, name) for name in NAMES if isinstance(getattr(eoc, name), type)]
 FUNCTIONS = [getattr(eoc, name) for name in NAMES if not isinstance(getattr(eoc, name), type)]
 KINDS = (property, cached_property, classmethod, staticmethod)

@@ -89,7 +89,7 @@ def test_products_have_one_thread_whichever_thread_asks_first_and_leaves_last():
 import threading
 import numpy as np
 from threadpoolctl import threadpool_info
-from eoc_theory.one_thread import one_thread_products
+from eoc_theory.base.one_thread import one_thread_products
 
 def threads():
     return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}

@@ -603,7 +603,9 @@ def test_errors():
     with pytest.raises(ArgumentError, match="samples"):
         sample_networks(graph, batch, 0, 0, criterion=criterion("snip"))
     with pytest.raises(DataError, match="takes 192"):
-        sample_networks(graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), 1, 0)
+        sample_networks(
+            graph, DataSummary(np.ones((2, 5)), np.array([0, 1]), 5), 1, 0, criterion=criterion("snip")
+        )
     with pytest.raises(ModelError, match="range of floats"):
         steep = chain(400, 20.0, activation("x*abs(x)"))
         sample_networks(steep, data(steep), 1, 0, criterion=criterion("snip"))

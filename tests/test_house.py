@@ -1,0 +1,80 @@
+"""The layout: few names at the root, imports downwards, no files in circles, steps upwards by name."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import eoc_theory
+from eoc_theory.base.upward import STEPS, upward
+
+PACKAGE = Path(eoc_theory.__file__).parent
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Every module of the package that a file imports: at its top, inside functions, for types alone."""
+    found = set()
+    own = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in FILES}
+        if isinstance(node, ast.ImportFrom):
+            base = own[: len(own) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                found |= {full} if full in FILES else {source} & FILES.keys()
+    return found - {name}
+
+
+def test_no_file_is_in_a_circle_with_others():
+    graph = defaultdict(set, {name: imported(name, path) for name, path in FILES.items()})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"files import each other: {' -> '.join(reversed(error.args[1]))}")
+
+
+def test_the_root_holds_few_names():
+    names = [path.name for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"]
+    assert len([name for name in names if name != "__pycache__"]) <= 16
+
+
+def test_steps_upwards_lead_somewhere_and_are_all_used():
+    pytest.importorskip("torch")
+    for step in STEPS:
+        assert callable(upward(step)), step
+    text = "".join(path.read_text(encoding="utf-8") for path in FILES.values())
+    for step in STEPS:
+        used = f'upward("{step}")' in text or (step.endswith(".plot") and "class Drawable" in text)
+        assert used, step
+
+
+def test_nothing_else_imports_by_name():
+    """Modules that are found by a computed name are steps upwards, or a register's."""
+    allowed = {"eoc_theory", "eoc_theory.base.upward", "eoc_theory.criteria"}
+    for name, path in FILES.items():
+        if name in allowed or name.startswith("eoc_theory.cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                assert "eoc_theory" not in ast.unparse(node), name
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_module_says_what_it_is(name):
+    if not name.endswith("__main__"):
+        assert (import_module(name).__doc__ or "").strip()
