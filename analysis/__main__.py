@@ -191,43 +191,52 @@ def _results(options: argparse.Namespace) -> AbstractContextManager[Store]:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m analysis",
-        description="Studies: grids of networks, predicted and really pruned, with results in one file each.",
+        description="Runs studies: grids of networks, predicted and really pruned, one results file each.",
         epilog="example: python -m analysis run phases --quick --workers 2",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    made = commands.add_parser("run", help="run a study, or go on with one", allow_abbrev=False)
+    made = commands.add_parser("run", help="run a study, or continue one", allow_abbrev=False)
     _of_study(made)
-    made.add_argument("--resume", action="store_true", help="go on where the store holds results already")
+    made.add_argument(
+        "--resume", action="store_true", help="continue a run: keep the results that the store holds"
+    )
     where = made.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=_workers, metavar="N", help="processes of one thread each (default: this one alone)"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="number of processes, of one thread each (default: only this one)",
     )
     where.add_argument("--scheduler", metavar="tcp://…", help="address of a dask.distributed scheduler")
-    made.add_argument("--quick", action="store_true", help="fewer seeds, no deep networks; part of the whole")
+    made.add_argument(
+        "--quick", action="store_true", help="a part of the study: fewer seeds, no deep networks"
+    )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
     made.add_argument(
         "--data-folder",
         type=Path,
         metavar="DIR",
-        help="where the files of mnist, cifar10 … are, if not cached",
+        help="folder with the files of mnist, cifar10 …, if they are not cached",
     )
     made.set_defaults(do=_run)
-    made = commands.add_parser("list", help="the studies there are", allow_abbrev=False)
+    made = commands.add_parser("list", help="list the studies", allow_abbrev=False)
     made.set_defaults(do=_list)
-    made = commands.add_parser("summary", help="theory beside measurement, by network", allow_abbrev=False)
+    made = commands.add_parser(
+        "summary", help="show theory beside measurement, by network", allow_abbrev=False
+    )
     _of_study(made)
-    made.add_argument("--json", action="store_true", help="print JSON alone")
+    made.add_argument("--json", action="store_true", help="print only JSON")
     made.set_defaults(do=_summary)
-    made = commands.add_parser("export", help="all numbers as CSV or Parquet", allow_abbrev=False)
+    made = commands.add_parser("export", help="write all numbers as CSV or Parquet", allow_abbrev=False)
     _of_study(made)
-    made.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    made.add_argument("file", type=Path, metavar="FILE", help="file to write, .csv or .parquet")
     made.add_argument(
         "--table",
         choices=TABLES,
-        help="a line for each network and sparsity, each layer of these, each trained network, each law of "
-        "the critical sparsity, each error of a prediction, or each row of the store as it is (default: the "
-        "first of them that the store has something for)",
+        help="one line for each network and sparsity, each of their layers, each trained network, each "
+        "distribution of the critical sparsity, each error of a prediction, or each row of the store as it "
+        "is (default: the first for which the store has results)",
     )
     made.set_defaults(do=_export)
     return parser

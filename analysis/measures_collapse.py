@@ -19,7 +19,7 @@ DIGITS = 4
 def predict_collapse(task: Task, place: Place) -> Mapping[str, Any]:
     """`eoc_theory.predict_collapse`: mean, quantiles (see `levels`), P(s_cr ≤ s) at the study's sparsities.
 
-    And the layer that is emptied first most often, with how often that is; the paper's bound or None.
+    And the layer that collapses first most often, with how often that is; the paper's bound or None.
     """
     import eoc_theory as eoc
 
@@ -39,7 +39,7 @@ def predict_collapse(task: Task, place: Place) -> Mapping[str, Any]:
 
 
 def measure_collapse(task: Task, place: Place) -> Mapping[str, Any]:
-    """s_cr of a block of real networks, and the layer that is emptied first in each.
+    """s_cr of a block of real networks, and the layer that collapses first in each.
 
     Setting `networks`: how many they are; those of seed n of the study have the seeds n·networks, ….
     """

@@ -111,7 +111,7 @@ def training_frame(store: Store) -> pd.DataFrame:
 
 
 def summarise_training(store: Store) -> pd.DataFrame:
-    """One line a way to train: mean test accuracy over seeds, and its standard error."""
+    """One line for each kind of training: mean test accuracy over seeds, and its standard error."""
     import pandas as pd
 
     frame = training_frame(store)
@@ -132,7 +132,7 @@ def collapses_frame(store: Store) -> pd.DataFrame:
 
     Columns beside those of `described`: predicted quantiles `low` (10 %), `median` and `high` (90 %) and
     `weakest_layer`; of `seeds` real networks `measured_median`, the least and the most, and the layer that
-    was emptied first most often; `gap`, predicted less measured median of log₁₀(1 − s_cr), and `gap_error`,
+    collapsed first most often; `gap`, predicted less measured median of log₁₀(1 − s_cr), and `gap_error`,
     the standard error of the measured one.
     """
     import pandas as pd

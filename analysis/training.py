@@ -47,8 +47,8 @@ class Training:
         learning_rate, momentum, weight_decay: of SGD.
         drops: the parts of the epochs after which the learning rate is divided by ten.
         rescale: whether `eoc_theory.rescale_` follows pruning: "no", "weights" (the paper's rescaling) or
-            "signal" (of the images that weights are scored on). A network with an emptied layer is left as it
-            is: nothing brings it back.
+            "signal" (of the images that weights are scored on). A network with a collapsed layer is left
+            as it is: nothing brings it back.
         images: how many training images, classes alike; None: all.
         augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
             in every epoch.
@@ -95,7 +95,7 @@ def train(task: Task, place: Place) -> Mapping[str, Any]:
 
     Returns:
         `train_loss` (mean over an epoch's batches) and `test_accuracy` after each epoch, `accuracy` after the
-        last; `kept_weights` in all and `least_kept`, the fraction that the emptiest layer kept; `rescaled`;
+        last; `kept_weights` in all and `least_kept`, the fraction that the sparsest layer kept; `rescaled`;
         `revived`, the number of removed weights that were not 0 at the end of some epoch; `diverged`, if a
         loss was not finite, which ends the training.
     """

@@ -6,7 +6,7 @@
 
 Each network is designed for a sparsity (`eoc.design`); then networks of the chosen design, of the network as
 it is, and of every other option that the design drew networks of are made from seeds of their own, pruned,
-and looked at: is a layer empty, or without a weight on a way from the input to the logits?
+and looked at: is a layer empty, or without a weight on a path from the input to the logits?
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def cases() -> list[Case]:
 def measured(
     net: eoc.Architecture, case: Case, sparsity: float, criterion: str, counts: Any
 ) -> tuple[int, int]:
-    """How many networks have an empty layer, and how many one without a weight on a way."""
+    """How many networks have an empty layer, and how many one without a weight on a path."""
     data = case.net.summarise(case.data)
     example = None if net.graph is None else example_of(net)
     empty = cut = 0
@@ -192,7 +192,7 @@ def report() -> None:
         unsure = (most > OPEN[0]) & (least < OPEN[1])
         columns = (some[f"{label}_low"], some[f"{label}_high"], some[what], some["networks"])
         held = [agrees(low, high, int(k), int(n)) for low, high, k, n in zip(*columns, strict=True)]
-        print(f"P(some layer {what}) of {len(some)} options that rank all weights at once:")
+        print(f"P(some layer is {what}) of {len(some)} options that rank all weights at once:")
         print(f"  mean absolute error {error.mean():.3f}; {np.mean(held):.0%} of the intervals agree")
         print(
             f"  of {unsure.sum()} neither sure nor impossible {error[unsure].mean():.3f}, "
@@ -201,8 +201,8 @@ def report() -> None:
     chosen = table[table["chosen"] & table["feasible"]]
     before = table.groupby(["network", "sparsity", "criterion"]).first()
     print(f"chosen designs: {len(chosen)}, {chosen['networks'].sum()} networks")
-    print(f"  {chosen['empty'].sum()} with an empty layer, {chosen['cut'].sum()} cut off")
-    print(f"  as they are, {before['cut'].sum()} of {before['networks'].sum()} are cut off")
+    print(f"  {chosen['empty'].sum()} with a collapsed layer, {chosen['cut'].sum()} disconnected")
+    print(f"  as they are, {before['cut'].sum()} of {before['networks'].sum()} are disconnected")
     seconds = before["seconds"]
     print(f"seconds of processor time: median {seconds.median():.1f}, most {seconds.max():.1f}")
 

@@ -27,11 +27,13 @@ def _draw(arguments: Sequence[str] | None) -> int:
         epilog="figures:\n" + "\n".join(f"  {one.name:<24}{one.caption}" for one in FIGURES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw; all without any")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw (default: all)")
     parser.add_argument(
-        "--recompute", action="store_true", help="compute the results anew, studies too (minutes to hours)"
+        "--recompute",
+        action="store_true",
+        help="compute the results anew, with their studies (minutes to hours)",
     )
-    parser.add_argument("--folder", type=Path, default=HERE, help="where to write (default: figures/)")
+    parser.add_argument("--folder", type=Path, default=HERE, help="folder to write to (default: figures/)")
     options = parser.parse_args(arguments)
     known = {one.name: one for one in FIGURES}
     unknown = [name for name in options.names if name not in known]

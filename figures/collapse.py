@@ -1,4 +1,4 @@
-"""Probability that a layer is empty against sparsity, criteria side by side, and s_cr of real networks."""
+"""Probability of collapse against sparsity, criteria side by side, and s_cr of real networks."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def draw(results: Results, path: Path) -> None:
 
 FIGURE = StudyFigure(
     "collapse",
-    "Probability that some layer is empty against sparsity, five criteria, and critical sparsities measured.",
+    "Probability of collapse against sparsity under five criteria, and measured critical sparsities.",
     COLLAPSE,
     reduce,
     draw,

@@ -75,9 +75,11 @@ def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
         "checks.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="claims to check; all without any")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line and claim")
-    parser.add_argument("--html", metavar="FILE", help="write all of it, with pictures, as one page")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="claims to check (default: all)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per claim, each on one line"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write one page with all results and pictures")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--quick", action="store_true", help=f"few seeds, {QUICK_TIME} in all on two cores (the default)"

@@ -23,7 +23,7 @@ CASES: tuple[tuple[str, str, Init, bool], ...] = (
 
 
 def predicted(net: Architecture) -> float:
-    """Mean s_cr by the theory's score laws at finite width."""
+    """Mean s_cr by the theory at finite width."""
     return eoc.predict_collapse(net, data=eoc.digits(100), samples=SAMPLES).critical_sparsity
 
 
@@ -67,7 +67,7 @@ def check(quick: bool) -> Finding:
     if apart and close:
         verdict = Verdict.REFINED if narrow else Verdict.HOLDS
     conclusion = (
-        f"At 100 layers of width 100 a layer is emptied when {max(law[100] for law in on):.1%} of the "
+        f"At 100 layers of width 100 a layer collapses when {max(law[100] for law in on):.1%} of the "
         f"weights are left on the edge of chaos, and already when {min(law[100] for law in off):.0%} are "
         "left off it. But it is not free of depth: what is left at collapse grows from "
         f"{on[0][10]:.2%} to {on[0][300]:.1%} (tanh) and from {on[1][10]:.2%} to {on[1][300]:.1%} (ReLU) "
@@ -83,7 +83,7 @@ def check(quick: bool) -> Finding:
         series.append(Series(title, list(law), list(law.values()), colour=colour))
         series.append(Series("", x, y, errors, points=True, colour=colour))
     picture = Picture(
-        f"Share of the weights that is left when the first layer is emptied, width {WIDTH}: predicted "
+        f"Share of the weights that is left when the first layer collapses, width {WIDTH}: predicted "
         "(lines) and measured (points).",
         "depth L",
         "weights left, 1 − s$_{cr}$",
@@ -97,8 +97,8 @@ def check(quick: bool) -> Finding:
 CLAIM = Claim(
     name="critical-depth",
     statement="On the edge of chaos the network is well conditioned: κ = 0, the bound on s_cr is void, and "
-    "depth by itself does not empty a layer (Hayou et al. 2021, theorem 1).",
-    method="Mean critical sparsity under SNIP (100 digits) predicted by the score laws at finite width, over "
+    "depth by itself does not make a layer collapse (Hayou et al. 2021, theorem 1).",
+    method="Mean critical sparsity under SNIP (100 digits), predicted at finite width, over "
     "depth and phase at width 100, with measured networks at depths 30 and 100; and over width.",
     recorded=Verdict.REFINED,
     check=check,

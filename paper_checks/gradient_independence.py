@@ -113,8 +113,8 @@ CLAIM = Claim(
     statement="The weights used backwards may be taken as independent of those used forwards (Hayou et al. "
     "2021, appendix), also where depth is comparable to width.",
     method="log m^l of sampled networks with their own gradients, with gradients sent back through fresh "
-    "weights, and by the library's chain conditioned on the forward pass (finite_width); 16 digits, mean "
-    "over layers of the standard deviation over networks.",
+    "weights, and by the library's chain conditioned on the forward pass (conditioned_chain); 16 digits, "
+    "mean over layers of the standard deviation over networks.",
     recorded=Verdict.REFINED,
     check=check,
 )

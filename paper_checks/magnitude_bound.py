@@ -24,12 +24,12 @@ CASES = (
     (100, 100, 4.0),
     (100, 3000, 10.0),
 )
-#: Networks with more weights than this are drawn by the exact law of their largest weights alone.
+#: Networks with more weights than this are sampled by the exact law of their largest weights alone.
 SAMPLED = 150_000
 
 
 def sampled_critical_sparsity(alphas: np.ndarray, width: int, networks: int, seed: int) -> np.ndarray:
-    """s_cr of networks whose weights are drawn, sorted and removed; L layers of width² weights."""
+    """s_cr of networks whose weights are sampled, sorted and removed; L layers of width² weights."""
     rng = np.random.default_rng([seed, width])
     found = np.empty(networks)
     for index in range(networks):
@@ -86,10 +86,12 @@ def check(quick: bool) -> Finding:
         else:
             values = exact_critical_sparsity(alphas, width, 4_000 if quick else 40_000, seed=0)
         mean, error = mean_and_error(values)
-        what = f"L = {depth}, N = {width}, γ = {gamma:g}: mean s_cr ({'drawn' if real else 'exact law'})"
+        what = f"L = {depth}, N = {width}, γ = {gamma:g}: mean s_cr ({'sampled' if real else 'exact law'})"
         limit = f"≤ {bound.value:.4f} + O({bound.remainder:.4f})"
         evidence.append(Evidence(what, limit, mean, error))
-        evidence.append(Evidence("    with the emptied layer's weights", f"≤ {bound.whole:.4f}", mean, error))
+        evidence.append(
+            Evidence("    with the collapsed layer's weights", f"≤ {bound.whole:.4f}", mean, error)
+        )
         kept &= mean < bound.whole + 4 * error
         tightness.append(bound.whole - mean)
         if mean - 4 * error > bound.value + 3 * bound.remainder:
@@ -101,7 +103,7 @@ def check(quick: bool) -> Finding:
     conclusion = (
         f"As written the bound is exceeded in {len(violated)} of {len(CASES)} cases, by up to "
         f"{max(excesses, default=0):.0f} times 1/√(LN²), and a larger width makes it worse: it bounds the "
-        "share that is lost of the other layers, and leaves out that the emptied layer loses its own weights "
+        "share that the other layers lose, and leaves out that the collapsed layer loses its own weights "
         "too, a share w of all (w = 1/L for equal layers). What holds is w + (1 − w) · bound, for every N "
         f"and without remainder; measured values lie {min(tightness):.3f} to {max(tightness):.3f} below it. "
         "With 100 layers and more the difference is no larger than what the bound leaves open anyway."
@@ -114,9 +116,9 @@ CLAIM = Claim(
     statement="Magnitude pruning where one layer l0 has the smallest weights, γ = min α_l0/α_l > 1: E[s_cr] "
     "≤ inf_ε { x_{ε,γ} + ζ_l0 N²/(1+γ^{2−ε}) (1−x_{ε,γ})^{1+γ^{2−ε}} } + O(1/√(LN²)) (Hayou et al. 2021, "
     "theorem on MBP).",
-    method="s_cr of drawn Gaussian weights, and for wide networks from the exact law of each layer's largest "
-    "weight, over depth, width and γ; beside the bound and beside w + (1 − w) · bound, w the share of the "
-    "emptied layer.",
+    method="s_cr of sampled Gaussian weights, and for wide networks from the exact law of each layer's "
+    "largest weight, over depth, width and γ; beside the bound and beside w + (1 − w) · bound, w the share "
+    "of the collapsed layer.",
     recorded=Verdict.REFINED,
     check=check,
 )

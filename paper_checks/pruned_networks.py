@@ -65,7 +65,7 @@ class Chain:
             delta = (self.weights[number].T @ delta) * slope
             size = np.sqrt(np.mean(delta**2))
             if size == 0:
-                # Nothing comes further back: a layer has been emptied, or its units are all off.
+                # Nothing comes further back: a layer has collapsed, or its units are all off.
                 return np.array([-np.inf] * number + log_squares[::-1])
             delta = delta / size
             log_squares.append(log_squares[-1] + 2.0 * float(np.log(size)))

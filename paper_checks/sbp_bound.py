@@ -69,7 +69,7 @@ def check(quick: bool) -> Finding:
         limit = f"≤ {one.bound:.3f} + O({one.remainder:.2f})" + ("" if one.bound < 1 else " (void)")
         what = f"{name} ({sigma_w:g}, {sigma_b:g}), L = {depth}, χ = {one.chi:.3f}: mean s_cr"
         evidence.append(Evidence(what, limit, one.mean, one.error))
-        evidence.append(Evidence("    predicted by the theory's score laws", one.mean, one.predicted))
+        evidence.append(Evidence("    predicted by the theory", one.mean, one.predicted))
     free = case(100, "relu", 0.6, 0.0, seeds, predict=False)
     evidence.append(
         Evidence(

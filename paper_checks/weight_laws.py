@@ -211,12 +211,12 @@ def check(quick: bool) -> Finding:
 CLAIM = Claim(
     name="weight-laws",
     statement="Beyond the paper, whose weights are normal (Hayou et al. 2021, section 2): variances, χ and "
-    "correlations at infinite width, and with them the edge of chaos, depend on the weights' law through its "
-    "variance alone; at finite width by kurtosis/width. When magnitude pruning empties a layer depends on "
-    "the whole law.",
-    method=f"tanh networks of {DEPTH} layers on the edge of chaos with weights of six laws, at widths 30, "
-    "100 and 300, beside the first order in kurtosis/width (Edgeworth); weights without variance; critical "
-    "sparsities of networks of 20 layers of width 60 really pruned.",
+    "correlations at infinite width, and with them the edge of chaos, depend on the distribution of the "
+    "weights through its variance alone; at finite width by kurtosis/width. When a layer collapses under "
+    "magnitude pruning depends on the whole distribution.",
+    method=f"tanh networks of {DEPTH} layers on the edge of chaos with weights of six distributions, at "
+    "widths 30, 100 and 300, beside the first order in kurtosis/width (Edgeworth); weights without variance; "
+    "critical sparsities of networks of 20 layers of width 60 really pruned.",
     recorded=Verdict.HOLDS,
     check=check,
 )

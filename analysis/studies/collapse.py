@@ -12,7 +12,7 @@ LAYER_MEASURES = (measures_layers.PREDICTED, measures_layers.MEASURED)
 
 COLLAPSE = Study(
     name="collapse",
-    about="law of the critical sparsity under five criteria, critical and ordered networks",
+    about="distribution of the critical sparsity under five criteria, in critical and ordered networks",
     networks=(
         *grid(depth=30, activation="tanh", init=["eoc", TANH_PHASES[0]]),
         *grid(depth=30, activation="relu", init=["eoc", RELU_PHASES[0]]),

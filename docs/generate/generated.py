@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import cache
 
 from .invoking import parser_of
@@ -94,6 +95,25 @@ def activations() -> str:
 
 
 @cache
+def criteria() -> str:
+    """A table of the built-in criteria: the score, and the options with their defaults."""
+    from eoc_theory import criterion
+    from eoc_theory.criteria import criterion_names
+    from eoc_theory.criteria.criterion import Adapted
+
+    rows = ["| criterion | score | options |\n|---|---|---|\n"]
+    for name in criterion_names():
+        made = criterion(name)
+        own = type(made).__module__.startswith("eoc_theory.criteria.") and not isinstance(made, Adapted)
+        if not own or not is_dataclass(made):
+            continue  # it was registered from outside
+        score = _text((type(made).__doc__ or "").partition("\n\n")[0])
+        options = ", ".join(f"`{one.name}={getattr(made, one.name):g}`" for one in fields(made))
+        rows.append(f"| `{name}` | {score} | {options} |\n")
+    return "".join(rows)
+
+
+@cache
 def help_texts() -> str:
     """Every command and sub-command with what its --help prints."""
     parts = []
@@ -104,12 +124,24 @@ def help_texts() -> str:
     return "\n".join(parts)
 
 
+@cache
+def upward() -> str:
+    """A table of the steps upwards: the method, and the function that it calls."""
+    from eoc_theory.base.upward import STEPS
+
+    rows = ["| method or argument | calls |\n|---|---|\n"]
+    rows += [f"| `{method}` | `{target.replace(':', '.')}` |\n" for method, target in STEPS.items()]
+    return "".join(rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "figures": figures,
     "claims": claims,
     "studies": studies,
     "activations": activations,
+    "criteria": criteria,
     "help": help_texts,
+    "upward": upward,
 }
 
 

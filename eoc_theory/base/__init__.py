@@ -1,1 +1,1 @@
-"""What every public function stands on: checked arguments, its guard, isolation of what was handed in."""
+"""What every public function needs: argument checks, guards, isolation of a caller's models."""

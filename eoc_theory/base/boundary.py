@@ -1,4 +1,4 @@
-"""What every public function, method and property passes through: only the toolkit's own errors leave.
+"""The guard of every public function, method and property: only the toolkit's own errors leave it.
 
 Arguments are checked where they are used, with `checks`; this is the last line of defence behind that. It
 keeps NumPy's floating-point warnings from the terminal as well.

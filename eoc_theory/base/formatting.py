@@ -1,4 +1,4 @@
-"""Results as readers want them: numbers with no more digits than say something, few enough rows, JSON."""
+"""Results formatted for readers: numbers with as many digits as mean something, few enough rows, JSON."""
 
 from __future__ import annotations
 

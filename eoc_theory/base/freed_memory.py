@@ -1,4 +1,4 @@
-"""Memory that predictions have freed, given back to the system."""
+"""Give memory that predictions have freed back to the system."""
 
 from __future__ import annotations
 

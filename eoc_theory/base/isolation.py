@@ -1,4 +1,4 @@
-"""Nothing that is handed in is changed: doubles of torch models to work on, and random states that are kept.
+"""Nothing that a caller hands in is changed: copies of torch models to work on, random states that are kept.
 
 A model's forward pass may write to anything the model holds: buffers, weights, lists, counters, attributes of
 its own. Whatever runs or sets up a model here does so on a double of it, which has the same structure, names,

@@ -1,4 +1,4 @@
-"""What every result can do: become plain numbers, JSON, a picture."""
+"""What every result can do: become plain numbers, JSON or a plot."""
 
 from __future__ import annotations
 

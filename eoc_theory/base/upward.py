@@ -1,8 +1,8 @@
-"""The steps upwards: what plain data hands itself to, although that is built on top of it.
+"""The steps upwards: methods that call code which is built on top of them.
 
-Imports point downwards only. A result that draws itself, an architecture that becomes a torch model and an
-activation that torch evaluates are methods all the same, because that is where people look for them. Each
-names what it calls, and it is imported when it is called: nothing else may step upwards.
+Imports point downwards only. Yet a result draws itself, an architecture becomes a torch model, and torch
+evaluates an activation, because people look for these as methods. Each step names the function that it calls,
+which is imported when it is called. Nothing else may step upwards.
 """
 
 from __future__ import annotations

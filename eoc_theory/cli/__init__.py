@@ -1,4 +1,7 @@
-"""The command ``eoc``: exit code 0 when done, 2 for unusable arguments, 1 for a failure while computing."""
+"""The command ``eoc``: arguments become calls, and results become text.
+
+Exit codes: 0 done, 2 unusable arguments, 1 a failure while computing.
+"""
 
 from __future__ import annotations
 

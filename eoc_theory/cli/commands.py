@@ -247,7 +247,7 @@ def _zeros(found: PruningPrediction) -> list[str]:
 
 
 def collapse(args: argparse.Namespace) -> int:
-    """``eoc collapse``: the law of the critical sparsity."""
+    """``eoc collapse``: the distribution of the critical sparsity."""
     from ..pruning.collapse import predict_collapse
     from ..pruning.prediction import check_sparsities
     from .networks import describe, network
@@ -273,7 +273,7 @@ def collapse(args: argparse.Namespace) -> int:
             "critical sparsity",
             f"mean {sparsity(found.critical_sparsity)}, median {median}, 80 % in {low} to {high}",
         ),
-        ("weakest layer", f"{found.weakest_layer}, the first to be emptied in {first:.0%} of the networks"),
+        ("weakest layer", f"{found.weakest_layer}, the first to collapse in {first:.0%} of the networks"),
         ("paper's bound", "no theorem applies or binds" if found.bound is None else sparsity(found.bound)),
     ]
     facts += [(f"P(collapse) at {s:.15g}", probability(float(found.probability(float(s))))) for s in asked]
@@ -362,8 +362,8 @@ def _print_headlines(found: Comparison) -> None:
         rows("critical sparsity, 80 % range", quantiles(0.1, 0.9)),
     ]
     chances = np.atleast_1d(found.prediction.collapse_probability)
-    emptied = (found.kept.reshape(len(found.seeds), len(chances), -1) == 0.0).any(axis=-1).mean(axis=0)
-    for s, chance, share in zip(np.atleast_1d(found.sparsity), chances, emptied, strict=True):
+    collapsed = (found.kept.reshape(len(found.seeds), len(chances), -1) == 0.0).any(axis=-1).mean(axis=0)
+    for s, chance, share in zip(np.atleast_1d(found.sparsity), chances, collapsed, strict=True):
         table.append(
             (f"P(collapse) at sparsity {s:.15g}", probability(float(chance)), probability(float(share)))
         )
@@ -375,7 +375,7 @@ def _print_headlines(found: Comparison) -> None:
         [
             ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
             ("expected, without measurement noise", f"{np.mean(found.prediction.kept_error):.4f}"),
-            ("weakest layer, predicted", f"{law.weakest_layer}, the first to be emptied in {weakest:.0%}"),
+            ("weakest layer, predicted", f"{law.weakest_layer}, the first to collapse in {weakest:.0%}"),
         ]
     )
 

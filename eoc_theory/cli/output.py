@@ -1,4 +1,4 @@
-"""What a command prints: tables that read well on a terminal and in a pipe, or JSON alone."""
+"""What a command prints: tables for a terminal or a pipe, or only JSON."""
 
 from __future__ import annotations
 

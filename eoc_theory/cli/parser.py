@@ -17,7 +17,7 @@ MOST_POINTS = 1_000_000
 Init = str | tuple[float, float]
 
 ACT_HELP = "a name such as tanh or 'leaky_relu(0.1)', or an expression in x such as 'x/(1+exp(-x))'"
-PLOT_HELP = "write a picture; the suffix .png, .pdf or .svg says which kind"
+PLOT_HELP = "write a picture; the suffix .png, .pdf or .svg sets its format"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -32,8 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``eoc``; the parsed arguments hold `command` and `run`."""
     parser = OneLineParser(
         prog="eoc",
-        description="Deep networks at initialisation: the edge of chaos, and what pruning there keeps.",
-        epilog="example: eoc init tanh --sigma-b 0.2; 'eoc COMMAND --help' shows one for each command",
+        description="Theory of deep networks at initialisation: the edge of chaos, what pruning keeps, "
+        "and when layers collapse.",
+        epilog="example: eoc init tanh --sigma-b 0.2; 'eoc COMMAND --help' shows examples for each command",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"eoc {__version__}")
@@ -71,7 +72,9 @@ def _command(
         allow_abbrev=False,
     )
     made.set_defaults(run=call)
-    made.add_argument("--json", action="store_true", help="print JSON alone, keys as the API's attributes")
+    made.add_argument(
+        "--json", action="store_true", help="print only JSON, whose keys are the attributes of the API"
+    )
     return made
 
 
@@ -80,21 +83,21 @@ def _init(commands: Any) -> None:
         "eoc init tanh --sigma-b 0.2",
         'eoc init "x/(1+exp(-x))" --sigma-b 0.8',
         "eoc init gelu --q 1 --json",
-        "eoc init relu --dropout 0.1               (keeps variances and gradients; no edge of chaos there)",
-        'eoc init --sigma-b 0.1 -- "-sin(x)"     (-- before an expression that starts with a minus)',
+        "eoc init relu --dropout 0.1             (keeps variances and gradients; there is no edge of chaos)",
+        'eoc init --sigma-b 0.1 -- "-sin(x)"     (-- comes before an expression that starts with a minus)',
     ]
     made = _command(commands, "init", "the edge-of-chaos initialisation of an activation", examples, "init")
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     given = made.add_mutually_exclusive_group()
     given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
-    given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale, s.d. of a weight × √fan_in")
+    given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale: s.d. of a weight × √fan_in")
     given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
     _dropout(made)
 
 
 def _curve(commands: Any) -> None:
     examples = ["eoc curve tanh --sigma-b 0:1:21 --plot curve.png"]
-    made = _command(commands, "curve", "the edge of chaos as a curve σ_w(σ_b)", examples, "curve")
+    made = _command(commands, "curve", "the edge of chaos as a curve, σ_w against σ_b", examples, "curve")
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-b", "0:2:21", "bias scales")
     _dropout(made)
@@ -107,7 +110,11 @@ def _phase(commands: Any) -> None:
         "eoc phase tanh --dropout 0.1 --plot dropout.png",
     ]
     made = _command(
-        commands, "phase", "ordered and chaotic phase, with depth scales, on a grid", examples, "phase"
+        commands,
+        "phase",
+        "the ordered and the chaotic phase, with depth scales, on a grid",
+        examples,
+        "phase",
     )
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-w", "0.5:3:100", "weight scales")
@@ -123,11 +130,11 @@ def _predict(commands: Any) -> None:
         "eoc predict --kind resnet --activation relu --depth 20 --sparsity 0.98 --data digits",
     ]
     made = _command(
-        commands, "predict", "fraction of weights that pruning keeps in each layer", examples, "predict"
+        commands, "predict", "the fraction of weights that pruning keeps in each layer", examples, "predict"
     )
     _network(made)
     _sparsity(made, required=True)
-    _sampling(made, "networks sampled for the spread of snip and grasp")
+    _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
     _layers(made)
     _plot(made)
 
@@ -137,13 +144,13 @@ def _collapse(commands: Any) -> None:
     made = _command(
         commands,
         "collapse",
-        "law of the sparsity at which a layer loses its last weight",
+        "the distribution of the critical sparsity, at which a layer collapses",
         examples,
         "collapse",
     )
     _network(made)
     _sparsity(made, required=False)
-    _sampling(made, "networks sampled for snip and grasp")
+    _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
     _plot(made)
 
 
@@ -153,7 +160,7 @@ def _compare(commands: Any) -> None:
         "--plot compare.png"
     ]
     made = _command(
-        commands, "compare", "prediction beside networks that are really pruned", examples, "compare"
+        commands, "compare", "the prediction beside networks that are really pruned", examples, "compare"
     )
     _network(made)
     _sparsity(made, required=True)
@@ -170,22 +177,22 @@ def _diagnose(commands: Any) -> None:
         "eoc diagnose src/nets.py:Classifier --input-shape 784 --data mnist.npz --html report.html",
     ]
     made = _command(
-        commands, "diagnose", "what is wrong with a torch model's initialisation, and what to set instead",
+        commands, "diagnose", "what is wrong with a torch model's initialisation, and what to use instead",
         examples, "diagnose",
     )  # fmt: skip
     made.add_argument(
         "model",
         metavar="MODULE:FACTORY",
-        help="a function or class that makes the model when called without arguments, or the model itself; "
-        "MODULE is looked for in this folder first, and may be a file such as src/nets.py. It is imported, "
+        help="a function or class that returns the model when called without arguments, or the model itself. "
+        "MODULE may be a file such as src/nets.py, and is looked for in this folder first. It is imported, "
         "which runs its code",
     )
     made.add_argument(
         "--input-shape",
         type=counts,
         metavar="C,H,W",
-        help="shape of one input: features, or channels and extents (default: the data's; without: the "
-        "first Linear layer's features)",
+        help="shape of one input: features, or channels and extents (default: that of the data; without "
+        "data: the features of the first Linear layer)",
     )
     made.add_argument(
         "--sparsity",
@@ -200,12 +207,15 @@ def _diagnose(commands: Any) -> None:
         type=whole,
         default=0,
         metavar="N",
-        help="of torch when it makes the model, and of the samples (default: 0)",
+        help="seed of torch while the model is made, and of the samples (default: 0)",
     )
     _layers(made)
     _plot(made)
     made.add_argument(
-        "--html", type=html_page, metavar="FILE", help="write one self-contained page; the suffix is .html"
+        "--html",
+        type=html_page,
+        metavar="FILE",
+        help="write one self-contained page; the suffix must be .html",
     )
 
 
@@ -219,7 +229,7 @@ def _design(commands: Any) -> None:
     made = _command(
         commands,
         "design",
-        "the initialisation and the allocation of weights to layers that avoid collapse at a sparsity",
+        "an initialisation and an allocation of weights to layers that avoid collapse at a sparsity",
         examples,
         "design",
     )
@@ -227,14 +237,14 @@ def _design(commands: Any) -> None:
         "model",
         nargs="?",
         metavar="MODULE:FACTORY",
-        help="a torch model of your own, as in eoc diagnose, in place of the options that describe a network",
+        help="your own torch model, as in eoc diagnose, instead of the options that describe a network",
     )
     made.add_argument(
         "--input-shape",
         type=counts,
         metavar="C,H,W",
-        help="with MODULE:FACTORY: shape of one input (default: the data's; without: the first Linear "
-        "layer's features)",
+        help="with MODULE:FACTORY: shape of one input (default: that of the data; without data: the features "
+        "of the first Linear layer)",
     )
     _network(made, required=False)
     made.add_argument(
@@ -245,16 +255,18 @@ def _design(commands: Any) -> None:
         type=number,
         default=0.01,
         metavar="P",
-        help="probability of an empty layer, or of one cut off, that is borne (default: 0.01)",
+        help="highest accepted probability that a layer collapses or is disconnected (default: 0.01)",
     )
     made.add_argument(
         "--networks",
         type=whole,
         metavar="N",
-        help="networks to draw and prune for each option, to see whether ways through them are left; "
-        "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these do not tell)",
+        help="networks to sample and prune for each option, to see whether paths through them are left; "
+        "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these leave it open)",
     )
-    made.add_argument("--seed", type=whole, default=0, metavar="N", help="of samples and draws (default: 0)")
+    made.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
+    )
     _layers(made)
     _plot(made)
 
@@ -264,20 +276,21 @@ def _design(commands: Any) -> None:
 
 def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
     net = made.add_argument_group("network")
-    net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; resnet and vgg have relu by default")
+    net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; the default of resnet and vgg is relu")
     net.add_argument(
         "--depth",
         required=required,
         type=whole,
         metavar="L",
-        help="number of weight layers (resnet, vgg: as in the name)",
+        help="number of weight layers (resnet, vgg: the number in the name)",
     )
     net.add_argument(
         "--width",
         "--channels",
         type=whole,
         metavar="N",
-        help="units in each hidden layer, or channels (resnet, vgg: of the first stage; default: 16, 64)",
+        help="units or channels of each hidden layer (resnet, vgg: channels of the first stage; default: 16, "
+        "64)",
     )
     net.add_argument(
         "--kind",
@@ -289,13 +302,14 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--image",
         type=counts,
         metavar="C,H,W",
-        help="inputs of a convolutional network (default: the data's; without: 3,32,32)",
+        help="shape of one image (default: that of the data; without data: 3,32,32)",
     )
-    net.add_argument("--padding", help="of cnn: circular, zeros or reflect (default: circular)")
+    net.add_argument("--padding", help="padding of cnn: circular, zeros or reflect (default: circular)")
     net.add_argument(
-        "--normalisation", help="of resnet and vgg: batch, group, layer or none (default: batch)"
+        "--normalisation",
+        help="normalisation of resnet and vgg: batch, group, layer or none (default: batch)",
     )
-    net.add_argument("--mode", help="of batch normalisation: training or evaluation (default: training)")
+    net.add_argument("--mode", help="mode of batch normalisation: training or evaluation (default: training)")
     net.add_argument(
         "--init",
         type=initialisation,
@@ -307,24 +321,30 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--sigma-b",
         type=number,
         metavar="S",
-        help="bias scale of --init eoc (default: 0.2; relu and its kin: 0)",
+        help="bias scale of --init eoc (default: 0.2; 0 for homogeneous activations such as relu)",
     )
     net.add_argument(
         "--law",
-        help="normal or uniform weights, of convolutional networks also truncated or orthogonal "
-        "(default: normal; with --init pytorch: uniform)",
+        help="distribution of the weights: normal or uniform, in convolutional networks also truncated or "
+        "orthogonal (default: normal; with --init pytorch: uniform)",
     )
     net.add_argument(
-        "--in-features", type=whole, metavar="N", help="inputs (default: the data's; without: 64)"
+        "--in-features",
+        type=whole,
+        metavar="N",
+        help="features of one input (default: those of the data; without data: 64)",
     )
     net.add_argument(
-        "--out-features", type=whole, metavar="N", help="classes (default: the data's; without: 10)"
+        "--out-features",
+        type=whole,
+        metavar="N",
+        help="number of classes (default: that of the data; without data: 10)",
     )
     _pruning(made, "--image")
 
 
 def _pruning(made: argparse.ArgumentParser, image: str) -> None:
-    """What is pruned by, and on which data; `image` is the option that says how large images are."""
+    """The criterion and the data; `image` is the option that says how large images are."""
     pruning = made.add_argument_group("pruning")
     pruning.add_argument(
         "--criterion",
@@ -337,16 +357,20 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
         "--data",
         default="none",
         metavar="DATA",
-        help=f"digits (for images enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
+        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
         "arrays inputs and targets; none: uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
         "--data-folder",
         metavar="DIR",
-        help="where the published files of mnist, fashion-mnist or cifar10 lie (default: from OpenML, kept)",
+        help="folder with the published files of mnist, fashion-mnist or cifar10 (default: fetched once from "
+        "OpenML)",
     )
     pruning.add_argument(
-        "--batch", type=whole, metavar="N", help="how many of the inputs (an image set: 100; file: all)"
+        "--batch",
+        type=whole,
+        metavar="N",
+        help="number of inputs to use (default: 100 of an image set, all of a file)",
     )
 
 
@@ -357,7 +381,7 @@ def _sparsity(made: argparse.ArgumentParser, *, required: bool) -> None:
         action="extend",
         type=numbers,
         metavar="S",
-        help="fraction of the weights to remove; several with commas, or by giving the option again",
+        help="fraction of the weights to remove; for several, separate them with commas or repeat the option",
     )
 
 
@@ -376,7 +400,7 @@ def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -
         type=grid,
         default=grid(default),
         metavar="GRID",
-        help=f"{what}: LOW:HIGH:POINTS, or numbers with commas (default: {default})",
+        help=f"{what}: LOW:HIGH:POINTS, or numbers separated by commas (default: {default})",
     )
 
 
@@ -455,7 +479,7 @@ def html_page(text: str) -> Any:
 
 number = _reader("a number", float)
 whole = _reader("a whole number", int)
-numbers = _reader("numbers with commas between", _read_numbers)
-counts = _reader("whole numbers with commas between", _read_counts)
-grid = _reader("LOW:HIGH:POINTS or numbers with commas between", _read_grid)
+numbers = _reader("numbers separated by commas", _read_numbers)
+counts = _reader("whole numbers separated by commas", _read_counts)
+grid = _reader("LOW:HIGH:POINTS or numbers separated by commas", _read_grid)
 initialisation = _reader("eoc, kaiming, pytorch or SIGMA_W,SIGMA_B", _read_init)

@@ -1,4 +1,4 @@
-"""Signs of life during long work: on stderr, and only where that is a terminal."""
+"""Progress of long work, on stderr and only where that is a terminal."""
 
 from __future__ import annotations
 

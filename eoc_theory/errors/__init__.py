@@ -1,4 +1,4 @@
-"""The errors of the toolkit: one line each, naming the argument, what came and what is accepted."""
+"""The errors of the toolkit: one line that names the argument, what was given and what is accepted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .text import one_line
 
 
 class EOCError(ValueError):
-    """Base of every error raised on purpose; a ``ValueError``, so ordinary handlers keep working.
+    """Base class of all errors of the toolkit; a ``ValueError``, so ordinary handlers keep working.
 
     Its message is one line of printable characters, whatever names or values it quotes.
     """
@@ -56,12 +56,12 @@ class MissingDependencyError(EOCError):
 
 
 class TooLargeError(ArgumentError):
-    """A request needs more memory or time than is sensible; the message says what would do."""
+    """A request needs more memory or time than is sensible; the message says what to change."""
 
 
 class CallbackError(EOCError):
-    """A function that was handed in raised an error of its own, which is the cause of this one."""
+    """A function that the caller passed raised an error of its own, which is the cause of this one."""
 
 
 class InternalError(EOCError):
-    """Something went wrong inside of the toolkit: a bug, to be reported. The original error is its cause."""
+    """Something went wrong inside the toolkit: a bug, to be reported. The original error is its cause."""

@@ -1,4 +1,4 @@
-"""The layer types a network's graph is made of."""
+"""The layer types of a graph, one class each."""
 
 from .elementwise import Dropout, Nonlinearity
 from .joins import Concatenate, Sum

@@ -1,4 +1,4 @@
-"""Smooth activations in single precision, by linear interpolation: sampling evaluates them millions of times.
+"""Smooth activations in single precision by linear interpolation, for millions of evaluations in sampling.
 
 Cells are h = 7·10⁻⁴ of the activation's length scale wide, so that the error, h²/8 of the second derivative,
 is that of a float32; of values far below the length scale, where the function is a line, some 10⁻⁴ of

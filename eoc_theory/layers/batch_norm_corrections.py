@@ -1,4 +1,4 @@
-"""What few degrees of freedom do to batch normalisation: corrections of first order in their number.
+"""Corrections of batch normalisation for few degrees of freedom, to first order in their number.
 
 A channel's values x, one for each of n entries (inputs × positions), are centred Gaussian with covariance X
 of mean diagonal 1, and normalised by their own mean square v̂ = |x|²/n, which fluctuates by 2 tr X²/n². To

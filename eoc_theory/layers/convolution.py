@@ -43,7 +43,7 @@ class Geometry:
 
     @property
     def reversible(self) -> bool:
-        """Whether every position is an output, so that the way back is a convolution too."""
+        """Whether every position is an output, so that the backward pass is a convolution too."""
         return all(s == 1 for s in self.stride)
 
     def slides(self, channels: int) -> bool:

@@ -1,4 +1,4 @@
-"""Layers that act on every entry by itself."""
+"""Layers that act on each entry separately."""
 
 from __future__ import annotations
 

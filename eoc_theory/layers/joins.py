@@ -1,4 +1,4 @@
-"""Layers that bring several values together."""
+"""Layers that join several values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every layer of a network's graph is: its name, the shape it returns, and its behaviour in each theory.
+"""The base class of all layer types: its name, the shape of its output, and its behaviour in each theory.
 
 A layer describes; it holds no weights. One class a layer type, each in one place with everything the theory
 needs of it: its output's shape, kernels forwards and backwards (`forward_kernel`, `backward_kernel`), values
@@ -48,14 +48,14 @@ class Layer(ABC):
 
     @abstractmethod
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        """The law of the value for inputs of these laws, and what the way back needs.
+        """The distribution of the value for inputs of these distributions, and what the backward pass needs.
 
         At infinite width, and taking the values of different inputs to the layer as independent.
         """
 
     @abstractmethod
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        """The law of the loss's derivative by each input, for that by the value.
+        """The distribution of the loss's derivative by each input, for that by the value.
 
         Under gradient independence: weights used backwards are independent of those used forwards.
         """
@@ -189,7 +189,7 @@ class Layer(ABC):
 
     @abstractmethod
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        """The value in one sampled network, and what the way back needs of the way forwards.
+        """The value in one sampled network, and what the backward pass needs of the forward pass.
 
         Values have shape (channels, *space, batch): with the batch last, entries that belong together in
         convolutions, pooling and channel statistics are neighbours in memory, a fully connected layer is one
@@ -212,7 +212,7 @@ class Layer(ABC):
         """
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        """The positive signal in SynFlow's network, and what the way back needs of the way forwards.
+        """The positive signal in SynFlow's network, and what the backward pass needs of the forward pass.
 
         By default the identity, which is what that network makes of activations, normalisation and dropout.
 

@@ -24,7 +24,7 @@ def _standardised(x: Array, axis: int, eps: float) -> tuple[Array, Array]:
 
 
 def _through_standardised(normal: Array, inverse: Array, gradient: Array, axis: int, gain: float) -> Array:
-    """The way back: without the mean, and without the part along the normalised signal."""
+    """The backward pass: without the mean, and without the part along the normalised signal."""
     g = gradient.reshape(normal.shape)
     result = normal * -_mean_product(normal, g, axis)
     result += g

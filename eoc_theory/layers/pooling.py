@@ -317,7 +317,7 @@ def _averaged(signal: Signal, matrices: tuple[np.ndarray, ...]) -> tuple[Signal,
 
 
 def _sampled_maxima(latent: Latent, window: np.ndarray, kinds: int) -> tuple[np.ndarray, ...]:
-    """Moment (T, O, O) and mean (O,) of max φ(u) over windows, and the way back's E[s_k(o) s_k'(o')].
+    """Moment (T, O, O) and mean (O,) of max φ(u) over windows, and the backward pass's E[s_k(o) s_k'(o')].
 
     s_k(o) = φ'(u) at the window's k-th entry where that is the largest, else 0; shape (T, K, O, K, O).
     """

@@ -1,4 +1,4 @@
-"""Layers that move entries and change none."""
+"""Layers that move entries without changing them."""
 
 from __future__ import annotations
 

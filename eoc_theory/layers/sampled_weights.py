@@ -18,7 +18,7 @@ CUT_VARIANCE = 1.0 - 2.0 * CUT * _CUT_DENSITY / (2.0 * float(ndtr(CUT)) - 1.0)
 
 
 class Sampled(Protocol):
-    """What is drawn: a layer's shape, law and scales."""
+    """What is sampled: a layer's shape, distribution and scales."""
 
     @property
     def fan_in(self) -> int: ...
@@ -34,7 +34,7 @@ class Sampled(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """Weights, biases and masks of one network, drawn in the order in which they are asked for.
+    """Weights, biases and masks of one network, sampled in the order in which they are asked for.
 
     All is drawn in single precision, so that the network is the same one in either precision.
 

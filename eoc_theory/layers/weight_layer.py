@@ -18,7 +18,7 @@ PaddingMode = Literal["zeros", "circular", "reflect"]
 @public
 @dataclass(frozen=True)
 class WeightLayer:
-    """The weights of a layer ``y = W h + b`` and the law they are drawn from.
+    """The weights of a layer ``y = W h + b`` and the distribution they are sampled from.
 
     ``W_ij`` has mean 0 and variance ``sigma_w**2 / fan_in``, ``b_i`` variance ``sigma_b**2``.
 

@@ -1,1 +1,1 @@
-"""Variance and correlation maps of an activation, its edge of chaos, phase diagrams. NumPy only."""
+"""Variance and correlation maps, edge of chaos, phase diagrams."""

@@ -1,4 +1,4 @@
-"""Fixed points c* < 1 of the correlation map, of the chaotic phase and under dropout, for many networks.
+"""Fixed points c* < 1 of the correlation map, in the chaotic phase and under dropout, for many networks.
 
 At variance q the map is C(c) = 1 − σ_w² (Φ(1) − Φ(c))/q, and Φ' = q T(c) with T(c) = E[φ'(u)φ'(v)] (Price).
 With S(c) = 1/(1−c) ∫_c^1 T, the mean of T, a fixed point c* ≠ 1 has σ_w² S(c*) = 1 and the slope C'(c*) =

@@ -1,4 +1,4 @@
-"""For which σ_b, σ_w or variances an activation has critical points: what a refusal tells its reader."""
+"""The ranges of σ_b, σ_w or q in which an activation has critical points, for error messages."""
 
 from __future__ import annotations
 

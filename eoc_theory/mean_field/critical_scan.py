@@ -1,4 +1,4 @@
-"""The parametric curve of critical points at computed variances, and what vanishes at its roots.
+"""The curve of critical points, parametrised by the variance, and the equations whose roots are asked for.
 
 Above the table of moments the curve goes on by quadrature, to where its power laws are all that changes.
 """

@@ -78,7 +78,8 @@ class CriticalPoint:
         activation: the activation function.
         sigma_w: standard deviation of the weights times √fan_in.
         sigma_b: standard deviation of the biases.
-        q: fixed point of the variance map. For homogeneous activations every q is one; then the data's, 1.
+        q: fixed point of the variance map. For homogeneous activations every q is one; then it is 1,
+            that of normalised data.
         chi: σ_w² E[φ'(√q Z)²], 1 up to `error`.
         variance_slope: V'(q); the fixed point is stable where it lies in (−1, 1).
         error: estimated absolute error of sigma_w (of sigma_b where sigma_w was given).
@@ -99,12 +100,12 @@ class CriticalPoint:
 
     @property
     def is_stable(self) -> bool:
-        """Whether the variance map's iteration stays at q (V' = 1, as homogeneous ones have, counts)."""
+        """Whether the variance map stays at q when iterated; V' = 1, as of homogeneous ones, counts."""
         return -1.0 < self.variance_slope <= 1.0 + SLOPE_TOLERANCE
 
     @property
     def note(self) -> str:
-        """What a user must know before using the point, in one line; empty when there is nothing."""
+        """A warning about the point, in one line; empty if there is none."""
         notes = []
         if not self.is_stable:
             notes.append(
@@ -120,14 +121,14 @@ class CriticalPoint:
 
     @property
     def convergence(self) -> Convergence:
-        """The law by which correlations approach 1, under dropout c*, with depth."""
+        """How correlations approach 1, or c* under dropout, with depth."""
         if self.dropout:
             return Convergence("exponential", 0, math.nan)
         return convergence_law(self.activation, self.q, self.sigma_w)
 
     @property
     def c_star(self) -> float:
-        """Where correlations of two signals with masks of their own end; 1 without dropout."""
+        """The limit of the correlation of two signals with separate masks; 1 without dropout."""
         return 1.0 - self._limit()[0]
 
     @property
@@ -154,31 +155,32 @@ def edge_of_chaos(
     q: float | None = None,
     dropout: float = 0.0,
 ) -> CriticalPoint:
-    """The edge-of-chaos initialisation of an activation for a given σ_b, σ_w or variance q.
+    """Compute the edge-of-chaos initialisation of an activation for a given σ_b, σ_w or variance q.
 
-    With dropout no network has an edge of chaos. Then the point is the one that keeps variances and mean
+    A network with dropout has no edge of chaos. The point is then the one that keeps variances and mean
     squared gradients from layer to layer: χ = σ_w² E[φ'²]/(1−p) = 1 at a stable fixed point of the variance
     map with the masks' noise in it. Its σ_w is √(1−p) times that without dropout, at the same σ_b and q;
     ReLU: σ_w² = 2(1−p) (Pretorius et al. 2018). How far information travels there is the point's
-    `depth_scale`, which no σ_w makes infinite; for the built-in activations the best one at the same σ_b
+    `depth_scale`, which no σ_w makes infinite. For the built-in activations the best σ_w at the same σ_b
     makes it longer by a few per cent, at most by a fifth.
 
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.
-        sigma_b: standard deviation of the biases, ≥ 0. (This, `sigma_w` or `q`; without any: 0.)
+        sigma_b: standard deviation of the biases, ≥ 0. Give this, `sigma_w` or `q`; without any it is 0.
         sigma_w: standard deviation of the weights times √fan_in, > 0.
         q: variance of the pre-activations, > 0.
         dropout: probability p of dropping an activation, the others divided by 1 − p, in [0, 1).
 
     Returns:
-        The stable critical point, if there are several the one whose q is nearest to 1 (normalised data) in
+        The stable critical point. If there are several, the one whose q is nearest to 1 (normalised data) in
         log q; the rest are its `others`. Where χ = 1 is only met at unstable fixed points (GELU and SiLU with
         small σ_b: V' = 1.1) the nearest of those, whose `is_stable` is False and whose `note` says so.
         Positively homogeneous activations have the single point σ_b = 0, for every q. For σ_b = 0 the limit
         q → 0 counts as a solution where φ(0) = 0 (tanh: σ_w = 1/|φ'(0)|).
 
     Raises:
-        NoCriticalPointError: χ = 1 is not met at any fixed point; the message says why and what can be had.
+        NoCriticalPointError: χ = 1 is not met at any fixed point; the message says why, and which points
+            exist.
         ConvergenceError: the point cannot be computed to three digits.
         ArgumentError: an argument is out of range, or more than one of the three is given.
         DivergentExpectationError: E[φ²] does not exist at the given q.
@@ -482,7 +484,7 @@ class CriticalCurve(Drawable):
         sigma_w: critical σ_w for each; nan where there is no critical point, or none that can be computed.
         q: fixed points of the variance map; nan likewise.
         stable: whether the variance map stays there; False where there is no critical point.
-        dropout: probability of dropping an activation; what the points keep then, `CriticalPoint` says.
+        dropout: probability of dropping an activation; `CriticalPoint` says what the points keep then.
     """
 
     activation: Activation
@@ -495,7 +497,7 @@ class CriticalCurve(Drawable):
 
 @public
 def critical_curve(activation: Any, *, sigma_b: ArrayLike, dropout: float = 0.0) -> CriticalCurve:
-    """The edge of chaos for an array of σ_b ≥ 0; for each the solution that :func:`edge_of_chaos` chooses.
+    """Compute the edge of chaos for an array of σ_b ≥ 0, for each as :func:`edge_of_chaos` chooses it.
 
     Raises:
         NoCriticalPointError: there is no critical point for any of the σ_b.

@@ -66,10 +66,10 @@ class DepthScales(NamedTuple):
 class MeanField:
     """An infinitely wide network with weights N(0, σ_w²/fan_in) and biases N(0, σ_b²).
 
-    Variances start from normalised data's, 1: `q_star` is the fixed point that they reach from there.
+    Variances start from 1, that of normalised data; `q_star` is the fixed point that they reach from there.
 
-    With dropout every activation is set to 0 with probability p and divided by 1 − p else. Correlations are
-    those of two signals with masks of their own: two inputs of a batch, or one input on two passes. (Two
+    With dropout every activation is set to 0 with probability p, and divided by 1 − p otherwise. Correlations
+    are those of two signals with separate masks: two inputs of a batch, or one input on two passes. (Two
     inputs under the same mask have the maps of the network without dropout and with σ_w/√(1−p).) They end
     at c* < 1 for every σ_w: there is no edge of chaos, and no depth scale is infinite.
 
@@ -199,7 +199,7 @@ class MeanField:
         """The phase by χ at q*: "ordered" below 1, "critical" where |χ − 1| ≤ 1e-5, "chaotic" above.
 
         Critical is a depth scale beyond 10⁵ layers. Under dropout correlations have no phases, and the words
-        say what becomes of gradients on their way back: "vanishing", "stationary" (the same 1e-5) or
+        say what becomes of gradients in the backward pass: "vanishing", "stationary" (the same 1e-5) or
         "exploding".
         """
         return cast(Phase, str(phases(np.asarray(self.chi()), self.dropout)))
@@ -218,7 +218,7 @@ class MeanField:
 
     @property
     def convergence(self) -> Convergence | None:
-        """The law by which correlations approach 1 on the edge of chaos; None elsewhere and under dropout."""
+        """How correlations approach 1 on the edge of chaos; None elsewhere and under dropout."""
         if self.phase != "critical" or not np.isfinite(self.q_star):
             return None
         return convergence_law(self.activation, self.q_star, self.sigma_w)

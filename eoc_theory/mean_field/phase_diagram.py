@@ -35,7 +35,7 @@ class PhaseDiagram(Drawable):
         chi: σ_w² E[φ'²]/(1−p) at q*; at 0 and inf its limit.
         variance_slope: V'(q*).
         c_star: correlation reached from below 1: 1 where χ ≤ 1, the fixed point c* < 1 in the chaotic phase
-            and everywhere under dropout (with a mask of its own for each signal).
+            and everywhere under dropout (with a separate mask for each signal).
         xi_q: depth scale of the variance in layers, 1/|log V'(q*)| (inf where V' = 1; where q* = inf, of
             growth).
         xi_c: depth scale of correlations in layers, 1/|log χ| in the ordered, −1/log C'(c*) in the chaotic
@@ -62,7 +62,7 @@ class PhaseDiagram(Drawable):
 def phase_diagram(
     activation: Any, *, sigma_w: ArrayLike, sigma_b: ArrayLike, dropout: float = 0.0
 ) -> PhaseDiagram:
-    """The phase diagram of an activation over two axes.
+    """Compute the phase diagram of an activation over σ_w and σ_b.
 
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.

@@ -1,1 +1,1 @@
-"""Networks as plain data: layers in a graph, built by hand or by a builder, and what can be asked of them."""
+"""Networks as plain data: graphs of layers, the builders that make them, and queries on them."""

@@ -1,4 +1,4 @@
-"""A network as the theory sees it: weight layers with shapes, initialisation laws and activations."""
+"""A network as plain data: weight layers with their shapes, initialisation and activations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST_LAYERS = 100_000
 @public
 @dataclass(frozen=True)
 class Architecture:
-    """A network: its weight layers, first to last, and how they hang together.
+    """A network as plain data: its weight layers, first to last, and the graph that connects them.
 
     Attributes:
         layers: the weight layers.
@@ -77,7 +77,7 @@ class Architecture:
         return self.graph is None
 
     def as_graph(self) -> Graph:
-        """The network as a graph, of a chain too."""
+        """The network as a graph, also where it is a chain."""
         return self.graph or Graph.of_chain(self.layers)
 
     def __iter__(self) -> Iterator[WeightLayer]:
@@ -122,16 +122,16 @@ class Architecture:
         return self.layers[-1].fan_out if self.is_chain else self.as_graph().output_shape.channels
 
     def propagate(self, data: Any = None, *, seed: int = 0) -> Any:
-        """Per-layer q, c, χ and score moments at infinite width.
+        """Compute q, c, χ and score moments of each layer at infinite width.
 
-        For a chain of fully connected layers over all pairs of the batch's inputs
-        (`eoc_theory.propagation.infinite_width.propagate`), else over pairs of positions and kinds of pairs
-        of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`).
+        A chain of fully connected layers is computed over all pairs of the batch's inputs
+        (`eoc_theory.propagation.infinite_width.propagate`), any other network over pairs of positions and
+        kinds of pairs of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`).
         """
         return upward("Architecture.propagate")(self, data, seed=seed)
 
     def summarise(self, data: Any = None, *, seed: int = 0) -> DataSummary:
-        """The batch this network is scored on: `data` checked against the first and the last layer."""
+        """The batch that scores are computed on: `data`, checked against the first and the last layer."""
         from ..signals.data import as_data
 
         seed = checks.integer("seed", seed, minimum=0)
@@ -139,17 +139,17 @@ class Architecture:
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any = None) -> Architecture:
-        """The architecture of a torch model, with scale and law read from the weights themselves."""
+        """Read the architecture of a torch model, with scales and distributions from its weights."""
         return upward("Architecture.from_torch")(model, example_input)
 
     def to_torch(self, seed: int = 0) -> Any:
-        """A torch module of this architecture with weights drawn from its laws under `seed`."""
+        """Build a torch module of this architecture, with weights sampled from its initialisation."""
         check_drawn(self, 4)
         return upward("Architecture.to_torch")(self, seed=seed)
 
 
 def check_drawn(net: Architecture, each: float) -> None:
-    """Refuse to draw weights that need more memory than one request may, at `each` bytes a weight.
+    """Refuse to sample weights that need more memory than one request may, at `each` bytes a weight.
 
     Raises:
         TooLargeError: it would.
@@ -208,7 +208,7 @@ def mlp(
     sigma_b: float | None = None,
     law: WeightLaw | None = None,
 ) -> Architecture:
-    """A fully connected network of `depth` weight layers with `width` units in each hidden layer.
+    """Build a fully connected network of `depth` weight layers with `width` units in each hidden layer.
 
     Args:
         depth: number L of weight layers, at least 1; the last one has no activation.
@@ -218,7 +218,7 @@ def mlp(
         init: "eoc", "kaiming", "pytorch" or (σ_w, σ_b); see `init_scales`.
         sigma_w: with `sigma_b`, sets the scales directly instead of `init`.
         sigma_b: bias scale of init="eoc".
-        law: law of the weights, "normal" or "uniform"; "uniform" by default for init="pytorch", else
+        law: distribution of the weights, "normal" or "uniform"; by default "uniform" for init="pytorch", else
             "normal".
 
     Raises:

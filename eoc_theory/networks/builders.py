@@ -1,4 +1,4 @@
-"""Convolutional networks as the literature on pruning has them: plain, VGG and residual."""
+"""Builders of the convolutional networks of the pruning literature: plain, VGG and residual."""
 
 from __future__ import annotations
 
@@ -71,11 +71,12 @@ def cnn(
     sigma_b: float | None = None,
     law: WeightLaw | None = None,
 ) -> Architecture:
-    """A plain convolutional network of `depth` weight layers: depth − 1 convolutions and a dense layer.
+    """Build a plain convolutional network of `depth` weight layers: depth − 1 convolutions and a dense layer.
 
-    The form of Hayou et al. 2021, section 2: equally many channels everywhere, one kernel, periodic boundary.
-    The paper leaves open what turns the last channels into logits; here it is the mean over all positions and
-    a dense layer, as in Xiao et al. 2018. Layers are named "convs.0", "convs.1", …, "fc".
+    This is the form of Hayou et al. 2021, section 2: the same number of channels and the same kernel
+    everywhere, and a periodic boundary. The paper leaves open what turns the last channels into logits; here
+    it is the mean over all positions and a dense layer, as in Xiao et al. 2018. Layers are named "convs.0",
+    "convs.1", …, "fc".
 
     Args:
         depth: number L of weight layers, at least 2.
@@ -135,18 +136,18 @@ def vgg(
     sigma_b: float | None = None,
     law: WeightLaw | None = None,
 ) -> Architecture:
-    """A VGG network in its form for small images.
+    """Build a VGG network in its form for small images.
 
-    Five blocks of 3×3 convolutions with zero padding, of `width`, 2, 4, 8 and 8 times as many channels, each
-    followed by a 2×2 maximum; then the mean over what positions are left (one, for images of 32×32) and a
-    single dense layer, instead of the three of the ImageNet form. Modules are numbered as in a
-    ``torch.nn.Sequential``: "features.0", "features.1", …, "classifier".
+    It has five blocks of 3×3 convolutions with zero padding, of `width`, 2, 4, 8 and 8 times as many
+    channels, each followed by a 2×2 maximum. Then come the mean over the positions that are left (one, for
+    images of 32×32) and one dense layer, instead of the three of the ImageNet form. Modules are numbered as
+    in a ``torch.nn.Sequential``: "features.0", "features.1", …, "classifier".
 
     Args:
         depth: 11, 13, 16 or 19, as in Simonyan & Zisserman 2015: with their three dense layers.
         width: channels of the first block.
         normalisation: after each convolution: "batch", "group" (16 channels a group), "layer" or None.
-        training: whether batch normalisation goes by the batch's own statistics.
+        training: whether batch normalisation uses the batch's own statistics.
         activation: anything `eoc.activation` takes.
         input_shape: channels, height and width; at least 32 each way.
         classes: number of logits.
@@ -198,7 +199,7 @@ def resnet(
     sigma_b: float | None = None,
     law: WeightLaw | None = None,
 ) -> Architecture:
-    """A residual network: blocks φ(s(x) + c·f(x)), f of two or three convolutions, s the shortcut.
+    """Build a residual network: blocks φ(s(x) + c·f(x)), f of two or three convolutions, s the shortcut.
 
     form="cifar" (He et al. 2016, section 4.2): a 3×3 convolution, three stages of n = (depth − 2)/6 blocks of
     two 3×3 convolutions with `width`, 2 and 4 times as many channels, the mean over positions, a dense layer.
@@ -209,13 +210,13 @@ def resnet(
 
     Args:
         depth: 6n + 2 (20, 32, 44, 50, 56, 104, 110, …); for form="imagenet" 18, 34, 50, 101 or 152.
-        width: channels of the first stage, 16 (imagenet: 64) by default; Hayou et al. 2021 take 32.
+        width: channels of the first stage, 16 (imagenet: 64) by default; Hayou et al. 2021 use 32.
         normalisation: after each convolution: "batch", "group" (16 channels a group), "layer" or None.
         scaling: the branch's factor c: "none", 1; "stable", 1/√(number of blocks); "decreasing",
             1/(√l·log(l + 1)) in block l = 1, 2, … (Hayou et al. 2021 and the authors' code).
         shortcut: where the shape changes: "conv", a 1×1 convolution with its normalisation, or "pad", every
             second position and channels of zeros (He et al.'s option A).
-        training: whether batch normalisation goes by the batch's own statistics.
+        training: whether batch normalisation uses the batch's own statistics.
         activation: anything `eoc.activation` takes.
         input_shape: channels, height and width; (3, 32, 32), (imagenet: (3, 224, 224)) by default.
         classes: number of logits, 10 (imagenet: 1000) by default.
@@ -296,7 +297,7 @@ def _positions(name: str, given: Collection[int] | None, count: int) -> frozense
 
 @dataclass(frozen=True)
 class _Weights:
-    """The law that all layers' weights are drawn from."""
+    """The distribution that the weights of all layers are sampled from."""
 
     activation: Activation
     init: Init

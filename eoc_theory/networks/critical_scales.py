@@ -1,4 +1,4 @@
-"""The edge of chaos layer by layer: what the weights of each layer of a network are to be scaled to."""
+"""The edge of chaos layer by layer: the critical scale of the weights of each layer of a network."""
 
 from __future__ import annotations
 

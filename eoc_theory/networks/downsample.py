@@ -1,4 +1,4 @@
-"""Large images at a lower resolution: what a prediction costs grows with the number of positions.
+"""Large images at a lower resolution, because the cost of a prediction grows with the number of positions.
 
 Images of more than `LARGEST` positions along an axis are averaged over squares until they fit, and the
 network is taken with the smaller input. The statistics of natural images are nearly the same at every scale,

@@ -1,4 +1,4 @@
-"""A network as a graph: which layer takes which layers' values."""
+"""A network as a graph: which layers feed which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A very wide network's narrower likeness: the score laws of wide networks hardly depend on the width.
+"""A narrower network in place of a very wide one, whose score distributions hardly depend on the width.
 
 All hidden widths shrink by one factor. What a width changes is of relative order 1/width, while the cost of a
 sampled network goes with its square; with normalisation 16 channels give the kept fractions of 96 within

@@ -1,4 +1,7 @@
-"""The door: whatever names a network becomes an `Architecture` here, once, and travels as plain data."""
+"""The door: whatever a caller passes as a network becomes an `Architecture` here, once.
+
+From here on the network travels as plain data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels through any network: a chain of fully connected layers has a faster way than a graph."""
+"""Kernels through any network; a chain of fully connected layers is faster than a graph."""
 
 from __future__ import annotations
 

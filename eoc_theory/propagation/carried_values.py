@@ -1,4 +1,4 @@
-"""Values of sampled networks beyond the range of floats: a power of two carried beside each node's values.
+"""Values of sampled networks beyond the range of floats: each node carries a power of two beside its values.
 
 Where a value leaves the range it is divided by a power of two, which every linear or positively homogeneous
 layer passes on. Biases are then added in the value's own unit, sums and concatenations made in that of their
@@ -65,7 +65,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Passage:
-    """How a node's value was made, for the way back and for doing it again.
+    """How a node's value was made, for the backward pass and for doing it again.
 
     Attributes:
         layer: what acted, the node's own or what it is at that scale.

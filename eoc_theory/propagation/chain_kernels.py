@@ -5,8 +5,8 @@ format holds them. A kernel is therefore carried as values · 4^exponent: signal
 loses no digit. A positively homogeneous activation does not see the factor; any other acts as its limit
 (`signal_limits`) once a signal has left the middle of the range.
 
-The way back needs what every layer left on the way forwards. It is not kept but computed again, a stretch of
-layers at a time, so that memory goes with the root of the depth at most.
+The backward pass needs what every layer left in the forward pass. It is not kept but computed again, a
+stretch of layers at a time, so that memory goes with the root of the depth at most.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = np.ndarray
 KERNEL_TOLERANCE = 1e-5
 #: Error from which the limit at large signals is taken instead.
 _LEAST_ERROR = 2e-2
-#: Bytes of kernels that a way back holds, where a stretch of a few layers does not need more.
+#: Bytes of kernels that a backward pass holds, where a stretch of a few layers does not need more.
 HELD_BYTES = 24 << 20
 #: Powers of two of σ_w and of inputs that are left in their numbers; their squares are within range.
 _PLAIN = 100

@@ -1,9 +1,9 @@
-"""Fluctuations of the score scale from one initialisation to the next, at finite width.
+"""How the scale of the scores fluctuates from one initialisation to the next, at finite width.
 
 The forward pass of a batch through Gaussian weights is an exact Markov chain in its kernels: given the
 layer's inputs h (fan_in × B), the rows of ``u = W h`` are independent N(0, σ_w² hᵀh/fan_in). One layer
-therefore costs N·B numbers instead of N². The way back is a chain too once it is conditioned on the way
-forwards: knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
+therefore costs N·B numbers instead of N². The backward pass is a chain too once it is conditioned on the
+forward pass: knowing ``W h = u`` fixes W on the span of h and leaves it Gaussian on the complement, so
 
     Wᵀδ = h (hᵀh)⁻¹ uᵀδ + P⊥ W̃ᵀδ,       P⊥ = 1 − h (hᵀh)⁻¹ hᵀ,   W̃ an independent copy.
 
@@ -40,14 +40,14 @@ from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, 
 
 Array = np.ndarray
 
-#: Inputs the chain carries: enough for the spread (sampled: within 15 % of that of 100 inputs).
+#: Inputs the chain carries: enough for the standard deviation (sampled: within 15 % of that of 100 inputs).
 CHAIN_BATCH = 20
 #: Networks advanced together; part of the stream of random numbers, so changing it changes results.
 GROUP = 16
 #: Precision of the chain, and the relative variance of the noise that it adds in every layer.
 DTYPE = np.float32
 JITTER = 1e-5
-#: Bytes that a group of networks holds for the way back, where a stretch of a few layers needs no more.
+#: Bytes that a group of networks holds for the backward pass, where a stretch of a few layers needs no more.
 HELD_BYTES = 32 << 20
 #: Sizes of a signal in single precision whose squares are ordinary numbers, and powers of two of weights.
 _ORDINARY = (1e-12, 1e12)
@@ -120,7 +120,7 @@ def _group(
 
 @dataclass(frozen=True)
 class _LayerState:
-    """What a layer's way back needs of the way forwards, in G networks.
+    """What a layer's backward pass needs of the forward pass, in G networks.
 
     Attributes:
         inputs: h, (G, N_in, B), up to each network's factor exp(log_scale), (G,).
@@ -146,9 +146,9 @@ class _Start:
 
 
 class _Chain:
-    """A group of networks on their way forwards, and what the way back needs of it.
+    """A group of networks in their forward pass, and what the backward pass needs of it.
 
-    Of a deep chain all but the last stretch of layers is computed anew on the way back, from the random
+    Of a deep chain all but the last stretch of layers is computed anew in the backward pass, from the random
     numbers that it had, so that memory goes with the root of the depth at most.
     """
 

@@ -96,7 +96,7 @@ class GraphPropagation:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """Laws of all nodes' values, and what the layers keep for the way back."""
+    """Laws of all nodes' values, and what the layers keep for the backward pass."""
 
     signals: tuple[Signal | None, ...]
     memories: KernelMemories
@@ -111,7 +111,7 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
         data: None, ``(inputs, targets)`` or a `DataSummary`, reshaped to the network's input. Images of more
             than 64 positions along an axis, or too large for `MOST_ENTRIES`, are taken at lower resolution
             (`resolution.within_reach`).
-        seed: of the draws of the logits.
+        seed: of the sampled logits.
 
     Raises:
         ModelError: two values that are added depend on each other, the variance leaves the range of floats,
@@ -146,7 +146,7 @@ def _within_memory(
 
 
 def _entries(graph: Graph) -> int:
-    """Pairs of positions in what is held at a time: kernels kept for the way back, and those under way."""
+    """Pairs of positions in what is held at a time: kernels kept for the backward pass, and those under way."""
     kept, most = 0, 0
     for node, shape in zip(graph.nodes, graph.shapes, strict=True):
         most = max(most, shape.positions**2)

@@ -43,7 +43,7 @@ _HESSIAN = {"snip": False, "grasp": True}
 @public
 @dataclass(frozen=True)
 class Propagation:
-    """What a batch becomes, layer by layer, at infinite width.
+    """The kernels of a batch, layer by layer, at infinite width.
 
     The kernels are arrays of all layers or, where few are needed, dicts by the layer's position.
 
@@ -109,12 +109,13 @@ class Propagation:
 
 @public
 def propagate(net: Architecture, data: Any = None, *, seed: int = 0, criterion: str = "snip") -> Propagation:
-    """Kernels, gradient kernels and score moments of `net` on `data`.
+    """Compute kernels, gradient kernels and score moments of `net` on `data` at infinite width.
 
     Args:
         net: fully connected layers one after the other; ``net.propagate`` serves other networks too.
         data: None, ``(inputs, targets)`` or a `DataSummary`; see `eoc_theory.signals.data.as_data`.
-        seed: of the stand-in data and of the draws of the logits (the loss's gradient has no closed law).
+        seed: of the data that stand in, and of the sampled logits (the gradient of the loss has no closed
+            form).
         criterion: "snip" propagates the gradient g, "grasp" the Gauss–Newton part of (Hessian)·g.
 
     Raises:
@@ -292,7 +293,7 @@ def _lowered(values: Array, power: int) -> Array:
 
 
 class _Forward:
-    """What a report and the way back need of the way forwards, for all inputs or for some of them."""
+    """What a report and the backward pass need of the forward pass, for all inputs or for some of them."""
 
     def __init__(self, net: Architecture, keep: Collection[int], chosen: Array | None) -> None:
         self._net, self.keep = net, frozenset(keep)
@@ -347,7 +348,7 @@ class _Forward:
 
 
 class _Backward:
-    """The way back of the gradient's kernel, and the moments on it."""
+    """The backward pass of the gradient's kernel, and the moments on it."""
 
     def __init__(self, net: Architecture, forward: _Forward, top: Cotangent, seed: int) -> None:
         self._net, self._forward, self._top = net, forward, top

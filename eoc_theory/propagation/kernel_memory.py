@@ -1,8 +1,8 @@
-"""What a graph's layers keep of their kernels for the way back, a stretch of nodes at a time.
+"""What a graph's layers keep of their kernels for the backward pass, a stretch of nodes at a time.
 
 Kernels over all pairs of positions are large, and a dense network keeps several for every node. Where they
-would be more than `HELD_BYTES`, the nodes before are forgotten and run again when the way back comes to them,
-from the values that were under way there.
+would be more than `HELD_BYTES`, the nodes before are forgotten and run again when the backward pass comes to
+them, from the values that were under way there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..networks.graph import Graph
 from ..signals.fields import Pairs, Signal
 
-#: Bytes held for the way back.
+#: Bytes held for the backward pass.
 HELD_BYTES = 128 << 20
 
 

@@ -1,4 +1,4 @@
-"""Kernels of a batch known by two numbers only: variance and correlation of its inputs.
+"""Kernels of a batch of which only two numbers are known: variance and correlation of its inputs.
 
 For exchangeable inputs every kernel has two entries, one for the same input and one for two different inputs,
 and sums over the batch need no B × B matrices: ``Σ_ab Γ_ab H_ab = B Γ_s H_s + B(B−1) Γ_d H_d``. The labels
@@ -27,7 +27,7 @@ _EPS = float(np.finfo(float).eps)
 @public
 @dataclass(frozen=True)
 class SummaryPropagation:
-    """What an exchangeable batch becomes, layer by layer, at infinite width; arrays of shape (L,).
+    """The kernels of an exchangeable batch, layer by layer, at infinite width; arrays of shape (L,).
 
     Attributes:
         layers: names, first to last.
@@ -57,14 +57,14 @@ def propagate_summary(
     batch: int = 100,
     seed: int = 0,
 ) -> SummaryPropagation:
-    """Kernels, gradient kernels and score moments of a batch of exchangeable inputs with balanced labels.
+    """Compute kernels and score moments of a batch of exchangeable inputs with balanced labels.
 
     Args:
         net: fully connected layers one after the other.
         variance: mean square x·x/features of an input, > 0.
         correlation: of two different inputs, in [−1/(B−1), 1].
         batch: number B of inputs, at least 2.
-        seed: of the draws of the logits.
+        seed: of the sampled logits.
 
     Raises:
         ArgumentError: an argument outside the above.
@@ -109,7 +109,7 @@ def propagate_summary(
 
 
 def _loss_gradient(kernel: Array, exponent: int, batch: int, classes: int, seed: int) -> tuple[float, float]:
-    """Γ^L_s and the mean of Γ^L_d over all pairs, from draws of exchangeable logits · 2^exponent."""
+    """Γ^L_s and the mean of Γ^L_d over all pairs, from samples of exchangeable logits · 2^exponent."""
     rng = np.random.default_rng([seed, 0x73756D])
     own, shared = kernel[0, 0], kernel[0, 1]
     common = np.sqrt(max(shared, 0.0)) * rng.standard_normal((LOGIT_DRAWS, 1, classes))

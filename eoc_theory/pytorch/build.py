@@ -42,7 +42,7 @@ from .weights import fill_, unfilled
 def build_graph_model(
     graph: Graph, *, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None
 ) -> fx.GraphModule:
-    """A torch model that computes `graph`, drawn from the initialisation laws of its layers.
+    """A torch model that computes `graph`, sampled from the initialisation of its layers.
 
     Inputs have shape (batch, channels, *extent). Every layer that torch has a module for is that module, at
     its qualified name; sums, concatenations and shortcuts are function calls. Layers have biases, zero where

@@ -1,4 +1,4 @@
-"""Setting a torch model's weights to the edge of chaos."""
+"""Set the weights of a torch model to the edge of chaos."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def initialize_(
     seed: int | None = None,
     example_input: Any = None,
 ) -> Model:
-    """Draw all weights and biases of a model anew, on the edge of chaos of its activations.
+    """Sample all weights and biases of a model anew, on the edge of chaos of its activations.
 
-    Layer by layer W has variance σ_w²/fan_in (fan_in = channels/groups × kernel size of a convolution),
+    In each layer W has variance σ_w²/fan_in (fan_in = channels/groups × kernel size of a convolution),
     b ~ N(0, σ_b²), with σ_w from :func:`edge_of_chaos` of the activation that follows, whatever normalisation
-    or sum stands between. The logits' layer takes the nearest activation before it. A layer that goes
+    or sum stands between. The layer of the logits uses the nearest activation before it. A layer that goes
     into other weights without an activation between is linear: σ_w = 1 and no biases. Where dropout of
     probability p in training mode comes before the weights, σ_w is √(1−p) times that, which keeps variances
     and gradients as they are in training (`edge_of_chaos` with `dropout`).
@@ -40,15 +40,15 @@ def initialize_(
     2021), which without such factors or normalisation grows exponentially with depth.
 
     Args:
-        model: any model that `Architecture.from_torch` can read; what its weights are now does not matter.
+        model: any model that `Architecture.from_torch` can read; its present weights do not matter.
         sigma_b: standard deviation of the biases; positively homogeneous activations (ReLU) are critical at 0
             only.
         law: with the same variance "normal", "uniform", "truncated" (normal, cut at two standard deviations,
             variance corrected), "orthogonal" or "delta-orthogonal" (Xiao et al. 2018: kernels that are 0 but
             for an orthogonal matrix at their centre; the norm of the signal is kept exactly where positions
             are, up to the activations); see `eoc_theory.pytorch.weights.fill_`.
-        seed: of a generator of its own; None draws from torch's global random state, as torch's own
-            initialisers do.
+        seed: of a separate generator; None uses torch's global random state, as torch's own initialisers
+            do.
         example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
             for images if the model takes some usual extent (32, 224, 28, …).
 

@@ -1,4 +1,4 @@
-"""What a model takes and returns, as far as its layers and the data at hand show it."""
+"""The shapes of a model's inputs and outputs, as far as its layers and the data show them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
 
 
 def outputs_of(model: Any) -> int | None:
-    """Outputs of a row of layers whose last one with weights is Linear; None for any other model."""
+    """Outputs of a chain of layers whose last one with weights is Linear; None for any other model."""
     last = prunable_weights(model)[-1].module
     try:
         in_a_row = any(module is last for _, module in chain(model))

@@ -1,4 +1,4 @@
-"""The mask that `eoc_theory.prune_` puts on a layer: torch's own, but it lets trained models be copied.
+"""The mask that `eoc_theory.prune_` puts on a layer: torch's own mask, but trained models can be copied.
 
 torch is imported at module level, so this module is imported only where masks are put on.
 """

@@ -1,4 +1,4 @@
-"""Real networks in torch: building them from a description, and reading the chain of layers of a model.
+"""Real networks in torch: built from a description, and read as a chain of layers.
 
 Nothing here imports torch when the module is imported; a missing torch is a :class:`MissingDependencyError`.
 """
@@ -69,7 +69,7 @@ def require_torch() -> Any:
 def build_model(
     layers: Iterable[WeightLayer], *, seed: int = 0, dtype: Any = None, device: Any = None
 ) -> Any:
-    """A torch network drawn from the initialisation laws of `layers`.
+    """A torch network sampled from the initialisation of `layers`.
 
     W^l_ij has standard deviation σ_w/√fan_in, b^l_i ~ N(0, σ_b²). Where σ_b = 0 biases are there, and zero,
     so that training can use them. For an architecture with a graph see `build_graph_model`.

@@ -81,7 +81,7 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
 
 
 def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """∂R/∂mask: 0 where an entry, kept or not, joins no way from the input to the logits by kept ones.
+    """∂R/∂mask: 0 where an entry, kept or not, joins no path of kept ones from the input to the logits.
 
     Args:
         masks: boolean, by the layer's name, otherwise as in `flow_scores`.
@@ -93,7 +93,7 @@ def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Te
 
 
 def ways_through(graph: Graph, masks: Mapping[str, torch.Tensor], name: str) -> list[torch.Tensor]:
-    """As `way_counts`, of those ways alone that go through a kept weight of the layer `name`.
+    """As `way_counts`, of those paths only that go through a kept weight of the layer `name`.
 
     Every way uses a layer's weights once at most, so that R is linear in them: what R loses without the layer
     is Σ mask ∂R/∂mask over its entries, and no difference of large numbers is taken.

@@ -1,4 +1,4 @@
-"""Putting masks on a torch model the way ``torch.nn.utils.prune`` does, so that its tools keep working."""
+"""Put masks on a torch model as ``torch.nn.utils.prune`` does, so that its tools keep working."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     Args:
         model: a torch module.
         masks: by layer name, as in ``PruningMeasurement.masks``: arrays or tensors of the weight's shape,
-            true (or 1) where a weight stays. Layers that are not named are left alone.
+            true (or 1) where a weight is kept. Layers that are not named are left alone.
 
     Returns:
         the same model.

@@ -1,4 +1,4 @@
-"""A torch model as the theory sees it."""
+"""Read a torch model into an `Architecture`."""
 
 from __future__ import annotations
 

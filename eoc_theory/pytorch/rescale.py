@@ -1,4 +1,4 @@
-"""Bringing a pruned network back to its scale: the rescaling trick (Hayou et al. 2021)."""
+"""Bring a pruned network back to its scale: the rescaling trick (Hayou et al. 2021)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rescaling:
     """What :func:`rescale_` did, for the L weight layers.
 
     σ_w and χ are those of weights that are independent of each other. After a rescaling by the signal they
-    say how far the weights left are from that, and not how far the network is from critical.
+    say how far the kept weights are from that, not how far the network is from critical.
 
     Attributes:
         layers: names of the weight layers.
@@ -76,14 +76,15 @@ def rescale_(
     it had before pruning.
 
     By the weights: ρ^l = σ_w / √(fan_in · mean(W² mask)), the paper's rescaling trick. A network that was on
-    the edge of chaos before pruning is on it again, if the weights left are independent of each other. Those
-    that SNIP leaves gather on the same units, and ReLU networks pruned by it come out chaotic
+    the edge of chaos before pruning is on it again, if the kept weights are independent of each other. Those
+    that SNIP keeps gather on the same units, and ReLU networks pruned by it come out chaotic
     (`python -m paper_checks rescaling-after-snip`).
 
-    By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning, layer by
-    layer with what the layers before, already multiplied, give. After SNIP, too, it brings the gradients of
-    deep networks back to critical (the same check). ReLU networks of 5 and 10 layers then train better, those
-    of 20 and more hardly either way (`python -m paper_checks rescaling-training`, figures/rescaling.png).
+    By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning. Layers are
+    taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
+    it brings the gradients of deep networks back to critical (the same check). ReLU networks of 5 and 10
+    layers then train better, those of 20 and more hardly with either factor
+    (`python -m paper_checks rescaling-training`, figures/rescaling.png).
 
     Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
 
@@ -131,7 +132,7 @@ def rescale_(
         full, kept = _mean_squares(weight)
         if kept == 0:
             raise EmptyLayerError(
-                f"layer {name!r} has no weight left: no rescaling brings back an emptied layer"
+                f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
             )
         if not math.isfinite(full):
             raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")

@@ -1,4 +1,4 @@
-"""Running a user's model: whatever its forward pass raises becomes one error that says where."""
+"""Run a user's model: whatever its forward pass raises becomes one error that says where."""
 
 from __future__ import annotations
 

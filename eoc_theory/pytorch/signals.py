@@ -1,4 +1,4 @@
-"""The signals that a torch model's weights make of a batch, and what brings them back after pruning."""
+"""The signals of a batch in a torch model, and the factors that restore them after pruning."""
 
 from __future__ import annotations
 

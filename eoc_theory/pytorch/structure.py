@@ -1,4 +1,4 @@
-"""The graph of a torch model whatever its weights are: for what is about to set or to scale them."""
+"""The graph of a torch model, whatever its weights are: for functions that set or scale them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTENTS = (32, 224, 28, 64, 96, 128, 256, 299)
 def structure(
     model: Any, example_input: Any = None, *, fresh: bool = False
 ) -> tuple[Graph, dict[str, PrunableWeight]]:
-    """How a model's layers hang together, and its weight tensors by the names of the graph's weight layers.
+    """How a model's layers are connected, and its weight tensors by the names of the graph's weight layers.
 
     The tracer reads laws from weights and refuses what has none (weights that are 0, diverged, or
     delta-orthogonal). Here a double of the model with normal weights is traced.

@@ -1,4 +1,4 @@
-"""Weights drawn in place from the initialisation laws, on torch tensors."""
+"""Weights of torch tensors sampled in place from the initialisation."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people read: diagnoses, designs, comparisons and pictures."""
+"""What people read: diagnoses, designs, comparisons and plots."""

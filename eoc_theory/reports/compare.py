@@ -1,4 +1,4 @@
-"""Theory beside experiment: one prediction, and the same network really pruned under many seeds."""
+"""`compare`: one prediction beside the same network, really pruned under many seeds."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Comparison(Drawable):
         return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer (and sparsity): predicted and measured fraction kept with their spreads.
+        """One row for each layer (and sparsity): fraction kept, predicted and measured, with its s.d.
 
         `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
         """
@@ -106,7 +106,7 @@ class Comparison(Drawable):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Prediction and measurement as plain numbers, strings and lists; the spread of one seed is None."""
+        """Prediction and measurement as plain values; `measured_std` is None for one seed."""
         listed = ("weights", "seeds", "kept", "measured_kept", "critical_sparsity")
         spread = self.measured_std.tolist() if len(self.seeds) > 1 else None
         values = {
@@ -136,20 +136,19 @@ def compare(
     device: Any = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Predict what pruning keeps, then prune real networks and lay the two side by side.
+    """Predict what pruning keeps, prune real networks, and lay the two side by side.
 
-    An interrupt (Ctrl-C) after the first seed ends the measuring and keeps what was finished.
+    An interrupt (Ctrl-C) after the first seed stops the measurement and keeps what was finished.
 
     Args:
-        factory: an `Architecture`, whose weights are drawn anew for every seed; or a function seed → torch
-            module, for which the prediction uses the weight scales averaged over the modules it returned.
+        factory: an `Architecture`, whose weights are sampled anew for every seed; or a function that takes a
+            seed and returns a torch module. The prediction then uses the scales averaged over these.
         sparsity: the fraction of weights to remove, a number or a sequence.
         criterion: as in `measure_pruning`.
         data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
             prediction and measurement see the same batch.
-        example_input: a batch of inputs, of which only the shape counts, or that shape. Needed for a function
-            that returns networks whose first layer is not Linear, where `data` does not show an input's
-            shape.
+        example_input: a batch of inputs, of which only the shape counts, or that shape. A function needs it
+            if its networks do not start with a Linear layer and `data` does not show an input's shape.
         seeds: how many (0, 1, …), or which.
         device: where to measure.
         progress: called with (seeds done, seeds in all).
@@ -272,7 +271,7 @@ def _average(nets: list[Architecture]) -> Architecture:
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:
-    """What must be the same for every seed: the layers, their shapes and how they hang together."""
+    """What must be the same for every seed: the layers, their shapes and how they are connected."""
     nodes = net.as_graph().nodes
     return (
         tuple((layer.name, layer.weight_shape) for layer in net.layers),

@@ -1,1 +1,1 @@
-"""What flows through a network: inputs, their second moments, kernels over positions."""
+"""What flows through a network: inputs, kernels, shapes."""

@@ -1,4 +1,4 @@
-"""The batch that scores are computed on, as the theory and the measurements both see it."""
+"""The batch that scores are computed on, the same for theory and measurement."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DataSummary:
         inputs: shape (B, features), float64.
         targets: shape (B,), class numbers 0 … classes−1.
         classes: number of classes.
-        synthetic: True where the batch stands in for data that were not given.
+        synthetic: whether random inputs stand in for data that were not given.
     """
 
     inputs: np.ndarray
@@ -178,10 +178,10 @@ def all_digits() -> tuple[np.ndarray, np.ndarray]:
 
 @public
 def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`n` images of scikit-learn's embedded 8×8 digits, an equal number from each class.
+    """Return `n` images of scikit-learn's embedded 8×8 digits, equally many from each class.
 
-    Every pixel is centred over the whole set and one scale makes the mean squared entry 1. Within each class
-    the images are the first of a shuffle under `seed`; classes come in turn.
+    Every pixel is centred over the whole set, and one scale makes the mean squared entry 1. The images of
+    each class are the first of a shuffle under `seed`; classes alternate.
 
     Returns:
         inputs of shape (n, 64), targets of shape (n,).
@@ -197,7 +197,7 @@ def digits(n: int = 100, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def digits_images(
     n: int = 100, shape: Sequence[int] = (3, 32, 32), *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images that `digits` gives, enlarged: small pictures with the correlations of large ones.
+    """Return the images of `digits`, enlarged: small pictures with the correlations of large ones.
 
     The 8×8 pixels are enlarged bilinearly (as ``torch.nn.functional.interpolate`` does with
     align_corners=False: pixel centres keep their place, the border is continued), and every channel holds the

@@ -96,19 +96,19 @@ def load_images(
     folder: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`n` images of a set, an equal number from each class, standardised over its training part.
+    """Return `n` images of a set, equally many from each class, standardised over its training part.
 
     Every entry (pixel and channel) is centred by its mean over the whole training part, and one scale makes
-    the mean squared entry there 1: what `eoc_theory.digits` does. A network so sees inputs whose mean over
-    the data is 0 and whose second moment is 1, as the theory's stand-in inputs have; means and scales do not
-    depend on which images are chosen, and the test part is treated with those of the training part.
+    the mean squared entry there 1, as in `eoc_theory.digits`. So a network sees inputs of mean 0 and second
+    moment 1, like the random inputs that stand in for data. Means and scale do not depend on which images
+    are chosen, and the test part uses those of the training part.
 
     Args:
         name: "digits" (1×8×8, embedded in scikit-learn), "mnist", "fashion-mnist" (1×28×28) or "cifar10"
             (3×32×32).
-        n: number of images; None: all of the part, in the set's own order. Else, within each class, the
-            first of a shuffle under `seed`; classes come in turn.
-        part: "train" or "test"; digits have no parts, and only the former.
+        n: number of images. The images of each class are the first of a shuffle under `seed`; classes
+            alternate. None: all of the part, in the set's own order.
+        part: "train" or "test"; digits have only the former.
         seed: of the choice.
         folder: where the files lie, as published, gzipped or not: train-images-idx3-ubyte and so on,
             data_batch_1.bin and so on; here, or in a folder below called as the set is (mnist,
@@ -121,7 +121,8 @@ def load_images(
 
     Raises:
         ArgumentError: an unknown name or part, or more images than there are. DataError: files that are
-            missing, damaged or of another set; or nothing in the cache and no network: it says what to do.
+            missing, damaged or of another set; or nothing in the cache and no network; the message says what
+            to do.
         MissingDependencyError: no scikit-learn.
     """
     checks.one_of("name", name, NAMES)

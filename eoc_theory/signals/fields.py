@@ -1,4 +1,4 @@
-"""The law of one channel's values over a batch of images: what a graph's kernels are made of.
+"""The distribution of a channel's values over a batch of images: what the kernels of a graph are made of.
 
 A batch is taken as exchangeable: its pairs of inputs fall into a few kinds (an input with itself, two of one
 class, two of different classes), and a kernel is known by its mean over each kind, position by position.
@@ -64,7 +64,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Field:
-    """One group of channels, whose values are drawn from one law.
+    """One group of channels, whose values have one distribution.
 
     Attributes:
         channels: how many.
@@ -92,7 +92,7 @@ class Field:
         return self.moment - self.mean[:, None] * self.mean
 
     def draw(self, draws: int) -> list[tuple[Array, Array]]:
-        """Gaussian fields of this law, two (draws, P) for each kind of pair (the first twice one)."""
+        """Gaussian fields of this kind, two (draws, P) for each kind of pair (the first twice one)."""
         kernel = self.covariance
         number = kernel.dtype.type
         rng = np.random.default_rng([0x6D6178, self.positions])
@@ -107,7 +107,7 @@ class Field:
         return pairs
 
     def scaled(self, factor: float) -> Field:
-        """The law of factor · x."""
+        """The distribution of factor · x."""
         if factor == 1.0:
             return self
         number = self.moment.dtype.type
@@ -157,12 +157,12 @@ Signal = tuple[Field, ...]
 
 @dataclass(frozen=True)
 class Gradient:
-    """The law of the loss's derivative by a node's value, up to exp(log_scale).
+    """The distribution of the loss's derivative by a node's value, up to exp(log_scale).
 
     Attributes:
         groups: E[δ_a(p) δ_b(p')] of one channel of each group, shape (T, P, P).
         latent: a part that arrives at the Gaussian field below an activation, its slope already in it: the
-            way back through a maximum, whose choice depends on the same field.
+            backward pass through a maximum, whose choice depends on the same field.
         log_scale: logarithm of the factor left out of both.
         gate: the activation whose slope at this node's own value is a factor of the gradient, where there is
             one and nothing else in it depends on that value.

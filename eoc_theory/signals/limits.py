@@ -1,4 +1,4 @@
-"""What an activation becomes to signals far smaller or far larger than its own structure.
+"""The limit of an activation for signals far smaller or far larger than its own structure.
 
 Next to 0 a smooth function with φ(0) = 0 is its tangent, and far out ELU, GELU or softplus are ReLU: two half
 lines through the origin, to which the scale of a signal is nothing but a factor that can be carried apart.

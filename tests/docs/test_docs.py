@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import eoc_theory as eoc
-from docs.generate import generated
+from docs.generate import generated, house
 from docs.generate.__main__ import main
 from docs.generate.blocks import CONSOLE, blocks, commands
 from docs.generate.comparing import agrees
@@ -22,6 +23,9 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 WITH_CODE = [name for name, page in PAGES.items() if "```python" in page]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+#: A file or folder of the checkout, in code style.
+NAMED = re.compile(r"`((?:eoc_theory|analysis|figures|paper_checks|benchmarks|docs|tests)/[\w./-]*)`")
+RECT = "{http://www.w3.org/2000/svg}rect"
 IDENTIFIER = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
 
@@ -63,7 +67,8 @@ def test_links_lead_somewhere(name):
             filled = generated.fill(PAGES[there])
             assert not anchor or f"{{ #{anchor} }}" in filled, f"{target}: no such heading"
         else:
-            assert there in figure_files() or path in written, f"{target}: no such file"
+            made = there in figure_files() or path in written
+            assert made or (DOCS / there).is_file(), f"{target}: no such file"
 
 
 @pytest.mark.parametrize("name", [*PAGES, "README.md"])
@@ -80,6 +85,77 @@ def test_commands_parse(name):
         options = parse(words)
         if words[2:3] == ("paper_checks",):
             assert set(options.names) <= {claim.name for claim in CLAIMS}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "README.md", "CONTRIBUTING.md"])
+def test_named_files_are_there(name):
+    page = PAGES[name] if name in PAGES else (ROOT / name).read_text(encoding="utf-8")
+    for path in NAMED.findall(page):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_in_the_checkout_lead_somewhere(name):
+    for target in LINK.findall((ROOT / name).read_text(encoding="utf-8")):
+        assert (ROOT / target).is_file(), target
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+# --- the drawing of the packages ----------------------------------------------------------------------------
+
+
+def test_the_drawing_is_that_of_the_contract():
+    """Else: python -m docs.generate.house"""
+    assert house.DRAWING.read_text(encoding="utf-8") == house.drawing()
+
+
+def test_the_drawing_shows_every_package():
+    packages = {path.parent.name for path in (ROOT / "eoc_theory").glob("*/__init__.py")}
+    layers = house.read_house(house.CONTRACT.read_text(encoding="utf-8")).layers
+    assert {name for layer in layers for name in layer} == packages
+    names = re.findall(r'font-weight="bold"[^>]*>(\w+)<', house.drawing())
+    assert names == [name for layer in layers for name in layer]
+
+
+def test_a_contract_is_drawn_row_by_row():
+    contract = (
+        "[importlinter:contract:house]\nname = Down\nlayers =\n    top\n    left | right\n    (low)\n"
+        "[importlinter:contract:theory]\nname = Light\nsource_modules =\n    p.left\n    p.right\n    p.low\n"
+    )
+    read = house.read_house(contract)
+    assert read.layers == (("top",), ("left", "right"), ("low",))
+    assert read.light == {"left", "right", "low"}
+    texts = {"top": "A < B & C.", "left": "Long " * 40, "right": "R.", "low": "L."}
+    drawn = ElementTree.fromstring(house.draw(read, texts))
+    rects = [one for one in drawn.iter(RECT) if one.get("x")]
+    places = [{key: float(one.get(key)) for key in ("x", "y", "width", "height")} for one in rects]
+    top, left, right, low = places
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"]
+    assert top["y"] + top["height"] < left["y"] and left["y"] + left["height"] < low["y"]
+    assert top["width"] == pytest.approx(right["x"] + right["width"] - left["x"])
+    assert left["height"] > top["height"]
+    shown = "".join(drawn.itertext())
+    assert "A < B & C." in shown and "Down" in shown and "Light" in shown
+
+
+def test_a_docstring_is_shown_by_its_first_sentence(tmp_path):
+    (tmp_path / "one").mkdir()
+    text = '"""The `first`\nsentence. The second.\n\nMore."""\n'
+    (tmp_path / "one" / "__init__.py").write_text(text, encoding="utf-8")
+    assert house.description("one", tmp_path) == "The first sentence."
+
+
+def test_every_step_upwards_is_told_and_leads_somewhere():
+    from eoc_theory.base.upward import STEPS, upward
+
+    pytest.importorskip("torch")
+    page = generated.upward()
+    for step in STEPS:
+        assert f"| `{step}` |" in page
+        assert callable(upward(step))
 
 
 # --- nothing is left out ------------------------------------------------------------------------------------
@@ -119,6 +195,23 @@ def test_the_reference_shows_functions_and_classes():
 def test_each_mark_stands_in_one_page():
     marks = [mark for page in PAGES.values() for mark in generated.MARK.findall(page)]
     assert sorted(marks) == sorted(generated.GENERATED)
+
+
+def test_the_criteria_are_those_of_the_registry():
+    from eoc_theory.criteria import criterion_names
+    from eoc_theory.criteria.criterion import Adapted
+
+    page = generated.criteria()
+    made = {name: eoc.criterion(name) for name in criterion_names()}
+    own = [
+        name
+        for name, one in made.items()
+        if type(one).__module__.startswith("eoc_theory.") and not isinstance(one, Adapted)
+    ]
+    assert re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE) == own
+    assert "| `rounds=100` |" in page and "`grasp`" in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme for name in own)
 
 
 def test_the_gallery_has_every_figure():

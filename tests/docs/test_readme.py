@@ -17,7 +17,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 def test_examples_run(tmp_path):
     torch = pytest.importorskip("torch")
     page = README.read_text(encoding="utf-8")
-    assert sum(block.language == "python" for block in blocks(page)) == 6
+    assert sum(block.language == "python" for block in blocks(page)) == 4
     inputs, targets = eoc.digits(50)
     layers = [torch.nn.Linear(64, 40), torch.nn.Tanh(), torch.nn.Linear(40, 40), torch.nn.Tanh()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(40, 10))

@@ -267,19 +267,19 @@ def test_text_frame_json_and_picture(tmp_path):
 
 
 def test_words_for_what_few_networks_tell():
-    # Networks at the sparsity that cuts some of them off: two say little, and it is said.
+    # Networks at the sparsity that disconnects some of them: two say little, and it is said.
     net = eoc.mlp(8, 40, activation="tanh", in_features=20, out_features=5)
     found = eoc.design(net, 0.96, networks=2, max_collapse_probability=0.4)
     assert found.chosen is found.before and found.cut_interval[1] > 0.4
     low, high = (f"{end:.2f}" for end in found.cut_interval)
-    assert f"({low}–{high}), from 2 drawn networks" in found.verdict.replace("(0–", "(0.00–")
-    assert "2 drawn networks leave open whether that is more than the 0.4 asked for" in found.verdict
-    assert "in brackets: where the probability lies in nine cases of ten" in str(found)
+    assert f"({low}–{high}), from 2 sampled networks" in found.verdict.replace("(0–", "(0.00–")
+    assert "2 sampled networks leave open whether that is more than the 0.4 asked for" in found.verdict
+    assert "in brackets: the range that holds the probability in nine cases of ten" in str(found)
     sure = eoc.design(net, 0.5, networks=2)
     assert "open" not in sure.verdict
 
 
-def test_more_networks_are_drawn_where_few_do_not_tell():
+def test_more_networks_are_sampled_where_few_do_not_tell():
     pytest.importorskip("torch")
     net = eoc.mlp(8, 40, activation="tanh", in_features=20, out_features=5)
     # All too few weights, plenty, and in between.
@@ -298,11 +298,11 @@ def test_progress_is_told():
         eoc.design(RELU, 0.9, progress=3)  # type: ignore[arg-type]
 
 
-def test_without_torch_nothing_is_drawn(monkeypatch):
+def test_without_torch_nothing_is_sampled(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     found = eoc.design(RELU, 0.5)
     assert found.feasible and np.isnan(found.chosen.connected) and found.chosen.drawn == 0
-    assert "drawn" not in found.verdict
+    assert "sampled" not in found.verdict
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_without_torch_nothing_is_drawn(monkeypatch):
         ({"max_collapse_probability": 1.5}, "max_collapse_probability must be"),
         ({"networks": -1}, "networks must be a whole number >= 0"),
         ({"seed": 0.5}, "seed must be a whole number"),
-        ({"net": "relu"}, "net must be a torch.nn.Module or an Architecture, got str"),
+        ({"net": "relu"}, "net must be an Architecture or a torch.nn.Module, got str"),
         ({"data": (np.zeros((3, 7)), np.zeros(3, dtype=int))}, "7 features"),
     ],
 )
@@ -343,7 +343,7 @@ def test_the_command(capsys, tmp_path):
     assert main(["design", *NET, "--sparsity", "0.8", "--networks", "1", "--plot", str(path)]) == 0
     out = capsys.readouterr().out
     assert "as it is, global" in out and "layers.7" in out and str(path) in out and path.exists()
-    assert "in brackets: where" in out and "eoc.prune_(model, " in out
+    assert "in brackets: the range" in out and "eoc.prune_(model, " in out
     assert main(["design", *NET, "--sparsity", "0.8", "--networks", "0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     net = eoc.mlp(8, 20, activation="relu", in_features=10)

@@ -17,7 +17,7 @@ def example(net: eoc.Architecture):
 
 
 def collapsed(net, sparsity, criterion, data, seeds, allocation=None) -> tuple[float, float]:
-    """Share of networks that have an empty layer, and of those in which one has no weight on a way."""
+    """Share of networks that have an empty layer, and of those in which one has no weight on a path."""
     empty = cut = 0
     for seed in seeds:
         model = net.to_torch(100 + seed)

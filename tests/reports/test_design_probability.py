@@ -143,7 +143,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_probabilities_of_really_pruned_networks_lie_in_their_intervals(case):
-    """At sparsities where about half of the networks are cut off, the hardest to tell."""
+    """At sparsities where about half of the networks are disconnected, the hardest to tell."""
     pytest.importorskip("torch")
     net, criterion, sparsity = CASES[case]
     data = net.summarise(eoc.digits(50))

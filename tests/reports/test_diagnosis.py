@@ -111,7 +111,7 @@ def test_a_scale_that_homogeneity_divides_out_does_no_harm():
     # Without biases SNIP's |W g| in a ReLU network does not see which of its layers holds a scale.
     found = [eoc.diagnose(with_scale(position, 0.5), sparsity=0.8) for position in (1, 3)]
     assert found[1].off.tolist() == [False, False, False, True, False, False]
-    assert found[1].problems == () and "without harm" in found[1].verdict
+    assert found[1].problems == () and "harmless" in found[1].verdict
     assert "layers.3 (σ_w = 0.5, on the edge 1.414)" in found[1].verdict
     np.testing.assert_allclose(found[1].kept, found[0].kept, atol=0.01)
 

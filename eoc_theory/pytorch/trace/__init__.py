@@ -15,7 +15,7 @@ __all__ = ["batch_shape", "first_layer", "trace"]
 
 
 def trace(model: Any, example_input: Any = None) -> Graph:
-    """The graph of a torch model: its layers, how they hang together, and the laws of its weights.
+    """The graph of a torch model: its layers, how they are connected, and the distributions of its weights.
 
     Understood are Linear, Conv1d/2d, BatchNorm, LayerNorm, GroupNorm, InstanceNorm, pooling, dropout,
     elementwise activations (modules, functions, or written out as in ``x * torch.sigmoid(x)``), flattening,

@@ -1,4 +1,4 @@
-"""The law of a layer's weights, read from the weights themselves."""
+"""The distribution of a layer's weights, read from the weights themselves."""
 
 from __future__ import annotations
 

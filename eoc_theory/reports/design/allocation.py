@@ -1,4 +1,4 @@
-"""Sharing a number of weights among the layers: the criterion's global ranking above floors.
+"""An allocation of weights to layers: the criterion's global ranking above a floor for each layer.
 
 Every layer keeps at least its floor; what is left of the budget goes by the global ranking. With g_l(t) the
 number of layer l's scores above t that is k_l = max(g_l(t), floor_l), t such that Σ k_l is the budget. Among
@@ -23,7 +23,7 @@ Array = np.ndarray
 #: The floors' part of an Erdős–Rényi-kernel allocation.
 FLOOR = 0.5
 #: Fewest weights of a layer, the first of these that the floors' part of the budget has for all: with one
-#: each a branch that a shortcut goes round can lose its way.
+#: each a branch that a shortcut goes round can lose its path.
 FEWEST = (4, 2, 1)
 #: Budgets at which the global ranking is asked for, a decade apart in so many steps, over so many decades.
 _STEPS, _DECADES = 6, 3

@@ -1,4 +1,4 @@
-"""One way to prune: an initialisation and an allocation, what it is predicted to do, and what it does."""
+"""A candidate of a design: an initialisation and an allocation, what is predicted and what is measured."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .task import Task
 
 Array = np.ndarray
 
-#: Samples of a first look at the law of the critical sparsity, of a row of layers and of other networks:
-#: about a quarter of the usual ones, so that its error may be twice as large.
+#: Samples of a first look at the distribution of the critical sparsity, of a chain of layers and of other
+#: networks: about a quarter of the usual ones, so that its error may be twice as large.
 _QUICK, _QUICK_ERROR = (16, 6), 2.0
-#: Draws of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
+#: Samples of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
 _INDEPENDENT = 32
 
 
@@ -33,23 +33,23 @@ class Candidate:
     Attributes:
         initialisation: (σ_w, σ_b) of the first layer, or None: as it is.
         allocation: "global", the criterion's ranking of all weights at once; or "layerwise", numbers of
-            weights set for each layer, chosen on ways through the network.
+            weights set for each layer, chosen on paths through the network.
         architecture: the network with that initialisation.
         layers: names.
         kept: fraction of each layer's weights kept; of a global ranking the predicted mean.
         kept_weights: the same as whole numbers of weights, summing to those that are left.
-        collapse_probability: probability that some layer loses all its weights, as predicted; not more than
+        collapse_probability: probability that some layer collapses, as predicted; not more than
             `cut_probability`, where that is known.
-        collapse_interval: where that lies in nine cases of ten, from the expected error of the critical
-            sparsity.
-        cut_probability: probability that some layer has no weight on a way from the input to the logits, from
-            the drawn networks; nan where none was drawn.
-        cut_interval: where that lies in nine cases of ten, as far as so few networks tell.
+        collapse_interval: the range that holds it in nine cases of ten, from the expected error of the
+            critical sparsity.
+        cut_probability: probability that some layer is disconnected, with no weight on a path from the input
+            to the logits, from the sampled networks; nan where none was sampled.
+        cut_interval: the range that holds it in nine cases of ten, as far as so few networks tell.
         connected: share of these in which every layer has such a weight.
         drawn: number of them.
         moved: part of the weights left that the global ranking would keep in other layers.
-        feasible: whether neither probability is more than was asked for. False for an allocation that was not
-            drawn, a better one being there.
+        feasible: whether neither probability is more than was asked for. False for an allocation of which no
+            network was sampled, because a better one is there.
     """
 
     initialisation: tuple[float, float] | None
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """In a few words."""
+        """The candidate in a few words."""
         if self.initialisation is None:
             return f"as it is, {self.allocation}"
         sigma_w, sigma_b = self.initialisation
@@ -83,7 +83,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A network under global ranking: the candidate, and the law of its critical sparsity."""
+    """A network under global ranking: the candidate, and the distribution of its critical sparsity."""
 
     candidate: Candidate
     law: CollapsePrediction
@@ -126,7 +126,7 @@ def by_global_ranking(
         moved=0.0,
         feasible=False,
     )
-    # Networks that lose layers anyway need not be drawn.
+    # Networks whose layers collapse anyway need not be sampled.
     if empty.low <= task.tolerance:
         made = _judged(task, made, _drawn(task, made, _log_left(law, net)), empty)
         if made.feasible and quick:
@@ -137,12 +137,12 @@ def by_global_ranking(
 
 
 def _emptied(task: Task, net: Architecture, law: CollapsePrediction, factor: float = 1.0) -> Chance:
-    """P(some layer is empty), by the law of the critical sparsity and by what that may be off by.
+    """P(collapse), by the distribution of the critical sparsity and by how far that may be off.
 
     Args:
         factor: how much more than expected that is, where the law rests on fewer samples than usual.
     """
-    # Fewer weights than layers leave one empty whatever the law of the scores.
+    # With fewer weights than layers one collapses, whatever the score distribution.
     if task.left < net.depth:
         return Chance(1.0, 1.0, 1.0)
     limits, left = _log_left(law, net), math.log(task.left / net.n_weights)
@@ -187,7 +187,7 @@ def layer_by_layer(task: Task, made: Candidate) -> Candidate | None:
 
 
 def checked(task: Task, made: Candidate, *, few: bool = False) -> Candidate:
-    """Numbers of weights for each layer, seen in networks that are drawn; in `few` where it is not needed."""
+    """Numbers of weights for each layer, seen in sampled networks; in `few` where it is not needed."""
     return _judged(task, made, _drawn(task, made, few=few), NEVER)
 
 
@@ -203,8 +203,8 @@ def _drawn(task: Task, made: Candidate, limits: Array | None = None, few: bool =
 
 
 def _judged(task: Task, made: Candidate, seen: Drawn, empty: Chance) -> Candidate:
-    """The same with what was seen in drawn networks, and whether it will do."""
-    # An empty layer is cut off, too.
+    """The same with what was seen in sampled networks, and whether it will do."""
+    # A collapsed layer is disconnected, too.
     empty = empty.at_most(seen.cut)
     return replace(
         made,

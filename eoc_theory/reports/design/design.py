@@ -1,4 +1,4 @@
-"""`design`: the inverse problem of collapse, solved by prediction and checked on drawn networks."""
+"""`design`: the inverse problem of collapse, solved by prediction and checked on sampled networks."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Design(Drawable):
         before: the network as it is under global ranking.
         candidates: all that was tried.
         weights: number of weights in each layer.
-        critical_sparsity: median of the smallest sparsity that loses a layer, under the design.
+        critical_sparsity: median of the smallest sparsity at which a layer collapses, under the design.
         critical_sparsity_before: the same of the network as it is under global ranking.
-        seed: of samples and draws.
+        seed: of everything random.
     """
 
     criterion: str
@@ -103,22 +103,25 @@ class Design(Drawable):
 
     @property
     def collapse_probability(self) -> float:
-        """Probability that some layer loses all its weights."""
+        """Probability that some layer collapses: that it keeps no weight."""
         return self.chosen.collapse_probability
 
     @property
     def collapse_interval(self) -> tuple[float, float]:
-        """Where that lies in nine cases of ten."""
+        """The range that holds it in nine cases of ten."""
         return self.chosen.collapse_interval
 
     @property
     def cut_probability(self) -> float:
-        """Probability that some layer has no weight on a way from the input to the logits; nan if unknown."""
+        """Probability that some layer is disconnected: that it has no weight on a path from input to logits.
+
+        nan if unknown.
+        """
         return self.chosen.cut_probability
 
     @property
     def cut_interval(self) -> tuple[float, float]:
-        """Where that lies in nine cases of ten, from as many networks as were drawn."""
+        """The range that holds it in nine cases of ten, from as many networks as were sampled."""
         return self.chosen.cut_interval
 
     @property
@@ -142,7 +145,7 @@ class Design(Drawable):
 
     @property
     def verdict(self) -> str:
-        """A few sentences in plain words, made from the numbers."""
+        """The result in a few sentences."""
         return prose(upward("Design.verdict")(self))
 
     def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
@@ -208,22 +211,23 @@ def design(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Design:
-    """Which initialisation, and which allocation of weights to layers, avoids collapse at a sparsity.
+    """Find an initialisation and an allocation of weights to layers that avoid collapse at a sparsity.
 
-    In this order, the first that avoids collapse being chosen:
+    Candidates are tried in this order, and the first that avoids collapse is chosen:
 
     1. the network as it is, all weights ranked at once;
     2. the same on the edge of chaos, by `initialize_`, at the σ_b nearest to the network's own;
     3. a number of weights for each layer: the global ranking above a floor of half an
-       Erdős–Rényi-kernel allocation (`eoc_theory.reports.design.allocation`), chosen on ways through the
+       Erdős–Rényi-kernel allocation (`eoc_theory.reports.design.allocation`), chosen on paths through the
        network (`eoc_theory.pytorch.measure.layerwise`), with the initialisation that has to move the fewest
        weights.
 
-    Collapse is a layer without weights, whose probability is predicted; or one none of whose weights lies on
-    a way from the input to the logits, whose probability is estimated from how many weights a few networks,
-    which are drawn, need for that (`eoc_theory.reports.design.sampled_networks`). The second comes at lower
-    sparsities, and numbers of weights alone do not prevent it. Each probability has an interval that is to
-    hold it in nine cases of ten; the probability itself decides.
+    A layer can fail in two ways. It collapses if it keeps no weight; the probability of that is predicted. It
+    is disconnected if none of its weights lies on a path from the input to the logits. That happens at lower
+    sparsities, and numbers of weights alone do not prevent it. Its probability is estimated from a few
+    sampled networks: from how many weights each of them needs to stay connected
+    (`eoc_theory.reports.design.sampled_networks`). Each probability comes with an interval that should hold
+    it in nine cases of ten; the probability itself decides.
 
     Nothing is trained, and a model is left as it was.
 
@@ -234,12 +238,12 @@ def design(
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
         example_input: a batch of inputs that a torch model can be traced with, or its shape; by default the
             first two of `data`. A chain of Linear layers needs none.
-        max_collapse_probability: probability of either that is borne, in [0, 1).
-        networks: how many are drawn for each candidate, fewer where two are enough to rule it out; None: 1 to
-            8, as many as are cheap, and up to 32 until the interval of P(cut off) lies on one side of
-            `max_collapse_probability`; 0: none. None are where torch is not installed.
-        seed: of samples and draws; the same seed gives the same bits.
-        progress: called with a few words on what is being looked at.
+        max_collapse_probability: highest accepted probability of either, in [0, 1).
+        networks: how many are sampled for each candidate, fewer where two are enough to rule it out. None: 1
+            to 8, as many as are cheap, and up to 32 until the interval of P(disconnected) lies on one side of
+            `max_collapse_probability`. 0: none. Without torch none are sampled.
+        seed: of everything random; the same seed gives the same bits.
+        progress: called with a few words on what is being tried.
 
     Raises:
         ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read, or

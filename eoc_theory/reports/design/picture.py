@@ -1,4 +1,4 @@
-"""The picture of a design: what each layer keeps, before and after."""
+"""The plot of a design: what each layer keeps, before and after."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Probabilities from few networks, with the interval that nine in ten of them lie in.
+"""Probabilities from few networks, with the interval that holds nine in ten of them.
 
-A network is cut off when it needs more weights than it has: when x, the logarithm of the number that it needs
-over the number left, is positive. From one initialisation to the next x is close to normal, for ways as for
-layers (`tests/reports/test_design_probability.py`), with a standard deviation σ between 0.04 and 0.7. So few
-draws of x say more than as many draws of "cut off or not", of which none may be cut off.
+A network is disconnected when it needs more weights than it has: when x, the logarithm of the number that it
+needs over the number left, is positive. From one initialisation to the next x is close to normal, for paths
+as for layers (`tests/reports/test_design_probability.py`), with a standard deviation σ between 0.04 and 0.7.
+So a few values of x say more than as many answers to "is it disconnected?", all of which may be no.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LEVEL = 0.9
 WIDTH = 0.4
 #: σ where ranking looks at no gradients: 0.07 to 0.18 in six families of networks.
 INDEPENDENT = 0.1
-#: With gradients the last way is lost before the last weight of a layer, and less by chance the earlier: σ is
-#: that of the critical sparsity, log(1 − s_cr), over 1 + this times the distance of their means.
+#: With gradients the last path is lost before the last weight of a layer, and less by chance the earlier: σ
+#: is that of the critical sparsity, log(1 − s_cr), over 1 + this times the distance of their means.
 _NARROWING = 0.45
 _GRID = np.linspace(math.log(0.01), math.log(3.0), 241)
 
@@ -59,11 +59,11 @@ UNKNOWN, NEVER = Chance(math.nan, math.nan, math.nan), Chance(0.0, 0.0, 0.0)
 
 
 def expected_spread(needed: Array, limits: Array | None) -> float:
-    """σ to expect, of ways where `needed` are the draws of x that there are.
+    """σ to expect of paths, where `needed` are the values of x that were sampled.
 
     Args:
-        needed: x of the drawn networks, (k,).
-        limits: the same logarithms for layers instead of ways, as predicted, any number of them; None where
+        needed: x of the sampled networks, (k,).
+        limits: the same logarithms for layers instead of paths, as predicted, any number of them; None where
             ranking looks at no gradients.
     """
     if limits is None:
@@ -73,10 +73,10 @@ def expected_spread(needed: Array, limits: Array | None) -> float:
 
 
 def positive(needed: Sequence[float] | Array, spread: float) -> Chance:
-    """P(x > 0) for one more draw of a normal x, from the draws `needed` (k,), k ≥ 1.
+    """P(x > 0) for one more sample of a normal x, from the samples `needed` (k,), k ≥ 1.
 
     The prior is flat for the mean, and normal for log σ about log `spread`. The value is that of the
-    predictive law, the interval that of Φ(mean/σ) under the posterior.
+    predictive distribution, the interval that of Φ(mean/σ) under the posterior.
     """
     x = np.asarray(needed, dtype=float)
     k, mean, sigma = len(x), float(np.mean(x)), np.exp(_GRID)
@@ -111,10 +111,10 @@ def share(happened: int, number: int) -> Chance:
 
 
 def smooth_share(draws: Array, limit: float, independent: int) -> float:
-    """P(x > limit) from draws of x, as a sample of a smooth law.
+    """P(x > limit) from samples of x, taken from a smooth distribution.
 
     A normal kernel about each, narrowed so that mean and variance stay those of the sample (Silverman's
-    bandwidth); few draws do not show what one network in a hundred does.
+    bandwidth); few samples do not show what one network in a hundred does.
 
     Args:
         draws: of x, (n,).

@@ -1,10 +1,11 @@
-"""Networks that are drawn and pruned, to see how far they are from losing the last way.
+"""Networks that are sampled and pruned, to see how far they are from being disconnected.
 
-Which scores gather on which units no law of single layers tells, so this is measured: how many weights, in
-the order of its scores, a network needs for every layer to have one on a way from the input to the logits.
-`eoc_theory.reports.design.probability` makes of that the probability that those left are too few.
+The score distributions of single layers do not tell which scores gather on which units, so this is measured:
+how many weights, in the order of their scores, a network needs for every layer to have one on a path from the
+input to the logits. `eoc_theory.reports.design.probability` turns that into the probability that the weights
+left are too few.
 
-Drawing goes on until the interval of that probability lies on one side of what was asked for, or the budget
+Sampling goes on until the interval of that probability lies on one side of what was asked for, or the budget
 of networks is spent.
 """
 
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-#: Networks that are drawn of a candidate where none can fail, and of what is not needed; and enough of them
+#: Networks that are sampled of a candidate where none can fail, and of what is not needed; and enough of them
 #: to rule a candidate out.
 SURE, ENOUGH = 2, 4
 #: Parts of the weights that are tried where each layer has its number of them: some more, where layers have
-#: one or two. What is to be enough for that to tell more than that all networks are connected; and the spread
-#: from network to network that is expected of the logarithm of the part that is enough.
+#: one or two. What is to be enough for that to tell more than that all networks are connected; and the
+#: standard deviation over networks that is expected of the logarithm of the part that is enough.
 PARTS, _SPARE, _SPREAD = (0.25, 0.5, 1.0), 0.6, 0.2
 #: To so much the logarithm of the number of weights is found where it takes a search; networks that do with
 #: less than the second's part of those left need not be told apart.
@@ -45,11 +46,11 @@ _RESOLUTION, _PLENTY = 0.1, 0.08
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was seen in drawn networks.
+    """What was seen in sampled networks.
 
     Attributes:
         number: how many.
-        connected: share in which every layer has a weight on a way from the input to the logits, or nan.
+        connected: share in which every layer has a weight on a path from the input to the logits, or nan.
         cut: probability that in a network some layer has none.
     """
 
@@ -72,14 +73,14 @@ def draw(
 ) -> Drawn:
     """Networks of `net`, pruned by global ranking, or with numbers of weights `counts` for each layer.
 
-    Numbers for each layer are chosen on ways, which cannot fail in a row of layers. Elsewhere it is tried
-    with PARTS of the weights, too: where half of them connect each network, that tells of the probability.
-    Where not, and for iterative SynFlow, which keeps ways as long as it can, it is the share that is cut off.
+    Numbers for each layer are chosen on paths, which cannot fail in a chain of layers. Elsewhere PARTS of the
+    weights are tried, too: where half of them connect each network, that tells of the probability. Where not,
+    and for iterative SynFlow, which keeps paths as long as it can, it is the share that is disconnected.
 
     Args:
         limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
         few: whether two networks are to do.
-        said: is told how far drawing is.
+        said: is told how far sampling is.
     """
     try:
         require_torch()
@@ -144,9 +145,9 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
 
 
 def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
-    """Number of weights, in the order of their scores, with which every layer has one on a way.
+    """Number of weights, in the order of their scores, with which every layer has one on a path.
 
-    Exact for a row of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
+    Exact for a chain of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
 
     Args:
         plenty: fewer are not looked for by search.
@@ -171,7 +172,7 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float =
 
 
 def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, parts: Sequence[float]) -> float:
-    """The part of the weights with which a network has one on a way in every layer, or inf.
+    """The part of the weights with which a network has one on a path in every layer, or inf.
 
     Args:
         parts: that are tried, in this order.
@@ -198,7 +199,7 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
 
 
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:
-    """A network, one input of its shape where it needs one, and the ways through it."""
+    """A network, one input of its shape where it needs one, and the paths through it."""
     model = net.to_torch(seed)
     example = None if net.is_chain else require_torch().tensor(example_of(net))
     return model, example, Ways.through(model, prunable_weights(model), example)

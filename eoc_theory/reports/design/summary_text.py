@@ -1,4 +1,4 @@
-"""A design in words and rows of text."""
+"""A design as sentences and tables of text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TEXT_WIDTH = 100
 #: Neither few networks nor the tail of a law tell one in so many from less.
 _LEAST = 1e-4
 
-CANDIDATE_HEADINGS = ("option", "P(empty layer)", "P(cut off)", "connected", "moved", "")
-CANDIDATE_NOTE = "in brackets: where the probability lies in nine cases of ten"
+CANDIDATE_HEADINGS = ("option", "P(collapse)", "P(disconnected)", "connected", "moved", "")
+CANDIDATE_NOTE = "in brackets: the range that holds the probability in nine cases of ten"
 LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
 
 
@@ -45,10 +45,10 @@ def _before(found: Design) -> str:
     if before.collapse_probability > found.max_collapse_probability:
         odds = _between(before.collapse_probability, before.collapse_interval)
         return (
-            f"{said} Ranked over the whole network as it is, P(some layer empty) is {odds}; half of such "
-            f"networks have lost a layer from s = {sparsity(found.critical_sparsity_before)} on."
+            f"{said} Ranked over the whole network as it is, P(collapse) is {odds}; half of such "
+            f"networks have collapsed at s = {sparsity(found.critical_sparsity_before)}."
         )
-    return f"{said} Ranked over the whole network as it is, no layer is empty, but {_cut(before)}."
+    return f"{said} Ranked over the whole network as it is, no layer collapses, but {_cut(before)}."
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
@@ -59,33 +59,33 @@ def _between(value: float, interval: tuple[float, float]) -> str:
 
 
 def _lost(one: Candidate) -> str:
-    said = equals("P(some layer empty)", _between(one.collapse_probability, one.collapse_interval))
+    said = equals("P(collapse)", _between(one.collapse_probability, one.collapse_interval))
     if one.drawn:
-        cut = equals("P(some layer cut off)", _between(one.cut_probability, one.cut_interval))
+        cut = equals("P(disconnected)", _between(one.cut_probability, one.cut_interval))
         said += f", and {cut}, from "
-        said += "the drawn network" if one.drawn == 1 else f"{one.drawn} drawn networks"
+        said += "the sampled network" if one.drawn == 1 else f"{one.drawn} sampled networks"
     return said
 
 
 def _cut(one: Candidate) -> str:
-    """How connected the drawn networks are."""
+    """How connected the sampled networks are."""
     odds = _between(one.cut_probability, one.cut_interval)
-    odds = equals("P(some layer without a way from input to logits)", odds)
+    odds = equals("P(disconnected)", odds)
     lost = one.drawn - round(one.connected * one.drawn)
     if lost:
-        which = "the drawn network" if one.drawn == 1 else f"{lost} of {one.drawn} drawn networks"
+        which = "the sampled network" if one.drawn == 1 else f"{lost} of {one.drawn} sampled networks"
         verb = "has" if max(lost, one.drawn == 1) == 1 else "have"
-        return f"{which} {verb} a layer none of whose weights lies on a way from input to logits: {odds}"
-    which = "the drawn network has" if one.drawn == 1 else f"the {one.drawn} drawn networks have"
-    return f"{which} a way through every layer by a narrow margin: {odds}"
+        return f"{which} {verb} a layer none of whose weights lies on a path from input to logits: {odds}"
+    which = "the sampled network has" if one.drawn == 1 else f"the {one.drawn} sampled networks have"
+    return f"{which} a path through every layer by a narrow margin: {odds}"
 
 
 def _open_question(found: Design) -> str:
-    """What the draws leave open about a design that will do."""
+    """What the sampled networks leave open about a design that will do."""
     chosen, borne = found.chosen, found.max_collapse_probability
     if not (chosen.feasible and chosen.drawn) or chosen.cut_interval[1] <= borne:
         return ""
-    drawn = "One drawn network leaves" if chosen.drawn == 1 else f"{chosen.drawn} drawn networks leave"
+    drawn = "One sampled network leaves" if chosen.drawn == 1 else f"{chosen.drawn} sampled networks leave"
     return f"{drawn} open whether that is more than the {borne:g} asked for; more networks would tell."
 
 
@@ -102,20 +102,21 @@ def _chosen(found: Design) -> str:
     if chosen.allocation == "global":
         return f"{where} the same ranking keeps every layer: {_lost(chosen)}."
     said = (
-        f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, leaves "
-        f"no layer empty; {_part(chosen.moved)} of the weights are in other layers than under global ranking."
+        f"{where}, a number of weights set for each layer, {int(chosen.kept_weights.min())} or more, lets "
+        f"no layer collapse; {_part(chosen.moved)} of the weights are in other layers than under global "
+        "ranking."
     )
     said = f"{_not_enough(found)}{said}"
     if not chosen.feasible:
         return f"{said} But even so {_cut(chosen)}. Prune less."
     if chosen.drawn:
-        said += " Chosen on ways through the network, they connect "
-        said += {1: "the drawn network", 2: "both drawn networks"}.get(
-            chosen.drawn, f"all {chosen.drawn} drawn networks"
+        said += " Chosen on paths through the network, they connect "
+        said += {1: "the sampled network", 2: "both sampled networks"}.get(
+            chosen.drawn, f"all {chosen.drawn} sampled networks"
         )
         if chosen.cut_interval[1] > 0:
             odds = _between(chosen.cut_probability, chosen.cut_interval)
-            said += f": {equals('P(some layer cut off)', odds)}"
+            said += f": {equals('P(disconnected)', odds)}"
         said += "."
     return said
 
@@ -130,9 +131,11 @@ def _not_enough(found: Design) -> str:
         return one.cut_probability if one.drawn else one.collapse_probability
 
     best = min(tried, key=worst)
-    what, interval = ("cut off", best.cut_interval) if best.drawn else ("empty", best.collapse_interval)
+    what, interval = (
+        ("P(disconnected)", best.cut_interval) if best.drawn else ("P(collapse)", best.collapse_interval)
+    )
     return (
-        f"Another initialisation alone will not do: on the edge of chaos P(some layer {what}) is "
+        f"Another initialisation alone will not do: on the edge of chaos {what} is "
         f"{_between(worst(best), interval)} at best. "
     )
 
@@ -148,7 +151,8 @@ def _alternative(found: Design) -> str:
     if other is None:
         return ""
     moved = f"; {_part(other.moved)} of them are in other layers then" if other.moved >= 5e-4 else ""
-    return f"The layer-wise alternative sets the number of weights in each layer, whatever the draw{moved}."
+    number = "the number of weights in each layer, whatever the initialisation"
+    return f"The layer-wise alternative sets {number}{moved}."
 
 
 def candidate_rows(found: Design) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What a design is asked for."""
+"""What a design is asked to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...pruning.graph_distributions import forward_cost
 from ...pruning.prediction import predict_pruning
 from ...signals.data import DataSummary
 
-#: Networks that are drawn of each candidate whatever comes, and the most; fewer where the multiply-adds of
+#: Networks that are sampled of each candidate in any case, and the most; fewer where the multiply-adds of
 #: all together, a batch forwards and backwards each, exceed `_BUDGETS`.
 DRAWN, MOST = 8, 32
 _BUDGETS = (5e10, 1e11)
@@ -30,10 +30,10 @@ class Task:
         left: number of weights left.
         criterion: that scores are ranked by.
         data: batch, as asked for and as the predictions see it.
-        tolerance: largest probability of an empty layer.
-        networks: how many are drawn; None: as many as are cheap.
-        seed: of samples and draws.
-        said: is told what is being looked at.
+        tolerance: highest accepted probability of collapse.
+        networks: how many are sampled; None: as many as are cheap.
+        seed: of everything random.
+        said: is told what is being tried.
     """
 
     sparsity: float
@@ -49,19 +49,19 @@ class Task:
         return predict_pruning(net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed)
 
     def law(self, net: Architecture, samples: int | None = None) -> CollapsePrediction:
-        """Of the critical sparsity."""
+        """The distribution of the critical sparsity."""
         return predict_collapse(
             net, criterion=self.criterion, data=self.data, samples=samples, seed=self.seed
         )
 
     def draws(self, net: Architecture) -> tuple[int, int]:
-        """Networks to draw whatever comes, and at most."""
+        """Networks to sample in any case, and at most."""
         if self.networks is not None:
             return self.networks, self.networks
         return budget(3.0 * self.data.size * forward_cost(net.as_graph()))
 
 
 def budget(cost: float) -> tuple[int, int]:
-    """Networks drawn whatever comes, and the most, when one takes `cost` multiply-adds."""
+    """Networks sampled in any case, and the most, when one takes `cost` multiply-adds."""
     least, most = (int(np.clip(b / cost, 1, n)) for b, n in zip(_BUDGETS, (DRAWN, MOST), strict=True))
     return least, max(least, most)

@@ -1,4 +1,4 @@
-"""`diagnose`: what is wrong with a model's initialisation, what would collapse, what to set instead."""
+"""`diagnose`: what is wrong with a model's initialisation, what would collapse, what to use instead."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Diagnosis(Drawable):
         kinds: "Linear", "Conv 3x3", …
         weights: number of weights in each.
         fan_in: inputs of one output unit.
-        laws: of the weights, as found: "normal", "uniform", …
+        laws: distributions of the weights, as found: "normal", "uniform", …
         activations: name of the activation that follows, "" for none.
         reading: scales beside the critical ones, names of initialisations, normalisation, residual sums.
         before: prediction for the network as it is.
@@ -105,29 +105,29 @@ class Diagnosis(Drawable):
 
     @property
     def empty_probability(self) -> Array:
-        """Probability that the layer loses every weight."""
+        """Probability that the layer collapses: that it keeps no weight."""
         return self.before.empty_probability
 
     @property
     def collapse_probability(self) -> float:
-        """Probability that some layer does."""
+        """Probability that some layer collapses."""
         return self.before.collapse_probability
 
     @property
     def critical_sparsity(self) -> float:
-        """Median of the smallest sparsity at which a layer is empty."""
+        """Median of the smallest sparsity at which a layer collapses."""
         return self.before.critical_sparsity
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, in single words.
+        """What is wrong, one word for each problem.
 
         "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse".
 
         "silent": the scores of some layer are all exactly 0, so that nothing in it can be ranked. "collapse":
-        a layer is more likely lost than not; "risk": with 5 % or more; "starved": a layer keeps less than a
-        tenth of its even share. The first four name causes; "ordered" and "chaotic" stand only where there is
-        such an effect or a cure that is predicted to help.
+        a layer collapses more likely than not; "risk": with 5 % or more; "starved": a layer keeps less than a
+        tenth of its even share. The first four name causes; "ordered" and "chaotic" are reported only with
+        such an effect, or with a cure that is predicted to help.
         """
         return problems(self.reading, self.before, self.off, helped=self.cure is not None)
 
@@ -144,7 +144,7 @@ class Diagnosis(Drawable):
 
     @property
     def verdict(self) -> str:
-        """A few sentences in plain words, made from the numbers."""
+        """The result in a few sentences."""
         return " ".join(text for _, text in self.paragraphs)
 
     def to_frame(self) -> pd.DataFrame:
@@ -206,9 +206,9 @@ class Diagnosis(Drawable):
         return upward("Diagnosis.__str__")(self)
 
     def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
-        """Write one self-contained page with verdict, pictures and table.
+        """Write one self-contained page with the verdict, plots and the table.
 
-        It asks nothing of a network, and reads on a phone as on a desktop, by day and by night.
+        It loads nothing from the internet. It is readable on phones and desktops, in light and dark mode.
 
         Raises:
             ArgumentError: `path` does not end in .html or cannot be written.
@@ -227,10 +227,11 @@ def diagnose(
     data: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """What is wrong with this model's initialisation, what would collapse, what to set instead.
+    """Find what is wrong with a model's initialisation, what would collapse, and what to use instead.
 
-    Nothing is trained or pruned, and the model is left as it was: scales and laws are read from its weights,
-    and what pruning keeps is predicted, as found and after the change that should cure it.
+    Nothing is trained or pruned, and the model is left as it was. Scales and distributions are read from its
+    weights. What pruning keeps is predicted twice: for the model as found, and after the change that should
+    cure it.
 
     Args:
         model: a torch model, or an `Architecture`.

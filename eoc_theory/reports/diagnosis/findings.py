@@ -1,4 +1,4 @@
-"""What counts as wrong with an initialisation, and which change is better than another."""
+"""What counts as a problem of an initialisation, and which of two changes is better."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def best(
 
 
 def _is_better(one: Outlook, other: Outlook) -> bool:
-    """Whether more layers have scores, or a layer is less likely lost, or lost at a higher sparsity."""
+    """Whether more layers have scores, or collapse is less likely, or comes at a higher sparsity."""
     if len(one.silent) != len(other.silent):
         return len(one.silent) < len(other.silent)
     gain = other.collapse_probability - one.collapse_probability

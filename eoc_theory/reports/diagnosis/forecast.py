@@ -20,7 +20,7 @@ from .initialisation import Reading
 
 Array = np.ndarray
 
-#: Probability of an empty layer that counts as safe.
+#: Probability of collapse that counts as safe.
 SAFE = 0.05
 #: A layer is starved where it keeps less than this share of what it would keep if all kept the same.
 STARVED = 0.1
@@ -42,9 +42,9 @@ class Outlook:
         log10_moment: log₁₀ of the second moment of the layer's SNIP scores, relative to the last layer's.
         kept: mean fraction kept.
         kept_std: its standard deviation from one initialisation to the next.
-        empty_probability: probability that the layer loses every weight.
-        collapse_probability: probability that some layer does, a float.
-        collapse: law of the critical sparsity.
+        empty_probability: probability that the layer collapses.
+        collapse_probability: probability that some layer collapses, a float.
+        collapse: distribution of the critical sparsity.
         zero_scores: mean fraction of the layer's scores that are exactly 0, nan where they are ranked in
             rounds.
         unranked: whether the threshold falls among these zeros, so that chance decides which of them go.
@@ -73,12 +73,12 @@ class Outlook:
 
     @property
     def critical_sparsity(self) -> float:
-        """Median over initialisations of the smallest sparsity at which a layer is empty."""
+        """Median over initialisations of the smallest sparsity at which a layer collapses."""
         return float(self.collapse.quantile(0.5))
 
     @property
     def safe_sparsity(self) -> float:
-        """Sparsity up to which the probability of an empty layer stays under 5 %."""
+        """Sparsity up to which the probability of collapse stays under 5 %."""
         return float(self.collapse.quantile(SAFE))
 
     @property
@@ -99,7 +99,7 @@ class Outlook:
 
     @property
     def is_fine(self) -> bool:
-        """Whether no layer is likely to be lost or starved, and something is there to rank in every layer."""
+        """Whether no layer is likely to collapse or starve, and every layer has scores to rank."""
         return self.collapse_probability < SAFE and not self.is_starved and not len(self.silent)
 
     def to_dict(self) -> dict[str, Any]:

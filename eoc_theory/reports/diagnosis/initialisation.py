@@ -1,4 +1,4 @@
-"""What a network's initialisation is: each layer's scale beside the critical one, and the name it goes by."""
+"""The initialisation of a network: each layer's scale beside the critical one, and the name it goes by."""
 
 from __future__ import annotations
 

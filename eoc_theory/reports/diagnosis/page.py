@@ -1,4 +1,4 @@
-"""The diagnosis as one self-contained page: no script, no font, no request."""
+"""The diagnosis as one self-contained page, without scripts, fonts or requests."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ _CAPTIONS = {
     "What pruning keeps": "Predicted fraction of each layer's weights that stays; the band is one standard "
     "deviation over initialisations.",
     "Second moment of the scores": "How large each layer's scores are beside the last layer's. Where the "
-    "line falls by decades, a cut through all layers at once takes whole layers.",
+    "line falls by decades, one threshold for all layers removes whole layers.",
     "Scale of the weights": "What was found in the weights, and where gradients neither vanish nor explode.",
-    "Probability that a layer is lost": "How likely some layer is empty once so many weights are removed.",
+    "Probability of collapse": "How likely some layer keeps no weight at each sparsity.",
 }
 
 _WORDS = {
@@ -104,8 +104,8 @@ _WORDS = {
     "chaotic": ("chaotic: gradients explode", "warn"),
     "exploding": ("residual blocks explode", "warn"),
     "starved": ("a layer is starved", "warn"),
-    "risk": ("a layer may be lost", "warn"),
-    "collapse": ("collapse: layers are lost", "bad"),
+    "risk": ("a layer may collapse", "warn"),
+    "collapse": ("layers collapse", "bad"),
 }
 
 

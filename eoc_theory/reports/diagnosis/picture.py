@@ -1,4 +1,4 @@
-"""A diagnosis in four pictures: kept, score moments, scales, and the probability of collapse."""
+"""A diagnosis in four plots: kept, score moments, scales, and the probability of collapse."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def panels() -> tuple[tuple[str, Callable[[Axes, Diagnosis], None]], ...]:
         ("What pruning keeps", draw_kept),
         ("Second moment of the scores", draw_moments),
         ("Scale of the weights", draw_scales),
-        ("Probability that a layer is lost", draw_collapse),
+        ("Probability of collapse", draw_collapse),
     )
 
 
@@ -93,7 +93,7 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
             at = np.full(len(outlook.emptied), bottom)
             ax.plot(
                 x[outlook.emptied], at, "x" if colour == FOUND else "+", color=colour, markersize=size,
-                clip_on=False, zorder=4, label="likely empty" if colour == FOUND else None,
+                clip_on=False, zorder=4, label="likely collapsed" if colour == FOUND else None,
             )  # fmt: skip
     ax.axhline(
         1.0 - diagnosis.sparsity, color=GREY, linestyle="--", linewidth=0.8, label="the same in each layer"
@@ -152,7 +152,7 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
 
 
 def draw_collapse(ax: Axes, diagnosis: Diagnosis) -> None:
-    """P(some layer is empty) against sparsity, and the sparsity asked for."""
+    """P(collapse) against sparsity, and the sparsity asked for."""
     outlooks = _outlooks(diagnosis)
     ends = np.concatenate([np.quantile(o.collapse.samples, (0.002, 0.998)) for o, _, _ in outlooks])
     logs = -np.log10(np.maximum(1.0 - np.append(ends, diagnosis.sparsity), 1e-9))

@@ -1,4 +1,4 @@
-"""What to set instead: the same network at other scales, and the instruction that brings it there."""
+"""What to use instead: the same network at other scales, and the instruction that sets them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cure:
     """A change of the initialisation.
 
     Attributes:
-        steps: what to do, one instruction each; code where there is a function for it.
+        steps: what to do, one instruction each, as code where a function does it.
         does: what that sets, in words that continue "that …".
         net: the network after it.
     """
@@ -40,14 +40,14 @@ def cures(
 ) -> list[Cure]:
     """Changes worth a prediction, the most natural first; none where scales do not matter.
 
-    Where scales matter each layer goes to the edge of chaos, σ_b = 0.2 as in Hayou et al. 2021 or, where an
-    activation has no such point, 0. Residual branches without a scale are divided by the root of their number
-    (the stable ResNet of the same paper, section 4).
+    Where scales matter, each layer goes to the edge of chaos, with σ_b = 0.2 as in Hayou et al. 2021, or 0
+    where an activation has no such point. Residual branches without a scale are divided by the root of
+    their number (the stable ResNet of the same paper, section 4).
 
     Args:
         redraw: whether the scales are among what can be improved.
-        biases: whether the layers have biases that can be drawn.
-        masked: whether weights are pruned already: then what is left is rescaled, not drawn anew.
+        biases: whether the layers have biases that can be set.
+        masked: whether weights are pruned already: then what is left is rescaled, not sampled anew.
         silent: whether the scores of some layer are all exactly 0.
     """
     unscaled = len(reading.joins) > 1 and all(abs(join.scale) >= 1.0 for join in reading.joins)

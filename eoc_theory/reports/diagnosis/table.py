@@ -1,4 +1,4 @@
-"""The diagnosis as rows of text, for terminals, pages and ``print``."""
+"""The table of a diagnosis, for terminals, pages and ``print``."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ LEGEND = (
     ("on edge", "σ_w on the edge of chaos of the activation that follows; any: a normalisation follows"),
     ("chi", "what the layer multiplies the gradient's variance by, σ_w² E[φ'²]; 1 on the edge of chaos"),
     ("log10 m", "second moment of the layer's SNIP scores over the last layer's, as a power of ten"),
-    ("kept", "predicted fraction of weights kept, with its spread over initialisations"),
-    ("P(empty)", "probability that the layer loses every weight"),
+    ("kept", "predicted fraction of weights kept, with its standard deviation over initialisations"),
+    ("P(empty)", "probability that the layer collapses: that it keeps no weight"),
     ("cured", "the same after the change that the verdict names"),
 )
 

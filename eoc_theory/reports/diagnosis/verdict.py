@@ -1,4 +1,4 @@
-"""The verdict: a few sentences in plain words, every one made from the diagnosis's numbers."""
+"""The verdict: a few sentences in plain English, each made from the numbers of the diagnosis."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _opening(found: Diagnosis) -> str:
     if found.problems:
         return ""
     if found.off.any():
-        return "Not critical, but without harm at this depth and sparsity."
+        return "Not critical, but harmless at this depth and sparsity."
     return "Nothing is wrong with this initialisation."
 
 
@@ -128,8 +128,8 @@ def _side(found: Diagnosis, acts: str) -> str:
         where = "" if count == total else f" in {count} of {total} layers"
     if found.reading.joins:
         return (
-            f"is off the edge of chaos of {acts}{where}, which residual sums bear better than a plain "
-            "network would; there χ is 1, here"
+            f"is off the edge of chaos of {acts}{where}, which a network with residual sums tolerates "
+            "better than a plain one; there χ is 1, here"
         )
     return f"is {found.phase} for {acts}{where}; the edge of chaos has χ = 1, here"
 
@@ -190,7 +190,7 @@ def _blocks(found: Diagnosis) -> str:
     if is_exploding(found.reading, found.before):
         return (
             f"The {count} residual blocks make the variance explode: it grows by a factor of {_times(rise)} "
-            "from the first layer to the largest, and gradients as much on the way back."
+            "from the first layer to the largest, and gradients as much in the backward pass."
         )
     how = "" if min(scales) >= 1.0 else f", with branches scaled by {_range(min(scales), max(scales))},"
     blocks = "The residual block" if count == 1 else f"The {count} residual blocks"
@@ -214,7 +214,7 @@ def _moments(found: Diagnosis) -> str:
         return ""
     least, most = (found.layers[int(at(before.log10_moment))] for at in (np.nanargmin, np.nanargmax))
     said = (
-        f"The scores' second moment spans {_decades(before)} decades from layer to layer, least in layer "
+        f"The scores' second moment spans {_decades(before)} decades from layer to layer, smallest in layer "
         f"{least} and largest in layer {most}."
     )
     normalised = before.log10_moment[found.reading.normalised & np.isfinite(before.log10_moment)]
@@ -238,18 +238,19 @@ def _decades(seen: Outlook) -> str:
 
 def _pruning(found: Diagnosis) -> list[str]:
     before = found.before
-    at = f"At s = {found.sparsity:g} {found.criterion}"
+    at, criterion = f"At s = {found.sparsity:g}", found.criterion
     emptied = before.emptied
     if len(emptied):
-        said = f"{at} empties {_which(found.layers, emptied)}: {_p(before)}."
+        verb = "collapses" if len(emptied) in (1, len(found.layers)) else "collapse"
+        said = f"{at} {_which(found.layers, emptied)} {verb} under {criterion}: {_p(before)}."
     elif before.collapse_probability >= SAFE:
         weakest = found.layers[int(before.empty_probability.argmax())]
-        said = f"{at} may empty some layer, most likely layer {weakest}: {_p(before)}."
+        said = f"{at} some layer may collapse under {criterion}, most likely layer {weakest}: {_p(before)}."
     else:
-        said = f"{at} keeps {_kept(before)} of each layer and empties none: {_p(before)}."
+        said = f"{at} {criterion} keeps {_kept(before)} of each layer, and none collapses: {_p(before)}."
         if before.is_starved:
             starved = _which(found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity)))
-            said += f" Less than a tenth of what an even cut would leave is left of {starved}."
+            said += f" Uniform pruning would leave more than ten times as much of {starved}."
     return [_silent(found), said, _limits(before)]
 
 
@@ -277,7 +278,7 @@ def _percent(share: float) -> str:
 
 def _limits(seen: Outlook) -> str:
     return (
-        f"The critical sparsity, where half of the draws have lost a layer, is "
+        f"The critical sparsity, at which half of the initialisations have collapsed, is "
         f"{sparsity(seen.critical_sparsity)}; up to {sparsity(seen.safe_sparsity)} fewer than 5 % have."
     )
 
@@ -325,9 +326,9 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     if cure is None or after is None:
         return [] if found.before.is_fine else [_no_cure(found)]
     emptied = after.emptied
-    lost = f"{_which(found.layers, emptied)} emptied" if len(emptied) else "no layer likely emptied"
+    lost = f"{_which(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
     if after.collapse_probability < SAFE:
-        lost = "no layer emptied"
+        lost = "no layer collapsed"
     called = "Cure" if _is_cured(found) else "What helps most" if found.problems else "Better still"
     said = [
         f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
@@ -338,15 +339,15 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     if after.collapse_probability >= SAFE:
         said.append(
             f"Even so s = {found.sparsity:g} is too much for it: up to s = {sparsity(after.safe_sparsity)} "
-            "fewer than 5 % of the networks lose a layer."
+            "fewer than 5 % of the networks collapse."
         )
     return said
 
 
 def _no_cure(found: Diagnosis) -> str:
     if len(found.before.silent):
-        return "No scale lets gradients through: see what cuts them off, or train for some steps first."
-    advice = "prune less, or take wider layers"
+        return "No scale lets gradients through: see what blocks them, or train for some steps first."
+    advice = "prune less, or use wider layers"
     if is_exploding(found.reading, found.before) or found.off.any():
         critical = np.isfinite(found.sigma_w_edge[found.reading.scaled]).any()
         tried = "No change of scale is predicted to help" if critical else "There is no critical scale to set"
@@ -358,10 +359,10 @@ def _conditions(found: Diagnosis) -> list[str]:
     training, evaluation = found.reading.batch_norms
     said = []
     if training:
-        said.append("BatchNorm is taken in training mode, by the batch's own statistics, as the model is.")
+        said.append("BatchNorm is taken in training mode (the batch's own statistics), as in the model.")
     if evaluation:
         said.append(
-            "BatchNorm is taken in evaluation mode, as the model is: before training it changes nothing."
+            "BatchNorm is taken in evaluation mode, as in the model: before training it changes nothing."
         )
     if found.synthetic:
         said.append("Uncorrelated inputs stand in for data; your own data give other numbers.")

@@ -1,4 +1,4 @@
-"""Pictures of the results: prediction as a line with its band, measurement as points with error bars.
+"""Plots of the results: predictions as lines with a band, measurements as points with error bars.
 
 Every function returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display
 or a call to ``close``; with `path` it also writes the file (png, pdf or svg by suffix). matplotlib itself is

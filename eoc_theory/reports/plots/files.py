@@ -1,4 +1,4 @@
-"""Writing a picture, or a page of them, so that the file is either whole or not there."""
+"""Write a picture or a page so that the file is either complete or not there."""
 
 from __future__ import annotations
 

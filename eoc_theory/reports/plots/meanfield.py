@@ -1,4 +1,4 @@
-"""Pictures of the mean-field theory: the edge of chaos as a curve, and the phases around it."""
+"""Plots of the mean-field theory: the edge of chaos as a curve, and the phases around it."""
 
 from __future__ import annotations
 

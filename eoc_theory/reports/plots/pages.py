@@ -1,4 +1,4 @@
-"""Self-contained pages: no script, no font, no request; pictures stand in them as svg elements."""
+"""Self-contained pages, without scripts, fonts or requests; pictures are svg elements in them."""
 
 from __future__ import annotations
 

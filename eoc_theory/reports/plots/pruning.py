@@ -1,4 +1,4 @@
-"""Pictures of what pruning keeps: per layer, and the law of the critical sparsity."""
+"""Plots of what pruning keeps: per layer, and the distribution of the critical sparsity."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axe
 
 
 def plot_comparison(comparison: Comparison, path: Path = None) -> Figure:
-    """Theory beside experiment: kept per layer above, the law of the critical sparsity below.
+    """Theory beside experiment: kept per layer above, the distribution of the critical sparsity below.
 
     Args:
         comparison: from `eoc_theory.compare`.
@@ -74,7 +74,7 @@ def plot_comparison(comparison: Comparison, path: Path = None) -> Figure:
 def plot_collapse(
     collapse: CollapsePrediction, path: Path = None, *, measured: Any = None, ax: Axes | None = None
 ) -> Figure:
-    """Probability that a layer is empty against sparsity, on an axis logarithmic in 1 − s.
+    """Probability of collapse against sparsity, on an axis logarithmic in 1 − s.
 
     Args:
         collapse: from `eoc_theory.predict_collapse`; the paper's bound is marked where there is one.

@@ -1,4 +1,4 @@
-"""The look of all pictures: one column wide, readable in print, safe for colour-blind readers."""
+"""The style of all plots: one column wide, readable in print, safe for colour-blind readers."""
 
 from __future__ import annotations
 
