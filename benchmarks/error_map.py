@@ -1,4 +1,4 @@
-"""Fits the error map that predictions carry (eoc_theory/error_map.json) to stored measurements.
+"""Fits the error map that predictions carry (eoc_theory/pruning/error_map.json) to stored measurements.
 
     python -m benchmarks.error_map          # fits, validates, writes the map, prints the report
     python -m benchmarks.error_map --check  # the same, and writes nothing: exit 1 if the map would change
@@ -33,7 +33,7 @@ from eoc_theory.pruning.error_model import LEVEL, kind_of, size_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "figures" / "results"
-MAP = Path(eoc.__file__).parent / "error_map.json"
+MAP = Path(eoc.__file__).parent / "pruning" / "error_map.json"
 STUDIES = ("trust", "trust-criteria", "trust-rounds", "trust-graphs")
 HELD_OUT = ("elu", "gelu")
 GRAPHS = ("convolutional", "normalised convolutional", "residual", "normalised residual")

@@ -146,7 +146,7 @@ def _within_memory(
 
 
 def _entries(graph: Graph) -> int:
-    """Pairs of positions in what is held at a time: kernels kept for the backward pass, and those under way."""
+    """Pairs of positions held at a time: kernels kept for the backward pass, and those under way."""
     kept, most = 0, 0
     for node, shape in zip(graph.nodes, graph.shapes, strict=True):
         most = max(most, shape.positions**2)
