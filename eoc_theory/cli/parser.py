@@ -310,6 +310,24 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         help="normalisation of resnet and vgg: batch, group, layer or none (default: batch)",
     )
     net.add_argument("--mode", help="mode of batch normalisation: training or evaluation (default: training)")
+    _distribution(net)
+    net.add_argument(
+        "--in-features",
+        type=whole,
+        metavar="N",
+        help="features of one input (default: those of the data; without data: 64)",
+    )
+    net.add_argument(
+        "--out-features",
+        type=whole,
+        metavar="N",
+        help="number of classes (default: that of the data; without data: 10)",
+    )
+    _pruning(made, "--image")
+
+
+def _distribution(net: Any) -> None:
+    """The scales and the distribution of the weights."""
     net.add_argument(
         "--init",
         type=initialisation,
@@ -328,19 +346,6 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         help="distribution of the weights: normal or uniform, in convolutional networks also truncated or "
         "orthogonal (default: normal; with --init pytorch: uniform)",
     )
-    net.add_argument(
-        "--in-features",
-        type=whole,
-        metavar="N",
-        help="features of one input (default: those of the data; without data: 64)",
-    )
-    net.add_argument(
-        "--out-features",
-        type=whole,
-        metavar="N",
-        help="number of classes (default: that of the data; without data: 10)",
-    )
-    _pruning(made, "--image")
 
 
 def _pruning(made: argparse.ArgumentParser, image: str) -> None:

@@ -159,14 +159,8 @@ def compare(
     """
     check_sparsities(sparsity)
     chosen = _seeds(seeds)
-    if not isinstance(factory, Architecture) and not callable(factory):
-        raise ArgumentError(
-            f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
-        )
     progress = checks.function("progress", progress, "two counts")
-    if isinstance(factory, Architecture):
-        # The model, its doubles, one gradient and the scores.
-        check_drawn(factory, 28)
+    _check_factory(factory)
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []
@@ -268,6 +262,16 @@ def _average(nets: list[Architecture]) -> Architecture:
     if first.is_chain:
         return Architecture(layers)
     return Architecture.from_graph(first.as_graph().with_weights({layer.name: layer for layer in layers}))
+
+
+def _check_factory(factory: Any) -> None:
+    if isinstance(factory, Architecture):
+        # The model, its doubles, one gradient and the scores.
+        check_drawn(factory, 28)
+    elif not callable(factory):
+        raise ArgumentError(
+            f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
+        )
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:

@@ -219,13 +219,28 @@ def measure_pruning(
             ways=lambda: Ways.through(model, found, shown),
         )
     outcome = replace(outcome, notes=(*said, *outcome.notes))
+    return _measurement(model, rule, found, outcome, sparsities, masks=masks, scalar=np.ndim(sparsity) == 0)
+
+
+def _measurement(
+    model: Any,
+    rule: Criterion,
+    found: list[PrunableWeight],
+    outcome: _Outcome,
+    sparsities: np.ndarray,
+    *,
+    masks: bool,
+    scalar: bool,
+) -> PruningMeasurement:
+    """The result, of one sparsity or of several."""
+    names = tuple(w.name or "weight" for w in found)
+    weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(
         {name: mask.cpu().numpy() for name, mask in zip(names, group, strict=True)}
         for group in outcome.chosen
     )
-    scalar = np.ndim(sparsity) == 0
     return PruningMeasurement(
         criterion=rule.label,
         sparsity=float(sparsities[0]) if scalar else sparsities,
