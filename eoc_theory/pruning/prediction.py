@@ -267,14 +267,16 @@ def _allocated_in_rounds(
     empty = (kept == 0).mean(axis=0)
     # Few networks do not show what one in ten does; the critical sparsity says what is open.
     fewest = (kept.mean(axis=0) * net.weights).min(axis=1)
-    open_ = (fewest < _FEW_LEFT) & (np.rint((1.0 - values) * net.n_weights) >= net.depth)
+    empties = (kept == 0).any(axis=2)
+    some = (fewest < _FEW_LEFT) | empties.any(axis=0)
+    open_ = some & (np.rint((1.0 - values) * net.n_weights) >= net.depth)
     return _Allocation(
         criterion,
         values,
         kept.mean(axis=0),
         kept.std(axis=0, ddof=1),
         empty,
-        (kept == 0).any(axis=2).mean(axis=0),
+        empties.mean(axis=0),
         open_,
         np.full(net.depth, np.nan),
         samples=networks.samples,

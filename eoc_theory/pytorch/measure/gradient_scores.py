@@ -152,7 +152,7 @@ def _in_range(
         top = max(float(score.abs().max()) for score in scores)
         # Where removed weights score nothing, or scores are no multiple of the derivative, there is no more.
         alone = masks is not None or not criterion.proportional
-        if _held(scores) or (alone and not _beyond(top)):
+        if _held(scores) or (alone and (top == 0 or not _beyond(top))):
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
