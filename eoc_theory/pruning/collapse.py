@@ -20,6 +20,7 @@ from ..networks.resolve import as_architecture
 from .critical_sparsity import critical_law, share_at_most
 from .data_free import is_data_free
 from .error_model import OWN_SAMPLES, collapse_trust
+from .paper_bounds import bound_for
 from .prediction import MOST_SAMPLES
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, zeros_of_structure
@@ -30,14 +31,14 @@ Array = np.ndarray
 @public
 @dataclass(frozen=True)
 class CollapsePrediction(Drawable):
-    """Law of the critical sparsity s_cr, the smallest sparsity at which some layer has lost all its weights.
+    """Distribution of the critical sparsity s_cr, the smallest sparsity at which some layer collapses.
 
     Attributes:
         criterion: its name.
         layers: names of the weight layers.
         critical_sparsity: mean of s_cr.
         samples: draws of s_cr in increasing order, shape (n,).
-        weakest_probability: probability that each layer is the first to be emptied, shape (L,).
+        weakest_probability: probability that each layer is the first to collapse, shape (L,).
         weakest_layer: the layer where that is largest.
         bound: the paper's bound on the mean of s_cr where a theorem applies, else None.
         median_error: expected absolute error of log₁₀(1 − s_cr) at the median, from networks that were really
@@ -108,13 +109,13 @@ def predict_collapse(
     samples: int | None = None,
     seed: int = 0,
 ) -> CollapsePrediction:
-    """Law of the critical sparsity of `net` under `criterion`.
+    """Distribution of the critical sparsity of `net` under `criterion`.
 
     Args and errors as in `eoc_theory.pruning.prediction.predict_pruning`. For given scores s_cr needs no
     search: with t* = min_l max_{w in l} score(w), s_cr = #{scores ≤ t*}/n. The layers' largest scores, which
     go together from layer to layer, are those of sampled networks. In chains too wide to sample on the whole
-    batch they are drawn layer by layer: the law of a layer's largest score is the product of P(|W| ≤
-    t/|g_ij|) over its weights, exact given the rows δ_i and columns h_j.
+    batch they are sampled layer by layer: the distribution of a layer's largest score is the product of P(|W|
+    ≤ t/|g_ij|) over its weights, exact given the rows δ_i and columns h_j.
     """
     rule = as_criterion(criterion)
     seed = checks.seed(seed)
@@ -155,8 +156,6 @@ def paper_bound(net: Architecture, criterion: str) -> float | None:
     "snip" off the edge of chaos (one activation and one pair of scales throughout), and "magnitude" where a
     single layer has the smallest weights; a bound of 1 or more says nothing.
     """
-    from .paper_bounds import bound_for
-
     if not net.is_chain:
         return None
     chi = None

@@ -46,7 +46,7 @@ class CriticalLaw:
     Attributes:
         samples: draws of s_cr in increasing order, shape (n,).
         weights: of the whole network.
-        weakest: how often each layer is the first to be emptied, shape (L,), of sum 1.
+        weakest: how often each layer is the first to collapse, shape (L,), of sum 1.
         laws: of the scores, for criteria that need gradients; else None.
         largest: draws of the layers' largest log-scores in each of S networks, shape (draws, S, L), or None.
     """

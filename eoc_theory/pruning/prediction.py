@@ -68,7 +68,7 @@ class PruningPrediction(Drawable):
         collapse_probability: probability that some layer does, a float or shape (n_s,): that the critical
             sparsity of `predict_collapse`, whose draws are counted where it is not plainly 0 or 1, is not
             above.
-        samples: networks sampled for the spread (0 where it comes in closed form).
+        samples: networks sampled for the standard deviation (0 where it comes in closed form).
         notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
             where `kept_error` is extrapolated.
         kept_error: expected error of `kept` as a mean over initialisations: the mean absolute error over the
@@ -141,7 +141,7 @@ def predict_pruning(
     samples: int | None = None,
     seed: int = 0,
 ) -> PruningPrediction:
-    """Fraction of the weights that pruning at initialisation keeps in each layer, with its spread over seeds.
+    """Fraction of the weights that pruning at initialisation keeps in each layer, and its standard deviation.
 
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
     al. 2021, section 2). Biases are not pruned.

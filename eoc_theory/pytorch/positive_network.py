@@ -80,7 +80,7 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
         return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
 
 
-def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+def path_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """∂R/∂mask: 0 where an entry, kept or not, joins no path of kept ones from the input to the logits.
 
     Args:
@@ -92,11 +92,11 @@ def way_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Te
     return _derivatives(graph, {name: mask.double() for name, mask in masks.items()})[0]
 
 
-def ways_through(graph: Graph, masks: Mapping[str, torch.Tensor], name: str) -> list[torch.Tensor]:
-    """As `way_counts`, of those paths only that go through a kept weight of the layer `name`.
+def paths_through(graph: Graph, masks: Mapping[str, torch.Tensor], name: str) -> list[torch.Tensor]:
+    """As `path_counts`, of those paths only that go through a kept weight of the layer `name`.
 
-    Every way uses a layer's weights once at most, so that R is linear in them: what R loses without the layer
-    is Σ mask ∂R/∂mask over its entries, and no difference of large numbers is taken.
+    Every path uses a layer's weights once at most, so that R is linear in them: what R loses without the
+    layer is Σ mask ∂R/∂mask over its entries, and no difference of large numbers is taken.
     """
     torch = require_torch()
     device = next(iter(masks.values())).device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.isolation import Twin
 from ..errors import ModelError
 from .models import PrunableWeight, prunable_weights, require_torch, taken
+from .trace import first_layer, trace
 
 if TYPE_CHECKING:
     from ..networks.graph import Graph
@@ -34,8 +35,6 @@ def structure(
     Raises:
         ModelError: the model cannot be traced.
     """
-    from .trace import trace
-
     weights = {w.name or "weight": w for w in prunable_weights(model)}
     _check_unshared(model, weights)
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
@@ -69,8 +68,6 @@ def normalisations(model: Any) -> list[Any]:
 
 def _guesses(model: Any, weights: dict[str, PrunableWeight]) -> list[Any]:
     """Shapes of inputs to try for the layer that runs first."""
-    from .trace import first_layer
-
     first = first_layer(model) or next(iter(weights.values())).module
     channels, axes = taken(first)
     if not axes:

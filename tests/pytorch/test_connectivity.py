@@ -1,4 +1,4 @@
-"""Ways from the input to the logits through what pruning leaves, and masks chosen on them."""
+"""Paths from the input to the logits through what pruning leaves, and masks chosen on them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.layers import Dense, Shape, Sum, WeightLayer  # noqa: E402
 from eoc_theory.networks.graph import GraphBuilder  # noqa: E402
-from eoc_theory.pytorch.measure.connectivity import Ways, connected_weights  # noqa: E402
-from eoc_theory.pytorch.measure.layerwise import _covering, best_masks, synflow_layers, way_masks  # noqa: E402
+from eoc_theory.pytorch.measure.connectivity import Paths, connected_weights  # noqa: E402
+from eoc_theory.pytorch.measure.layerwise import _covering, best_masks, path_masks, synflow_layers  # noqa: E402
 from eoc_theory.pytorch.measure.scoring import synflow_start  # noqa: E402
 from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
 
@@ -49,15 +49,15 @@ def test_both_ways_of_finding_ways_agree_with_walking_them(seed):
     tensors = [torch.from_numpy(mask) for mask in masks]
     expected = on_paths(masks)
     weights = prunable_weights(model)
-    chain = Ways.through(model, weights)
+    chain = Paths.through(model, weights)
     assert chain.graph is None
     build = GraphBuilder(Shape(4))
     for index, mask in enumerate(masks):
         name = str(index)
         build.add(Dense(name, WeightLayer(name, mask.shape[1], mask.shape[0], 1.0, 0.0, None)))
-    graph = Ways(chain.names, build.build())
+    graph = Paths(chain.names, build.build())
     for ways in (chain, graph):
-        for found, wanted in zip(ways.on_way(tensors), expected, strict=True):
+        for found, wanted in zip(ways.on_path(tensors), expected, strict=True):
             np.testing.assert_array_equal(found.numpy(), wanted)
     counts = connected_weights(model, dict(zip(chain.names, masks, strict=True)))
     assert list(counts.values()) == [int(one.sum()) for one in expected]
@@ -79,7 +79,7 @@ def test_a_shortcut_goes_round_an_emptied_branch():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_ways_through_a_layer_are_those_of_walking_them(seed):
+def test_paths_through_a_layer_are_those_of_walking_them(seed):
     """a, then b and c with a shortcut round them, then d: ways a-d and ways a-b-c-d."""
     rng = np.random.default_rng(seed)
     shapes = {"a": (5, 3), "b": (4, 5), "c": (5, 4), "d": (2, 5)}
@@ -90,7 +90,7 @@ def test_ways_through_a_layer_are_those_of_walking_them(seed):
         if name == "d":
             build.add(Sum("sum", (1.0, 1.0)), last["a"], last["c"])
         last[name] = build.add(Dense(name, WeightLayer(name, inputs, units, 1.0, 0.0, None)))
-    ways = Ways(tuple(shapes), build.build())
+    ways = Paths(tuple(shapes), build.build())
     a, b, c, d = (mask.astype(float) for mask in masks.values())
     long = "ji,bj,kb,ok->"
     wanted = {
@@ -105,14 +105,14 @@ def test_ways_through_a_layer_are_those_of_walking_them(seed):
     wanted |= {"c": wanted["b"], "d": wanted["a"]}
     tensors = [torch.from_numpy(mask) for mask in masks.values()]
     for index, name in enumerate(shapes):
-        for found, expected in zip(ways.on_way_through(tensors, index), wanted[name], strict=True):
+        for found, expected in zip(ways.on_path_through(tensors, index), wanted[name], strict=True):
             np.testing.assert_array_equal(found.numpy(), expected > 0)
 
 
 def test_in_a_row_of_layers_every_way_goes_through_each():
     ways, _ = chain_of(3, 6)
     masks = [torch.from_numpy(np.random.default_rng(0).random((6, 6)) < 0.3) for _ in range(3)]
-    for one, other in zip(ways.on_way_through(masks, 1), ways.on_way(masks), strict=True):
+    for one, other in zip(ways.on_path_through(masks, 1), ways.on_path(masks), strict=True):
         assert bool((one == other).all())
 
 
@@ -155,43 +155,43 @@ def test_an_example_that_is_none_is_one_line():
 def chain_of(depth: int, width: int, seed: int = 0):
     model = eoc.mlp(depth, width, activation="tanh", in_features=width, out_features=width).to_torch(seed)
     weights = prunable_weights(model)
-    return Ways.through(model, weights), [weight.tensor.detach().abs() for weight in weights]
+    return Paths.through(model, weights), [weight.tensor.detach().abs() for weight in weights]
 
 
 def test_few_random_weights_lose_every_way_and_are_chosen_so_that_all_lie_on_one():
     ways, scores = chain_of(60, 40)
     kept = np.full(60, 28)  # less than one for each unit: a random graph falls apart
-    plain = ways.on_way(best_masks(scores, kept))
+    plain = ways.on_path(best_masks(scores, kept))
     assert not any(mask.any() for mask in plain)
-    chosen = way_masks(ways, scores, kept)
+    chosen = path_masks(ways, scores, kept)
     assert [int(mask.sum()) for mask in chosen] == kept.tolist()
-    on = ways.on_way(chosen)
+    on = ways.on_path(chosen)
     # All, but for the few that a narrow end has no room for.
     assert sum(int(way.sum()) for way in on) >= 0.98 * kept.sum()
     assert all(way.any() for way in on)
 
 
-def test_where_all_lie_on_ways_the_best_scores_are_chosen():
+def test_where_all_lie_on_paths_the_best_scores_are_chosen():
     ways, scores = chain_of(3, 20)
     kept = np.array([300, 300, 300])
-    for one, other in zip(way_masks(ways, scores, kept), best_masks(scores, kept), strict=True):
+    for one, other in zip(path_masks(ways, scores, kept), best_masks(scores, kept), strict=True):
         assert bool((one == other).all())
 
 
 def test_one_weight_a_layer_is_a_way():
     ways, scores = chain_of(12, 10)
-    chosen = way_masks(ways, scores, np.ones(12, dtype=int))
-    assert [int(way.sum()) for way in ways.on_way(chosen)] == [1] * 12
+    chosen = path_masks(ways, scores, np.ones(12, dtype=int))
+    assert [int(way.sum()) for way in ways.on_path(chosen)] == [1] * 12
 
 
 def test_what_cannot_lie_on_a_way_makes_up_the_number():
     ways, scores = chain_of(3, 10)
     # A single unit passes on in the middle: 10 of the last layer's weights can be on ways.
-    chosen = way_masks(ways, scores, [1, 1, 30])
+    chosen = path_masks(ways, scores, [1, 1, 30])
     assert [int(mask.sum()) for mask in chosen] == [1, 1, 30]
-    assert [int(way.sum()) for way in ways.on_way(chosen)] == [1, 1, 10]
+    assert [int(way.sum()) for way in ways.on_path(chosen)] == [1, 1, 10]
     # Without any weight in a layer there is no way, and scores alone decide.
-    none = way_masks(ways, scores, [5, 0, 5])
+    none = path_masks(ways, scores, [5, 0, 5])
     assert bool((none[0] == best_masks(scores, [5, 0, 5])[0]).all())
     assert [int(mask.sum()) for mask in none] == [5, 0, 5]
 
@@ -200,14 +200,14 @@ def test_what_cannot_lie_on_a_way_makes_up_the_number():
 def test_no_branch_loses_its_way_to_a_shortcut(each):
     net = eoc.resnet(20, width=8, input_shape=(3, 8, 8))
     model = net.to_torch(0)
-    ways = Ways.through(model, prunable_weights(model), (1, 3, 8, 8))
+    ways = Paths.through(model, prunable_weights(model), (1, 3, 8, 8))
     rng = np.random.default_rng(each)
     for _ in range(2):
         scores = [torch.from_numpy(rng.random(layer.weight_shape)) for layer in net]
-        chosen = way_masks(ways, scores, [each] * net.depth)
+        chosen = path_masks(ways, scores, [each] * net.depth)
         assert [int(mask.sum()) for mask in chosen] == [each] * net.depth
         # Not only one of each layer: all.
-        assert [int(way.sum()) for way in ways.on_way(chosen)] == [each] * net.depth
+        assert [int(way.sum()) for way in ways.on_path(chosen)] == [each] * net.depth
 
 
 def test_a_layer_serves_as_many_others_as_its_number_allows():
@@ -224,9 +224,9 @@ def test_a_layer_serves_as_many_others_as_its_number_allows():
 def test_ties_and_gone_weights():
     ways, scores = chain_of(3, 10)
     tied = [torch.zeros_like(score) for score in scores]
-    assert [int(mask.sum()) for mask in way_masks(ways, tied, [20, 20, 20])] == [20, 20, 20]
+    assert [int(mask.sum()) for mask in path_masks(ways, tied, [20, 20, 20])] == [20, 20, 20]
     scores[0][:, :5] = -torch.inf
-    chosen = way_masks(ways, scores, [50, 20, 20])
+    chosen = path_masks(ways, scores, [50, 20, 20])
     assert int(chosen[0].sum()) == 50 and not chosen[0][:, :5].any()
 
 
@@ -236,7 +236,7 @@ def test_synflow_by_layers_keeps_the_numbers_and_the_ways(kept):
     weights = prunable_weights(model)
     masks = synflow_layers(synflow_start(model, weights), kept).masks()
     assert [int(mask.sum()) for mask in masks] == kept
-    on = Ways.through(model, weights).on_way(masks)
+    on = Paths.through(model, weights).on_path(masks)
     assert all(int(way.sum()) >= 0.8 * count for way, count in zip(on, kept, strict=True))
 
 

@@ -95,23 +95,23 @@ def test_budgets():
 def test_the_fewest_weights_that_connect():
     torch = pytest.importorskip("torch")
     from eoc_theory.networks.graph import Graph
-    from eoc_theory.pytorch.measure.connectivity import Ways
+    from eoc_theory.pytorch.measure.connectivity import Paths
     from eoc_theory.pytorch.measure.ranking import masks, thresholds
     from eoc_theory.pytorch.models import prunable_weights
     from eoc_theory.reports.design.sampled_networks import fewest_connected
 
     net = eoc.mlp(6, 15, activation="tanh", in_features=10, out_features=4)
     model = net.to_torch(0)
-    chain = Ways.through(model, prunable_weights(model))
+    chain = Paths.through(model, prunable_weights(model))
     assert chain.graph is None
-    graph = Ways(chain.names, Graph.of_chain(net.layers))
+    graph = Paths(chain.names, Graph.of_chain(net.layers))
     rng = np.random.default_rng(0)
     for _ in range(3):
         scores = [torch.from_numpy(rng.standard_normal(layer.weight_shape)) for layer in net]
         number = fewest_connected(chain, scores)
         for left, whole in ((number, True), (number - 1, False)):
             (limit,) = thresholds(scores, [net.n_weights - int(left)])
-            on = chain.on_way(masks(scores, limit))
+            on = chain.on_path(masks(scores, limit))
             assert all(bool(way.any()) for way in on) == whole
         # By search, where there are more ways than one beside another.
         assert fewest_connected(graph, scores) == pytest.approx(number, rel=0.06)

@@ -1,12 +1,12 @@
-"""Ways from the input to the logits through the weights that pruning leaves.
+"""Paths from the input to the logits through the weights that pruning leaves.
 
 A layer can keep weights and yet pass nothing on: units that nothing reaches, or that lead nowhere. A network
-of which no way is left from the input to the logits has collapsed as surely as one with an empty layer: its
-logits do not depend on the input, and all its gradients vanish. A weight that is on no such way does not
+of which no path is left from the input to the logits has collapsed as surely as one with an empty layer: its
+logits do not depend on the input, and all its gradients vanish. A weight that is on no such path does not
 matter, whatever its score (Vysogorets & Kempe 2021 call what does the effective sparsity).
 
 Found by the positive linear network of `eoc_theory.pytorch.positive_network` on the masks themselves: its
-output counts the ways, and its derivative by a mask's entry the ways that lead, or would lead, through it.
+output counts the paths, and its derivative by a mask's entry the paths that lead, or would lead, through it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ...base.boundary import public
 from ...base.isolation import isolated
 from ...errors import ArgumentError
 from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
-from ..positive_network import way_counts, ways_through
+from ..positive_network import path_counts, paths_through
+from .scoring import model_graph
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from ...networks.graph import Graph
 
 
-class Ways:
-    """Finds the ways through one network's weights.
+class Paths:
+    """Finds the paths through one network's weights.
 
     Masks are boolean tensors of the weights' shapes, one for each of the layers `names`.
     """
@@ -40,14 +41,12 @@ class Ways:
         self.names, self.graph = tuple(names), graph
 
     @classmethod
-    def through(cls, model: Any, weights: Sequence[PrunableWeight], example_input: Any = None) -> Ways:
+    def through(cls, model: Any, weights: Sequence[PrunableWeight], example_input: Any = None) -> Paths:
         """Of a torch model.
 
         Raises:
             ModelError: the model cannot be traced, or needs an `example_input`.
         """
-        from .scoring import model_graph
-
         names = [weight.name or "weight" for weight in weights]
         if is_linear_chain(model, weights):
             return cls(names, None)
@@ -59,17 +58,17 @@ class Ways:
         if not self.graph:
             found = _open_in_chain([mask.cpu().numpy() for mask in masks])
             return [torch.from_numpy(one).to(masks[0].device) for one in found]
-        counts = way_counts(self.graph, dict(zip(self.names, masks, strict=True)))
+        counts = path_counts(self.graph, dict(zip(self.names, masks, strict=True)))
         return [count > 0 for count in counts]
 
-    def on_way(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The kept weights that lie on a way from the input to the logits, as masks."""
+    def on_path(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The kept weights that lie on a path from the input to the logits, as masks."""
         return [mask & open_ for mask, open_ in zip(masks, self.open_to(masks), strict=True)]
 
     def bottleneck(self, scores: Sequence[torch.Tensor]) -> float:
-        """The largest t such that weights of scores ≥ t make a way, in a row of layers.
+        """The largest t such that weights of scores ≥ t make a path, in a row of layers.
 
-        The best, over all ways, of the smallest score on the way: (max, min) in place of sums of products.
+        The best, over all paths, of the smallest score on the path: (max, min) in place of sums of products.
         """
         best: Any = None
         for score in scores:
@@ -77,11 +76,11 @@ class Ways:
             best = limited.amax(dim=1)
         return float(best.max())
 
-    def on_way_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
-        """The kept weights on those ways that go through layer `index`; in a row of layers all ways do."""
+    def on_path_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
+        """The kept weights on those paths that go through layer `index`; in a row of layers all paths do."""
         if not self.graph:
-            return self.on_way(masks)
-        counts = ways_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
+            return self.on_path(masks)
+        counts = paths_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
         return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
 
 
@@ -90,9 +89,9 @@ class Ways:
 def connected_weights(
     model: Any, masks: Mapping[str, Any] | None = None, *, example_input: Any = None
 ) -> dict[str, int]:
-    """How many of each layer's kept weights lie on a way from the input to the logits.
+    """How many of each layer's kept weights lie on a path from the input to the logits.
 
-    All are 0 where no way is left. Shortcuts may go round a layer that has none.
+    All are 0 where no path is left. Shortcuts may go round a layer that has none.
 
     Args:
         model: a torch model.
@@ -126,9 +125,9 @@ def connected_weights(
     if given:
         raise ArgumentError(f"masks must name layers of the model, got {next(iter(given))!r}")
     shape = tuple(example_input) if isinstance(example_input, list) else example_input
-    ways = Ways.through(model, weights, shape)
-    counted = (int(way.count_nonzero()) for way in ways.on_way(kept))
-    return dict(zip(ways.names, counted, strict=True))
+    paths = Paths.through(model, weights, shape)
+    counted = (int(path.count_nonzero()) for path in paths.on_path(kept))
+    return dict(zip(paths.names, counted, strict=True))
 
 
 def _open_in_chain(masks: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from ...pruning.vanishing import ONE_LOGIT
 from ..models import PrunableWeight, check_takes_one, require_torch
 from ..positive_network import full_precision
 from ..running import run_model
+from .chain_scores import chain_scores, layers_of, needs_carrying
 
 if TYPE_CHECKING:
     import torch
@@ -144,15 +145,13 @@ def _in_range(
 
     Raises ModelError where they can be had by none of these.
     """
-    from .chain_scores import chain_scores, layers_of
-
     refused: OutOfRangeError | None = None
     try:
         scores = compute(0)
         top = max(float(score.abs().max()) for score in scores)
         # Where removed weights score nothing, or scores are no multiple of the derivative, there is no more.
         alone = masks is not None or not criterion.proportional
-        if _held(scores) or (alone and (top == 0 or not _beyond(top))):
+        if _held(scores) or (alone and (top == 0 or not needs_carrying(top))):
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
@@ -174,7 +173,7 @@ def _in_range(
         again = compute(power)
         if _held(again):
             return again
-        if scores and not _beyond(max(_tops(again))):
+        if scores and not needs_carrying(max(_tops(again))):
             said.append(
                 "scores of some layers are smaller than double precision holds beside the largest, and count "
                 "as 0"
@@ -197,17 +196,11 @@ def _tops(scores: Sequence[torch.Tensor]) -> list[float]:
     return [float(score.abs().max()) for score in scores]
 
 
-def _beyond(top: float) -> bool:
-    from .chain_scores import needs_carrying
-
-    return needs_carrying(top)
-
-
 def _held(scores: Sequence[torch.Tensor]) -> bool:
     """Whether double precision holds the scores, and shows none as 0 that may be no more than small."""
     tops = _tops(scores)
     least = min((top for top in tops if top > 0), default=0.0)
-    return not _beyond(max(tops)) and (min(tops) > 0 or least > _APART * max(tops))
+    return not needs_carrying(max(tops)) and (min(tops) > 0 or least > _APART * max(tops))
 
 
 def _scored(

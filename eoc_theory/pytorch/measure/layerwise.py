@@ -1,11 +1,12 @@
-"""Ranking layer by layer: each keeps as many weights as an allocation says, on ways through the network.
+"""Ranking layer by layer: each keeps as many weights as an allocation says, on paths through the network.
 
 A layer's best scores alone are not enough. SNIP's are large for units that pass much on or are much listened
-to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have lost the last way from input
+to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have lost the last path from input
 to logits at a sparsity of 98 %, every layer having dozens of weights still
-(tests/reports/test_design_networks.py). So weights are chosen among those that lie on a way: density falls in
-steps, after each of which the layers rank those weights alone that what they have left can reach and pass on.
-A step that loses a layer's last way is taken back and halved; when that does not help, the layers take turns.
+(tests/reports/test_design_networks.py). So weights are chosen among those that lie on a path: density falls
+in steps, after each of which the layers rank those weights alone that what they have left can reach and pass
+on. A step that loses a layer's last path is taken back and halved; when that does not help, the layers take
+turns.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .synflow_rounds import SYNFLOW_ROUNDS, Flow
 if TYPE_CHECKING:
     import torch
 
-    from .connectivity import Ways
+    from .connectivity import Paths
 
 #: Steps in which density falls, and the smallest part of one that is tried.
 STEPS = 20
@@ -77,7 +78,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def best_masks(scores: Sequence[torch.Tensor], kept: Sequence[int] | np.ndarray) -> list[torch.Tensor]:
-    """Each layer's best `kept[l]` scores, ties as `ranking` has them, whatever the ways."""
+    """Each layer's best `kept[l]` scores, ties as `ranking` has them, whatever the paths."""
     found = []
     for score, count in zip(scores, kept, strict=True):
         (limit,) = ranking.thresholds([score], [score.numel() - int(count)])
@@ -85,16 +86,16 @@ def best_masks(scores: Sequence[torch.Tensor], kept: Sequence[int] | np.ndarray)
     return found
 
 
-def way_masks(
-    ways: Ways, scores: Sequence[torch.Tensor], kept: Sequence[int] | np.ndarray
+def path_masks(
+    paths: Paths, scores: Sequence[torch.Tensor], kept: Sequence[int] | np.ndarray
 ) -> list[torch.Tensor]:
-    """Each layer's best `kept[l]` scores among those on ways from the input to the logits.
+    """Each layer's best `kept[l]` scores among those on paths from the input to the logits.
 
-    Where fewer lie on ways than a layer is to keep, the best of the others make up the number; where there is
-    no way, as under a layer that keeps nothing, all are chosen by score alone.
+    Where fewer lie on paths than a layer is to keep, the best of the others make up the number; where there
+    is no path, as under a layer that keeps nothing, all are chosen by score alone.
 
     Args:
-        ways: of the network.
+        paths: of the network.
         scores: one tensor a layer; -inf for weights that are gone.
         kept: how many each layer keeps.
 
@@ -107,9 +108,9 @@ def way_masks(
     wanted = np.asarray(kept, dtype=np.int64)
     sizes = np.array(ranking.sizes_of(scores), dtype=np.int64)
     eligible = [torch.isfinite(score) for score in scores]
-    passing = ways.on_way(eligible)
-    # A shortcut may keep the network whole while a branch is lost: every layer that can have a way keeps one.
-    passable = [bool(way.any()) for way in passing]
+    passing = paths.on_path(eligible)
+    # A shortcut may keep the network whole while a branch is lost: each layer that can keeps a path.
+    passable = [bool(path.any()) for path in passing]
     if not any(passable) or not wanted.all():
         return best_masks(scores, wanted)
     done, step = 0.0, 1.0 / STEPS
@@ -120,16 +121,16 @@ def way_masks(
         # Ties count in the end alone; until then they stay.
         pick = _best if goal == 1.0 else _at_least
         chosen = [pick(*layer) for layer in zip(scores, eligible, counts, strict=True)]
-        found = ways.on_way(chosen)
-        if [bool(way.any()) for way in found] == passable:
+        found = paths.on_path(chosen)
+        if [bool(path.any()) for path in found] == passable:
             passing, done = found, goal
         elif step > _SMALLEST / STEPS:
             step /= 2.0
             continue
         else:
-            passing, done = _one_by_one(ways, scores, eligible, wanted), 1.0
-        # What lies off the ways is gone, so that what takes its place must not lean on it.
-        eligible = [a & b for a, b in zip(eligible, ways.open_to(passing), strict=True)]
+            passing, done = _one_by_one(paths, scores, eligible, wanted), 1.0
+        # What lies off the paths is gone, so that what takes its place must not lean on it.
+        eligible = [a & b for a, b in zip(eligible, paths.open_to(passing), strict=True)]
     chosen = [
         kept | _best(score, open_ & ~kept, missing)
         for kept, score, open_, missing in zip(
@@ -143,28 +144,28 @@ def way_masks(
 
 
 def _one_by_one(
-    ways: Ways, scores: Sequence[torch.Tensor], eligible: list[torch.Tensor], wanted: np.ndarray
+    paths: Paths, scores: Sequence[torch.Tensor], eligible: list[torch.Tensor], wanted: np.ndarray
 ) -> list[torch.Tensor]:
-    """Each layer's best weights on ways in turn, those with the fewest first, the others being whole still.
+    """Each layer's best weights on paths in turn, those with the fewest first, the others being whole still.
 
-    In a row of layers this never loses the last way. Where shortcuts go round a branch, the best weights of
-    another layer can be such that all ways through the branch are lost: then that layer keeps, before its
-    best, weights on ways through the branch.
+    In a row of layers this never loses the last path. Where shortcuts go round a branch, the best weights of
+    another layer can be such that all paths through the branch are lost: then that layer keeps, before its
+    best, weights on paths through the branch.
     """
-    passing = ways.on_way(eligible)
+    passing = paths.on_path(eligible)
     for index in np.argsort(wanted, kind="stable"):
-        passing = _thinned(ways, scores[index], passing, int(index), int(wanted[index]))
+        passing = _thinned(paths, scores[index], passing, int(index), int(wanted[index]))
     return passing
 
 
 def _thinned(
-    ways: Ways, score: torch.Tensor, passing: list[torch.Tensor], index: int, count: int
+    paths: Paths, score: torch.Tensor, passing: list[torch.Tensor], index: int, count: int
 ) -> list[torch.Tensor]:
-    """What is on ways when layer `index` keeps `count` weights of those in `passing`, all of them on ways."""
+    """What is on paths when layer `index` keeps `count` weights of those in `passing`, all on paths."""
     own, needed = passing[index], {}
     while True:
         chosen = _covering(score, own, list(needed.values()), count)
-        found = ways.on_way([*passing[:index], chosen, *passing[index + 1 :]])
+        found = paths.on_path([*passing[:index], chosen, *passing[index + 1 :]])
         lost = [
             at
             for at, (before, after) in enumerate(zip(passing, found, strict=True))
@@ -173,7 +174,7 @@ def _thinned(
         if not lost:
             return found
         for at in lost:
-            needed[at] = ways.on_way_through(passing, at)[index]
+            needed[at] = paths.on_path_through(passing, at)[index]
 
 
 def _covering(
@@ -228,7 +229,7 @@ def _best(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.Tens
 def synflow_layers(flow: Flow, kept: Sequence[int] | np.ndarray, rounds: int = SYNFLOW_ROUNDS) -> Flow:
     """Iterative SynFlow with `kept[l]` weights left in layer l, the densities falling by a factor a round.
 
-    A weight on no way scores 0 and goes first, so that ways stay.
+    A weight on no path scores 0 and goes first, so that paths stay.
 
     Args:
         flow: the whole network; it is changed and returned.

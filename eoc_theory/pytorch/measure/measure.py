@@ -1,4 +1,4 @@
-"""Pruning real networks at initialisation: what each layer keeps, and when one is emptied."""
+"""Pruning real networks at initialisation: what each layer keeps, and when one collapses."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ..models import (
 from ..running import run_model
 from ..trace import batch_shape
 from . import ranking, scoring
-from .connectivity import Ways
+from .connectivity import Paths
 from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
-from .layerwise import layer_counts, synflow_layers, way_masks
+from .layerwise import layer_counts, path_masks, synflow_layers
 from .synflow_rounds import Flow, searched_critical_sparsity, synflow_critical_sparsity, synflow_rounds
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def measure_pruning(
     final sparsity: s_cr is then found by a search over final sparsities, exact up to 100,000 weights, and to
     3 % of the number of weights left for more; it takes about ten times as long as pruning once.
 
-    With an `allocation` each layer keeps as many weights as that says, its best among those that lie on a way
-    from the input to the logits (:func:`eoc_theory.pytorch.measure.layerwise.way_masks`). There is no
+    With an `allocation` each layer keeps as many weights as that says, its best among those that lie on a
+    path from the input to the logits (:func:`eoc_theory.pytorch.measure.layerwise.path_masks`). There is no
     critical sparsity then.
 
     Memory beside the model: magnitude needs none for scores; snip a copy of the model, which is what is run,
@@ -216,7 +216,7 @@ def measure_pruning(
             masks=masks,
             wanted=wanted,
             sparsities=sparsities,
-            ways=lambda: Ways.through(model, found, shown),
+            paths=lambda: Paths.through(model, found, shown),
         )
     outcome = replace(outcome, notes=(*said, *outcome.notes))
     return _measurement(model, rule, found, outcome, sparsities, masks=masks, scalar=np.ndim(sparsity) == 0)
@@ -281,7 +281,7 @@ def _at_once(
     masks: bool,
     wanted: Any,
     sparsities: np.ndarray,
-    ways: Callable[[], Ways],
+    paths: Callable[[], Paths],
 ) -> _Outcome:
     """One ranking, globally or, with numbers `wanted`, layer by layer."""
     tops, log_moments, zeros, below = _survey(scores, found, rule)
@@ -292,7 +292,7 @@ def _at_once(
         notes = vanishing.notes(rule.label, names, weights, zeros, sparsities, below)
         outcome = replace(outcome, notes=notes + _ties(rule, outcome, weights, sparsities))
     else:
-        outcome = _Outcome([wanted], [way_masks(ways(), scores, wanted)] if masks else [])
+        outcome = _Outcome([wanted], [path_masks(paths(), scores, wanted)] if masks else [])
     return replace(outcome, log_moments=log_moments, zeros=zeros)
 
 
@@ -400,7 +400,7 @@ def _nothing(found: Sequence[PrunableWeight]) -> str:
 
 
 def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow:
-    """`flow` without the weights that are masked; else they would tie at 0 with those on no way."""
+    """`flow` without the weights that are masked; else they would tie at 0 with those on no path."""
     torch = require_torch()
     if any(weight.mask is not None for weight in weights):
         masks = [torch.ones_like(w.tensor) if w.mask is None else w.mask for w in weights]

@@ -34,6 +34,7 @@ from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import DataError, ModelError
 from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
+from ..trace import trace
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
 
@@ -197,8 +198,6 @@ def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
 
 def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
     """The model's graph, which must use each of `weights` once."""
-    from ..trace import trace
-
     graph = trace(model, example_input)
     used = {layer.name for layer in graph.weight_layers}
     for w in weights:

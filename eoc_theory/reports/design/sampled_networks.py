@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
 from ...pytorch.measure import ranking
-from ...pytorch.measure.connectivity import Ways
+from ...pytorch.measure.connectivity import Paths
 from ...pytorch.models import prunable_weights, require_torch
 from ..compare import example_of
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
@@ -127,7 +127,7 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     from ...pytorch.measure.scoring import layer_scores
 
     torch = require_torch()
-    model, example, ways = _made(net, seed)
+    model, example, paths = _made(net, seed)
     data = None
     if task.criterion.needs_data:
         shape = net.input_shape
@@ -139,12 +139,12 @@ def _needed(task: Task, net: Architecture, seed: int) -> float:
     scores = layer_scores(model, task.criterion, data, example_input=example, device=device, seed=seed)
     # Indexed once: some criteria compute their scores anew each time.
     scores = [scores[i] for i in range(len(scores))]
-    number = fewest_connected(ways, scores, _PLENTY * task.left)
+    number = fewest_connected(paths, scores, _PLENTY * task.left)
     # What the whole network does not do either takes more weights than it has.
     return math.log(min(number, math.e * net.n_weights) / task.left)
 
 
-def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
+def fewest_connected(paths: Paths, scores: Sequence[torch.Tensor], plenty: float = 0.0) -> float:
     """Number of weights, in the order of their scores, with which every layer has one on a path.
 
     Exact for a chain of layers. Otherwise to some 5 %, and inf where the whole network is not connected.
@@ -153,13 +153,13 @@ def fewest_connected(ways: Ways, scores: Sequence[torch.Tensor], plenty: float =
         plenty: fewer are not looked for by search.
     """
     total = sum(score.numel() for score in scores)
-    if not ways.graph:
-        limit = ways.bottleneck(scores)
+    if not paths.graph:
+        limit = paths.bottleneck(scores)
         return float(sum(int(ranking.count(ranking.entries(score) >= limit)) for score in scores))
 
     def connects(number: int) -> bool:
         (limit,) = ranking.thresholds(scores, [total - number])
-        return all(bool(way.any()) for way in ways.on_way(ranking.masks(scores, limit)))
+        return all(bool(path.any()) for path in paths.on_path(ranking.masks(scores, limit)))
 
     low, whole = math.log(max(plenty, len(scores))), math.log(total)
     high = whole
@@ -179,7 +179,7 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
     """
     from ...pytorch.measure.measure import measure_pruning
 
-    model, example, ways = _made(net, seed)
+    model, example, paths = _made(net, seed)
     for part in parts:
         fewer = None if counts is None else np.ceil(part * counts).astype(np.int64)
         masks: Any = measure_pruning(
@@ -192,14 +192,14 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
             collapse=False,
             allocation=fewer,
         ).masks
-        on = ways.on_way([require_torch().from_numpy(mask) for mask in masks.values()])
-        if all(bool(way.any()) for way in on):
+        on = paths.on_path([require_torch().from_numpy(mask) for mask in masks.values()])
+        if all(bool(path.any()) for path in on):
             return 1.0 if fewer is None or counts is None else float(fewer.sum() / counts.sum())
     return math.inf
 
 
-def _made(net: Architecture, seed: int) -> tuple[Any, Any, Ways]:
+def _made(net: Architecture, seed: int) -> tuple[Any, Any, Paths]:
     """A network, one input of its shape where it needs one, and the paths through it."""
     model = net.to_torch(seed)
     example = None if net.is_chain else require_torch().tensor(example_of(net))
-    return model, example, Ways.through(model, prunable_weights(model), example)
+    return model, example, Paths.through(model, prunable_weights(model), example)
