@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import mpmath
 import sympy
 
 from ..errors import EOCError, ExpressionError
@@ -24,6 +25,29 @@ from .values import check_finite, smooth
 __all__ = ["from_expression", "from_sympy_expression", "from_text", "read", "split", "x"]
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
+
+
+#: A logarithm of 1 and so little more or less is replaced by its value.
+_NEAR_ONE = sp.Rational(1, 10**6)
+_DIGITS = 60
+
+
+def _with_small_logarithms(expression: Any) -> Any:
+    """`expression` with the logarithms of rational numbers near 1 as rational numbers of `_DIGITS` digits.
+
+    log(1 + 10⁻³⁰⁰) is 0 in SymPy's own evaluation, whatever its precision, and in any with fewer digits.
+    """
+
+    def is_near(node: Any) -> bool:
+        return isinstance(node, sp.log) and node.args[0].is_Rational and abs(node.args[0] - 1) < _NEAR_ONE
+
+    def value(node: Any) -> Any:
+        beyond = node.args[0] - 1
+        with mpmath.workdps(_DIGITS):
+            sign, digits, power, _ = mpmath.log1p(mpmath.mpf(int(beyond.p)) / int(beyond.q))._mpf_
+        return sp.Rational((-1) ** sign * int(digits)) * sp.Integer(2) ** power
+
+    return expression.replace(is_near, value)
 
 
 def from_expression(expression: Any, name: str, source: Any) -> Activation:
@@ -41,7 +65,7 @@ def from_expression(expression: Any, name: str, source: Any) -> Activation:
             f"{shown} does not depend on x: it is {grammar.cut(str(expression))} everywhere"
         )
     _check_powers(expression, shown)
-    branches = split(expression, shown)
+    branches = split(_with_small_logarithms(expression), shown)
     if len(branches) == 1 and not branches[0].expression.has(x):
         raise ExpressionError(
             f"{shown} does not depend on x: it is {grammar.cut(str(branches[0].expression))} everywhere"

@@ -102,3 +102,18 @@ def test_polynomials_on_the_edge_of_chaos(text: str, q: float) -> None:
     point = eoc.edge_of_chaos(text, q=q)
     assert abs(point.sigma_w - sigma_w) <= 1.01 * point.error + 4e-16 * sigma_w
     assert abs(point.sigma_b**2 - bias) <= 1e-9 * bias + 1e-13 * q
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("x*log1p(1e-300)", 1.5e-300),
+        ("x*log1p(-1e-250)", -1.5e-250),
+        ("x/log(log1p(1e-300))", 1.5 / np.log(1e-300)),
+        ("x + log1p(-1e-20)*1e20", 0.5),
+        ("x*log1p(0.5)", 1.5 * np.log1p(0.5)),
+    ],
+)
+def test_logarithms_of_nearly_one_are_no_zeros(text, wanted):
+    """SymPy takes log(1 + 10⁻³⁰⁰) for 0 at any precision."""
+    assert eoc.activation(text)(1.5) == pytest.approx(wanted, rel=1e-14)
