@@ -41,7 +41,10 @@ def shown_layers(depth: int, every: bool = False) -> list[int]:
 
 
 def plain(value: Any) -> Any:
-    """Arrays as lists, numbers as JSON has them: nan becomes None, the infinities "inf" and "-inf"."""
+    """Arrays as lists, numbers as JSON has them: nan becomes None, the infinities "inf" and "-inf".
+
+    What has a name, an activation say, becomes that.
+    """
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -52,4 +55,5 @@ def plain(value: Any) -> Any:
         return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
-    return value
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else value

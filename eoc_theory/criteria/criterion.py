@@ -94,6 +94,13 @@ class Criterion:
         """Whether no layer's weight scale changes the ranking."""
         return self.needs in ("nothing", "paths")
 
+    def unpredicted(self) -> ArgumentError:
+        """The error of a prediction that there is none of."""
+        return ArgumentError(
+            f"criterion {self.label!r} is measured and not predicted: it needs {self.needs!r}, and gives no "
+            "law of its scores"
+        )
+
     def score(self, weight: Any, derivative: Any) -> Any:
         """Scores of a layer's weights; the largest of the network are kept.
 

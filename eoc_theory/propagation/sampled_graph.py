@@ -35,6 +35,7 @@ from ..layers import Weighted, WeightLayer
 from ..layers.sampled_weights import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
+from ..signals.shape import Shape
 from .carried_values import OutOfRangeError, Value, pass_again, pass_forwards
 from .infinite_width import loss_gradient
 from .score_grid import GRID
@@ -159,13 +160,13 @@ def sample_networks(
     if batch.inputs.shape[1] != shape.size:
         raise DataError(f"inputs have {batch.inputs.shape[1]} features, the network takes {shape.size}")
     inputs = batch.size if inputs is None else min(inputs, batch.size)
-    order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
+
+    part = parts_in_turn(batch, shape, inputs)
 
     @np.errstate(all="ignore")
     def network(index: int) -> NetworkSample:
-        part = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
-        images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
-        return _sample(criterion, graph, images, part.targets, [seed, 0x67726170, index])
+        images, targets = part(index)
+        return _sample(criterion, graph, images, targets, [seed, 0x67726170, index])
 
     key = ("networks", graph, digest(batch), seed, inputs, criterion)
     known: list[NetworkSample] = made_once(key, list)
@@ -176,6 +177,20 @@ def sample_networks(
             known += followed(pool.map(network, missing), "sampled network", len(missing))
         give_back()
     return known[:samples]
+
+
+def parts_in_turn(batch: DataSummary, shape: Shape, inputs: int) -> Callable[[int], tuple[Array, Array]]:
+    """Number of a network → images (channels, *space, B) and targets (B,), the `inputs` that it sees.
+
+    Each takes up where the one before left off, in an order of classes in turn.
+    """
+    order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
+
+    def part(index: int) -> tuple[Array, Array]:
+        chosen = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
+        return chosen.inputs.T.reshape(shape.channels, *shape.space, inputs), chosen.targets
+
+    return part
 
 
 def _held_entries(graph: Graph) -> int:

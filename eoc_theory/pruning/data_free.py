@@ -114,10 +114,7 @@ def is_data_free(net: Architecture, criterion: Criterion) -> bool:
 def _sampled(net: Architecture, criterion: Criterion) -> Any:
     """What samples networks of positive weights for SynFlow in rounds."""
     if not isinstance(criterion, SynFlow):
-        raise ArgumentError(
-            f"criterion {criterion.label!r} is measured and not predicted: it needs {criterion.needs!r}, and "
-            "gives no law of its scores"
-        )
+        raise criterion.unpredicted()
     return synflow if net.is_chain else graph_synflow
 
 

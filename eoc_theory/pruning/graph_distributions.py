@@ -17,7 +17,7 @@ from ..base import checks
 from ..base.one_thread import with_one_thread
 from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import max_law
-from ..errors import ArgumentError, ModelError
+from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
 from ..networks.graph import Graph
@@ -167,10 +167,7 @@ def graph_laws(
     net, batch, notes = within_reach(net, data, seed=seed)
     rule = as_criterion(criterion)
     if rule.needs not in PASSES:
-        raise ArgumentError(
-            f"criterion {rule.label!r} is measured and not predicted: it needs {rule.needs!r}, and gives no "
-            "law of its scores"
-        )
+        raise rule.unpredicted()
     passes = PASSES[rule.needs]
     inputs, samples = plan(net, batch.size, samples, effort, passes)
     graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)

@@ -15,6 +15,7 @@ from ..base.one_thread import one_thread_products
 from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
+from ..propagation.sampled_graph import parts_in_turn
 from ..propagation.sampled_rounds import left_in_rounds
 from ..signals.data import DataSummary
 from .graph_distributions import PASSES, SAMPLED_BYTES, Effort, plan
@@ -53,18 +54,18 @@ def networks_in_rounds(
 ) -> RoundedNetworks:
     """As many networks as are worth their cost where each is pruned `solves` times."""
     net, batch, notes = within_reach(net, data, seed=seed)
-    graph, shape = net.as_graph(), net.input_shape
+    graph = net.as_graph()
     passes = PASSES[criterion.needs] * 2 * criterion.rounds * solves
     inputs, samples = plan(net, batch.size, samples, ROUNDS, passes)
     largest = max(layer.n_weights for layer in graph.weight_layers)
     checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
-    order = np.arange(batch.size) if inputs == batch.size else batch.in_turn()
+
+    part = parts_in_turn(batch, net.input_shape, inputs)
 
     def left(index: int, count: int, stop: bool) -> Array:
-        part = batch.take(order[(index * inputs + np.arange(inputs)) % batch.size])
-        images = part.inputs.T.reshape(shape.channels, *shape.space, inputs)
+        images, targets = part(index)
         stream = [seed, 0x726F756E, index]
-        return left_in_rounds(criterion, graph, images, part.targets, stream, count, stop_when_empty=stop)
+        return left_in_rounds(criterion, graph, images, targets, stream, count, stop_when_empty=stop)
 
     return RoundedNetworks(left, samples, notes)
 

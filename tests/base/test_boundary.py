@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pickle
 from functools import cached_property
 
@@ -166,6 +167,15 @@ def results():
             eoc.design(net, 0.5, criterion="magnitude", networks=0),
             eoc.propagate(net),
         ]
+
+
+def test_results_with_pictures_become_json():
+    ones, _ = results()
+    drawn = [one for one in ones if hasattr(one, "plot")]
+    assert len(drawn) == 5
+    for one in drawn:
+        assert json.loads(one.to_json()) == one.to_dict()
+    assert ones[0].to_dict()["activation"] == "tanh"
 
 
 def test_results_compare_and_can_be_kept_in_sets():
