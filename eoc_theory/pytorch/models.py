@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -25,30 +25,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunableWeight:
-    """One weight tensor that pruning ranks: its layer's name, the module, and the parameter's own name."""
+    """One weight tensor that pruning ranks.
+
+    Attributes:
+        name: what the results call it: the layer's name where it has one weight, else with the weight's.
+        module: whose weight it is.
+        parameter: the parameter that holds it: of that name, or "weight_orig" where torch.nn.utils.prune
+            holds it already, or "weight_v" under weight normalisation.
+        attribute: what the forward pass reads, "weight" or another.
+        holder: the module that has the parameter, where a parametrisation does; else `module`.
+    """
 
     name: str
     module: Any
-    parameter: str  # "weight", or "weight_orig" where torch.nn.utils.prune holds it already
+    parameter: str
+    attribute: str = "weight"
+    holder: Any = None
 
     @property
     def tensor(self) -> torch.Tensor:
-        return getattr(self.module, self.parameter)
+        return getattr(self.module if self.holder is None else self.holder, self.parameter)
 
     @property
     def bias(self) -> torch.Tensor | None:
         """The module's biases; modules that users registered may have no such attribute."""
-        return getattr(self.module, "bias", None)
+        return getattr(self.module, "bias", None) if self.attribute == "weight" else None
 
     @property
     def mask(self) -> torch.Tensor | None:
         """The mask that torch.nn.utils.prune put there, or None."""
-        return getattr(self.module, "weight_mask", None) if self.parameter == "weight_orig" else None
+        return self.module._buffers.get(f"{self.attribute}_mask") if self.is_plain else None
 
     @property
-    def full_name(self) -> str:
-        """The parameter's name in ``model.named_parameters()``."""
-        return f"{self.name}.{self.parameter}" if self.name else self.parameter
+    def is_plain(self) -> bool:
+        """Whether the forward pass takes the parameter as it is, or under a mask."""
+        return self.holder is None and self.parameter in (self.attribute, f"{self.attribute}_orig")
 
 
 def require_torch() -> Any:
@@ -143,8 +154,17 @@ def taken(module: Any) -> tuple[int, int]:
     return module.weight.shape[1] * getattr(module, "groups", 1), module.weight.ndim - 2
 
 
-def prunable_weights(model: Any) -> list[PrunableWeight]:
-    """The weight tensors of the model's Linear, convolution and registered layers, in their order, once each.
+def prunable_weights(model: Any, products: Container[int] = ()) -> list[PrunableWeight]:
+    """The weight tensors that pruning ranks, in the order of the model's modules, once each.
+
+    These are the weights of Linear, convolution (transposed ones too), bilinear, recurrent and
+    `MultiheadAttention` layers, of the `Conv1D` of Hugging Face's transformers, of registered layers, and
+    parameters of any module that are among `products`. A parametrised weight (weight or spectral
+    normalisation, …) counts at the parameter that it is made from.
+
+    Args:
+        products: ids of the parameters that enter matrix products and convolutions
+            (`eoc_theory.pytorch.products`), of which those are ranked that have two or more dimensions.
 
     Raises:
         ModelError: the object is not a torch module or has no such layer, or it holds what has no values yet
@@ -154,30 +174,86 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
 
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    kinds = weight_classes()
     found: list[PrunableWeight] = []
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     for name, module in model.named_modules():
         check_values(name, module)
-        if not isinstance(module, kinds):
-            continue
-        own = dict(module.named_parameters(recurse=False))
-        parameter = "weight" if "weight" in own else "weight_orig"
-        # Spectral normalisation keeps a "weight_orig" too, with no mask beside it.
-        masked = parameter == "weight" or "weight_mask" in module._buffers
-        if parameter not in own or not masked:
-            raise ModelError(
-                f"layer {name!r} has no parameter 'weight' (a parametrisation other than a mask?)"
-            )
-        weight = PrunableWeight(name, module, parameter)
-        if id(own[parameter]) not in seen:
-            _check_numbers(weight)
-            seen[id(own[parameter])] = name
-            found.append(weight)
+        for weight in (*_of_layer(name, module), *_of_products(name, module, products)):
+            if id(weight.tensor) not in seen:
+                _check_numbers(weight)
+                seen.add(id(weight.tensor))
+                found.append(weight)
     if not found:
         raise ModelError("model has no Linear or convolution layer to prune")
     _check_apart(found)
     return found
+
+
+def _of_layer(name: str, module: Any) -> Iterator[PrunableWeight]:
+    """The weights of a layer whose class says what they are."""
+    attributes = weight_attributes(module)
+    for attribute in attributes:
+        held = _held(module, attribute)
+        if held is None:
+            if attribute == "weight":
+                raise ModelError(f"layer {name!r} ({type(module).__name__}) has no parameter 'weight'")
+            continue
+        label = name if attribute == "weight" else f"{name}.{attribute}" if name else attribute
+        yield PrunableWeight(label, module, held[1], attribute, held[0])
+
+
+def _held(module: Any, attribute: str) -> tuple[Any, str] | None:
+    """The module that has the parameter of a weight, if that is another, and the parameter's name."""
+    own = module._parameters
+    # Weight normalisation keeps the direction in "weight_v", pruning and spectral normalisation "weight_orig".
+    for name in (attribute, f"{attribute}_orig", f"{attribute}_v"):
+        if own.get(name) is not None:
+            return None, name
+    lists = module._modules.get("parametrizations")
+    if lists is not None and attribute in lists:
+        # Of several originals (a norm and a direction) the largest has the weight's entries.
+        originals = lists[attribute]._parameters
+        if originals:
+            return lists[attribute], max(originals, key=lambda key: originals[key].numel())
+    return None
+
+
+def weight_attributes(module: Any) -> tuple[str, ...]:
+    """Names of the weights that a layer has by its class, in matrix products and convolutions."""
+    nn = require_torch().nn
+    if isinstance(module, (*weight_classes(), nn.Bilinear)) or _is_transposed_linear(module):
+        return ("weight",)
+    if isinstance(module, nn.MultiheadAttention):
+        return ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    if isinstance(module, nn.RNNBase):
+        return tuple(
+            name for names in module._all_weights for name in names if name.startswith("weight")
+        )
+    if isinstance(module, nn.RNNCellBase):
+        return ("weight_ih", "weight_hh")
+    return ()
+
+
+def _is_transposed_linear(module: Any) -> bool:
+    """Whether it is the `Conv1D` of transformers: a Linear layer whose weight is (inputs, outputs)."""
+    return any(
+        base.__name__ == "Conv1D" and base.__module__.startswith("transformers.")
+        for base in type(module).__mro__
+    )
+
+
+def _of_products(name: str, module: Any, products: Container[int]) -> Iterator[PrunableWeight]:
+    """A module's own parameters that enter products."""
+    for key, parameter in module._parameters.items():
+        if parameter is None or id(parameter) not in products or not _is_matrix(parameter):
+            continue
+        attribute = key.removesuffix("_orig") if f"{key.removesuffix('_orig')}_mask" in module._buffers else key
+        label = name if attribute == "weight" and name else f"{name}.{attribute}" if name else attribute
+        yield PrunableWeight(label, module, key, attribute)
+
+
+def _is_matrix(parameter: Any) -> bool:
+    return sum(extent > 1 for extent in parameter.shape) > 1
 
 
 def _check_apart(weights: list[PrunableWeight]) -> None:
@@ -250,7 +326,7 @@ def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, in
             if parameter is None or id(parameter) in known or isinstance(module, norms):
                 continue
             known.add(id(parameter))
-            if sum(extent > 1 for extent in parameter.shape) > 1:
+            if _is_matrix(parameter):
                 found[f"{name}.{own}" if name else own] = parameter.numel()
     return found
 
@@ -265,7 +341,7 @@ def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, i
         ranked = sum(weight.tensor.numel() for weight in counted)
         said.append(
             f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): "
-            "only those of Linear and convolution layers are"
+            "only weights of matrix products and convolutions are"
         )
     known = {id(weight.tensor): weight for weight in counted}
     for name, module in model.named_modules():
