@@ -15,8 +15,8 @@ from ..base.result import Drawable
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..mean_field.maps import MeanField
-from ..networks.architecture import Architecture
-from ..networks.resolve import as_architecture
+from ..networks.resolve import Network, Options, as_network
+from ..networks.unread import UnreadNetwork
 from .critical_sparsity import critical_law, share_at_most
 from .data_free import is_data_free
 from .error_model import OWN_SAMPLES, collapse_trust
@@ -47,6 +47,7 @@ class CollapsePrediction(Drawable):
         notes: layers whose scores are all 0, so that removing the zeros empties them; and where
             `median_error` is extrapolated.
         n_weights: of the network, of which pruning removes a whole number; 0 where it is not known.
+        method: "theory" or "sampled".
     """
 
     criterion: str
@@ -60,6 +61,7 @@ class CollapsePrediction(Drawable):
     median_error_bound: float = np.nan
     notes: tuple[str, ...] = ()
     n_weights: int = 0
+    method: str = "theory"
 
     def quantile(self, p: float | Array) -> float | Array:
         """Sparsity that s_cr stays under with probability p."""
@@ -86,6 +88,7 @@ class CollapsePrediction(Drawable):
         return plain(
             {
                 "criterion": self.criterion,
+                "method": self.method,
                 "layers": self.layers,
                 "critical_sparsity": self.critical_sparsity,
                 "quantile": {str(p): self.quantile(p) for p in levels},
@@ -106,8 +109,15 @@ def predict_collapse(
     *,
     criterion: Any = "snip",
     data: Any = None,
+    method: str = "auto",
     samples: int | None = None,
     seed: int = 0,
+    example_input: Any = None,
+    loss: Any = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: str = "auto",
 ) -> CollapsePrediction:
     """Distribution of the critical sparsity of `net` under `criterion`.
 
@@ -121,7 +131,8 @@ def predict_collapse(
     seed = checks.seed(seed)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    net = as_architecture(net, data)
+    options = Options(method, example_input, loss, output, exclude, device, dtype, rule.needs_data)
+    net = as_network(net, data, options, seed=seed)
     free = is_data_free(net, rule)
     own = () if samples is None or free else (OWN_SAMPLES,)
     batch, zeros = None, np.zeros(net.depth)
@@ -134,7 +145,9 @@ def predict_collapse(
         zeros = ranked_zeros(net, rule, (law.laws,), batch)
     # Of signed scores the laws hold the positive ones alone.
     told = () if rule.signed else zero_notes(rule.label, net.weight_layers, net.weights, zeros, ())
-    trust = collapse_trust(net, rule, law.samples)
+    networks = 0 if law.laws is None else len(law.laws.t)
+    trust = collapse_trust(net, rule, law.samples, networks)
+    sampled = net.sampler.notes if isinstance(net, UnreadNetwork) else ()
     return CollapsePrediction(
         criterion=rule.label,
         layers=net.weight_layers,
@@ -145,12 +158,13 @@ def predict_collapse(
         bound=paper_bound(net, rule.label),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
-        notes=told + own + trust.notes,
+        notes=told + sampled + own + trust.notes,
         n_weights=net.n_weights,
+        method="theory" if free and rule.rounds == 1 else "sampled",
     )
 
 
-def paper_bound(net: Architecture, criterion: str) -> float | None:
+def paper_bound(net: Network, criterion: str) -> float | None:
     """The paper's upper bound on E[s_cr], or None where no theorem applies or it says nothing.
 
     "snip" off the edge of chaos (one activation and one pair of scales throughout), and "magnitude" where a

@@ -17,7 +17,8 @@ from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import COLLAPSE_SCORES
 from ..errors import ModelError
-from ..networks.architecture import Architecture
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import digest, made_once
 from ..propagation.score_grid import GRID
 from ..signals.data import DataSummary
@@ -88,7 +89,7 @@ def share_at_most(samples: Array, sparsity: Array, weights: int) -> Array:
 
 
 def critical_law(
-    net: Architecture, criterion: Any, batch: DataSummary | None, *, samples: int | None, seed: int
+    net: Network, criterion: Any, batch: DataSummary | None, *, samples: int | None, seed: int
 ) -> CriticalLaw:
     """The law of s_cr under `criterion`; made once within `sampled_graph.shared_samples`.
 
@@ -103,12 +104,14 @@ def critical_law(
         ModelError: values beyond the range of floats.
     """
     criterion = as_criterion(criterion)
-    key = ("critical sparsity", net, criterion, None if batch is None else digest(batch), samples, seed)
+    # The batch of a network that is not read is its own.
+    name = digest(batch) if isinstance(batch, DataSummary) else batch is None
+    key = ("critical sparsity", net, criterion, name, samples, seed)
     return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed))
 
 
 def _critical_law(
-    net: Architecture, criterion: Criterion, batch: DataSummary | None, samples: int | None, seed: int
+    net: Network, criterion: Criterion, batch: DataSummary | None, samples: int | None, seed: int
 ) -> CriticalLaw:
     if batch is not None and criterion.rounds > 1:
         drawn, weakest = critical_in_rounds(net, criterion, batch, samples, seed)
@@ -122,13 +125,13 @@ def _critical_law(
     return CriticalLaw(_ordered(drawn, net), net.n_weights, weakest, laws, largest)
 
 
-def _ordered(drawn: Array, net: Architecture) -> Array:
+def _ordered(drawn: Array, net: Network) -> Array:
     """Draws of s_cr in increasing order; with fewer weights than layers some layer is empty in any case."""
     return np.sort(np.minimum(drawn, 1.0 - (net.depth - 1) / net.n_weights))
 
 
 def _laws(
-    net: Architecture, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
+    net: Network, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
 ) -> NetworkLaws:
     """Laws of the scores, with the largest in each network where it can be sampled."""
     effort = CHAIN_COLLAPSE if net.is_chain else COLLAPSE

@@ -15,8 +15,9 @@ from ..criteria.distributions import densities
 from ..criteria.synflow import chain as synflow
 from ..criteria.synflow import graph as graph_synflow
 from ..criteria.synflow.criteria import SynFlow
-from ..errors import ArgumentError
-from ..networks.architecture import Architecture
+from ..errors import ArgumentError, ModelError
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from . import ranked
 from .data_free_results import CollapseSamples, DataFreeAllocation
 
@@ -25,7 +26,7 @@ Array = np.ndarray
 
 @with_one_thread
 def predict_data_free(
-    net: Architecture,
+    net: Network,
     sparsities: float | Sequence[float] | Array,
     criterion: Any,
     *,
@@ -67,7 +68,7 @@ def predict_data_free(
 
 @with_one_thread
 def collapse_data_free(
-    net: Architecture, criterion: Any, *, samples: int = 2000, seed: int = 0
+    net: Network, criterion: Any, *, samples: int = 2000, seed: int = 0
 ) -> CollapseSamples:
     """The critical sparsity as a random variable over initialisations.
 
@@ -104,14 +105,17 @@ def collapse_data_free(
     return CollapseSamples(criterion.label, critical, shares)
 
 
-def is_data_free(net: Architecture, criterion: Criterion) -> bool:
+def is_data_free(net: Network, criterion: Criterion) -> bool:
     """Whether predictions look at no data, and sample no networks of layers with activations."""
+    unread = isinstance(net, UnreadNetwork)
     if criterion.needs == "weights":
-        return criterion.law(net) is not None
+        return not (unread and not net.laws_known) and criterion.law(net) is not None
+    if unread and criterion.needs == "paths":
+        raise ModelError(f"criterion {criterion.label!r} is predicted for networks that can be read: {net.reason}")
     return not criterion.needs_data
 
 
-def _sampled(net: Architecture, criterion: Criterion) -> Any:
+def _sampled(net: Network, criterion: Criterion) -> Any:
     """What samples networks of positive weights for SynFlow in rounds."""
     if not isinstance(criterion, SynFlow):
         raise criterion.unpredicted()

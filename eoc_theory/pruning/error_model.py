@@ -22,10 +22,15 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 
 Array = np.ndarray
 
+#: Expected error, and the bound for nine networks of ten, of networks that are sampled as they stand, in
+#: standard deviations of the mean over them: of what is kept, and of log₁₀(1 − s_cr).
+_KEPT_OF_MEAN, _COLLAPSE_OF_MEAN = (0.8, 1.6), (0.8, 1.6)
 #: What a prediction with another number of samples than the default is to say.
 OWN_SAMPLES = "expected error is that of the default number of samples"
 #: Part of the networks whose error is under the bound.
@@ -47,7 +52,9 @@ class Trust:
     notes: tuple[str, ...]
 
 
-def kept_trust(net: Architecture, criterion: Criterion, sparsity: Array, spread: Array) -> Trust:
+def kept_trust(
+    net: Network, criterion: Criterion, sparsity: Array, spread: Array, samples: int = 0
+) -> Trust:
     """Error of the predicted mean fraction kept, averaged over the layers.
 
     Args:
@@ -55,21 +62,33 @@ def kept_trust(net: Architecture, criterion: Criterion, sparsity: Array, spread:
         criterion: what ranks; where it fixes densities there is no error.
         sparsity: (n_s,).
         spread: predicted standard deviation of kept, averaged over the layers, (n_s,).
+        samples: number of networks that were sampled.
     """
     if criterion.densities(net) is not None:
         return Trust(np.zeros(len(sparsity)), np.zeros(len(sparsity)), ())
+    if isinstance(net, UnreadNetwork):
+        return _of_a_mean(_KEPT_OF_MEAN, spread, samples)
     found = _estimate("kept", net, criterion.label, spread, sparsity)
     # Where nothing is pruned there is nothing to be wrong about.
     pruned = np.asarray(sparsity) > 0
     return Trust(found.expected * pruned, found.bound * pruned, found.notes)
 
 
-def collapse_trust(net: Architecture, criterion: Criterion, samples: Array) -> Trust:
-    """Error of the predicted median of log₁₀(1 − s_cr); `samples` are the draws of s_cr."""
+def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks: int = 0) -> Trust:
+    """Error of the predicted median of log₁₀(1 − s_cr); `samples` are the draws of s_cr in `networks`."""
     if criterion.densities(net) is not None:
         return Trust(np.zeros(()), np.zeros(()), ())
     spread = np.log10(np.maximum(1.0 - samples, 0.5 / net.n_weights)).std()
+    if isinstance(net, UnreadNetwork):
+        return _of_a_mean(_COLLAPSE_OF_MEAN, spread, networks)
     return _estimate("collapse", net, criterion.label, spread)
+
+
+def _of_a_mean(factors: tuple[float, float], spread: Array, samples: int) -> Trust:
+    """Error where it is that of a mean over `samples` sampled networks, in standard deviations of such a mean."""
+    size = np.asarray(spread, dtype=float) / np.sqrt(max(samples, 1))
+    expected, bound = (np.minimum(factor * size, 1.0) for factor in factors)
+    return Trust(expected, bound, ())
 
 
 def kind_of(net: Architecture) -> str:

@@ -8,6 +8,7 @@ moments by factors there. The law of the scores therefore comes from a few sampl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,9 @@ from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import LEAST_NORMALISED, LEAST_PLAIN, narrowed
 from ..networks.queries import is_normalised
-from ..propagation.sampled_graph import LayerSample, sample_networks
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
+from ..propagation.sampled_graph import LayerSample, NetworkSample, sample_networks
 from ..propagation.score_grid import GRID, STEP
 from .allocation import NetworkLaws, quantiles_of
 
@@ -139,9 +142,13 @@ class GraphLaws:
 SAMPLED_BYTES = 80.0
 
 
+#: Fewest and most networks that are sampled in torch, for what is kept and for the critical sparsity.
+TORCH_KEPT, TORCH_COLLAPSE = (3, 16), (8, 24)
+
+
 @with_one_thread
 def graph_laws(
-    net: Architecture,
+    net: Network,
     criterion: Any,
     data: Any = None,
     *,
@@ -153,9 +160,9 @@ def graph_laws(
     """Laws of the scores in `samples` networks.
 
     Args:
-        net: any architecture.
+        net: any network.
         criterion: one that needs "weights" or gradients, or its name.
-        data: as in `Architecture.summarise`.
+        data: as in `Architecture.summarise`; an `UnreadNetwork` has its own.
         samples: number of networks; None: as `plan` has it.
         seed: each network has its own stream of random numbers.
         effort: how many inputs and networks there are.
@@ -164,10 +171,14 @@ def graph_laws(
     Raises:
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
-    net, batch, notes = within_reach(net, data, seed=seed)
     rule = as_criterion(criterion)
     if rule.needs not in PASSES:
         raise rule.unpredicted()
+    if isinstance(net, UnreadNetwork):
+        fewest, most = TORCH_COLLAPSE if effort in (COLLAPSE, CHAIN_COLLAPSE) else TORCH_KEPT
+        sampling = net.sampler.sample(rule, samples, seed, fewest, most)
+        return GraphLaws(_laws_of_signs(sampling.networks, sampling.shift, net.weights), sampling.notes)
+    net, batch, notes = within_reach(net, data, seed=seed)
     passes = PASSES[rule.needs]
     inputs, samples = plan(net, batch.size, samples, effort, passes)
     graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)
@@ -175,11 +186,17 @@ def graph_laws(
     checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
     networks = sample_networks(graph, batch, samples, seed, inputs=inputs, criterion=rule, workers=workers)
     shift = batch_shift(np.stack([network.ratios for network in networks]), batch.size / inputs)
-    laws = tuple(
-        joined_laws(list(layers), shift, net.weights)
+    return GraphLaws(_laws_of_signs(networks, shift, net.weights), notes + narrower)
+
+
+def _laws_of_signs(
+    networks: Sequence[NetworkSample], shift: Array, weights: Array
+) -> tuple[NetworkLaws, ...]:
+    """The laws of all sizes, or of the scores of either sign."""
+    return tuple(
+        joined_laws(list(layers), shift, weights)
         for layers in zip(*(network.signs for network in networks), strict=True)
     )
-    return GraphLaws(laws, notes + narrower)
 
 
 def batch_shift(ratios: Array, parts: float) -> Array:

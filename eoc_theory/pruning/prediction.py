@@ -17,9 +17,9 @@ from ..base.result import Drawable
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
-from ..networks.architecture import Architecture
 from ..networks.queries import batch_norm_modes
-from ..networks.resolve import as_architecture
+from ..networks.resolve import Network, Options, as_network
+from ..networks.unread import UnreadNetwork
 from ..propagation.score_grid import interpolate_grid
 from .allocation import NetworkLaws, kept_fractions, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
@@ -77,6 +77,8 @@ class PruningPrediction(Drawable):
         kept_error_bound: what that error stays under in nine networks of ten, like `kept_error`.
         zero_scores: mean fraction of each layer's scores that are exactly 0, shape (L,); nan for "synflow",
             which ranks in rounds. `notes` say where pruning has to choose among them.
+        method: "theory" where `kept` follows from kernels or closed forms; "sampled" where it is that of a
+            few networks that were sampled and scored.
     """
 
     criterion: str
@@ -92,6 +94,7 @@ class PruningPrediction(Drawable):
     kept_error: float | Array = np.nan
     kept_error_bound: float | Array = np.nan
     zero_scores: float | Array = np.nan
+    method: str = "theory"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
@@ -138,26 +141,48 @@ def predict_pruning(
     *,
     criterion: Any = "snip",
     data: Any = None,
+    method: str = "auto",
     samples: int | None = None,
     seed: int = 0,
+    example_input: Any = None,
+    loss: Any = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: str = "auto",
 ) -> PruningPrediction:
     """Fraction of the weights that pruning at initialisation keeps in each layer, and its standard deviation.
 
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
     al. 2021, section 2). Biases are not pruned.
 
+    Three ways lead to an answer. By theory the scores' distributions follow from kernels, and no network is
+    sampled. Else a few networks are sampled, with weights from the distributions of those at hand, and scored
+    with exact gradients: an `Architecture` and a model that `Architecture.from_torch` reads in NumPy, any
+    other model, whatever it computes, in torch.
+
     Args:
-        net: an `Architecture` or a torch model. Where its first layer is a convolution, `data` show the shape
-            of an input; or give ``Architecture.from_torch(model, example_input)``.
+        net: an `Architecture`; a torch model; or a factory, a function without arguments, or of a seed, that
+            returns new models.
         sparsity: fraction of all weights removed, in [0, 1), or several.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
             "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
             `eoc_theory.criterion`.
-        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        data: None (independent normal inputs, balanced labels), ``(inputs, targets)``, a `DataSummary`, a
+            ``DataLoader``, a ``Dataset``, an iterable of batches, or a dict of keyword inputs with "labels".
+        method: "theory", "sampled", or "auto": theory for chains of fully connected layers and for criteria
+            whose scores have a closed form, sampled networks for the rest.
         samples: networks sampled for criteria that need gradients; by default 16 for a chain of fully
             connected layers, and for any other network as many, 2 to 16, as
-            `eoc_theory.pruning.graph_distributions.KEPT` holds.
+            `eoc_theory.pruning.graph_distributions.KEPT` holds, or as
+            `eoc_theory.pytorch.sample.sampler.BUDGET` does.
         seed: of those samples; the same seed gives the same bits.
+        example_input: a batch of inputs, of which only the shape counts, or that shape; where neither `data`
+            nor the first layer show it.
+        loss: "cross_entropy", "mse", "bce" or a function (outputs, targets) → scalar.
+        output: name, index or function that picks the outputs from all that the model returns.
+        exclude: names or patterns of names of layers, or modules, whose weights stay.
+        device, dtype: where, and in which precision, sampled networks are run in torch.
 
     Raises:
         ArgumentError, DataError, ModelError: an argument outside the above, naming it.
@@ -167,11 +192,13 @@ def predict_pruning(
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    net = as_architecture(net, data)
+    options = Options(method, example_input, loss, output, exclude, device, dtype, rule.needs_data)
+    net = as_network(net, data, options, seed=seed)
     own = () if samples is None or is_data_free(net, rule) else (OWN_SAMPLES,)
-    found = _with_critical_law(_allocated(net, rule, values, data, samples, seed), net, data, samples, seed)
+    allocated = _allocated(net, rule, values, data, samples, seed)
+    found = _with_critical_law(allocated, net, data, samples, seed)
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
-    trust = kept_trust(net, rule, values, found.std.mean(axis=-1))
+    trust = kept_trust(net, rule, values, found.std.mean(axis=-1), found.samples)
     return PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
@@ -192,6 +219,7 @@ def predict_pruning(
         kept_error=_plain(one(trust.expected)),
         kept_error_bound=_plain(one(trust.bound)),
         zero_scores=found.zeros,
+        method=found.method,
     )
 
 
@@ -212,6 +240,7 @@ class _Allocation:
         below: fraction of all scores under 0.
         samples: networks that were sampled.
         notes: what it takes for granted.
+        method: "theory" or "sampled".
     """
 
     criterion: Criterion
@@ -225,17 +254,20 @@ class _Allocation:
     below: float = 0.0
     samples: int = 0
     notes: tuple[str, ...] = ()
+    method: str = "theory"
 
 
 def _allocated(
-    net: Architecture, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
+    net: Network, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
 ) -> _Allocation:
     """By closed laws, from the networks that tell what is kept on average."""
     if is_data_free(net, criterion):
         free = predict_data_free(net, values, criterion, seed=seed)
         parts = free.kept, free.kept_std, free.empty_probability, free.collapse_probability
         open_ = _open_without_data(free, criterion, net)
-        return _Allocation(criterion, values, *parts, open_, zeros_of_structure(net, criterion))
+        method = "theory" if criterion.rounds == 1 else "sampled"
+        zeros = zeros_of_structure(net, criterion)
+        return _Allocation(criterion, values, *parts, open_, zeros, method=method)
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
     if not net.is_chain or not criterion.has_kernel_law:
@@ -253,13 +285,14 @@ def _allocated(
     least, most = _bounds(laws[0], values)
     collapse = np.clip(collapse, least, most)
     open_ = (most > _LEAST) & (least < 1.0 - _LEAST)
+    method = "sampled" if wide is None else "theory"
     return _Allocation(
-        criterion, values, kept, std, empty, collapse, open_, zeros, below, len(laws[0].t), notes
+        criterion, values, kept, std, empty, collapse, open_, zeros, below, len(laws[0].t), notes, method
     )
 
 
 def _allocated_in_rounds(
-    net: Architecture, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
+    net: Network, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
 ) -> _Allocation:
     """From networks that are sampled and pruned in rounds."""
     batch = net.summarise(data, seed=seed)
@@ -281,10 +314,11 @@ def _allocated_in_rounds(
         np.full(net.depth, np.nan),
         samples=networks.samples,
         notes=networks.notes,
+        method="sampled",
     )
 
 
-def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Architecture) -> Array:
+def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Network) -> Array:
     """Where layers can be lost, under criteria that look at no data."""
     if criterion.densities(net) is not None:
         return np.zeros(len(free.sparsity), dtype=bool)
@@ -316,7 +350,7 @@ def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
 
 
 def _with_critical_law(
-    found: _Allocation, net: Architecture, data: Any, samples: int | None, seed: int
+    found: _Allocation, net: Network, data: Any, samples: int | None, seed: int
 ) -> _Allocation:
     """The same, with chances by the law of the critical sparsity where they are open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
@@ -336,9 +370,9 @@ def _with_critical_law(
     return replace(found, empty=empty, collapse=collapse)
 
 
-def network_notes(net: Architecture) -> tuple[str, ...]:
+def network_notes(net: Network) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
-    if net.is_chain:
+    if net.is_chain or isinstance(net, UnreadNetwork):
         return ()
     modes = set(batch_norm_modes(net.as_graph()))
     words = {

@@ -13,8 +13,9 @@ import numpy as np
 from ..base import checks
 from ..base.one_thread import one_thread_products
 from ..criteria.criterion import Criterion
-from ..networks.architecture import Architecture
 from ..networks.downsample import within_reach
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import parts_in_turn
 from ..propagation.sampled_rounds import left_in_rounds
 from ..signals.data import DataSummary
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 #: What a prediction may cost: a network takes a gradient a round, so that few of them see few inputs.
 ROUNDS = Effort(2e11, (40, 100, 1600), (4, 16), (20, 100))
+#: Fewest and most networks that are sampled in torch.
+_TORCH_NETWORKS = (3, 8)
 #: Relative error allowed in the number of weights left at the critical sparsity.
 RESOLUTION = 0.03
 
@@ -45,7 +48,7 @@ class RoundedNetworks:
 
 
 def networks_in_rounds(
-    net: Architecture,
+    net: Network,
     criterion: Criterion,
     data: DataSummary | None,
     samples: int | None,
@@ -53,9 +56,17 @@ def networks_in_rounds(
     solves: int,
 ) -> RoundedNetworks:
     """As many networks as are worth their cost where each is pruned `solves` times."""
+    passes = PASSES[criterion.needs] * 2 * criterion.rounds * solves
+    if isinstance(net, UnreadNetwork):
+        sampler = net.sampler
+        inputs, samples = sampler.plan(samples, *_TORCH_NETWORKS, passes)
+
+        def kept(index: int, count: int, stop: bool) -> Array:
+            return sampler.left_in_rounds(criterion, index, seed, inputs, count, stop)
+
+        return RoundedNetworks(kept, samples, sampler.notes)
     net, batch, notes = within_reach(net, data, seed=seed)
     graph = net.as_graph()
-    passes = PASSES[criterion.needs] * 2 * criterion.rounds * solves
     inputs, samples = plan(net, batch.size, samples, ROUNDS, passes)
     largest = max(layer.n_weights for layer in graph.weight_layers)
     checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
@@ -71,7 +82,7 @@ def networks_in_rounds(
 
 
 def allocate_in_rounds(
-    net: Architecture,
+    net: Network,
     criterion: Criterion,
     sparsity: Array,
     data: DataSummary | None,
@@ -91,7 +102,7 @@ def allocate_in_rounds(
 
 
 def critical_in_rounds(
-    net: Architecture,
+    net: Network,
     criterion: Criterion,
     data: DataSummary | None,
     samples: int | None,
@@ -114,7 +125,7 @@ def critical_in_rounds(
     return np.sort(np.array([critical for critical, _ in found])), weakest / len(found)
 
 
-def _critical(left: Callable[[int], Array], net: Architecture) -> tuple[float, int]:
+def _critical(left: Callable[[int], Array], net: Network) -> tuple[float, int]:
     emptied, safe = net.depth - 1, net.n_weights
     weakest = int(np.argmin(left(emptied))) if emptied else 0
     while safe - emptied > max(1.0, RESOLUTION * emptied):

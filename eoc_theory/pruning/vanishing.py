@@ -14,8 +14,9 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..errors import ModelError
-from ..networks.architecture import Architecture
 from ..networks.graph import Graph
+from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from .allocation import NetworkLaws
 
 Array = np.ndarray
@@ -26,7 +27,7 @@ _NAMED = 3
 _NOTABLE = 0.01
 
 
-def ranked_zeros(net: Architecture, criterion: Criterion, laws: Sequence[NetworkLaws], data: Any) -> Array:
+def ranked_zeros(net: Network, criterion: Criterion, laws: Sequence[NetworkLaws], data: Any) -> Array:
     """Mean fraction of each layer's scores that are 0, (L,), from the laws of all sizes or of both signs.
 
     Raises:
@@ -54,7 +55,7 @@ def falls_among_zeros(weights: Array, zeros: Array, sparsity: Any, below: float 
     return (removed > below) & (removed < below + share) & (share > _NOTABLE)
 
 
-def zeros_of_structure(net: Architecture, criterion: Criterion) -> Array:
+def zeros_of_structure(net: Network, criterion: Criterion) -> Array:
     """The same of a criterion that needs no data: SynFlow's scores vanish where a factor is 0 on every path.
 
     NaN for rounds, as where they are measured: they rank anew each time.
@@ -91,8 +92,10 @@ def check_ranked(criterion: str, zeros: Array, why: Callable[[], str]) -> None:
         raise ModelError(f"all {criterion} scores are 0, so that there is nothing to rank: {why()}")
 
 
-def reason(net: Architecture, inputs: int) -> str:
+def reason(net: Network, inputs: int) -> str:
     """Why no score of a network is other than 0 on a batch of so many inputs."""
+    if isinstance(net, UnreadNetwork):
+        return "no gradient reaches the weights (dead units, a factor or γ of 0, or inputs of 0)"
     if net.out_features == 1:
         return ONE_LOGIT
     for layer in net:

@@ -29,5 +29,12 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
 
 
 def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:
-    """`read_architecture` with the shape of one input as `example_input`, or else `data`, shows it."""
+    """`read_architecture` of a model, or of what a factory makes first.
+
+    The shape of one input is that of `example_input`, or else that which `data` show.
+    """
+    if not hasattr(model, "named_modules"):
+        from .sample.sources import made
+
+        model = made(model, 0)
     return read_architecture(model, shown_input(model, data, example_input))

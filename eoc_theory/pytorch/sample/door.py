@@ -1,0 +1,77 @@
+"""A model, factory or architecture as a network whose scores are sampled."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from ...errors import EOCError
+from ...networks.architecture import Architecture
+from ...networks.resolve import Options
+from ...networks.unread import UnreadNetwork
+from ..batches import as_batch
+from ..devices import chosen_device
+from ..losses import as_loss
+from ..models import require_torch
+from ..ranked import Ranked, ranked_weights
+from .sampler import Sampler
+from .sources import Built, Made, Redrawn, Source, made
+
+
+def sampled_network(
+    net: Any, data: Any, options: Options, *, seed: int = 0, reason: str = ""
+) -> UnreadNetwork:
+    """What samples networks like `net`.
+
+    Args:
+        net: an architecture, a model, whose weights are drawn anew, or a factory.
+        data: what scores are computed on, as `eoc_theory.pytorch.batches.as_batch` takes it.
+        options: how networks are run.
+        seed: of stand-in data.
+        reason: why the network is not read.
+
+    Raises:
+        ArgumentError, DataError, ModelError: a model that cannot be run on the data.
+    """
+    torch = require_torch()
+    if isinstance(net, Architecture):
+        model, example = net.to_torch(0), _example(net)
+    elif isinstance(net, torch.nn.Module):
+        model, example = net, None
+    else:
+        model, example = made(net, 0), None
+    if options.example_input is not None:
+        example = options.example_input
+    loss = as_loss(options.loss, options.output)
+    batch = None
+    # Criteria that look at no data can do without a run.
+    optional = data is None and example is None and not options.needs_data
+    with suppress(*((EOCError,) if optional else ())):
+        batch = as_batch(model, data, example, seed, loss, options.output)
+    ranked = ranked_weights(model, batch, loss, options.exclude)
+    source = _source(net, model, ranked, options)
+    sampler = Sampler(
+        source,
+        batch,
+        loss,
+        chosen_device(options.device, ranked.weights),
+        options.dtype,
+        ranked.multiplications,
+        ranked.held,
+        (*ranked.notes, *source.notes, *(batch.notes if batch is not None else ())),
+    )
+    return UnreadNetwork(source.layers, sampler, source.laws_known, reason)
+
+
+def _source(net: Any, model: Any, ranked: Ranked, options: Options) -> Source:
+    if isinstance(net, Architecture):
+        names = {weight.name for weight in ranked.weights}
+        return Built(net, tuple(layer for layer in net.layers if layer.name in names))
+    if model is net:
+        return Redrawn(model, ranked.weights)
+    return Made(net, model, ranked.weights)
+
+
+def _example(net: Architecture) -> Any:
+    shape = net.input_shape
+    return (1, shape.channels, *shape.space)

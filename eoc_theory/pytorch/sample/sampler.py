@@ -1,0 +1,238 @@
+"""Scores of a few sampled networks, run in torch with exact gradients.
+
+Networks run side by side, each with one thread, so that a result depends neither on their number nor on that
+of the threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ...base.progress import followed
+from ...criteria.criterion import Criterion
+from ...errors import ModelError
+from ...propagation.sampled_graph import LayerSample, NetworkSample, Scaled, layer_samples, made_once
+from ..batches import Batch
+from ..losses import Loss
+from ..measure.gradient_rounds import counts, masks_in_rounds
+from ..measure.gradient_scores import gradient_scores
+from ..measure.scoring import WeightScores
+from ..models import PrunableWeight
+from ..positive_network import full_precision
+from .sources import Source
+
+Array = np.ndarray
+T = TypeVar("T")
+
+#: Multiply-adds of forward passes: what prediction may cost before it takes its fewest networks, and before
+#: these see a part of the batch only.
+BUDGET, MOST = 1.5e11, 3e12
+#: Fewest inputs of a part.
+_FEWEST_INPUTS = 16
+#: Bytes that networks which run together may keep.
+_MOST_BYTES = 3 << 30
+#: Networks that show how scores depend on the inputs' number.
+_COMPARED = 2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Networks that were sampled.
+
+    Attributes:
+        networks: what each shows.
+        shift: ½ log of E[score²] on the whole batch over that on the part that they saw, (L,).
+        notes: what the result says of it.
+    """
+
+    networks: list[NetworkSample]
+    shift: Array
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Samples networks and scores their weights.
+
+    Attributes:
+        source: makes the networks.
+        batch: what scores are computed on.
+        loss: of the outputs.
+        device: where to compute; a torch device.
+        dtype: "float32", "float64" or "auto".
+        multiplications, held: of one input; see `eoc_theory.pytorch.ranked.Ranked`.
+        notes: what every result says of it.
+    """
+
+    source: Source
+    batch: Batch
+    loss: Loss
+    device: Any
+    dtype: str = "auto"
+    multiplications: float = 0.0
+    held: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def plan(self, samples: int | None, fewest: int, most: int, passes: float = 1.0) -> tuple[int, int]:
+        """Inputs that networks see, and number of networks, where one pass costs `passes` of SNIP's."""
+        cost = max(self.multiplications, 1.0) * passes
+        inputs = self.batch.size
+        count = samples or int(np.clip(BUDGET / (cost * inputs), fewest, most))
+        if cost * inputs * count > MOST:
+            inputs = int(np.clip(MOST / (cost * count), min(_FEWEST_INPUTS, inputs), inputs))
+        return inputs, count
+
+    def sample(self, rule: Criterion, samples: int | None, seed: int, fewest: int, most: int) -> Sampling:
+        """Scores of `samples` networks, or of as many as their cost allows between `fewest` and `most`."""
+        passes = {"weights": 0.0, "gradient": 1.0}.get(rule.needs, 4.0)
+        inputs, count = self.plan(samples, fewest, most, passes)
+        known: list[NetworkSample] = made_once((self, rule, seed, inputs), list)
+
+        def network(index: int) -> NetworkSample:
+            return self._network(rule, inputs, seed, index)
+
+        missing = range(len(known), count)
+        if missing:
+            known += self._each(network, missing, inputs)
+        found = known[:count]
+        if inputs == self.batch.size or rule.needs == "weights":
+            return Sampling(found, np.zeros(len(self.source.layers)), self.notes)
+        note = f"sampled on {inputs} of {self.batch.size} inputs, and extrapolated to all"
+        return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
+
+    def _each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
+        workers = 1
+        if self.device.type == "cpu":
+            workers = max(1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1))))
+        with _single_threaded(self.device), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+            return list(followed(pool.map(work, indices), "sampled network", len(indices)))
+
+    def _network(self, rule: Criterion, inputs: int, seed: int, index: int) -> NetworkSample:
+        scores = self._scores(rule, self._part(inputs, index, inputs), seed, index)
+        layers = [_layer(score, signed=rule.signed) for score in scores]
+        return NetworkSample(
+            tuple(list(sign) for sign in zip(*layers, strict=True)), np.full(len(layers), np.nan)
+        )
+
+    def _part(self, size: int, index: int, stride: int) -> Batch:
+        """Some of the inputs; each network takes up where the one before left off."""
+        if size >= self.batch.size:
+            return self.batch
+        start = index * stride % (self.batch.size - size + 1)
+        return self.batch.part(slice(start, start + size))
+
+    def _scores(self, rule: Criterion, batch: Batch, seed: int, index: int) -> Any:
+        model, weights = self.source.network([seed, 0x746F7263, index])
+        if rule.needs == "weights":
+            return WeightScores(rule, weights, self.device)
+        return self._gradient_scores(rule, model, weights, batch, seed)
+
+    def _gradient_scores(
+        self,
+        rule: Criterion,
+        model: Any,
+        weights: list[PrunableWeight],
+        batch: Batch,
+        seed: int,
+        masks: Any = None,
+    ) -> Any:
+        if not rule.needs_data:
+            raise ModelError(
+                f"criterion {rule.label!r} is predicted for networks that can be read only; "
+                "`Architecture.from_torch` says why this one cannot"
+            )
+        return gradient_scores(
+            model,
+            weights,
+            rule,
+            batch,
+            device=self.device,
+            dtype=self.dtype,
+            seed=seed,
+            masks=masks,
+            loss=self.loss,
+        )
+
+    def _shift(self, rule: Criterion, inputs: int, seed: int, networks: list[NetworkSample]) -> Array:
+        """What scores on the whole batch are to those on a part, from parts half as large.
+
+        The gradient is a mean over inputs, whose parts partly cancel: E[g²] = α + β/B. A part of n inputs and
+        its halves show both terms.
+        """
+        half = inputs // 2
+        if half < 1:
+            return np.zeros(len(self.source.layers))
+
+        def halves(index: int) -> Array:
+            part = self._part(inputs, index, inputs)
+            parts = [part.part(slice(0, half)), part.part(slice(inputs - half, inputs))]
+            scores = [self._scores(rule, one, seed, index) for one in parts]
+            return np.array([[_log_square(score) for score in one] for one in scores])
+
+        indices = range(min(_COMPARED, len(networks)))
+        on_halves = np.array(self._each(halves, indices, inputs))
+        log_half = np.logaddexp.reduce(on_halves, axis=1) - np.log(2.0)
+        log_whole = np.array([_log_squares(networks[index]) for index in indices])
+        # Of n inputs β/n is to the whole as half of them, with β/h more of it, shows.
+        with np.errstate(invalid="ignore"):
+            excess = np.nan_to_num(np.exp(log_half - log_whole).mean(axis=0) - 1.0, nan=0.0, posinf=0.0)
+        share = np.clip(excess / (inputs / half - 1.0), 0.0, 1.0)
+        return 0.5 * np.log(np.maximum(1.0 - share * (1.0 - inputs / self.batch.size), 1e-12))
+
+    def left_in_rounds(self, rule: Criterion, index: int, seed: int, inputs: int, left: int, stop: bool) -> Array:
+        """Numbers of weights that a network pruned in rounds keeps in each layer, (L,)."""
+
+        def work(index: int) -> Array:
+            model, weights = self.source.network([seed, 0x746F7263, index])
+            part = self._part(inputs, index, inputs)
+
+            def scores(masks: Any) -> Any:
+                return self._gradient_scores(rule, model, weights, part, seed, masks)
+
+            masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
+            return np.array(counts(masks))
+
+        return self._each(work, range(index, index + 1), inputs)[0]
+
+
+def _layer(score: Any, *, signed: bool) -> tuple[LayerSample, ...]:
+    values = score.detach().cpu().numpy()
+    rows = values.reshape(len(values) if values.ndim else 1, -1)
+    return layer_samples(Scaled(rows.astype(np.float64, copy=False)), signed=signed)
+
+
+def _log_square(score: Any) -> float:
+    """log of the mean square."""
+    peak = float(score.abs().max())
+    if peak == 0.0:
+        return -np.inf
+    return float(np.log(float((score.double() / peak).square().mean())) + 2.0 * np.log(peak))
+
+
+def _log_squares(network: NetworkSample) -> Array:
+    """log of the mean square of all of each layer's scores, (L,)."""
+    return np.array([2.0 * layer.log_rms for layer in network.signs[0]])
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _single_threaded(device: Any) -> Iterator[None]:
+    """One thread an operation, and arithmetic settings that no network changes while another runs."""
+    threads = torch.get_num_threads()
+    attention = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    try:
+        with attention, full_precision(device):
+            yield
+    finally:
+        torch.set_num_threads(threads)

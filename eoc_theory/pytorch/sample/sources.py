@@ -1,0 +1,178 @@
+"""Where sampled networks come from: one model's weights drawn anew, or a factory."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...base import checks
+from ...base.isolation import converted, seeded
+from ...errors import ArgumentError, ModelError
+from ...layers import WeightLayer
+from ..models import PrunableWeight
+from .laws import ParameterLaw, read_laws
+from .redraw import redraw_
+
+#: One after the other: a factory draws from the process's own generators.
+_making = threading.Lock()
+
+
+class Source(Protocol):
+    """Makes networks."""
+
+    #: The ranked layers, whose distributions count where `laws_known`.
+    layers: tuple[WeightLayer, ...]
+    laws_known: bool
+    notes: tuple[str, ...]
+
+    def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
+        """A model and its ranked weights; `stream` are whole numbers that name the network."""
+        ...
+
+
+class Redrawn:
+    """Networks like one model, its parameters drawn from the distributions that its own show."""
+
+    def __init__(self, model: Any, weights: Sequence[PrunableWeight]) -> None:
+        self._model, self._weights = model, list(weights)
+        self._laws = read_laws(model, weights)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        laws = [self._laws[names[id(weight.tensor)]] for weight in weights]
+        self.layers = tuple(weight_layer(w, law) for w, law in zip(weights, laws, strict=True))
+        self.laws_known = all(law.is_known for law in laws) and all(w.is_plain for w in weights)
+        self.notes = _shuffled_notes(self._weights, laws)
+
+    def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
+        """A double of the model with other values."""
+        twin = converted(self._model)
+        redraw_(twin.model, self._laws, stream)
+        weights = [
+            replace(w, module=twin.of(w.module), holder=None if w.holder is None else twin.of(w.holder))
+            for w in self._weights
+        ]
+        return twin.model, weights
+
+
+def _shuffled_notes(weights: Sequence[PrunableWeight], laws: Sequence[ParameterLaw]) -> tuple[str, ...]:
+    names = [w.name for w, law in zip(weights, laws, strict=True) if law.law == "shuffled"]
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"the weights of {names[0]!r}{more} follow no known distribution (trained?): sampled networks have "
+        "the same values in another order within each row",
+    )
+
+
+class Made:
+    """Networks that a function makes."""
+
+    def __init__(self, factory: Callable[..., Any], first: Any, weights: Sequence[PrunableWeight]) -> None:
+        """`first` is a network that it made, with its ranked weights."""
+        self._factory, self._seeded = factory, takes_seed(factory)
+        paths = {id(module): path for path, module in first.named_modules()}
+        self._places = [
+            (w, paths[id(w.module)], None if w.holder is None else paths[id(w.holder)]) for w in weights
+        ]
+        self._shapes = [tuple(w.tensor.shape) for w in weights]
+        names = {id(parameter): name for name, parameter in first.named_parameters()}
+        laws = read_laws(first, weights)
+        self.layers = tuple(weight_layer(w, laws[names[id(w.tensor)]]) for w in weights)
+        # One network shows its scales with an error that others need not have.
+        self.laws_known = False
+        self.notes: tuple[str, ...] = ()
+
+    def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
+        """A new network of the factory's."""
+        (seed,) = np.random.SeedSequence(stream).generate_state(1)
+        model = made(self._factory, int(seed) >> 1, self._seeded)
+        weights = []
+        for (weight, path, holder), shape in zip(self._places, self._shapes, strict=True):
+            try:
+                own = replace(
+                    weight,
+                    module=model.get_submodule(path),
+                    holder=None if holder is None else model.get_submodule(holder),
+                )
+                fits = tuple(own.tensor.shape) == shape
+            except AttributeError:
+                fits = False
+            if not fits:
+                raise ModelError(
+                    f"net must make the same layers every time, got another {weight.name!r} the second time"
+                )
+            weights.append(own)
+        return model, weights
+
+
+def takes_seed(factory: Callable[..., Any]) -> bool:
+    """Whether a factory must be given one argument, its seed."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind()
+    except TypeError:
+        return True
+    return False
+
+
+def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None) -> Any:
+    """A network of a factory: for a seed, or with the process's generators at that seed.
+
+    Raises:
+        ArgumentError: it returns no torch module. CallbackError: it fails.
+    """
+    import torch
+
+    with _making, seeded(seed % 2**63):
+        given = (seed,) if (takes_seed(factory) if with_seed is None else with_seed) else ()
+        model = checks.call("net", factory, *given)
+    if not isinstance(model, torch.nn.Module):
+        raise ArgumentError(f"net must return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def weight_layer(weight: PrunableWeight, law: ParameterLaw) -> WeightLayer:
+    """A ranked weight as plain data; of an unknown law the scale alone is right."""
+    shape = tuple(weight.tensor.shape)
+    fan_in = math.prod(shape[1:])
+    bias = weight.bias
+    spread = 0.0 if bias is None else float(bias.detach().double().square().mean().sqrt())
+    scale = law.std if law.std else float(weight.tensor.detach().double().square().mean().sqrt())
+    known: Any = law.law if law.law in ("normal", "uniform", "truncated", "orthogonal") else "normal"
+    return WeightLayer(
+        name=weight.name or weight.attribute,
+        fan_in=fan_in,
+        fan_out=shape[0] if shape else 1,
+        sigma_w=scale * math.sqrt(fan_in),
+        sigma_b=spread if math.isfinite(spread) else 0.0,
+        law=known,
+        kernel=shape[2:],
+    )
+
+
+@dataclass(frozen=True)
+class Built:
+    """Networks of an architecture, with weights sampled from its initialisation."""
+
+    net: Any
+    layers: tuple[WeightLayer, ...]
+    laws_known: bool = True
+    notes: tuple[str, ...] = ()
+
+    def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
+        """A new torch model of it."""
+        from ..models import prunable_weights
+
+        (seed,) = np.random.SeedSequence(stream).generate_state(1)
+        model = self.net.to_torch(int(seed) >> 1)
+        weights = {w.name: w for w in prunable_weights(model)}
+        return model, [weights[layer.name] for layer in self.layers]
