@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..errors import ModelError
 from ..signals.data import DataSummary
+from .loading import as_pair
 from .models import chain, prunable_weights, require_torch, taken
 from .trace import first_layer
 
@@ -24,14 +26,13 @@ def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
 
 
 def inputs_of(data: Any) -> Any:
-    """The inputs of (inputs, targets); None where data are not that."""
-    if data is None or isinstance(data, DataSummary):
+    """The inputs of (inputs, targets), or of what can be read again and has one input; else None."""
+    if data is None or isinstance(data, (DataSummary, Iterator)):
         return None
     try:
-        inputs, _ = data
-    except Exception:
+        return as_pair(data)[0]
+    except Exception:  # said where the data are used
         return None
-    return inputs
 
 
 def vector_features(model: Any, inputs: Any = None) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, EOCError, ModelError
@@ -11,25 +13,79 @@ from .models import require_torch
 _ABOUT_INPUTS = (RuntimeError, ValueError, IndexError)
 
 
-def run_model(model: Any, inputs: Any, name: str = "data (or example_input)") -> Any:
-    """What `model` returns for a batch of inputs; `name` is the argument they come from.
+def run_model(
+    model: Any,
+    inputs: Any,
+    name: str = "data (or example_input)",
+    keywords: Mapping[str, Any] | None = None,
+) -> Any:
+    """What `model` returns for a batch of inputs.
+
+    Args:
+        model: a torch module.
+        inputs: one tensor, or a tuple of positional inputs.
+        name: the argument that they come from, for messages.
+        keywords: inputs by name.
 
     Raises:
         DataError: inputs that the model does not take. ModelError: any other exception of its own code.
     """
     torch = require_torch()
+    args = inputs if isinstance(inputs, tuple) else (inputs,)
+    keywords = keywords or {}
     try:
-        return model(inputs)
+        return model(*args, **keywords)
     except (EOCError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
         where = failing_module(model, error)
         if isinstance(error, _ABOUT_INPUTS) and not isinstance(error, NotImplementedError):
             raise DataError(
-                f"{name} must be inputs that the model takes, got shape {tuple(inputs.shape)} of "
-                f"{str(inputs.dtype).removeprefix('torch.')} ({where}: {_reason(error)})"
+                f"{name} must be inputs that the model takes, got {_shapes(args, keywords)} "
+                f"({where}: {_reason(error)})"
             ) from error
         raise ModelError(f"model's forward pass fails in {where}: {_reason(error)}") from error
+
+
+def bind_inputs(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+    """Whether the forward pass can be called with these inputs, as far as its signature tells."""
+    return _misfit(model, args, keywords) is None
+
+
+def check_takes(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+    """Raises ModelError where the forward pass cannot be called with these inputs and no more."""
+    error = _misfit(model, args, keywords)
+    if error is None:
+        return
+    kind = type(model).__name__
+    if len(args) == 1 and not keywords:
+        raise ModelError(f"model must take one batch of inputs: {kind}, {error}") from None
+    given = ", ".join([f"{len(args)} by position"] * bool(args) + list(map(repr, keywords)))
+    raise ModelError(f"model must take the inputs of the data ({given}): {kind}, {error}") from None
+
+
+def _misfit(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> TypeError | None:
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return None  # compiled: it has none to show
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        return error
+    return None
+
+
+def _shapes(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
+    """Shapes and types of inputs, for messages."""
+    torch = require_torch()
+
+    def shape(value: Any) -> str:
+        if not isinstance(value, torch.Tensor):
+            return repr(value)[:40]
+        return f"shape {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+
+    return ", ".join([*map(shape, args), *(f"{name}: {shape(value)}" for name, value in keywords.items())])
 
 
 def failing_module(model: Any, error: BaseException) -> str:

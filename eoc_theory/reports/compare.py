@@ -20,6 +20,7 @@ from ..networks.resolve import as_architecture
 from ..propagation.sampled_graph import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
 from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
+from ..pytorch.loading import as_pair
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ def compare(
             seed and returns a torch module. The prediction then uses the scales averaged over these.
         sparsity: the fraction of weights to remove, a number or a sequence.
         criterion: as in `measure_pruning`.
-        data: (inputs, targets), a `DataSummary`, or None (standard normal inputs, balanced labels);
-            prediction and measurement see the same batch.
+        data: (inputs, targets), a `DataSummary`, a `DataLoader`, a `Dataset` or an iterable of batches, of
+            which 1,024 examples are used, or None (standard normal inputs, balanced labels); prediction and
+            measurement see the same batch.
         example_input: a batch of inputs, of which only the shape counts, or that shape. A function needs it
             if its networks do not start with a Linear layer and `data` does not show an input's shape.
         seeds: how many (0, 1, …), or which.
@@ -161,6 +163,7 @@ def compare(
     chosen = _seeds(seeds)
     progress = checks.function("progress", progress, "two counts")
     _check_factory(factory)
+    data = as_pair(data)
     batch = factory.summarise(data) if isinstance(factory, Architecture) else None
     measured: list[PruningMeasurement] = []
     read: list[Architecture] = []

@@ -112,13 +112,13 @@ def test_a_batch_in_parts_gives_the_same_scores(criterion, monkeypatch):
     model, data = Residual().eval(), tensors(batch(60))
     whole = scoring.layer_scores(model, criterion, data, dtype="float64")
     seen = []
-    logits = gradient_scores._Loss._logits
+    returned = gradient_scores._Loss._returned
 
     def watched(self, part):
         seen.append(part.stop - part.start)
-        return logits(self, part)
+        return returned(self, part)
 
-    monkeypatch.setattr(gradient_scores._Loss, "_logits", watched)
+    monkeypatch.setattr(gradient_scores._Loss, "_returned", watched)
     monkeypatch.setattr(gradient_scores, "_CHUNK_BYTES", 400_000)
     parts = scoring.layer_scores(model, criterion, data, dtype="float64")
     assert max(seen) < 60  # the model never saw the whole batch

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...base.isolation import Twin, converted, seeded
 from ...criteria.criterion import Criterion
-from ...errors import DataError, ModelError
-from ...pruning.vanishing import ONE_LOGIT
-from ..models import PrunableWeight, check_takes_one, require_torch
+from ...errors import EOCError, ModelError
+from ..batches import Batch
+from ..losses import IGNORED, Loss, as_loss
+from ..models import PrunableWeight, require_torch
 from ..positive_network import full_precision
-from ..running import run_model
+from ..running import check_takes
 from .chain_scores import chain_scores, layers_of, needs_carrying
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ def gradient_scores(
     model: Any,
     weights: Sequence[PrunableWeight],
     criterion: Criterion,
-    data: tuple[Any, Any],
+    data: Batch | tuple[Any, Any],
     *,
+    loss: Any = "cross_entropy",
+    output: Any = None,
     device: Any = None,
     dtype: Any = "auto",
     seed: int = 0,
@@ -74,12 +77,15 @@ def gradient_scores(
 
     The batch is cut into parts, and gradients added up, where autograd would keep more than half a GiB and
     the model treats inputs one by one. It is not cut where one input's logits depend on the others, as with
-    batch normalisation over the batch's own statistics, nor where dropout draws: there all of it is held.
+    batch normalisation over the batch's own statistics, nor where dropout draws, nor for a loss that is a
+    function of the user's own: there all of it is held.
 
     Args:
         model: run in the mode it is in, on a double: it is not touched itself.
         criterion: one that needs "gradient" or "hessian_gradient".
-        data: (inputs, targets) as tensors.
+        data: a `Batch`, or (inputs, targets) as tensors.
+        loss: as :func:`eoc_theory.pytorch.losses.as_loss` takes it.
+        output: what picks the outputs from all that the model returns.
         dtype: "float32", "float64" or "auto": float32 for large networks and for convolutions, float64 for
             small ones and where float32 would over- or underflow or lose the batch's sum to cancellation (in
             a Linear layer).
@@ -93,21 +99,21 @@ def gradient_scores(
         overflow.
     """
     torch = require_torch()
-    check_takes_one(model)
+    batch = data if isinstance(data, Batch) else Batch((data[0],), {}, data[1])
+    check_takes(model, batch.args, batch.kwargs)
+    goal = as_loss(loss, output, criterion.temperature)
     derivatives = _gradients if criterion.needs == "gradient" else _curvatures
     said: list[str] = [] if notes is None else notes
 
     def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
-        with _Loss(
-            model, weights, data, device, precision, seed, strict, power, criterion.temperature
-        ) as loss:
-            before = loss.prune(masks) if masks is not None else loss.leaves
-            whole = before if criterion.regrows else loss.leaves
-            scores = _scored(criterion, derivatives(loss), whole)
-            _check_range(scores, loss.names, precision, strict)
+        with _Loss(model, weights, batch, goal, device, precision, seed, strict, power) as objective:
+            before = objective.prune(masks) if masks is not None else objective.leaves
+            whole = before if criterion.regrows else objective.leaves
+            scores = _scored(criterion, derivatives(objective), whole)
+            _check_range(scores, objective.names, precision, strict)
             if power:
-                loss.check_signals(scores)
-            said[:] = loss.said
+                objective.check_signals(scores)
+            said[:] = objective.said
             return scores
 
     if dtype != "auto":
@@ -121,7 +127,7 @@ def gradient_scores(
         model,
         weights,
         criterion,
-        data,
+        batch if _is_plain(batch, goal) else None,
         device,
         said,
         masks,
@@ -133,7 +139,7 @@ def _in_range(
     model: Any,
     weights: Sequence[PrunableWeight],
     criterion: Criterion,
-    data: tuple[Any, Any],
+    batch: Batch | None,
     device: Any,
     said: list[str],
     masks: Sequence[torch.Tensor] | None,
@@ -141,7 +147,8 @@ def _in_range(
     """Scores in double precision, or where that does not hold them those of `chain_scores`.
 
     Of a model that is no chain they are tried once more with the loss multiplied by a power of two. `compute`
-    gives them for such a power; what there is to say of it is added to `said`.
+    gives them for such a power; what there is to say of it is added to `said`. `batch` is None where it is
+    not one that `chain_scores` takes.
 
     Raises ModelError where they can be had by none of these.
     """
@@ -155,10 +162,11 @@ def _in_range(
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
-    layers = layers_of(model, weights) if criterion.is_product and masks is None else None
-    if layers is not None:
+    carried = batch is not None and criterion.is_product and masks is None
+    layers = layers_of(model, weights) if carried else None
+    if layers is not None and batch is not None:
         torch = require_torch()
-        inputs, targets = (part.detach().cpu().numpy() for part in data)
+        inputs, targets = (part.detach().cpu().numpy() for part in (batch.inputs, batch.targets))
         found = chain_scores(layers, inputs.reshape(len(inputs), -1), targets, criterion)
         return [torch.from_numpy(score).to(device) for score in found]
     try:
@@ -189,6 +197,19 @@ def _in_range(
             "the signal dies out or explodes on its way"
         )
     return scores
+
+
+def _is_plain(batch: Batch, goal: Loss) -> bool:
+    """Whether the loss is the cross-entropy of class numbers, one for each vector or image."""
+    return (
+        goal.name == "cross_entropy"
+        and goal.output is None
+        and len(batch.args) == 1
+        and not batch.kwargs
+        and batch.inputs.is_floating_point()
+        and batch.targets.ndim == 1
+        and not bool((batch.targets == IGNORED).any())
+    )
 
 
 def _tops(scores: Sequence[torch.Tensor]) -> list[float]:
@@ -264,7 +285,7 @@ def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list
 
 
 class _Loss:
-    """The mean cross-entropy as a function of leaves of its own, on a double of the model.
+    """The mean loss as a function of leaves of its own, on a double of the model.
 
     To be used in a `with` statement, for the precision that it is computed in.
     """
@@ -273,23 +294,22 @@ class _Loss:
         self,
         model: Any,
         weights: Sequence[PrunableWeight],
-        data: tuple[Any, Any],
+        batch: Batch,
+        goal: Loss,
         device: Any,
         dtype: Any,
         seed: int,
         strict: bool,
         power: int = 0,
-        temperature: float = 1.0,
     ) -> None:
         """`power` of two multiplies the loss; `said` is what there is to note of the result."""
-        self.seed, self.strict, self.dtype, self.temperature = seed, strict, dtype, temperature
+        self.seed, self.strict, self.dtype = seed, strict, dtype
         self.factor, self.said = 2.0**power, []
         # Largest |output| of each weight layer, in the order in which they run.
         self.signals: list[tuple[str, float]] = []
         self.names = [w.name or "weight" for w in weights]
-        whole = data[0].is_floating_point()
-        self.inputs = data[0].detach().to(device=device, dtype=dtype if whole else data[0].dtype)
-        self.targets = data[1].detach().to(device=device)
+        self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
+        self.count = goal.count(self.batch.targets)
         twin = converted(model, device, dtype)
         self.model = twin.model
         self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
@@ -313,7 +333,11 @@ class _Loss:
         names = {id(leaf): name for leaf, name in zip(self.leaves, self.names, strict=True)}
 
         def noting(name: str) -> Callable[..., None]:
-            return lambda module, args, out: self.signals.append((name, float(out.detach().abs().max())))
+            def note(module: Any, args: tuple[Any, ...], out: Any) -> None:
+                values = out[0] if isinstance(out, tuple) else out
+                self.signals.append((name, float(values.detach().abs().max())))
+
+            return note
 
         for module in self.model.modules():
             own = module._parameters
@@ -333,7 +357,7 @@ class _Loss:
                 )
 
     def __enter__(self) -> _Loss:
-        self._undo.enter_context(full_precision(self.inputs.device))
+        self._undo.enter_context(full_precision(self.batch.inputs.device))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -361,24 +385,12 @@ class _Loss:
         """The share of some of the inputs in those gradients."""
         torch = require_torch()
         with torch.enable_grad():
-            logits, targets = self._logits(part), self.targets[part]
-            if logits.ndim != 2 or len(logits) != len(targets):
-                raise ModelError(
-                    f"model must return logits of shape ({len(targets)}, classes), got {tuple(logits.shape)}"
-                )
-            if logits.shape[1] == 1:
-                raise ModelError(f"all scores are 0, so that there is nothing to rank: {ONE_LOGIT}")
-            low, high = (int(t) for t in self.targets.aminmax())
-            if high >= logits.shape[1] or low < 0:
-                raise DataError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {low} to {high}")
-            if self.temperature != 1.0:
-                logits = logits / self.temperature
-            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-            loss = (
-                loss * (self.factor / len(self.targets)) if self.factor != 1.0 else loss / len(self.targets)
-            )
+            outputs = self.goal.outputs(self._returned(part))
+            self.said.extend(note for note in outputs.notes if note not in self.said)
+            total = self.goal.total(outputs, self.batch.targets[part])
+            loss = total * (self.factor / self.count) if self.factor != 1.0 else total / self.count
             if not loss.requires_grad:
-                raise ModelError("the logits do not depend on any Linear or convolution weight of the model")
+                raise ModelError("the loss does not depend on any Linear or convolution weight of the model")
             found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
         if create_graph:
             self._noting = False  # a second derivative passes the same hooks again
@@ -387,28 +399,27 @@ class _Loss:
                 raise ModelError(f"layer {name!r} is not used by the model's forward pass")
         return found
 
-    def _logits(self, part: slice) -> torch.Tensor:
+    def _returned(self, part: slice) -> Any:
         torch = require_torch()
         # Each pass starts from the state that the model was given in, whatever another pass wrote.
         shared = {id(parameter) for parameter in self.model.parameters()}
         model = Twin(self.model, lambda t: t if id(t) in shared else t.clone()).model
         # Attention's fast kernels have no second derivative.
         with seeded(self.seed), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            logits = run_model(model, self.inputs[part].clone())
-        if not isinstance(logits, torch.Tensor):
-            raise ModelError(f"model must return logits as one tensor, got {type(logits).__name__}")
-        return logits
+            return self.batch.part(part).call(model)
 
     def parts(self, memory_factor: float = 1.0) -> list[slice]:
         """The batch cut so that autograd keeps about `_CHUNK_BYTES` for each part, or whole."""
-        total = len(self.inputs)
+        total = self.batch.size
         size = self._part_size(memory_factor)
         return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
     def _part_size(self, memory_factor: float) -> int:
-        total = len(self.inputs)
+        total = self.batch.size
         # Nothing that autograd keeps of a few small inputs comes near the limit.
-        if total < 4 or self.inputs.nbytes < 2**16 or _uses_batch_statistics(self.model):
+        if total < 4 or self.batch.nbytes < 2**16 or _uses_batch_statistics(self.model):
+            return total
+        if not self.goal.additive:
             return total
         size = max(1, int(_CHUNK_BYTES / (memory_factor * self._kept_bytes())))
         return size if size < total and self._one_by_one(size) else total
@@ -427,15 +438,24 @@ class _Loss:
 
         with self._silent(), torch.enable_grad():
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                logits = self._logits(slice(0, 2))
-            del logits
+                returned = self._returned(slice(0, 2))
+            del returned
         return max(sum(kept.values()) / 2, 1.0)
 
     def _one_by_one(self, size: int) -> bool:
         """Whether an input's logits are the same beside other inputs."""
         torch = require_torch()
         with self._silent(), torch.no_grad():
-            beside, alone = self._logits(slice(0, 2 * size)), self._logits(slice(0, size))
+            try:
+                beside, alone = (
+                    self.goal.outputs(self._returned(slice(0, n))).main for n in (2 * size, size)
+                )
+            except EOCError:
+                return False  # an input's shape holds the number of examples; the whole batch is tried next
+        if len(beside) * size != len(alone) * min(2 * size, self.batch.size) or beside.ndim != alone.ndim:
+            return False
+        if beside.shape[1:] != alone.shape[1:]:
+            return False
         tolerance = 1e-4 if self.dtype.itemsize < 8 else 1e-8
         scale = float(alone.abs().max())
         return bool(torch.isfinite(alone).all()) and bool(
@@ -455,7 +475,7 @@ class _Loss:
         """A forward hook that notes ‖δ_b‖‖h_b‖ when the gradient of the layer's output comes back."""
 
         def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
-            if not self._noting or not output.requires_grad:
+            if not self._noting or not args or not output.requires_grad:
                 return
             norms = args[0].detach().reshape(-1, args[0].shape[-1]).double().norm(dim=1)
 

@@ -10,14 +10,16 @@ import numpy as np
 
 from ...base import checks
 from ...base.boundary import public
-from ...base.isolation import converted, isolated, states_kept
+from ...base.isolation import isolated
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
-from ...errors import ArgumentError, DataError, ModelError
+from ...errors import ArgumentError, ModelError
 from ...pruning import vanishing
 from ...pruning.prediction import check_sparsities
-from ...signals.data import DataSummary, as_data
-from ..inputs import inputs_of, outputs_of, shown_input, vector_features
+from ..batches import as_batch
+from ..inputs import shown_input
+from ..loading import gathered, needs_gathering
+from ..losses import as_loss
 from ..models import (
     PrunableWeight,
     prunable_weights,
@@ -25,8 +27,6 @@ from ..models import (
     uncounted_notes,
     uncounted_weights,
 )
-from ..running import run_model
-from ..trace import batch_shape
 from . import ranking, scoring
 from .connectivity import Paths
 from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 # than a third of what tells one seed from the next.
 _EXACT_SEARCH = 100_000
 _SEARCH_RESOLUTION = 0.03
-# Inputs of the stand-in batch that are shown to the model to see how many logits it returns.
-_PROBE = 2
 
 
 @public
@@ -110,6 +108,8 @@ def measure_pruning(
     *,
     criterion: Any = "snip",
     data: Any = None,
+    loss: Any = "cross_entropy",
+    output: Any = None,
     example_input: Any = None,
     device: Any = "auto",
     seed: int = 0,
@@ -141,13 +141,23 @@ def measure_pruning(
     (:func:`eoc_theory.pytorch.measure.gradient_scores`).
 
     Args:
-        model: a torch module, ``model(inputs)`` → logits (batch, classes).
+        model: a torch module. ``model(inputs)`` gives logits (batch, classes), or logits of every position,
+            (batch, positions, classes) or (batch, classes, height, width), alone or among other outputs.
         sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
             "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
             `eoc_theory.criterion`.
-        data: (inputs, targets), arrays or tensors, a `DataSummary`, or None: 100 standard normal inputs with
-            balanced labels from `seed`. Only snip and grasp look at its values.
+        data: (inputs, targets), arrays or tensors; a tuple of several inputs, or a dict of them by name, for
+            the inputs; a dict of inputs with "labels"; a `DataLoader` or `Dataset`, or an iterable of such
+            batches, of which 1,024 examples are used; a `DataSummary`; or None: 100 standard normal inputs
+            (token ids where the model looks them up) with balanced labels from `seed`. Only criteria with
+            gradients look at its values.
+        loss: "cross_entropy" (targets are class numbers, −100 being ignored, or probabilities), "mse", "bce"
+            (targets in [0, 1], several labels at once), each a mean over all that is compared; or a function
+            (outputs, targets) → scalar.
+        output: what picks the outputs where the model returns several: a name, an index or a function. None:
+            `.logits`, "logits" or "out", or the first, with the heads of a named tuple whose names begin with
+            "aux" (their loss × 0.3).
         example_input: a batch of inputs, of which only the shape counts, or that shape. Needed where the
             first layer is not Linear and `data` does not show the shape of an input: data None or a
             `DataSummary`, or synflow without data.
@@ -161,7 +171,8 @@ def measure_pruning(
             keeps, round((1 − s)·n) in all. For one sparsity, and for models that can be traced.
 
     Raises:
-        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, allocation or model.
+        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, loss, output, allocation or
+            model.
         MissingDependencyError: torch is not installed.
     """
     sparsities = check_sparsities(sparsity)
@@ -181,14 +192,20 @@ def measure_pruning(
     else:
         wanted = None
 
-    shown = shown_input(model, data, example_input)
+    goal = as_loss(loss, output)
+    looked_at = rule.needs_data or rule.needs == "paths" or allocation is not None
+    if looked_at and needs_gathering(data):
+        data = gathered(data, seed)  # read once: an iterator cannot be read again
+    shown = shown_input(model, data, example_input) if looked_at else None
+    batch = as_batch(model, data, example_input, seed, goal) if rule.needs_data else None
     said: list[str] = []
 
     def scores(left: Sequence[torch.Tensor] | None = None) -> Sequence[torch.Tensor]:
         return scoring.layer_scores(
             model,
             rule,
-            _data(model, data, example_input, seed) if rule.needs_data else None,
+            batch,
+            loss=goal,
             example_input=shown,
             device=where,
             dtype=dtype,
@@ -218,7 +235,8 @@ def measure_pruning(
             sparsities=sparsities,
             paths=lambda: Paths.through(model, found, shown),
         )
-    outcome = replace(outcome, notes=(*said, *outcome.notes))
+    seen = () if batch is None else batch.notes
+    outcome = replace(outcome, notes=(*seen, *said, *outcome.notes))
     return _measurement(model, rule, found, outcome, sparsities, masks=masks, scalar=np.ndim(sparsity) == 0)
 
 
@@ -472,79 +490,3 @@ def _device(device: Any, weights: list[PrunableWeight]) -> Any:
     if where.type == "meta":
         raise ArgumentError("device must be one that holds values, got 'meta'")
     return where
-
-
-def _data(model: Any, data: Any, example_input: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(inputs float64, targets int64) as torch tensors on the CPU, the inputs of the model's own shape."""
-    torch = require_torch()
-    if example_input is not None:
-        shape = batch_shape(example_input)[1:]
-    else:
-        features = (
-            None if data is not None and _takes_indices(model) else vector_features(model, inputs_of(data))
-        )
-        if features is None:
-            return _as_given(model, data)
-        shape = (features,)
-    classes = outputs_of(model)
-    if classes is None and data is None:
-        classes = _classes(model, shape)
-    batch = as_data(data, in_features=int(np.prod(shape)), classes=classes, seed=seed)
-    return torch.from_numpy(checks.for_torch(batch.inputs)).reshape(-1, *shape), torch.from_numpy(
-        checks.for_torch(batch.targets)
-    )
-
-
-def _classes(model: Any, shape: tuple[int, ...]) -> int:
-    """Number of logits that the model returns."""
-    torch = require_torch()
-    own = next(model.parameters())
-    shown = torch.zeros(_PROBE, *shape).to(own)
-    with torch.no_grad(), states_kept():
-        try:
-            logits = run_model(converted(model).model, shown, "example_input")
-        except DataError as error:
-            raise ModelError(
-                f"example_input must be a batch of inputs that the model takes, tried shape "
-                f"{tuple(shown.shape)}: {error}"
-            ) from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelError(f"model must return logits of shape (batch, classes), got {given}")
-    return logits.shape[1]
-
-
-def _takes_indices(model: Any) -> bool:
-    """Whether the model looks its inputs up in a table, so that they must stay whole numbers."""
-    nn = require_torch().nn
-    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
-
-
-def _as_given(model: Any, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images keep their shape."""
-    torch = require_torch()
-    if data is None or isinstance(data, DataSummary):
-        raise DataError(
-            f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
-            "to know the shape of its inputs"
-        )
-    try:
-        inputs, targets = (torch.as_tensor(checks.for_torch(part)) for part in data)
-    except Exception:
-        raise DataError(f"data must be (inputs, targets) for this model, got {checks.shown(data)}") from None
-    if inputs.ndim < 2 or inputs.is_complex() or inputs.is_meta or targets.is_meta:
-        raise DataError(
-            f"inputs of the data must be real numbers of shape (batch, …), got {inputs.dtype} of shape "
-            f"{tuple(inputs.shape)}" + (" on the meta device" if inputs.is_meta or targets.is_meta else "")
-        )
-    whole = not (targets.is_floating_point() or targets.is_complex())
-    if targets.shape != inputs.shape[:1] or len(targets) == 0 or not whole:
-        raise DataError(
-            f"targets must be whole numbers of shape ({len(inputs)},), "
-            f"got {targets.dtype} of shape {tuple(targets.shape)}"
-        )
-    if not bool(torch.isfinite(inputs).all()):
-        raise DataError("inputs must be finite, got nan or inf")
-    if not inputs.is_floating_point() and _takes_indices(model):
-        return inputs.long(), targets.long()
-    return inputs.double(), targets.long()

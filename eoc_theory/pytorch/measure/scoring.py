@@ -4,7 +4,7 @@ Every criterion keeps its largest scores. The scale that all layers share carrie
 that nothing over- or underflows.
 
 ===============  ==========================================================================================
-criterion        score of a weight W with gradient g of the mean cross-entropy over the batch
+criterion        score of a weight W with gradient g of the mean loss over the batch
 ===============  ==========================================================================================
 magnitude        |W|
 snip             |W g| (Lee et al. 2019)
@@ -33,6 +33,7 @@ import numpy as np
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import DataError, ModelError
+from ..batches import Batch
 from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
 from ..trace import trace
 from .gradient_scores import double_is_cheap, gradient_scores
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
 def layer_scores(
     model: Any,
     criterion: Any,
-    data: tuple[Any, Any] | None = None,
+    data: Batch | tuple[Any, Any] | None = None,
     *,
+    loss: Any = "cross_entropy",
+    output: Any = None,
     example_input: Any = None,
     device: Any = None,
     dtype: Any = "auto",
@@ -61,7 +64,9 @@ def layer_scores(
     Args:
         model: a torch module; it is left as it was. It is run in its current mode (training or evaluation).
         criterion: a criterion or its name; of one that ranks in rounds the scores of the first.
-        data: (inputs, targets) as tensors, for criteria that need gradients.
+        data: a `Batch`, or (inputs, targets) as tensors, for criteria that need gradients.
+        loss: whose gradients they are, as :func:`eoc_theory.pytorch.losses.as_loss` takes it.
+        output: what picks the outputs from all that the model returns.
         example_input: a batch of inputs, for SynFlow on anything but a chain of Linear layers.
         device: where to compute; None: where the model is.
         dtype: "float32", "float64" or "auto": float64 for small networks of Linear layers and where float32
@@ -82,7 +87,17 @@ def layer_scores(
             raise DataError(f"data must be (inputs, targets) for criterion {rule.label!r}, got None")
         _check_finite(weights)
         scores = gradient_scores(
-            model, weights, rule, data, device=device, dtype=dtype, seed=seed, masks=masks, notes=notes
+            model,
+            weights,
+            rule,
+            data,
+            loss=loss,
+            output=output,
+            device=device,
+            dtype=dtype,
+            seed=seed,
+            masks=masks,
+            notes=notes,
         )
     elif rule.needs == "paths":
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
