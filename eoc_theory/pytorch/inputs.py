@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ModelError
 from ..signals.data import DataSummary
 from .loading import as_pair
-from .models import chain, prunable_weights, require_torch, taken
+from .models import chain, prunable_weights, require_torch, taken, weight_classes
 from .trace import first_layer
 
 
@@ -49,6 +49,8 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
     if first is None:
         # Nothing is known of a forward pass that cannot be followed: its layers are taken to be in order.
         first = prunable_weights(model)[0].module
+        if not isinstance(first, weight_classes()):
+            return None
     features, axes = taken(first)
     if axes:
         return None

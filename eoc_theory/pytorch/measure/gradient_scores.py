@@ -55,6 +55,10 @@ class OutOfRangeError(ModelError):
     """Scores that even double precision does not hold."""
 
 
+class UnusedLayersError(ModelError):
+    """The loss does not depend on some of the weights."""
+
+
 class PrecisionLostError(ArithmeticError):
     """Scores left the range, or lost the digits, of the arithmetic they were computed in."""
 
@@ -394,9 +398,9 @@ class _Loss:
             found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
         if create_graph:
             self._noting = False  # a second derivative passes the same hooks again
-        for name, gradient in zip(self.names, found, strict=True):
-            if gradient is None:
-                raise ModelError(f"layer {name!r} is not used by the model's forward pass")
+        unused = [name for name, gradient in zip(self.names, found, strict=True) if gradient is None]
+        if unused:
+            raise UnusedLayersError(f"layer {unused[0]!r} is not used by the model's forward pass")
         return found
 
     def _returned(self, part: slice) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, ModelError
 from ...pruning import vanishing
 from ...pruning.prediction import check_sparsities
-from ..batches import as_batch
+from ..batches import Batch, as_batch
+from ..devices import chosen_device
 from ..inputs import shown_input
 from ..loading import gathered, needs_gathering
-from ..losses import as_loss
+from ..losses import Loss, as_loss
 from ..models import (
     PrunableWeight,
     prunable_weights,
@@ -27,9 +29,12 @@ from ..models import (
     uncounted_notes,
     uncounted_weights,
 )
+from ..products import has_candidates
+from ..ranked import Ranked, ranked_weights
 from . import ranking, scoring
 from .connectivity import Paths
 from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
+from .gradient_scores import UnusedLayersError
 from .layerwise import layer_counts, path_masks, synflow_layers
 from .synflow_rounds import Flow, searched_critical_sparsity, synflow_critical_sparsity, synflow_rounds
 
@@ -65,8 +70,8 @@ class PruningMeasurement:
         masks: what is kept, by layer name, as boolean arrays of the weights' shapes; one such dict for a
             scalar sparsity, a tuple of them for an array; None if they were not asked for.
         notes: where scores that tie, or are 0 throughout a layer, decide; and which weights were not counted.
-        uncounted: names of parameters with two or more dimensions that are no weights of Linear and
-            convolution layers and were not ranked: embeddings, recurrent layers, attention's own.
+        uncounted: names of parameters with two or more dimensions that were not ranked: embeddings,
+            positions, weights on which the loss does not depend, and those excluded.
     """
 
     criterion: str
@@ -117,11 +122,13 @@ def measure_pruning(
     masks: bool = True,
     collapse: bool = True,
     allocation: Any = None,
+    exclude: Any = (),
 ) -> PruningMeasurement:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
-    Exactly round(s·n) of the n weights of all Linear and convolution layers are removed; biases are neither
-    scored nor removed. Ties are removed evenly (:mod:`eoc_theory.pytorch.measure.ranking`). The model's
+    Exactly round(s·n) of the network's n weights are removed: those of matrix products and convolutions on
+    which the loss depends (`eoc_theory.pytorch.ranked`). Biases, embeddings, positions and normalisations are
+    neither scored nor removed. Ties are removed evenly (:mod:`eoc_theory.pytorch.measure.ranking`). The model's
     parameters, gradients, mode, hooks, buffers and torch's random state are left as they were; the model is
     run in the mode it is in.
 
@@ -169,10 +176,12 @@ def measure_pruning(
         collapse: False leaves `.critical_sparsity` NaN and saves its search.
         allocation: None, the global ranking; or a `Design` or a sequence (L,), how many weights each layer
             keeps, round((1 − s)·n) in all. For one sparsity, and for models that can be traced.
+        exclude: names or patterns of names of layers, or modules, whose weights stay; the others are ranked
+            together.
 
     Raises:
-        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, loss, output, allocation or
-            model.
+        ArgumentError, DataError, ModelError: unusable sparsity, criterion, data, loss, output, allocation,
+            exclude or model.
         MissingDependencyError: torch is not installed.
     """
     sparsities = check_sparsities(sparsity)
@@ -180,64 +189,105 @@ def measure_pruning(
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
     seed = checks.seed(seed)
     masks, collapse = checks.flag("masks", masks), checks.flag("collapse", collapse)
-    found = prunable_weights(model)
-    where = _device(device, found)
-    names = tuple(w.name or "weight" for w in found)
-    weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
-    removed = [round(float(s) * int(weights.sum())) for s in sparsities]
-    if allocation is not None:
-        if np.ndim(sparsity):
-            raise ArgumentError("sparsity must be one number where an allocation is given, got several")
-        wanted = layer_counts(allocation, names, found, int(weights.sum()) - removed[0])
-    else:
-        wanted = None
-
+    if allocation is not None and np.ndim(sparsity):
+        raise ArgumentError("sparsity must be one number where an allocation is given, got several")
+    whole = prunable_weights(model)
     goal = as_loss(loss, output)
-    looked_at = rule.needs_data or rule.needs == "paths" or allocation is not None
+    own_products = has_candidates(model, whole) and (data is not None or example_input is not None)
+    looked_at = rule.needs_data or rule.needs == "paths" or allocation is not None or own_products
     if looked_at and needs_gathering(data):
         data = gathered(data, seed)  # read once: an iterator cannot be read again
-    shown = shown_input(model, data, example_input) if looked_at else None
-    batch = as_batch(model, data, example_input, seed, goal) if rule.needs_data else None
-    said: list[str] = []
+    needed = rule.needs_data or own_products
+    run = _Run(
+        model,
+        rule,
+        sparsities,
+        as_batch(model, data, example_input, seed, goal) if needed else None,
+        goal,
+        shown_input(model, data, example_input) if looked_at else None,
+        chosen_device(device, whole),
+        dtype,
+        seed,
+        masks,
+        collapse,
+        allocation,
+        np.ndim(sparsity) == 0,
+    )
+    ranked = ranked_weights(model, run.batch if own_products else None, goal, exclude)
+    try:
+        return run.measured(ranked)
+    except UnusedLayersError:
+        return run.measured(ranked_weights(model, run.batch, goal, exclude))
 
-    def scores(left: Sequence[torch.Tensor] | None = None) -> Sequence[torch.Tensor]:
-        return scoring.layer_scores(
-            model,
-            rule,
-            batch,
-            loss=goal,
-            example_input=shown,
-            device=where,
-            dtype=dtype,
-            seed=seed,
-            masks=left,
-            notes=said,
-        )
 
-    if rule.rounds > 1 and rule.needs_data:
-        if wanted is not None:
-            raise ArgumentError(f"allocation is for criteria that rank once, or synflow; got {rule.label!r}")
-        outcome = _in_gradient_rounds(rule, scores, found, removed, masks=masks, collapse=collapse)
-    elif rule.rounds > 1:
-        whole = scoring.synflow_start(model, found, shown, device=where, dtype=dtype)
-        if wanted is not None:
-            whole = _unmasked(whole, found, where)
-        outcome = _in_rounds(rule, whole, found, removed, wanted, masks=masks, collapse=collapse)
-    else:
-        outcome = _at_once(
-            rule,
-            scores(),
-            found,
-            removed,
-            collapse=collapse,
-            masks=masks,
-            wanted=wanted,
-            sparsities=sparsities,
-            paths=lambda: Paths.through(model, found, shown),
+@dataclass(frozen=True)
+class _Run:
+    """All that a measurement is asked for, checked; see `measure_pruning`."""
+
+    model: Any
+    rule: Criterion
+    sparsities: np.ndarray
+    batch: Batch | None
+    goal: Loss
+    shown: Any
+    where: Any
+    dtype: str
+    seed: int
+    masks: bool
+    collapse: bool
+    allocation: Any
+    scalar: bool
+
+    def measured(self, ranked: Ranked) -> PruningMeasurement:
+        """The result for these weights.
+
+        Raises:
+            UnusedLayersError: the loss does not depend on some of them.
+        """
+        rule, found, said = self.rule, ranked.weights, list[str]()
+        names = tuple(w.name or "weight" for w in found)
+        total = sum(w.tensor.numel() for w in found)
+        removed = [round(float(s) * total) for s in self.sparsities]
+        wanted = None
+        if self.allocation is not None:
+            wanted = layer_counts(self.allocation, names, found, total - removed[0])
+        asked: Any = {"masks": self.masks, "collapse": self.collapse}
+
+        def scores(left: Sequence[torch.Tensor] | None = None) -> Sequence[torch.Tensor]:
+            return scoring.layer_scores(
+                self.model,
+                rule,
+                self.batch,
+                weights=found,
+                loss=self.goal,
+                example_input=self.shown,
+                device=self.where,
+                dtype=self.dtype,
+                seed=self.seed,
+                masks=left,
+                notes=said,
+            )
+
+        if rule.rounds > 1 and rule.needs_data:
+            if wanted is not None:
+                raise ArgumentError(
+                    f"allocation is for criteria that rank once, or synflow; got {rule.label!r}"
+                )
+            outcome = _in_gradient_rounds(rule, scores, found, removed, **asked)
+        elif rule.rounds > 1:
+            flow = scoring.synflow_start(self.model, found, self.shown, device=self.where, dtype=self.dtype)
+            if wanted is not None:
+                flow = _unmasked(flow, found, self.where)
+            outcome = _in_rounds(rule, flow, found, removed, wanted, **asked)
+        else:
+            paths = partial(Paths.through, self.model, found, self.shown)
+            parts = {"wanted": wanted, "sparsities": self.sparsities, "paths": paths}
+            outcome = _at_once(rule, scores(), found, removed, **parts, **asked)
+        seen = () if self.batch is None else self.batch.notes
+        outcome = replace(outcome, notes=(*seen, *ranked.notes, *said, *outcome.notes))
+        return _measurement(
+            self.model, rule, found, outcome, self.sparsities, masks=self.masks, scalar=self.scalar
         )
-    seen = () if batch is None else batch.notes
-    outcome = replace(outcome, notes=(*seen, *said, *outcome.notes))
-    return _measurement(model, rule, found, outcome, sparsities, masks=masks, scalar=np.ndim(sparsity) == 0)
 
 
 def _measurement(
@@ -468,25 +518,3 @@ def _log_mean_square(flat: Any, top: float) -> float:
     half = exponent // 2
     scaled = (flat * 2.0**-half) * 2.0 ** (half - exponent) if exponent else flat
     return float(np.log(float(scaled @ scaled)) - np.log(len(flat)) + 2 * exponent * np.log(2))
-
-
-def _device(device: Any, weights: list[PrunableWeight]) -> Any:
-    torch = require_torch()
-    own = weights[0].tensor.device
-    if isinstance(device, str) and device == "auto":
-        # MPS knows no float64, which deep networks need.
-        if own.type in ("cpu", "mps"):
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return own
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except Exception as error:
-        reason = checks.said(error).splitlines()[0]
-        raise ArgumentError(
-            f"device must be 'auto' or a device that torch can use here, got {checks.shown(device)} "
-            f"({reason})"
-        ) from error
-    if where.type == "meta":
-        raise ArgumentError("device must be one that holds values, got 'meta'")
-    return where

@@ -50,6 +50,7 @@ def layer_scores(
     criterion: Any,
     data: Batch | tuple[Any, Any] | None = None,
     *,
+    weights: Sequence[PrunableWeight] | None = None,
     loss: Any = "cross_entropy",
     output: Any = None,
     example_input: Any = None,
@@ -79,7 +80,7 @@ def layer_scores(
         DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
     """
     rule = as_criterion(criterion)
-    weights = prunable_weights(model)
+    weights = prunable_weights(model) if weights is None else weights
     if rule.needs == "weights":
         return WeightScores(rule, weights, device)
     if rule.needs_data:

@@ -65,7 +65,7 @@ class _Met(BaseException):
 
 def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
     """The Linear or convolution layer that a model runs first; see `eoc_theory.pytorch.trace.first_layer`."""
-    weighted = [weight.module for weight in prunable_weights(model)]
+    weighted = [w.module for w in prunable_weights(model) if isinstance(w.module, weight_classes())]
     model = getattr(model, "_orig_mod", model)  # of a compiled model, which would be compiled for nothing
     guesses = [] if example is None else [batch_shape_of(example)]
     try:
