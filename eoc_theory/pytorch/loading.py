@@ -171,9 +171,8 @@ def _are_several(inputs: Sequence[Any], targets: Any) -> bool:
     if not inputs or not all(map(_is_array, inputs)):
         return False
     size = len(targets) if hasattr(targets, "__len__") else None
-    if any(len(entry) != size for entry in inputs):
-        return False
-    return len(inputs) != size or any(len(entry.shape) > 1 for entry in inputs)
+    rows = len(inputs) == size and len({tuple(entry.shape) for entry in inputs}) == 1
+    return not rows or (len(inputs[0]) == size and len(inputs[0].shape) > 1)
 
 
 def _holds_batches(data: Sequence[Any]) -> bool:

@@ -92,7 +92,7 @@ class Wrapped(nn.Module):
 
 @dataclass(frozen=True)
 class Problem:
-    """`loss` is what the toolkit is told, `wanted` the same loss in plain torch, of what the model returns."""
+    """`loss` is what the toolkit is told, `wanted` the same in plain torch, of what the model returns."""
 
     name: str
     model: Any
@@ -131,54 +131,143 @@ def smooth(outputs, targets):
 
 PROBLEMS = [
     Problem("classes", mlp(), (X, Y), lambda o: F.cross_entropy(o, Y)),
-    Problem("some classes ignored", Wrapped(every), (X, Y.masked_fill(Y == 3, -100)),
-            lambda o: F.cross_entropy(o, Y.masked_fill(Y == 3, -100))),
+    Problem(
+        "some classes ignored",
+        Wrapped(every),
+        (X, Y.masked_fill(Y == 3, -100)),
+        lambda o: F.cross_entropy(o, Y.masked_fill(Y == 3, -100)),
+    ),
     Problem("probabilities", mlp(), (X, SOFT), lambda o: F.cross_entropy(o, SOFT)),
     Problem("tokens", Tokens(), (IDS, NEXT), lambda o: F.cross_entropy(o.reshape(-1, V), NEXT.reshape(-1))),
-    Problem("tokens, some ignored", Tokens(), (IDS, PARTLY),
-            lambda o: F.cross_entropy(o.reshape(-1, V), PARTLY.reshape(-1))),
-    Problem("tokens, as many classes as positions", Tokens(vocabulary=T), (classes(B, T, of=T), classes(B, T, of=T)),
-            lambda o: F.cross_entropy(o.reshape(-1, T), classes(B, T, of=T).reshape(-1))),
-    Problem("tokens, classes on axis 1", Tokens("second"), (IDS, PARTLY), lambda o: F.cross_entropy(o, PARTLY)),
-    Problem("tokens in a row", Tokens("row"), (IDS, PARTLY), lambda o: F.cross_entropy(o, PARTLY.reshape(-1))),
-    Problem("soft tokens", Tokens(), (IDS, torch.softmax(draw(B, T, V), -1)),
-            lambda o: F.cross_entropy(o.reshape(-1, V), torch.softmax(draw(B, T, V), -1).reshape(-1, V))),
+    Problem(
+        "tokens, some ignored",
+        Tokens(),
+        (IDS, PARTLY),
+        lambda o: F.cross_entropy(o.reshape(-1, V), PARTLY.reshape(-1)),
+    ),
+    Problem(
+        "tokens, as many classes as positions",
+        Tokens(vocabulary=T),
+        (classes(B, T, of=T), classes(B, T, of=T)),
+        lambda o: F.cross_entropy(o.reshape(-1, T), classes(B, T, of=T).reshape(-1)),
+    ),
+    Problem(
+        "tokens, classes on axis 1", Tokens("second"), (IDS, PARTLY), lambda o: F.cross_entropy(o, PARTLY)
+    ),
+    Problem(
+        "tokens in a row", Tokens("row"), (IDS, PARTLY), lambda o: F.cross_entropy(o, PARTLY.reshape(-1))
+    ),
+    Problem(
+        "soft tokens",
+        Tokens(),
+        (IDS, torch.softmax(draw(B, T, V), -1)),
+        lambda o: F.cross_entropy(o.reshape(-1, V), torch.softmax(draw(B, T, V), -1).reshape(-1, V)),
+    ),
     Problem("pixels", Dense(), (IMAGES, PIXELS), lambda o: F.cross_entropy(o, PIXELS)),
-    Problem("pixels, as many classes as rows", Dense(size=4), (IMAGES, SQUARE), lambda o: F.cross_entropy(o, SQUARE)),
-    Problem("pixels beside an auxiliary head", Dense("dict"), (IMAGES, PIXELS), segmentation_loss,
-            note="(aux) is added with weight 0.5"),
-    Problem("auxiliary heads", Wrapped(AuxOutputs), (X, Y), aux_loss,
-            note="(aux_logits2, aux_logits1) is added with weight 0.3"),
-    Problem(".logits", Wrapped(lambda *o: SimpleNamespace(logits=every(*o), other=o[0])), (X, Y),
-            lambda o: F.cross_entropy(o.logits, Y)),
-    Problem("a dict with logits", Wrapped(lambda *o: {"hidden": o[0], "logits": every(*o)}), (X, Y),
-            lambda o: F.cross_entropy(o["logits"], Y)),
-    Problem("a dict of one", Wrapped(lambda *o: {"scores": every(*o), "kind": "x"}), (X, Y),
-            lambda o: F.cross_entropy(o["scores"], Y)),
-    Problem("first of a tuple", Wrapped(lambda *o: (every(*o), o[0])), (X, Y), lambda o: F.cross_entropy(o[0], Y)),
-    Problem("output by index", Wrapped(lambda *o: (o[0], every(*o))), (X, Y), lambda o: F.cross_entropy(o[1], Y),
-            output=1),
-    Problem("output by key", Wrapped(lambda *o: {"a": o[0], "b": every(*o)}), (X, Y),
-            lambda o: F.cross_entropy(o["b"], Y), output="b"),
-    Problem("output by attribute", Wrapped(lambda *o: SimpleNamespace(a=o[0], b=every(*o))), (X, Y),
-            lambda o: F.cross_entropy(o.b, Y), output="b"),
-    Problem("output by a function", Wrapped(lambda *o: o), (X, Y), lambda o: F.cross_entropy(every(*o), Y),
-            output=lambda o: every(*o)),
+    Problem(
+        "pixels, as many classes as rows",
+        Dense(size=4),
+        (IMAGES, SQUARE),
+        lambda o: F.cross_entropy(o, SQUARE),
+    ),
+    Problem(
+        "pixels beside an auxiliary head",
+        Dense("dict"),
+        (IMAGES, PIXELS),
+        segmentation_loss,
+        note="(aux) is added with weight 0.5",
+    ),
+    Problem(
+        "auxiliary heads",
+        Wrapped(AuxOutputs),
+        (X, Y),
+        aux_loss,
+        note="(aux_logits2, aux_logits1) is added with weight 0.3",
+    ),
+    Problem(
+        ".logits",
+        Wrapped(lambda *o: SimpleNamespace(logits=every(*o), other=o[0])),
+        (X, Y),
+        lambda o: F.cross_entropy(o.logits, Y),
+    ),
+    Problem(
+        "a dict with logits",
+        Wrapped(lambda *o: {"hidden": o[0], "logits": every(*o)}),
+        (X, Y),
+        lambda o: F.cross_entropy(o["logits"], Y),
+    ),
+    Problem(
+        "a dict of one",
+        Wrapped(lambda *o: {"scores": every(*o), "kind": "x"}),
+        (X, Y),
+        lambda o: F.cross_entropy(o["scores"], Y),
+    ),
+    Problem(
+        "first of a tuple", Wrapped(lambda *o: (every(*o), o[0])), (X, Y), lambda o: F.cross_entropy(o[0], Y)
+    ),
+    Problem(
+        "output by index",
+        Wrapped(lambda *o: (o[0], every(*o))),
+        (X, Y),
+        lambda o: F.cross_entropy(o[1], Y),
+        output=1,
+    ),
+    Problem(
+        "output by key",
+        Wrapped(lambda *o: {"a": o[0], "b": every(*o)}),
+        (X, Y),
+        lambda o: F.cross_entropy(o["b"], Y),
+        output="b",
+    ),
+    Problem(
+        "output by attribute",
+        Wrapped(lambda *o: SimpleNamespace(a=o[0], b=every(*o))),
+        (X, Y),
+        lambda o: F.cross_entropy(o.b, Y),
+        output="b",
+    ),
+    Problem(
+        "output by a function",
+        Wrapped(lambda *o: o),
+        (X, Y),
+        lambda o: F.cross_entropy(every(*o), Y),
+        output=lambda o: every(*o),
+    ),
     Problem("squares", mlp(3), (X, draw(B, 3)), lambda o: F.mse_loss(o, draw(B, 3)), "mse"),
     Problem("squares of one output", mlp(1), (X, draw(B)), lambda o: F.mse_loss(o[:, 0], draw(B)), "mse"),
     Problem("squares of whole numbers", mlp(1), (X, Y), lambda o: F.mse_loss(o[:, 0], Y.double()), "mse"),
     Problem("squares of images", Dense(size=2), (IMAGES, IMAGES), lambda o: F.mse_loss(o, IMAGES), "mse"),
-    Problem("several labels", mlp(), (X, MANY),
-            lambda o: F.binary_cross_entropy_with_logits(o, MANY.double()), "bce"),
-    Problem("yes or no", mlp(1), (X, MANY[:, 0]),
-            lambda o: F.binary_cross_entropy_with_logits(o[:, 0], MANY[:, 0].double()), "bce"),
+    Problem(
+        "several labels",
+        mlp(),
+        (X, MANY),
+        lambda o: F.binary_cross_entropy_with_logits(o, MANY.double()),
+        "bce",
+    ),
+    Problem(
+        "yes or no",
+        mlp(1),
+        (X, MANY[:, 0]),
+        lambda o: F.binary_cross_entropy_with_logits(o[:, 0], MANY[:, 0].double()),
+        "bce",
+    ),
     Problem("an own function", mlp(), (X, Y), lambda o: smooth(o, Y), smooth),
-    Problem("an own function of all outputs", Wrapped(lambda *o: o), (X, Y),
-            lambda o: F.cross_entropy(every(*o), Y), lambda o, t: F.cross_entropy(every(*o), t), lambda o: o),
-    Problem("a module with weights of classes", mlp(), (X, Y),
-            lambda o: F.cross_entropy(o, Y, weight=torch.arange(1.0, V + 1).double()),
-            nn.CrossEntropyLoss(weight=torch.arange(1.0, V + 1))),
-]  # fmt: skip
+    Problem(
+        "an own function of all outputs",
+        Wrapped(lambda *o: o),
+        (X, Y),
+        lambda o: F.cross_entropy(every(*o), Y),
+        lambda o, t: F.cross_entropy(every(*o), t),
+        lambda o: o,
+    ),
+    Problem(
+        "a module with weights of classes",
+        mlp(),
+        (X, Y),
+        lambda o: F.cross_entropy(o, Y, weight=torch.arange(1.0, V + 1).double()),
+        nn.CrossEntropyLoss(weight=torch.arange(1.0, V + 1)),
+    ),
+]
 
 
 def named(problems):
@@ -298,23 +387,65 @@ REFUSED = [
     ("loss", lambda o, t: o, (X, Y), mlp(), "loss must return one real number as a tensor, got (8, 7)"),
     ("loss", lambda o, t: 1.0, (X, Y), mlp(), "loss must return one real number as a tensor, got float"),
     ("loss", lambda o, t: 1 / 0, (X, Y), mlp(), "loss raised ZeroDivisionError"),
-    ("loss", "mse", (X, Y), mlp(), "targets must have the shape of the outputs (8, 7) for loss 'mse', got (8,)"),
+    (
+        "loss",
+        "mse",
+        (X, Y),
+        mlp(),
+        "targets must have the shape of the outputs (8, 7) for loss 'mse', got (8,)",
+    ),
     ("loss", "bce", (X, 2 * MANY), mlp(), "targets must lie in [0, 1] for loss 'bce', got 0 to 2"),
     ("loss", "cross_entropy", (X, MANY.double()), mlp(), "of several labels at once use loss='bce'"),
-    ("loss", "cross_entropy", (X, SOFT[:, :3] / SOFT[:, :3].sum(1, keepdim=True)), mlp(), "logits of the targets'"),
+    (
+        "loss",
+        "cross_entropy",
+        (X, SOFT[:, :3] / SOFT[:, :3].sum(1, keepdim=True)),
+        mlp(),
+        "logits of the targets'",
+    ),
     ("loss", "cross_entropy", (X, X[:, 0]), mlp(), "targets must be whole"),
     ("loss", "cross_entropy", (X, Y[:3]), mlp(), "targets must"),
-    ("loss", "cross_entropy", (IDS, torch.full((B, T), -100)), Tokens(), "got none but -100, which is ignored"),
+    (
+        "loss",
+        "cross_entropy",
+        (IDS, torch.full((B, T), -100)),
+        Tokens(),
+        "got none but -100, which is ignored",
+    ),
     ("loss", "cross_entropy", (IDS, NEXT - 1), Tokens(), "targets must be classes 0 to 6, got -1 to 5"),
-    ("loss", "cross_entropy", (IDS, NEXT[:, :3]), Tokens(), "model must return logits of shape (8, 3, classes)"),
-    ("loss", "cross_entropy", (X, Y), Wrapped(lambda *o: {"a": o[0], "b": o[1]}), "'a', 'b': pick one by output="),
-    ("loss", "cross_entropy", (X, Y), Wrapped(lambda *o: 1.0), "model must return logits as one tensor, got float"),
-    ("output", "c", (X, Y), Wrapped(lambda *o: {"a": o[0], "b": o[1]}), "output 'c' is not among what the model"),
+    (
+        "loss",
+        "cross_entropy",
+        (IDS, NEXT[:, :3]),
+        Tokens(),
+        "model must return logits of shape (8, 3, classes)",
+    ),
+    (
+        "loss",
+        "cross_entropy",
+        (X, Y),
+        Wrapped(lambda *o: {"a": o[0], "b": o[1]}),
+        "'a', 'b': pick one by output=",
+    ),
+    (
+        "loss",
+        "cross_entropy",
+        (X, Y),
+        Wrapped(lambda *o: 1.0),
+        "model must return logits as one tensor, got float",
+    ),
+    (
+        "output",
+        "c",
+        (X, Y),
+        Wrapped(lambda *o: {"a": o[0], "b": o[1]}),
+        "output 'c' is not among what the model",
+    ),
     ("output", 5, (X, Y), Wrapped(lambda *o: o), "output 5 is not among what the model returns"),
     ("output", 1.5, (X, Y), mlp(), "output must be a name, an index or a function"),
     ("output", True, (X, Y), mlp(), "output must be a name, an index or a function"),
     ("output", lambda o: 1 / 0, (X, Y), mlp(), "output raised ZeroDivisionError"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
