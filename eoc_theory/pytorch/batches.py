@@ -14,7 +14,7 @@ from ..errors import DataError, ModelError
 from ..signals.data import DataSummary, as_data
 from .inputs import outputs_of, vector_features
 from .loading import Given, gathered
-from .losses import Loss, as_loss
+from .losses import IGNORED, Loss, as_loss
 from .models import require_torch
 from .running import bind_inputs, run_model
 from .trace import batch_shape
@@ -109,8 +109,8 @@ def as_batch(
 
     Args:
         model: the torch module that will be run.
-        data: what `eoc_theory.pytorch.loading.gathered` takes; a `DataSummary`; a `Batch`, which is returned as
-            it is; or None: 100 standard normal inputs, or token ids for a model that looks them up, with
+        data: what `eoc_theory.pytorch.loading.gathered` takes; a `DataSummary`; a `Batch`, which is returned
+            as it is; or None: 100 standard normal inputs, or token ids for a model that looks them up, with
             targets that the loss takes.
         example_input: a batch of inputs, of which only the shape counts, or that shape.
         seed: of stand-in inputs and of what is chosen from data sets.
@@ -152,11 +152,12 @@ def _shape_of(model: Any, inputs: Any, example_input: Any) -> tuple[int, ...] | 
 
 
 def _are_classes(targets: Any, goal: Loss) -> bool:
-    """Whether targets are one class number for each input, as far as their form tells."""
+    """Whether targets are one class number for each input, none ignored, as far as their form tells."""
     if goal.name != "cross_entropy":
         return False
     try:
-        return np.ndim(checks.off_the_graph(targets)) < 2
+        values = np.asarray(checks.off_the_graph(targets))
+        return values.ndim < 2 and not bool((values == IGNORED).any())
     except Exception:
         return True  # refused with the reason
 
@@ -274,7 +275,7 @@ def _real(batch: Batch, whole: bool = True) -> Batch:
 
 
 def _with_whole_numbers(model: Any, batch: Batch) -> Batch:
-    """Whole numbers as the model takes them: as they are first where it has an embedding or names for them."""
+    """Whole numbers as the model takes them: first as they are where it has an embedding or names them."""
     whole_first = bool(batch.kwargs) or _takes_indices(model)
     tried = [_real(batch, whole) for whole in (whole_first, not whole_first)]
     return next((one for one in tried if _runs(model, one)), tried[0])
@@ -307,8 +308,8 @@ def _stand_in(model: Any, data: DataSummary | None, example_input: Any, seed: in
         features = None if data is not None and _takes_indices(model) else vector_features(model)
         if features is None:
             raise DataError(
-                f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this model, "
-                "to know the shape of its inputs"
+                f"data {'None' if data is None else 'of a DataSummary'} needs an example_input for this "
+                "model, to know the shape of its inputs"
             )
         shape = (features,)
     size = int(np.prod(shape))
@@ -373,7 +374,7 @@ def _shape_of_outputs(model: Any, batch: Batch, goal: Loss) -> tuple[int, ...]:
 
 
 def _targets(shape: tuple[int, ...], goal: Loss, seed: int) -> torch.Tensor:
-    """Stand-in targets of outputs of a shape: classes in turn, standard normal numbers, or labels at random."""
+    """Stand-in targets of outputs of a shape: classes in turn, normal numbers, or labels at random."""
     torch = require_torch()
     rng = np.random.default_rng([seed, 0x74617267])
     if goal.name == "mse":

@@ -57,9 +57,9 @@ def gathered(data: Any, seed: int = 0) -> Given:
     """`data` as one batch.
 
     Args:
-        data: (inputs, targets); (several inputs, targets) with a tuple for the inputs; a dict of keyword inputs
-            with "labels"; (dict of keyword inputs, targets); a torch ``DataLoader`` or ``Dataset`` of these;
-            an iterable of such batches, or of examples. An iterator is advanced by what is read of it.
+        data: (inputs, targets); (several inputs, targets) with a tuple for the inputs; a dict of keyword
+            inputs with "labels"; (dict of keyword inputs, targets); a torch ``DataLoader`` or ``Dataset`` of
+            these; an iterable of such batches, or of examples. An iterator is advanced by what is read of it.
         seed: of the choice among a data set's examples, of a loader's order and of augmentation.
 
     Raises:
@@ -82,8 +82,8 @@ def gathered(data: Any, seed: int = 0) -> Given:
         with seeded(seed):
             return _joined(_walked(data, "data"), "data")
     raise DataError(
-        "data must be (inputs, targets), a dict with labels, a DataLoader, a Dataset or an iterable of batches, "
-        f"got {checks.shown(data)}"
+        "data must be (inputs, targets), a dict with labels, a DataLoader, a Dataset or an iterable of "
+        f"batches, got {checks.shown(data)}"
     )
 
 
@@ -171,9 +171,8 @@ def _are_several(inputs: Sequence[Any], targets: Any) -> bool:
     if not inputs or not all(map(_is_array, inputs)):
         return False
     size = len(targets) if hasattr(targets, "__len__") else None
-    if any(len(entry) != size for entry in inputs):
-        return False
-    return len(inputs) != size or any(len(entry.shape) > 1 for entry in inputs)
+    rows = len(inputs) == size and len({tuple(entry.shape) for entry in inputs}) == 1
+    return not rows or (len(inputs[0]) == size and len(inputs[0].shape) > 1)
 
 
 def _holds_batches(data: Sequence[Any]) -> bool:

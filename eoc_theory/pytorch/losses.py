@@ -1,7 +1,7 @@
 """What is made of a model's outputs: the loss that gradients are taken of.
 
-A built-in loss is a sum over the examples, divided by how many terms the whole batch has. So gradients of parts
-of a batch add up to those of all of it. A function of the user's own is evaluated on the whole batch at once.
+A built-in loss is a sum over the examples, divided by how many terms the whole batch has. So gradients of
+parts of a batch add up to those of all of it. A function of the user's own is evaluated on the whole batch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Loss:
         return self.function is None
 
     def placed(self, device: Any, dtype: Any) -> Loss:
-        """The same, a module's tensors (weights of classes) on `device`, and those of real numbers in `dtype`."""
+        """The same; a module's tensors (weights of classes) on `device`, real numbers in `dtype`."""
         if not isinstance(self.function, require_torch().nn.Module):
             return self
         return Loss(self.name, converted(self.function, device, dtype).model, self.output, self.temperature)
@@ -99,9 +99,8 @@ class Loss:
             found = Outputs(_main(returned), *_auxiliary(returned))
         if self.function is None:
             if not isinstance(found.main, torch.Tensor):
-                raise ModelError(
-                    f"model must return logits as one tensor, got {type(found.main).__name__}{_choices(returned)}"
-                )
+                got = f"{type(found.main).__name__}{_choices(returned)}"
+                raise ModelError(f"model must return logits as one tensor, got {got}")
             if not found.main.is_floating_point():
                 raise ModelError(f"model must return outputs of real numbers, got {found.main.dtype}")
         return found
@@ -232,7 +231,8 @@ def _main(returned: Any) -> Any:
 def _auxiliary(returned: Any) -> tuple[tuple[tuple[str, torch.Tensor], ...], float]:
     torch = require_torch()
     if isinstance(returned, Mapping):
-        named, weight = {"aux": returned.get("aux")} if "out" in returned else {}, _AUXILIARY_MAP
+        named: dict[str, Any] = {"aux": returned.get("aux")} if "out" in returned else {}
+        weight = _AUXILIARY_MAP
     else:
         fields: Sequence[str] = getattr(returned, "_fields", ()) if isinstance(returned, tuple) else ()
         named = {name: getattr(returned, name) for name in fields if name.startswith("aux")}
@@ -275,7 +275,8 @@ def _beside_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> tuple[
     """Both with the classes on axis 1."""
     if logits.shape != targets.shape:
         raise ModelError(
-            f"model must return logits of the targets' shape {tuple(targets.shape)}, got {tuple(logits.shape)}"
+            f"model must return logits of the targets' shape {tuple(targets.shape)}, got "
+            f"{tuple(logits.shape)}"
         )
     axis = _distribution_axis(targets)
     return logits.movedim(axis, 1), targets.movedim(axis, 1)

@@ -361,7 +361,12 @@ class _Loss:
                 )
 
     def __enter__(self) -> _Loss:
-        self._undo.enter_context(full_precision(self.batch.inputs.device))
+        torch = require_torch()
+        device = self.batch.inputs.device
+        self._undo.enter_context(full_precision(device))
+        if device.type == "cuda" and any(isinstance(m, torch.nn.RNNBase) for m in self.model.modules()):
+            # cuDNN's recurrent layers have no second derivative, and none at all in evaluation mode.
+            self._undo.enter_context(torch.backends.cudnn.flags(enabled=False))
         return self
 
     def __exit__(self, *exception: object) -> None:
