@@ -21,6 +21,17 @@ def batch_norm_modes(graph: Graph) -> list[bool]:
     return [mode for mode in modes if mode is not None]
 
 
+def mode_notes(modes: set[bool]) -> tuple[str, ...]:
+    """What a result says of batch normalisations in training mode (True) and in evaluation mode."""
+    words = {
+        True: "training mode (the batch's own statistics)",
+        False: "evaluation mode (running statistics)",
+    }
+    if not modes:
+        return ()
+    return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
+
+
 def feeds_weights(graph: Graph, position: int) -> bool:
     """Whether weights come after a node."""
     open_ = list(graph.consumers[position])

@@ -31,6 +31,7 @@ class Options:
         loss, output, exclude, device, dtype: what sampled networks are run with; see
             `eoc_theory.pruning.prediction.predict_pruning`.
         needs_data: whether the scores depend on inputs and targets.
+        from_graph: whether the scores follow from the graph alone, as SynFlow's do.
     """
 
     method: str = "auto"
@@ -41,6 +42,7 @@ class Options:
     device: Any = "auto"
     dtype: str = "auto"
     needs_data: bool = True
+    from_graph: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("method", self.method, METHODS)
@@ -81,17 +83,12 @@ def as_network(net: Any, data: Any = None, options: Options | None = None, *, se
         )
     if options.method == "theory" and options.beyond_theory:
         raise ArgumentError(f"{options.beyond_theory[0]} goes with method='sampled', got method='theory'")
-    if options.method == "sampled" or options.beyond_theory:
-        return upward("net=<sampled>")(net, data, options, seed=seed)
     if isinstance(net, Architecture):
-        return net
-    try:
+        sampled = options.method == "sampled" or options.beyond_theory
+        return upward("net=<sampled>")(net, data, options, seed=seed) if sampled else net
+    if options.method == "theory" or options.from_graph:
         return upward("net=<torch model>")(net, data, options.example_input)
-    except ModelError as error:
-        if options.method == "theory":
-            raise
-        reason = str(error)
-    return upward("net=<sampled>")(net, data, options, seed=seed, reason=reason)
+    return upward("net=<torch model or factory>")(net, data, options, seed=seed)
 
 
 def is_model(net: Any) -> bool:

@@ -213,6 +213,9 @@ _SHARED: ContextVar[dict[Any, Any] | None] = ContextVar("shared samples", defaul
 @contextmanager
 def shared_samples() -> Iterator[None]:
     """Within it no network is sampled twice: what pruning keeps and when it collapses start with the same."""
+    if _SHARED.get() is not None:
+        yield
+        return
     token = _SHARED.set({})
     try:
         yield

@@ -131,10 +131,14 @@ def predict_collapse(
     seed = checks.seed(seed)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    options = Options(method, example_input, loss, output, exclude, device, dtype, rule.needs_data)
+    options = Options(
+        *(method, example_input, loss, output, exclude, device, dtype),
+        needs_data=rule.needs_data,
+        from_graph=rule.needs == "paths",
+    )
     net = as_network(net, data, options, seed=seed)
     free = is_data_free(net, rule)
-    own = () if samples is None or free else (OWN_SAMPLES,)
+    own = () if samples is None or free or isinstance(net, UnreadNetwork) else (OWN_SAMPLES,)
     batch, zeros = None, np.zeros(net.depth)
     if free:
         zeros = zeros_of_structure(net, rule)

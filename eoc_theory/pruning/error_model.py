@@ -28,9 +28,11 @@ from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 
 Array = np.ndarray
 
+#: Expected absolute error of a mean, in standard deviations of it: √(2/π).
+MEAN_ERROR = 0.8
 #: Expected error, and the bound for nine networks of ten, of networks that are sampled as they stand, in
 #: standard deviations of the mean over them: of what is kept, and of log₁₀(1 − s_cr).
-_KEPT_OF_MEAN, _COLLAPSE_OF_MEAN = (0.8, 1.6), (0.8, 1.6)
+_KEPT_OF_MEAN, _COLLAPSE_OF_MEAN = (MEAN_ERROR, 1.6), (MEAN_ERROR, 1.6)
 #: What a prediction with another number of samples than the default is to say.
 OWN_SAMPLES = "expected error is that of the default number of samples"
 #: Part of the networks whose error is under the bound.

@@ -143,7 +143,7 @@ SAMPLED_BYTES = 80.0
 
 
 #: Fewest and most networks that are sampled in torch, for what is kept and for the critical sparsity.
-TORCH_KEPT, TORCH_COLLAPSE = (3, 16), (8, 24)
+TORCH_KEPT, TORCH_COLLAPSE = (4, 16), (8, 24)
 
 
 @with_one_thread

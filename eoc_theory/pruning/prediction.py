@@ -17,17 +17,18 @@ from ..base.result import Drawable
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
-from ..networks.queries import batch_norm_modes
+from ..networks.queries import batch_norm_modes, mode_notes
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
+from ..propagation.sampled_graph import shared_samples
 from ..propagation.score_grid import interpolate_grid
 from .allocation import NetworkLaws, kept_fractions, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .critical_sparsity import critical_law
 from .data_free import is_data_free, predict_data_free
 from .data_free_results import DataFreeAllocation
-from .error_model import OWN_SAMPLES, kept_trust
-from .graph_distributions import graph_laws
+from .error_model import MEAN_ERROR, OWN_SAMPLES, kept_trust
+from .graph_distributions import TORCH_KEPT, GraphLaws, graph_laws
 from .rounds import allocate_in_rounds
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, share_below, zeros_of_structure
@@ -48,6 +49,8 @@ _LEAST, _MARGIN = 1e-3, 3.0
 _TOGETHER = 64
 #: Weights of a layer under which SynFlow may lose it in another network.
 _FEW_LEFT = 30.0
+#: Expected error of what is kept that sampled networks aim at.
+_AIM = 0.0075
 #: Nodes of the smoothing kernel of rare events.
 SMOOTHING_NODES = 9
 
@@ -192,11 +195,20 @@ def predict_pruning(
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    options = Options(method, example_input, loss, output, exclude, device, dtype, rule.needs_data)
+    options = Options(
+        *(method, example_input, loss, output, exclude, device, dtype),
+        needs_data=rule.needs_data,
+        from_graph=rule.needs == "paths",
+    )
     net = as_network(net, data, options, seed=seed)
-    own = () if samples is None or is_data_free(net, rule) else (OWN_SAMPLES,)
-    allocated = _allocated(net, rule, values, data, samples, seed)
-    found = _with_critical_law(allocated, net, data, samples, seed)
+    unread = isinstance(net, UnreadNetwork)
+    own = () if samples is None or unread or is_data_free(net, rule) else (OWN_SAMPLES,)
+    with shared_samples():
+        allocated = _allocated(net, rule, values, data, samples, seed)
+        if isinstance(net, UnreadNetwork) and allocated.samples:
+            # The largest scores of the same networks say when layers collapse.
+            samples = allocated.samples
+        found = _with_critical_law(allocated, net, data, samples, seed)
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
     trust = kept_trust(net, rule, values, found.std.mean(axis=-1), found.samples)
     return PruningPrediction(
@@ -271,10 +283,9 @@ def _allocated(
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
     if not net.is_chain or not criterion.has_kernel_law:
-        found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+        found, parts = _by_sampling(net, criterion, values, data, samples, seed)
         laws, wide, notes = found.laws, None, found.notes
         zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)
-        parts = allocate_graph(laws, values)
     else:
         count = DEFAULT_SAMPLES if samples is None else samples
         sampled, wide = network_laws(net, data, samples=count, seed=seed)
@@ -289,6 +300,24 @@ def _allocated(
     return _Allocation(
         criterion, values, kept, std, empty, collapse, open_, zeros, below, len(laws[0].t), notes, method
     )
+
+
+def _by_sampling(
+    net: Network, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
+) -> tuple[GraphLaws, tuple[Array, Array, Array, Array]]:
+    """Laws from sampled networks and what is kept by them.
+
+    Of networks that are sampled as they stand there are more where they differ more from each other.
+    """
+    found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+    parts = allocate_graph(found.laws, values)
+    if isinstance(net, UnreadNetwork) and samples is None:
+        error = MEAN_ERROR * float(parts[1].mean(axis=-1).max())
+        wanted = min(math.ceil((error / _AIM) ** 2), TORCH_KEPT[1])
+        if wanted > found.samples:
+            found = graph_laws(net, criterion, data, samples=wanted, seed=seed)
+            parts = allocate_graph(found.laws, values)
+    return found, parts
 
 
 def _allocated_in_rounds(
@@ -374,14 +403,7 @@ def network_notes(net: Network) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
     if net.is_chain or isinstance(net, UnreadNetwork):
         return ()
-    modes = set(batch_norm_modes(net.as_graph()))
-    words = {
-        True: "training mode (the batch's own statistics)",
-        False: "evaluation mode (running statistics)",
-    }
-    if not modes:
-        return ()
-    return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
+    return mode_notes(set(batch_norm_modes(net.as_graph())))
 
 
 @with_one_thread

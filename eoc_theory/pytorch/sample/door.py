@@ -5,17 +5,35 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ...errors import EOCError
+from ...errors import EOCError, ModelError
 from ...networks.architecture import Architecture
+from ...networks.queries import mode_notes
 from ...networks.resolve import Options
 from ...networks.unread import UnreadNetwork
 from ..batches import as_batch
 from ..devices import chosen_device
 from ..losses import as_loss
-from ..models import require_torch
+from ..models import prunable_weights, require_torch
 from ..ranked import Ranked, ranked_weights
+from ..read import read_network
 from .sampler import Sampler
 from .sources import Built, Made, Redrawn, Source, made
+
+
+def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Architecture | UnreadNetwork:
+    """A model, or what a factory makes, as plain data: a chain of fully connected layers is read as that.
+
+    Any other is to be sampled. Args and errors as of `sampled_network`.
+    """
+    torch = require_torch()
+    if options.method == "auto" and not options.beyond_theory:
+        model = net if isinstance(net, torch.nn.Module) else made(net, 0)
+        if all(isinstance(weight.module, torch.nn.Linear) for weight in prunable_weights(model)):
+            with suppress(ModelError):
+                read = read_network(model, data, options.example_input)
+                if read.is_chain:
+                    return read
+    return sampled_network(net, data, options, seed=seed)
 
 
 def sampled_network(
@@ -58,9 +76,18 @@ def sampled_network(
         options.dtype,
         ranked.multiplications,
         ranked.held,
-        (*ranked.notes, *source.notes, *(batch.notes if batch is not None else ())),
+        (*batch_norm_notes(model), *ranked.notes, *source.notes, *(batch.notes if batch is not None else ())),
     )
     return UnreadNetwork(source.layers, sampler, source.laws_known, reason)
+
+
+def batch_norm_notes(model: Any) -> tuple[str, ...]:
+    """The modes that the model's batch normalisations are in."""
+    torch = require_torch()
+    kinds = torch.nn.modules.batchnorm._BatchNorm
+    return mode_notes(
+        {m.training or m.running_mean is None for m in model.modules() if isinstance(m, kinds)}
+    )
 
 
 def _source(net: Any, model: Any, ranked: Ranked, options: Options) -> Source:

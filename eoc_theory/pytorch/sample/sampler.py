@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 #: Multiply-adds of forward passes: what prediction may cost before it takes its fewest networks, and before
 #: these see a part of the batch only.
-BUDGET, MOST = 1.5e11, 3e12
+BUDGET, MOST = 1e8, 4e11
 #: Fewest inputs of a part.
 _FEWEST_INPUTS = 16
 #: Bytes that networks which run together may keep.
@@ -206,7 +206,8 @@ class Sampler:
 def _layer(score: Any, *, signed: bool) -> tuple[LayerSample, ...]:
     values = score.detach().cpu().numpy()
     rows = values.reshape(len(values) if values.ndim else 1, -1)
-    return layer_samples(Scaled(rows.astype(np.float64, copy=False)), signed=signed)
+    kept = rows.dtype in (np.float32, np.float64)
+    return layer_samples(Scaled(rows if kept else rows.astype(np.float32)), signed=signed)
 
 
 def _log_square(score: Any) -> float:
