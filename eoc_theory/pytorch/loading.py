@@ -311,29 +311,45 @@ def _tensors(given: Given, what: str) -> Given:
 
 
 def _form(given: Given) -> Any:
-    """What must be the same of batches that are joined: all but their numbers of examples."""
+    """What must be the same of batches that are joined: all but numbers of examples, and of masked tokens."""
     torch = require_torch()
+    tokens = _tokens(given)
 
     def form(value: Any) -> Any:
-        return (value.shape[1:], value.dtype) if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            return value
+        follows = tokens is not None and value.ndim == 2 and value.shape[1] == tokens
+        return "tokens" if follows and not value.is_floating_point() else value.shape[1:], value.dtype
 
     kwargs = {name: form(value) for name, value in given.kwargs.items()}
     return [form(value) for value in (*given.args, given.targets)], kwargs
 
 
+def _tokens(given: Given) -> int | None:
+    """How many tokens a batch is padded to, where it says which of them are padding."""
+    mask = given.kwargs.get("attention_mask")
+    return None if mask is None or mask.ndim != 2 else mask.shape[1]
+
+
 def _concatenated(parts: Sequence[Given], notes: tuple[str, ...]) -> Given:
+    """One batch; batches of fewer tokens are padded to the most, with a mask of 0 and ignored labels."""
     torch = require_torch()
 
-    def join(values: Sequence[Any]) -> Any:
+    def join(values: Sequence[Any], filled: int = 0) -> Any:
         if not isinstance(values[0], torch.Tensor):
             return values[0]
+        if len({value.shape[1:] for value in values}) > 1:
+            most = max(value.shape[1] for value in values)
+            values = [
+                torch.nn.functional.pad(value, (0, most - value.shape[1]), value=filled) for value in values
+            ]
         return torch.cat(list(values))[:MOST_EXAMPLES]
 
     first = parts[0]
     return Given(
         tuple(join([part.args[i] for part in parts]) for i in range(len(first.args))),
         {name: join([part.kwargs[name] for part in parts]) for name in first.kwargs},
-        join([part.targets for part in parts]),
+        join([part.targets for part in parts], IGNORED),
         first.notes + notes,
         True,
     )

@@ -306,6 +306,16 @@ def test_batches_of_other_shapes_are_left_out():
     assert batch.size == 18 and "2 batches" in batch.notes[0]
 
 
+def test_batches_of_fewer_tokens_are_padded():
+    mask = MASK & (torch.arange(T) < torch.where(torch.arange(N) < 12, T, 3)[:, None])
+    labels = NEXT.masked_fill(~mask, -100)
+    whole = {"input_ids": IDS * mask, "attention_mask": mask.long(), "labels": labels}
+    parts = [{k: v[:12] for k, v in whole.items()}, {k: v[12:, :3] for k, v in whole.items()}]
+    found, right = (scoring.layer_scores(Masked(), "snip", as_batch(Masked(), d)) for d in (parts, whole))
+    assert all(torch.equal(a, b) for a, b in zip(found, right, strict=True))
+    assert as_batch(Masked(), DataLoader(parts, batch_size=None)).size == N
+
+
 class Table(nn.Module):
     """Looks ids up in a parameter of its own."""
 
