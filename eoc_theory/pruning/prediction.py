@@ -313,7 +313,7 @@ def _by_sampling(
     parts = allocate_graph(found.laws, values)
     if isinstance(net, UnreadNetwork) and samples is None:
         error = MEAN_ERROR * float(parts[1].mean(axis=-1).max())
-        wanted = min(math.ceil((error / _AIM) ** 2), TORCH_KEPT[1])
+        wanted = min(math.ceil((error / _AIM) ** 2), TORCH_KEPT[1], net.sampler.most(criterion))
         if wanted > found.samples:
             found = graph_laws(net, criterion, data, samples=wanted, seed=seed)
             parts = allocate_graph(found.laws, values)

@@ -387,7 +387,8 @@ def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
     except ModelError:
         return False
     return (
-        [id(m) for m in modules] == [id(w.module) for w in weights]
+        all(weight.is_plain for weight in weights)
+        and [id(m) for m in modules] == [id(w.module) for w in weights]
         and all(isinstance(m, torch.nn.Linear) for m in modules)
         and all(a.out_features == b.in_features for a, b in pairwise(modules))
     )

@@ -149,10 +149,20 @@ def test_tables_have_the_fraction_of_scores_that_are_0():
     "normed",
     [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal],
 )
-def test_weights_that_are_made_of_others_are_refused(normed):
-    model = nn.Sequential(normed(nn.Linear(6, 6)), nn.Tanh(), nn.Linear(6, 3))
-    with pytest.raises(ModelError, match="layer '0' has no parameter 'weight'"):
-        eoc.measure_pruning(model, 0.5, data=(torch.randn(9, 6), torch.arange(9) % 3))
+def test_weights_that_are_made_of_others_count_at_what_they_are_made_of(normed):
+    torch.manual_seed(0)
+    model = nn.Sequential(normed(nn.Linear(6, 6)), nn.Tanh(), nn.Linear(6, 3)).double().eval()
+    x, y = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 3
+    found = eoc.measure_pruning(model, 0.5, data=(x, y))
+    # The largest parameter of the first layer with two dimensions is what its weight is made of.
+    first = max((p for p in model[0].parameters() if p.ndim == 2), key=lambda p: p.numel())
+    loss = nn.functional.cross_entropy(model(x), y)
+    scores = [
+        (w * g).abs() for w, g in zip((first, model[2].weight), torch.autograd.grad(loss, (first, model[2].weight)))
+    ]
+    cut = torch.cat([s.flatten() for s in scores]).sort().values[26]
+    assert found.layers == ("0", "2")
+    assert np.allclose(found.kept, [float((s > cut).double().mean()) for s in scores], atol=1e-12)
 
 
 def test_inputs_of_0_are_diagnosed_where_biases_make_a_signal():

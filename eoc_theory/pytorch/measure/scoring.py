@@ -187,6 +187,12 @@ def synflow_start(
     """
     torch = require_torch()
     _check_finite(weights)
+    for weight in weights:
+        if not weight.is_plain or weight.attribute != "weight":
+            raise ModelError(
+                f"synflow is for plain weights of Linear and convolution layers, got {weight.name!r} "
+                f"({type(weight.module).__name__})"
+            )
     where = torch.device(device) if device is not None else weights[0].tensor.device
     if where.type == "cpu" and is_linear_chain(model, weights):
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])

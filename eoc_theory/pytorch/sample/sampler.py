@@ -32,9 +32,11 @@ from .sources import Source
 Array = np.ndarray
 T = TypeVar("T")
 
-#: Multiply-adds of forward passes: what prediction may cost before it takes its fewest networks, and before
-#: these see a part of the batch only.
-BUDGET, MOST = 1e8, 4e11
+#: Multiply-adds of forward passes that a prediction may cost before it takes no more than its usual number of
+#: networks, before it takes fewer, and before these see a part of the batch only.
+BUDGET, LIMIT, MOST = 1e8, 2.4e11, 4e11
+#: Fewest networks.
+_FEWEST = 2
 #: Fewest inputs of a part.
 _FEWEST_INPUTS = 16
 #: Bytes that networks which run together may keep.
@@ -81,19 +83,26 @@ class Sampler:
     held: float = 0.0
     notes: tuple[str, ...] = ()
 
-    def plan(self, samples: int | None, fewest: int, most: int, passes: float = 1.0) -> tuple[int, int]:
+    def most(self, criterion: Criterion) -> int:
+        """Networks whose cost is within the limit."""
+        cost = self.multiplications * _passes(criterion) * self.batch.size
+        return max(_FEWEST, int(LIMIT / max(cost, 1.0)))
+
+    def plan(self, samples: int | None, usual: int, most: int, passes: float = 1.0) -> tuple[int, int]:
         """Inputs that networks see, and number of networks, where one pass costs `passes` of SNIP's."""
         cost = max(self.multiplications, 1.0) * passes
         inputs = self.batch.size
-        count = samples or int(np.clip(BUDGET / (cost * inputs), fewest, most))
+        count = samples
+        if count is None:
+            count = int(np.clip(BUDGET / (cost * inputs), usual, most))
+            count = max(_FEWEST, min(count, int(LIMIT * usual / 4.0 / (cost * inputs))))
         if cost * inputs * count > MOST:
             inputs = int(np.clip(MOST / (cost * count), min(_FEWEST_INPUTS, inputs), inputs))
         return inputs, count
 
-    def sample(self, rule: Criterion, samples: int | None, seed: int, fewest: int, most: int) -> Sampling:
-        """Scores of `samples` networks, or of as many as their cost allows between `fewest` and `most`."""
-        passes = {"weights": 0.0, "gradient": 1.0}.get(rule.needs, 4.0)
-        inputs, count = self.plan(samples, fewest, most, passes)
+    def sample(self, rule: Criterion, samples: int | None, seed: int, usual: int, most: int) -> Sampling:
+        """Scores of `samples` networks, or of as many as their cost allows, `usual` to `most` as a rule."""
+        inputs, count = self.plan(samples, usual, most, _passes(rule))
         known: list[NetworkSample] = made_once((self, rule, seed, inputs), list)
 
         def network(index: int) -> NetworkSample:
@@ -201,6 +210,11 @@ class Sampler:
             return np.array(counts(masks))
 
         return self._each(work, range(index, index + 1), inputs)[0]
+
+
+def _passes(rule: Criterion) -> float:
+    """What scores cost, in passes forwards and backwards; Hess·g is taken by a second way back."""
+    return {"weights": 0.0, "gradient": 1.0}.get(rule.needs, 4.0)
 
 
 def _layer(score: Any, *, signed: bool) -> tuple[LayerSample, ...]:
