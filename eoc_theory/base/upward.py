@@ -20,6 +20,7 @@ STEPS = {
     "net=<torch model>": "pytorch.read:read_network",
     "net=<sampled>": "pytorch.sample.door:sampled_network",
     "net=<torch model or factory>": "pytorch.sample.door:as_network",
+    "data=<of torch>": "pytorch.loading:as_pair",
     "Architecture.to_torch": "pytorch.models:build_model",
     "Architecture.propagate": "propagation.any_network:propagate_network",
     "CollapsePrediction.plot": "reports.plots:plot_collapse",

@@ -16,7 +16,7 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..errors import ArgumentError, CallbackError, EOCError
-from ..networks.architecture import Architecture
+from ..networks.layer_list import LayerList
 from .distributions.independent import ScoreLaw
 
 Array = np.ndarray
@@ -110,11 +110,11 @@ class Criterion:
         """
         raise NotImplementedError
 
-    def law(self, net: Architecture) -> ScoreLaw | None:
+    def law(self, net: Any) -> ScoreLaw | None:
         """The distribution of the scores where it has a closed form; None: it is sampled."""
         return None
 
-    def densities(self, net: Architecture) -> Array | None:
+    def densities(self, net: LayerList) -> Array | None:
         """Weights each layer wants of one unit, (L,), where the criterion fixes densities; else None."""
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..networks.architecture import Architecture
+from ..networks.layer_list import LayerList
 from .criterion import Array, Criterion, register
 from .distributions.densities import chance_scores, erdos_renyi_kernel
 
@@ -20,7 +20,7 @@ class ERK(Criterion):
     name = "erk"
     needs = "nothing"
 
-    def densities(self, net: Architecture) -> Array:
+    def densities(self, net: LayerList) -> Array:
         return erdos_renyi_kernel(net)
 
     def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

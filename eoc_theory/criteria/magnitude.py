@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..networks.architecture import Architecture
+from ..networks.layer_list import LayerList
 from .criterion import Criterion, register
 from .distributions.independent import ScoreLaw, merged
 from .distributions.magnitudes import magnitude_law
@@ -24,6 +24,6 @@ class Magnitude(Criterion):
     def score(self, weight: Any, derivative: Any) -> Any:
         return abs(weight)
 
-    def law(self, net: Architecture) -> ScoreLaw:
+    def law(self, net: LayerList) -> ScoreLaw:
         std = np.array([layer.weight_std for layer in net.layers])
         return merged(net, [magnitude_law(layer) for layer in net.layers], std)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..networks.architecture import Architecture
+from ..networks.layer_list import LayerList
 from .criterion import Array, Criterion, register
 from .distributions.independent import ScoreLaw, merged
 from .distributions.magnitudes import Uniform
@@ -20,7 +20,7 @@ class Random(Criterion):
     name = "random"
     needs = "nothing"
 
-    def law(self, net: Architecture) -> ScoreLaw:
+    def law(self, net: LayerList) -> ScoreLaw:
         return merged(net, [Uniform()] * len(net), np.ones(len(net)))
 
     def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

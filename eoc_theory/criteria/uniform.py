@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..networks.architecture import Architecture
+from ..networks.layer_list import LayerList
 from .criterion import Array, Criterion, register
 from .distributions.densities import chance_scores
 
@@ -19,7 +19,7 @@ class Uniform(Criterion):
     name = "uniform"
     needs = "nothing"
 
-    def densities(self, net: Architecture) -> Array:
+    def densities(self, net: LayerList) -> Array:
         return net.weights.astype(float)
 
     def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

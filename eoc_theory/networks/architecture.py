@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from ..base.upward import upward
 from ..errors import ArgumentError, ModelError, TooLargeError
 from ..layers import Shape, WeightLaw, WeightLayer
 from .graph import Graph
+from .layer_list import LayerList
 
 if TYPE_CHECKING:
     from ..signals.data import DataSummary
@@ -33,7 +33,7 @@ MOST_LAYERS = 100_000
 
 @public
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(LayerList):
     """A network as plain data: its weight layers, first to last, and the graph that connects them.
 
     Attributes:
@@ -79,32 +79,6 @@ class Architecture:
     def as_graph(self) -> Graph:
         """The network as a graph, also where it is a chain."""
         return self.graph or Graph.of_chain(self.layers)
-
-    def __iter__(self) -> Iterator[WeightLayer]:
-        return iter(self.layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    @property
-    def depth(self) -> int:
-        """Number of weight layers L."""
-        return len(self.layers)
-
-    @property
-    def weight_layers(self) -> tuple[str, ...]:
-        """Names of the weight layers, first to last."""
-        return tuple(layer.name for layer in self.layers)
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Number of weights in each layer, shape (L,)."""
-        return np.array([layer.n_weights for layer in self.layers], dtype=np.int64)
-
-    @property
-    def n_weights(self) -> int:
-        """Number of weights in the whole network."""
-        return int(self.weights.sum())
 
     @property
     def input_shape(self) -> Shape:

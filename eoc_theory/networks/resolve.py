@@ -1,7 +1,7 @@
 """The door: whatever a caller passes as a network becomes plain data here, once.
 
-A network that can be read becomes an `Architecture`. One that cannot, or whose scores are to be sampled, is an
-`UnreadNetwork`: its layers, and what samples networks like it.
+A network that can be read becomes an `Architecture`. One that cannot, or whose scores are to be sampled, is
+an `UnreadNetwork`: its layers, and what samples networks like it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base import checks
 from ..base.upward import upward
-from ..errors import ArgumentError, ModelError
+from ..errors import ArgumentError
 from .architecture import Architecture
 from .unread import UnreadNetwork
 

@@ -174,7 +174,7 @@ def paper_bound(net: Network, criterion: str) -> float | None:
     "snip" off the edge of chaos (one activation and one pair of scales throughout), and "magnitude" where a
     single layer has the smallest weights; a bound of 1 or more says nothing.
     """
-    if not net.is_chain:
+    if isinstance(net, UnreadNetwork) or not net.is_chain:
         return None
     chi = None
     if criterion == "snip":

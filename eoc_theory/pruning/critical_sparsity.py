@@ -18,7 +18,6 @@ from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import COLLAPSE_SCORES
 from ..errors import ModelError
 from ..networks.resolve import Network
-from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import digest, made_once
 from ..propagation.score_grid import GRID
 from ..signals.data import DataSummary
@@ -139,7 +138,7 @@ def _laws(
     def sampled() -> NetworkLaws:
         return graph_laws(net, criterion, batch, samples=samples, seed=seed, effort=effort).laws[0]
 
-    if not net.is_chain or not criterion.has_kernel_law:
+    if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
         return sampled()
     if holds_all(net, batch.size, criterion, effort):
         # Kernels reach depths at which a network's values leave the range of floats.

@@ -111,7 +111,9 @@ def is_data_free(net: Network, criterion: Criterion) -> bool:
     if criterion.needs == "weights":
         return not (unread and not net.laws_known) and criterion.law(net) is not None
     if unread and criterion.needs == "paths":
-        raise ModelError(f"criterion {criterion.label!r} is predicted for networks that can be read: {net.reason}")
+        raise ModelError(
+            f"criterion {criterion.label!r} is predicted for networks that can be read: {net.reason}"
+        )
     return not criterion.needs_data
 
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
+from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 from ..networks.resolve import Network
 from ..networks.unread import UnreadNetwork
-from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 
 Array = np.ndarray
 
@@ -54,9 +54,7 @@ class Trust:
     notes: tuple[str, ...]
 
 
-def kept_trust(
-    net: Network, criterion: Criterion, sparsity: Array, spread: Array, samples: int = 0
-) -> Trust:
+def kept_trust(net: Network, criterion: Criterion, sparsity: Array, spread: Array, samples: int = 0) -> Trust:
     """Error of the predicted mean fraction kept, averaged over the layers.
 
     Args:
@@ -87,7 +85,7 @@ def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks:
 
 
 def _of_a_mean(factors: tuple[float, float], spread: Array, samples: int) -> Trust:
-    """Error where it is that of a mean over `samples` sampled networks, in standard deviations of such a mean."""
+    """The error of a mean over `samples` networks, `factors` standard deviations of such a mean."""
     size = np.asarray(spread, dtype=float) / np.sqrt(max(samples, 1))
     expected, bound = (np.minimum(factor * size, 1.0) for factor in factors)
     return Trust(expected, bound, ())

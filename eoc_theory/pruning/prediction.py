@@ -282,7 +282,7 @@ def _allocated(
         return _Allocation(criterion, values, *parts, open_, zeros, method=method)
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
-    if not net.is_chain or not criterion.has_kernel_law:
+    if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
         found, parts = _by_sampling(net, criterion, values, data, samples, seed)
         laws, wide, notes = found.laws, None, found.notes
         zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)

@@ -59,12 +59,12 @@ def networks_in_rounds(
     passes = PASSES[criterion.needs] * 2 * criterion.rounds * solves
     if isinstance(net, UnreadNetwork):
         sampler = net.sampler
-        inputs, samples = sampler.plan(samples, *_TORCH_NETWORKS, passes)
+        inputs, count = sampler.plan(samples, *_TORCH_NETWORKS, passes)
 
-        def kept(index: int, count: int, stop: bool) -> Array:
-            return sampler.left_in_rounds(criterion, index, seed, inputs, count, stop)
+        def kept(index: int, left: int, stop: bool) -> Array:
+            return sampler.left_in_rounds(criterion, index, seed, inputs, left, stop)
 
-        return RoundedNetworks(kept, samples, sampler.notes)
+        return RoundedNetworks(kept, count, sampler.notes)
     net, batch, notes = within_reach(net, data, seed=seed)
     graph = net.as_graph()
     inputs, samples = plan(net, batch.size, samples, ROUNDS, passes)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..errors import ModelError
+from ..networks.architecture import Architecture
 from ..networks.graph import Graph
 from ..networks.resolve import Network
 from ..networks.unread import UnreadNetwork
@@ -61,7 +62,7 @@ def zeros_of_structure(net: Network, criterion: Criterion) -> Array:
     NaN for rounds, as where they are measured: they rank anew each time.
     """
     zeros = np.zeros(net.depth)
-    if not net.is_chain and criterion.needs == "paths":
+    if isinstance(net, Architecture) and not net.is_chain and criterion.needs == "paths":
         passing = _passing(net.as_graph())
         zeros = np.array([0.0 if at in passing else 1.0 for at in net.as_graph().weighted])
         check_ranked(

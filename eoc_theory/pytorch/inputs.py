@@ -29,6 +29,8 @@ def inputs_of(data: Any) -> Any:
     """The inputs of (inputs, targets), or of what can be read again and has one input; else None."""
     if data is None or isinstance(data, (DataSummary, Iterator)):
         return None
+    if hasattr(data, "kwargs") and hasattr(data, "part"):  # a batch
+        return data.args[0] if len(data.args) == 1 and not data.kwargs else None
     try:
         return as_pair(data)[0]
     except Exception:  # said where the data are used

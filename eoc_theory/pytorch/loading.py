@@ -101,9 +101,14 @@ def as_pair(data: Any, seed: int = 0) -> Any:
     return given.inputs, given.targets
 
 
+def gathered_once(data: Any, seed: int = 0) -> Any:
+    """Data that can be read again: those that may be read only once are gathered."""
+    return gathered(data, seed) if needs_gathering(data) else data
+
+
 def needs_gathering(data: Any) -> bool:
-    """Whether data are anything but None, a `DataSummary` or one pair of (inputs, targets)."""
-    if data is None or isinstance(data, DataSummary):
+    """Whether data are anything but None, a `DataSummary`, a batch or one pair of (inputs, targets)."""
+    if data is None or isinstance(data, DataSummary) or (hasattr(data, "kwargs") and hasattr(data, "part")):
         return False
     pair = isinstance(data, (tuple, list)) and len(data) == 2
     return not pair or _holds_batches(data) or isinstance(data[0], (tuple, Mapping))

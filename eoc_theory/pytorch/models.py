@@ -205,7 +205,7 @@ def _of_layer(name: str, module: Any) -> Iterator[PrunableWeight]:
 def _held(module: Any, attribute: str) -> tuple[Any, str] | None:
     """The module that has the parameter of a weight, if that is another, and the parameter's name."""
     own = module._parameters
-    # Weight normalisation keeps the direction in "weight_v", pruning and spectral normalisation "weight_orig".
+    # Weight normalisation keeps directions in "weight_v"; pruning, spectral normalisation "weight_orig".
     for name in (attribute, f"{attribute}_orig", f"{attribute}_v"):
         if own.get(name) is not None:
             return None, name
@@ -226,9 +226,7 @@ def weight_attributes(module: Any) -> tuple[str, ...]:
     if isinstance(module, nn.MultiheadAttention):
         return ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     if isinstance(module, nn.RNNBase):
-        return tuple(
-            name for names in module._all_weights for name in names if name.startswith("weight")
-        )
+        return tuple(name for names in module._all_weights for name in names if name.startswith("weight"))
     if isinstance(module, nn.RNNCellBase):
         return ("weight_ih", "weight_hh")
     return ()
@@ -247,7 +245,9 @@ def _of_products(name: str, module: Any, products: Container[int]) -> Iterator[P
     for key, parameter in module._parameters.items():
         if parameter is None or id(parameter) not in products or not _is_matrix(parameter):
             continue
-        attribute = key.removesuffix("_orig") if f"{key.removesuffix('_orig')}_mask" in module._buffers else key
+        attribute = (
+            key.removesuffix("_orig") if f"{key.removesuffix('_orig')}_mask" in module._buffers else key
+        )
         label = name if attribute == "weight" and name else f"{name}.{attribute}" if name else attribute
         yield PrunableWeight(label, module, key, attribute)
 
@@ -347,7 +347,7 @@ def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, i
     for name, module in model.named_modules():
         for own in module._parameters.values():
             first = known.get(id(own))
-            if first is not None and first.module is not module:
+            if first is not None and module not in (first.module, first.holder):
                 said.append(f"weights of {name!r} are those of {first.name!r} and counted once")
     return tuple(said)
 

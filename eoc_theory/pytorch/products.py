@@ -1,4 +1,4 @@
-"""Which parameters of a model are weights: those that multiply the signal in matrix products and convolutions.
+"""Which parameters of a model are weights: those that multiply the signal in products and convolutions.
 
 The classes of torch's layers say it of their own parameters. A module of the user's own says it by what its
 forward pass does, which is watched here, operation by operation.
@@ -28,7 +28,7 @@ _PRODUCTS = frozenset(
 
 
 def has_candidates(model: Any, counted: list[PrunableWeight]) -> bool:
-    """Whether parameters are left that may enter products: matrices outside of layers that say what they are."""
+    """Whether parameters are left that may enter products: matrices of modules that do not say it."""
     return any(True for _ in candidates(model, counted))
 
 

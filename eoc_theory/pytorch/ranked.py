@@ -130,9 +130,8 @@ def _without(model: Any, found: Ranked, exclude: Any) -> Ranked:
         matched = [weight for weight in found.weights if _matches(entry, weight, names)]
         if not matched:
             shown = checks.shown(entry) if isinstance(entry, str) else type(entry).__name__
-            raise ArgumentError(
-                f"exclude must name layers of the model ({_some([w.name for w in found.weights])}), got {shown}"
-            )
+            known = _some([w.name for w in found.weights])
+            raise ArgumentError(f"exclude must name layers of the model ({known}), got {shown}")
         gone += [weight.name for weight in matched if weight in left]
         left = [weight for weight in left if weight not in matched]
     if not left:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..base.isolation import isolated
 from ..networks.architecture import Architecture
+from .factories import made
 from .inputs import shown_input
 from .trace import trace
 
@@ -34,7 +35,5 @@ def read_network(model: Any, data: Any = None, example_input: Any = None) -> Arc
     The shape of one input is that of `example_input`, or else that which `data` show.
     """
     if not hasattr(model, "named_modules"):
-        from .sample.sources import made
-
         model = made(model, 0)
     return read_architecture(model, shown_input(model, data, example_input))

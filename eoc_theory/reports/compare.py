@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from ..base.formatting import plain
 from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..criteria.criterion import criterion as as_criterion
-from ..errors import ArgumentError, ModelError
+from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
-from ..networks.resolve import as_architecture
+from ..networks.resolve import Options, is_model
 from ..propagation.sampled_graph import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
 from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
-from ..pytorch.loading import as_pair
+from ..pytorch.loading import gathered_once
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
+from .subject import Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,12 +128,16 @@ class Comparison(Drawable):
 @isolated
 @public
 def compare(
-    factory: Architecture | Callable[[int], Any],
+    factory: Any,
     sparsity: float | Sequence[float] | np.ndarray,
     *,
     criterion: Any = "snip",
     data: Any = None,
+    method: str = "auto",
     example_input: Any = None,
+    loss: Any = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
     seeds: int | Iterable[int] = 10,
     device: Any = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -142,15 +147,18 @@ def compare(
     An interrupt (Ctrl-C) after the first seed stops the measurement and keeps what was finished.
 
     Args:
-        factory: an `Architecture`, whose weights are sampled anew for every seed; or a function that takes a
-            seed and returns a torch module. The prediction then uses the scales averaged over these.
+        factory: an `Architecture`, whose weights are sampled anew for every seed; a function that takes a
+            seed, or none, and returns a torch module; or a torch module, whose weights are drawn anew from
+            their distributions. For a function that makes chains of fully connected layers the prediction
+            uses the scales averaged over these; any other is sampled with other seeds.
         sparsity: the fraction of weights to remove, a number or a sequence.
         criterion: as in `measure_pruning`.
-        data: (inputs, targets), a `DataSummary`, a `DataLoader`, a `Dataset` or an iterable of batches, of
-            which 1,024 examples are used, or None (standard normal inputs, balanced labels); prediction and
-            measurement see the same batch.
+        data: as in `predict_pruning`; of a `DataLoader`, a `Dataset` or an iterable of batches 1,024 examples
+            are used. Prediction and measurement see the same batch.
+        method: of the prediction, as in `predict_pruning`.
         example_input: a batch of inputs, of which only the shape counts, or that shape. A function needs it
             if its networks do not start with a Linear layer and `data` does not show an input's shape.
+        loss, output, exclude: as in `predict_pruning`, for prediction and measurement.
         seeds: how many (0, 1, …), or which.
         device: where to measure.
         progress: called with (seeds done, seeds in all).
@@ -163,36 +171,35 @@ def compare(
     chosen = _seeds(seeds)
     progress = checks.function("progress", progress, "two counts")
     _check_factory(factory)
-    data = as_pair(data)
-    batch = factory.summarise(data) if isinstance(factory, Architecture) else None
+    rule = as_criterion(criterion)
+    options = Options(
+        *(method, example_input, loss, output, exclude, device),
+        needs_data=rule.needs_data,
+        from_graph=rule.needs == "paths",
+    )
+    subject = Subject.of(factory, gathered_once(data), options, chosen[0])
     measured: list[PruningMeasurement] = []
-    read: list[Architecture] = []
 
-    def predict(net: Architecture) -> tuple[PruningPrediction, CollapsePrediction]:
+    def predict() -> tuple[PruningPrediction, CollapsePrediction]:
         with shared_samples():
-            pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch)
-            return pruning, predict_collapse(net, criterion=criterion, data=batch)
+            net, batch = subject.network(), subject.batch
+            pruning = predict_pruning(net, sparsity, criterion=rule, data=batch)
+            return pruning, predict_collapse(net, criterion=rule, data=batch)
 
-    # First what an interrupt could lose; a function's networks have to be seen before they can be predicted.
-    predicted = predict(factory) if isinstance(factory, Architecture) else None
+    # First what an interrupt could lose; some networks have to be seen before they can be predicted.
+    predicted = None if subject.needs_models else predict()
     try:
         for seed in chosen:
-            if isinstance(factory, Architecture):
-                model, net = factory.to_torch(seed), factory
-            else:
-                model = checks.call("factory", factory, seed)
-                if isinstance(model, type) or not hasattr(model, "named_modules"):
-                    raise ArgumentError(f"factory must return a torch.nn.Module, got {type(model).__name__}")
-                net = as_architecture(model, data, example_input)
-                read.append(net)
-                batch = net.summarise(data) if batch is None else batch
             measured.append(
                 measure_pruning(
-                    model,
+                    subject.model(seed),
                     sparsity,
-                    criterion=criterion,
-                    data=batch,
-                    example_input=example_of(net),
+                    criterion=rule,
+                    data=subject.batch,
+                    example_input=subject.example,
+                    loss=loss,
+                    output=output,
+                    exclude=exclude,
                     device=device,
                     seed=seed,
                     masks=False,
@@ -203,11 +210,12 @@ def compare(
     except KeyboardInterrupt:
         if not measured:
             raise
-    prediction, collapse = predicted or predict(_average(read[: len(measured)]))
+        subject.only(len(measured))
+    prediction, collapse = predicted or predict()
     first = measured[0]
     order = _order(first.layers, prediction.layers)
     return Comparison(
-        criterion=as_criterion(criterion).label,
+        criterion=rule.label,
         sparsity=first.sparsity,
         layers=tuple(first.layers[i] for i in order),
         weights=first.weights[order],
@@ -240,47 +248,12 @@ def _seeds(seeds: int | Iterable[int]) -> list[int]:
     return list(range(checks.integer("seeds", seeds, 1, MOST_SEEDS)))
 
 
-def example_of(net: Architecture) -> np.ndarray:
-    """One input of the network's shape."""
-    shape = net.input_shape
-    return np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
-
-
-def _average(nets: list[Architecture]) -> Architecture:
-    """The network whose variances σ_w², σ_b² are the mean of the given ones, layer by layer.
-
-    Laws and all that has no weights are those of the first.
-    """
-    first = nets[0]
-    if any(_structure(net) != _structure(first) for net in nets):
-        raise ModelError("factory must return the same layers for every seed")
-
-    def mean_scale(index: int, name: str) -> float:
-        return float(np.sqrt(np.mean([getattr(net.layers[index], name) ** 2 for net in nets])))
-
-    layers = tuple(
-        replace(layer, sigma_w=mean_scale(i, "sigma_w"), sigma_b=mean_scale(i, "sigma_b"))
-        for i, layer in enumerate(first.layers)
-    )
-    if first.is_chain:
-        return Architecture(layers)
-    return Architecture.from_graph(first.as_graph().with_weights({layer.name: layer for layer in layers}))
-
-
 def _check_factory(factory: Any) -> None:
     if isinstance(factory, Architecture):
         # The model, its doubles, one gradient and the scores.
         check_drawn(factory, 28)
-    elif not callable(factory):
+    elif not is_model(factory) and (not callable(factory) or isinstance(factory, type)):
         raise ArgumentError(
-            f"factory must be an Architecture or a function of the seed, got {type(factory).__name__}"
+            f"factory must be an Architecture, a torch module or a function of the seed, got "
+            f"{type(factory).__name__}"
         )
-
-
-def _structure(net: Architecture) -> tuple[Any, ...]:
-    """What must be the same for every seed: the layers, their shapes and how they are connected."""
-    nodes = net.as_graph().nodes
-    return (
-        tuple((layer.name, layer.weight_shape) for layer in net.layers),
-        tuple((type(node.layer), node.inputs) for node in nodes),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
 
 #: Size of the stand-in batch where no data are given.
@@ -96,6 +97,13 @@ class DataSummary:
         return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
 
 
+def _needs_torch(data: Any) -> bool:
+    """Whether data are a loader or data set of torch's, or batches or inputs by name."""
+    homes = ("torch.utils.data", "eoc_theory.pytorch")
+    of_torch = any(base.__module__.startswith(homes) for base in type(data).__mro__)
+    return of_torch or isinstance(data, (Mapping, Iterator))
+
+
 def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
@@ -119,6 +127,8 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
         rng = np.random.default_rng([seed, 0x64617461])
         inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
         return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
+    if _needs_torch(data):
+        data = upward("data=<of torch>")(data, seed)
     if isinstance(data, DataSummary):
         summary = data
         classes = summary.classes if classes is None else classes

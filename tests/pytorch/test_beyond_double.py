@@ -147,7 +147,7 @@ def test_tables_have_the_fraction_of_scores_that_are_0():
 
 @pytest.mark.parametrize(
     "normed",
-    [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal],
+    [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm],
 )
 def test_weights_that_are_made_of_others_count_at_what_they_are_made_of(normed):
     torch.manual_seed(0)
@@ -157,9 +157,9 @@ def test_weights_that_are_made_of_others_count_at_what_they_are_made_of(normed):
     # The largest parameter of the first layer with two dimensions is what its weight is made of.
     first = max((p for p in model[0].parameters() if p.ndim == 2), key=lambda p: p.numel())
     loss = nn.functional.cross_entropy(model(x), y)
-    scores = [
-        (w * g).abs() for w, g in zip((first, model[2].weight), torch.autograd.grad(loss, (first, model[2].weight)))
-    ]
+    weights = (first, model[2].weight)
+    gradients = torch.autograd.grad(loss, weights)
+    scores = [(w * g).abs() for w, g in zip(weights, gradients, strict=True)]
     cut = torch.cat([s.flatten() for s in scores]).sort().values[26]
     assert found.layers == ("0", "2")
     assert np.allclose(found.kept, [float((s > cut).double().mean()) for s in scores], atol=1e-12)

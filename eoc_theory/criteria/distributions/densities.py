@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ...networks.architecture import Architecture
+from ...networks.layer_list import LayerList
 
 Array = np.ndarray
 
@@ -47,7 +47,7 @@ def critical_sparsity(weights: Array, q: Array) -> tuple[float, Array]:
     return 1.0 - float(left.sum()) / float(weights.sum()), weakest
 
 
-def erdos_renyi_kernel(net: Architecture) -> Array:
+def erdos_renyi_kernel(net: LayerList) -> Array:
     """q_l (L,): n_l times the layer's density, (the sum of its weight's extents)/n_l.
 
     Erdős–Rényi-kernel densities, (n_in + n_out)/(n_in n_out) for a fully connected layer and

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...networks.architecture import Architecture
+from ...networks.layer_list import LayerList
 from .magnitudes import MagnitudeLaw
 
 Array = np.ndarray
@@ -170,7 +170,7 @@ def _log_normal(variance: Array, z: Array) -> Array:
 
 
 def merged(
-    net: Architecture,
+    net: LayerList,
     magnitudes: list[MagnitudeLaw],
     scale: Array,
     *,

@@ -128,9 +128,9 @@ def measure_pruning(
 
     Exactly round(s·n) of the network's n weights are removed: those of matrix products and convolutions on
     which the loss depends (`eoc_theory.pytorch.ranked`). Biases, embeddings, positions and normalisations are
-    neither scored nor removed. Ties are removed evenly (:mod:`eoc_theory.pytorch.measure.ranking`). The model's
-    parameters, gradients, mode, hooks, buffers and torch's random state are left as they were; the model is
-    run in the mode it is in.
+    neither scored nor removed. Ties are removed evenly (:mod:`eoc_theory.pytorch.measure.ranking`). The
+    model's parameters, gradients, mode, hooks, buffers and torch's random state are left as they were; the
+    model is run in the mode it is in.
 
     Critical sparsity: for ranked scores t* = min over layers of the largest score, s_cr = #{scores ≤ t*}/n.
     The random criteria (random, uniform, erk) are ranked by scores too

@@ -12,12 +12,13 @@ from ...networks.resolve import Options
 from ...networks.unread import UnreadNetwork
 from ..batches import as_batch
 from ..devices import chosen_device
+from ..factories import made
 from ..losses import as_loss
 from ..models import prunable_weights, require_torch
 from ..ranked import Ranked, ranked_weights
 from ..read import read_network
 from .sampler import Sampler
-from .sources import Built, Made, Redrawn, Source, made
+from .sources import Built, Made, Redrawn, Source
 
 
 def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Architecture | UnreadNetwork:
@@ -85,9 +86,7 @@ def batch_norm_notes(model: Any) -> tuple[str, ...]:
     """The modes that the model's batch normalisations are in."""
     torch = require_torch()
     kinds = torch.nn.modules.batchnorm._BatchNorm
-    return mode_notes(
-        {m.training or m.running_mean is None for m in model.modules() if isinstance(m, kinds)}
-    )
+    return mode_notes({m.training or m.running_mean is None for m in model.modules() if isinstance(m, kinds)})
 
 
 def _source(net: Any, model: Any, ranked: Ranked, options: Options) -> Source:

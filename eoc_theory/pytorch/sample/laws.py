@@ -123,7 +123,9 @@ def _is_delta(tensor: torch.Tensor) -> bool:
     at = tuple((extent - 1) // 2 for extent in tensor.shape[2:])
     centre = tensor[(..., *at)]
     elsewhere = int(tensor.count_nonzero()) - int(centre.count_nonzero())
-    return elsewhere == 0 and bool(centre.count_nonzero()) and _is_orthogonal(centre, _Moments.of(centre, None))
+    return (
+        elsewhere == 0 and bool(centre.count_nonzero()) and _is_orthogonal(centre, _Moments.of(centre, None))
+    )
 
 
 def _most_likely(standard: torch.Tensor) -> str | None:
@@ -200,6 +202,7 @@ _GAINS = (1.0, math.sqrt(2.0), 5.0 / 3.0, math.sqrt(1.0 / 3.0), 0.75, 0.5, math.
 _CONSTANTS = tuple(
     scale * cut for scale in (1.0, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001) for cut in (1.0, CUT_STD)
 )
+
 
 def _named_rules() -> Iterator[_Rule]:
     """Formulas and gains of named initialisations."""
@@ -280,7 +283,9 @@ def _common_gains(
         while open_:
             first = open_[0]
             group = [
-                n for n in open_ if abs(gains[n] - gains[first]) < _SIGMAS * math.hypot(errors[n], errors[first])
+                n
+                for n in open_
+                if abs(gains[n] - gains[first]) < _SIGMAS * math.hypot(errors[n], errors[first])
             ]
             open_ = [n for n in open_ if n not in group]
             if len(group) > 1:

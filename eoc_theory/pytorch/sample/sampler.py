@@ -18,7 +18,7 @@ import torch
 
 from ...base.progress import followed
 from ...criteria.criterion import Criterion
-from ...errors import ModelError
+from ...errors import DataError
 from ...propagation.sampled_graph import LayerSample, NetworkSample, Scaled, layer_samples, made_once
 from ..batches import Batch
 from ..losses import Loss
@@ -66,7 +66,7 @@ class Sampler:
 
     Attributes:
         source: makes the networks.
-        batch: what scores are computed on.
+        batch: what scores are computed on; None where only weights count.
         loss: of the outputs.
         device: where to compute; a torch device.
         dtype: "float32", "float64" or "auto".
@@ -75,7 +75,7 @@ class Sampler:
     """
 
     source: Source
-    batch: Batch
+    batch: Batch | None
     loss: Loss
     device: Any
     dtype: str = "auto"
@@ -83,15 +83,20 @@ class Sampler:
     held: float = 0.0
     notes: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Number of inputs."""
+        return 1 if self.batch is None else self.batch.size
+
     def most(self, criterion: Criterion) -> int:
         """Networks whose cost is within the limit."""
-        cost = self.multiplications * _passes(criterion) * self.batch.size
+        cost = self.multiplications * _passes(criterion) * self.size
         return max(_FEWEST, int(LIMIT / max(cost, 1.0)))
 
     def plan(self, samples: int | None, usual: int, most: int, passes: float = 1.0) -> tuple[int, int]:
         """Inputs that networks see, and number of networks, where one pass costs `passes` of SNIP's."""
         cost = max(self.multiplications, 1.0) * passes
-        inputs = self.batch.size
+        inputs = self.size
         count = samples
         if count is None:
             count = int(np.clip(BUDGET / (cost * inputs), usual, most))
@@ -112,15 +117,17 @@ class Sampler:
         if missing:
             known += self._each(network, missing, inputs)
         found = known[:count]
-        if inputs == self.batch.size or rule.needs == "weights":
+        if inputs == self.size or rule.needs == "weights":
             return Sampling(found, np.zeros(len(self.source.layers)), self.notes)
-        note = f"sampled on {inputs} of {self.batch.size} inputs, and extrapolated to all"
+        note = f"sampled on {inputs} of {self.size} inputs, and extrapolated to all"
         return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
 
     def _each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
         workers = 1
         if self.device.type == "cpu":
-            workers = max(1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1))))
+            workers = max(
+                1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1)))
+            )
         with _single_threaded(self.device), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
             return list(followed(pool.map(work, indices), "sampled network", len(indices)))
 
@@ -131,14 +138,14 @@ class Sampler:
             tuple(list(sign) for sign in zip(*layers, strict=True)), np.full(len(layers), np.nan)
         )
 
-    def _part(self, size: int, index: int, stride: int) -> Batch:
+    def _part(self, size: int, index: int, stride: int) -> Batch | None:
         """Some of the inputs; each network takes up where the one before left off."""
-        if size >= self.batch.size:
+        if self.batch is None or size >= self.size:
             return self.batch
-        start = index * stride % (self.batch.size - size + 1)
+        start = index * stride % (self.size - size + 1)
         return self.batch.part(slice(start, start + size))
 
-    def _scores(self, rule: Criterion, batch: Batch, seed: int, index: int) -> Any:
+    def _scores(self, rule: Criterion, batch: Batch | None, seed: int, index: int) -> Any:
         model, weights = self.source.network([seed, 0x746F7263, index])
         if rule.needs == "weights":
             return WeightScores(rule, weights, self.device)
@@ -149,15 +156,12 @@ class Sampler:
         rule: Criterion,
         model: Any,
         weights: list[PrunableWeight],
-        batch: Batch,
+        batch: Batch | None,
         seed: int,
         masks: Any = None,
     ) -> Any:
-        if not rule.needs_data:
-            raise ModelError(
-                f"criterion {rule.label!r} is predicted for networks that can be read only; "
-                "`Architecture.from_torch` says why this one cannot"
-            )
+        if batch is None:
+            raise DataError("data must be (inputs, targets) for scores by gradients, got None")
         return gradient_scores(
             model,
             weights,
@@ -182,6 +186,7 @@ class Sampler:
 
         def halves(index: int) -> Array:
             part = self._part(inputs, index, inputs)
+            assert part is not None
             parts = [part.part(slice(0, half)), part.part(slice(inputs - half, inputs))]
             scores = [self._scores(rule, one, seed, index) for one in parts]
             return np.array([[_log_square(score) for score in one] for one in scores])
@@ -194,9 +199,11 @@ class Sampler:
         with np.errstate(invalid="ignore"):
             excess = np.nan_to_num(np.exp(log_half - log_whole).mean(axis=0) - 1.0, nan=0.0, posinf=0.0)
         share = np.clip(excess / (inputs / half - 1.0), 0.0, 1.0)
-        return 0.5 * np.log(np.maximum(1.0 - share * (1.0 - inputs / self.batch.size), 1e-12))
+        return 0.5 * np.log(np.maximum(1.0 - share * (1.0 - inputs / self.size), 1e-12))
 
-    def left_in_rounds(self, rule: Criterion, index: int, seed: int, inputs: int, left: int, stop: bool) -> Array:
+    def left_in_rounds(
+        self, rule: Criterion, index: int, seed: int, inputs: int, left: int, stop: bool
+    ) -> Array:
         """Numbers of weights that a network pruned in rounds keeps in each layer, (L,)."""
 
         def work(index: int) -> Array:

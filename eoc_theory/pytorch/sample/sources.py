@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from ...base import checks
-from ...base.isolation import converted, seeded
-from ...errors import ArgumentError, ModelError
+from ...base.isolation import converted
+from ...errors import ModelError
 from ...layers import WeightLayer
+from ..factories import made, takes_seed
 from ..models import PrunableWeight
 from .laws import ParameterLaw, read_laws
 from .redraw import redraw_
-
-#: One after the other: a factory draws from the process's own generators.
-_making = threading.Lock()
 
 
 class Source(Protocol):
     """Makes networks."""
 
-    #: The ranked layers, whose distributions count where `laws_known`.
-    layers: tuple[WeightLayer, ...]
-    laws_known: bool
-    notes: tuple[str, ...]
+    @property
+    def layers(self) -> tuple[WeightLayer, ...]:
+        """The ranked layers, whose distributions count where `laws_known`."""
+        ...
+
+    @property
+    def laws_known(self) -> bool: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """A model and its ranked weights; `stream` are whole numbers that name the network."""
@@ -109,35 +109,6 @@ class Made:
                 )
             weights.append(own)
         return model, weights
-
-
-def takes_seed(factory: Callable[..., Any]) -> bool:
-    """Whether a factory must be given one argument, its seed."""
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):
-        return False
-    try:
-        signature.bind()
-    except TypeError:
-        return True
-    return False
-
-
-def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None) -> Any:
-    """A network of a factory: for a seed, or with the process's generators at that seed.
-
-    Raises:
-        ArgumentError: it returns no torch module. CallbackError: it fails.
-    """
-    import torch
-
-    with _making, seeded(seed % 2**63):
-        given = (seed,) if (takes_seed(factory) if with_seed is None else with_seed) else ()
-        model = checks.call("net", factory, *given)
-    if not isinstance(model, torch.nn.Module):
-        raise ArgumentError(f"net must return a torch.nn.Module, got {type(model).__name__}")
-    return model
 
 
 def weight_layer(weight: PrunableWeight, law: ParameterLaw) -> WeightLayer:

@@ -23,7 +23,7 @@ from ...networks.architecture import Architecture
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import Paths
 from ...pytorch.models import prunable_weights, require_torch
-from ..compare import example_of
+from ..subject import example_of
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
 from .task import Task
 
