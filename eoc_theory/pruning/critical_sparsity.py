@@ -18,6 +18,7 @@ from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import COLLAPSE_SCORES
 from ..errors import ModelError
 from ..networks.resolve import Network
+from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import digest, made_once
 from ..propagation.score_grid import GRID
 from ..signals.data import DataSummary
