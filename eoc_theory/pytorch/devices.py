@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ..base import checks
 from ..errors import ArgumentError
-from .models import PrunableWeight, require_torch
+from .models import require_torch
 
 
-def chosen_device(device: Any, weights: Sequence[PrunableWeight]) -> Any:
+def chosen_device(device: Any, model: Any) -> Any:
     """The torch device that `device` means: "auto" is the model's own accelerator, else CUDA, else the CPU.
 
     Raises:
         ArgumentError: no device that can be used here.
     """
     torch = require_torch()
-    own = weights[0].tensor.device
+    own = next(model.parameters()).device
     if isinstance(device, str) and device == "auto":
         # MPS knows no float64, which deep networks need.
         if own.type in ("cpu", "mps"):

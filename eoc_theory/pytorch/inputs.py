@@ -43,6 +43,8 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
     It takes them where the layer that it runs first is Linear, with as many features as one of `inputs` has
     numbers: one with other features may be applied along an axis.
     """
+    if not prunable_weights(model, required=False):
+        return None
     try:
         shape = () if inputs is None else tuple(np.shape(inputs))
     except Exception:  # rows of unequal length, or what cannot be looked at
@@ -62,7 +64,10 @@ def vector_features(model: Any, inputs: Any = None) -> int | None:
 
 def outputs_of(model: Any) -> int | None:
     """Outputs of a chain of layers whose last one with weights is Linear; None for any other model."""
-    last = prunable_weights(model)[-1].module
+    weights = prunable_weights(model, required=False)
+    if not weights:
+        return None
+    last = weights[-1].module
     try:
         in_a_row = any(module is last for _, module in chain(model))
     except ModelError:

@@ -154,7 +154,9 @@ def taken(module: Any) -> tuple[int, int]:
     return module.weight.shape[1] * getattr(module, "groups", 1), module.weight.ndim - 2
 
 
-def prunable_weights(model: Any, products: Container[int] = ()) -> list[PrunableWeight]:
+def prunable_weights(
+    model: Any, products: Container[int] = (), *, required: bool = True
+) -> list[PrunableWeight]:
     """The weight tensors that pruning ranks, in the order of the model's modules, once each.
 
     These are the weights of Linear, convolution (transposed ones too), bilinear, recurrent and
@@ -165,9 +167,10 @@ def prunable_weights(model: Any, products: Container[int] = ()) -> list[Prunable
     Args:
         products: ids of the parameters that enter matrix products and convolutions
             (`eoc_theory.pytorch.products`), of which those are ranked that have two or more dimensions.
+        required: whether there must be one.
 
     Raises:
-        ModelError: the object is not a torch module or has no such layer, or it holds what has no values yet
+        ModelError: the object is not a torch module or has no such weight, or it holds what has no values yet
             (lazy, or on the meta device) or weights that are not plain real numbers.
     """
     torch = require_torch()
@@ -183,7 +186,7 @@ def prunable_weights(model: Any, products: Container[int] = ()) -> list[Prunable
                 _check_numbers(weight)
                 seen.add(id(weight.tensor))
                 found.append(weight)
-    if not found:
+    if required and not found:
         raise ModelError("model has no Linear or convolution layer to prune")
     _check_apart(found)
     return found

@@ -77,7 +77,7 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     returned: list[Any] = []
     products: frozenset[int] = frozenset()
     with seeded(0), torch.enable_grad():
-        if has_candidates(double, prunable_weights(double)):
+        if has_candidates(double, prunable_weights(double, required=False)):
             products = product_parameters(double, lambda: few.call(double))
         weights = prunable_weights(double, products)
         counter, kept = FlopCounterMode(display=False), _Kept(double)

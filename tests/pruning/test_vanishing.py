@@ -177,8 +177,8 @@ def test_batch_norm_of_one_input_leaves_nothing_to_rank():
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5))
     data = np.ones((1, 6)), np.zeros(1, dtype=int)
     calls = (
-        lambda: eoc.predict_pruning(model, 0.5, data=data),
-        lambda: eoc.predict_collapse(model, data=data),
+        lambda: eoc.predict_pruning(model, 0.5, data=data, method="theory"),
+        lambda: eoc.predict_collapse(model, data=data, method="theory"),
         lambda: eoc.diagnose(model, data=data),
         lambda: eoc.design(model, 0.5, data=data),
     )

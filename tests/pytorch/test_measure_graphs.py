@@ -350,7 +350,7 @@ class Unused(Residual):
         (Residual, {"data": eoc.DataSummary(np.ones((5, 192)), np.arange(5), 5)}, DataError, "example_input"),
         (Residual, {"criterion": "synflow"}, ModelError, "example_input"),
         (Residual, {"example_input": (1, *SHAPE), "data": (np.ones((4, 7)), [0] * 4)}, DataError, "features"),
-        (Unused, {"data": batch()}, ModelError, "'first'"),
+        (Unused, {"data": batch(), "criterion": "grasp", "loss": "none"}, eoc.EOCError, "loss must"),
         (Unused, {"data": batch(), "criterion": "synflow"}, ModelError, "'first'|pad"),
     ],
 )  # fmt: skip

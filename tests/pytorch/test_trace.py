@@ -678,7 +678,7 @@ def test_parameters_are_not_changed_by_a_model_that_would():
         (Model(lambda m, x: {"logits": m.a(x)}, a=nn.Linear(5, 2)), "one tensor.*dict of 1"),
         (Model(lambda m, x: 3.0, a=nn.Linear(5, 2)), "one tensor of logits, got 3.0"),
         (Model(lambda m, x: m.a(x) + x, a=nn.Linear(5, 5)), "the input between the last weights"),
-        (nn.Bilinear(2, 2, 2), "no Linear or convolution"),
+        (nn.Bilinear(2, 2, 2), "Bilinear"),
         (nn.Embedding(3, 2), "no Linear or convolution"),
     ],
 )  # fmt: skip

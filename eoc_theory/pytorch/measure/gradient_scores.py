@@ -280,6 +280,17 @@ def _curvatures(loss: _Loss) -> list[torch.Tensor]:
     return total
 
 
+def _apart(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradients, each with memory of its own: those of a sum's terms are one tensor, or an expanded one."""
+    seen: set[int] = set()
+    found = []
+    for gradient in gradients:
+        whole = gradient.contiguous()
+        found.append(whole.clone() if whole.data_ptr() in seen else whole)
+        seen.add(found[-1].data_ptr())
+    return found
+
+
 def _add(total: list[torch.Tensor] | None, more: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     if total is None:
         return list(more)
@@ -406,7 +417,7 @@ class _Loss:
         unused = [name for name, gradient in zip(self.names, found, strict=True) if gradient is None]
         if unused:
             raise UnusedLayersError(f"layer {unused[0]!r} is not used by the model's forward pass")
-        return found
+        return _apart(found)
 
     def _returned(self, part: slice) -> Any:
         torch = require_torch()

@@ -191,7 +191,7 @@ def measure_pruning(
     masks, collapse = checks.flag("masks", masks), checks.flag("collapse", collapse)
     if allocation is not None and np.ndim(sparsity):
         raise ArgumentError("sparsity must be one number where an allocation is given, got several")
-    whole = prunable_weights(model)
+    whole = prunable_weights(model, required=False)
     goal = as_loss(loss, output)
     own_products = has_candidates(model, whole) and (data is not None or example_input is not None)
     looked_at = rule.needs_data or rule.needs == "paths" or allocation is not None or own_products
@@ -205,7 +205,7 @@ def measure_pruning(
         as_batch(model, data, example_input, seed, goal) if needed else None,
         goal,
         shown_input(model, data, example_input) if looked_at else None,
-        chosen_device(device, whole),
+        chosen_device(device, model),
         dtype,
         seed,
         masks,

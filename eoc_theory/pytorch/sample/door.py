@@ -29,7 +29,7 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
     torch = require_torch()
     if options.method == "auto" and not options.beyond_theory:
         model = net if isinstance(net, torch.nn.Module) else made(net, 0)
-        if all(isinstance(weight.module, torch.nn.Linear) for weight in prunable_weights(model)):
+        if all(isinstance(weight.module, torch.nn.Linear) for weight in prunable_weights(model, required=False)):
             with suppress(ModelError):
                 read = read_network(model, data, options.example_input)
                 if read.is_chain:
@@ -73,7 +73,7 @@ def sampled_network(
         source,
         batch,
         loss,
-        chosen_device(options.device, ranked.weights),
+        chosen_device(options.device, model),
         options.dtype,
         ranked.multiplications,
         ranked.held,

@@ -95,8 +95,8 @@ class Sampler:
 
     def plan(self, samples: int | None, usual: int, most: int, passes: float = 1.0) -> tuple[int, int]:
         """Inputs that networks see, and number of networks, where one pass costs `passes` of SNIP's."""
-        cost = max(self.multiplications, 1.0) * passes
         inputs = self.size
+        cost = max(self.multiplications * passes, 1.0)
         count = samples
         if count is None:
             count = int(np.clip(BUDGET / (cost * inputs), usual, most))
