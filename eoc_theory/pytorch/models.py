@@ -178,10 +178,16 @@ def prunable_weights(
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found: list[PrunableWeight] = []
-    seen: set[int] = set()
-    for name, module in model.named_modules():
+    modules = list(model.named_modules())
+    for name, module in modules:
         check_values(name, module)
-        for weight in (*_of_layer(name, module), *_of_products(name, module, products)):
+    layers = {name: list(_of_layer(name, module)) for name, module in modules}
+    # A tied weight goes by the name of the layer, not by that of the table which it is, too.
+    named = {id(weight.tensor) for weights in layers.values() for weight in weights}
+    seen: set[int] = set()
+    for name, module in modules:
+        own = [w for w in _of_products(name, module, products) if id(w.tensor) not in named]
+        for weight in (*layers[name], *own):
             if id(weight.tensor) not in seen:
                 _check_numbers(weight)
                 seen.add(id(weight.tensor))
