@@ -281,7 +281,7 @@ def _curvatures(loss: _Loss) -> list[torch.Tensor]:
 
 
 def _apart(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients, each with memory of its own: those of a sum's terms are one tensor, or an expanded one."""
+    """The gradients, each with memory of its own: those of the terms of a sum are one tensor."""
     seen: set[int] = set()
     found = []
     for gradient in gradients:

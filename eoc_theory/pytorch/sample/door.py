@@ -29,7 +29,8 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
     torch = require_torch()
     if options.method == "auto" and not options.beyond_theory:
         model = net if isinstance(net, torch.nn.Module) else made(net, 0)
-        if all(isinstance(weight.module, torch.nn.Linear) for weight in prunable_weights(model, required=False)):
+        weights = prunable_weights(model, required=False)
+        if all(isinstance(weight.module, torch.nn.Linear) for weight in weights):
             with suppress(ModelError):
                 read = read_network(model, data, options.example_input)
                 if read.is_chain:
