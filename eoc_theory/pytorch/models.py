@@ -145,12 +145,17 @@ def weight_classes() -> tuple[type, ...]:
 
 
 def taken(module: Any) -> tuple[int, int]:
-    """Features or channels that a module with weights takes, and the axes over which it does."""
+    """Features or channels that a module with weights takes, and the axes over which it does.
+
+    Raises ModelError for a module that has no weight of that name.
+    """
     nn = require_torch().nn
     if isinstance(module, nn.Linear):
         return module.in_features, 0
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.in_channels, len(module.kernel_size)
+    if not hasattr(module, "weight"):
+        raise ModelError(f"{type(module).__name__} is no Linear or convolution layer")
     return module.weight.shape[1] * getattr(module, "groups", 1), module.weight.ndim - 2
 
 
