@@ -247,4 +247,4 @@ def test_models_that_cannot_be_read_are_rescaled_too():
             assert float(original.square().sum()) == pytest.approx(float(before.square().sum()), rel=1e-5)
         if by == "weights":
             wanted = [1 / np.sqrt(before.square().mean() * 3 * 12) for before in masked.values()]
-            assert found.factors[:2] == pytest.approx(wanted, rel=0.1)  # uniform on ±1/√12
+            assert found.factors[:2] == pytest.approx([float(w) for w in wanted], rel=0.1)  # uniform on ±1/√12
