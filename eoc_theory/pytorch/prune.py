@@ -81,7 +81,7 @@ def _place(weight: PrunableWeight) -> tuple[Any, str]:
         return weight.holder, weight.parameter.removesuffix("_orig")
     if not weight.is_plain:
         raise ModelError(
-            f"layer {weight.name!r} makes its weight from {weight.parameter!r} by a hook, which a mask cannot "
-            "go before: use torch.nn.utils.parametrizations"
+            f"layer {weight.name!r} makes its weight from {weight.parameter!r} by a hook, which a mask "
+            "cannot go before: use torch.nn.utils.parametrizations"
         )
     return weight.module, weight.attribute

@@ -17,9 +17,7 @@ from .running import run_model
 Factor = Callable[[str, float], float]
 
 
-def signal_factors(
-    model: Any, weights: Mapping[str, PrunableWeight], inputs: Any
-) -> dict[str, float]:
+def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> dict[str, float]:
     """For each layer, what its kept weights are multiplied by to give the signal that all of them gave.
 
     The signal of a layer is its output without the bias, W h; its strength the mean square over batch, units

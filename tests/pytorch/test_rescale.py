@@ -236,7 +236,9 @@ def test_models_that_cannot_be_read_are_rescaled_too():
     for by in ("weights", "signal"):
         model = Recurrent()
         eoc.prune_(model, eoc.measure_pruning(model, 0.5, data=(x, y)).masks)
-        masked = {name: getattr(model.lstm, name).detach().clone() for name in ("weight_ih_l0", "weight_hh_l0")}
+        masked = {
+            name: getattr(model.lstm, name).detach().clone() for name in ("weight_ih_l0", "weight_hh_l0")
+        }
         found = eoc.rescale_(model, by=by, **({"data": x} if by == "signal" else {}))
         assert found.layers == ("lstm.weight_ih_l0", "lstm.weight_hh_l0", "head")
         assert np.isnan(found.chi_after).all()
@@ -247,4 +249,6 @@ def test_models_that_cannot_be_read_are_rescaled_too():
             assert float(original.square().sum()) == pytest.approx(float(before.square().sum()), rel=1e-5)
         if by == "weights":
             wanted = [1 / np.sqrt(before.square().mean() * 3 * 12) for before in masked.values()]
-            assert found.factors[:2] == pytest.approx([float(w) for w in wanted], rel=0.1)  # uniform on ±1/√12
+            assert found.factors[:2] == pytest.approx(
+                [float(w) for w in wanted], rel=0.1
+            )  # uniform on ±1/√12
