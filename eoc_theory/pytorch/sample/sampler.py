@@ -190,6 +190,7 @@ class Sampler:
             seed=seed,
             masks=masks,
             loss=self.loss,
+            held=self.held,
         )
 
     def _shift(self, rule: Criterion, inputs: int, seed: int, networks: list[NetworkSample]) -> Array:
