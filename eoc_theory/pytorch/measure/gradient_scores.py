@@ -328,7 +328,7 @@ class _Loss:
         self.signals: list[tuple[str, float]] = []
         self.names = [w.name or "weight" for w in weights]
         self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
-        self.count = goal.count(self.batch.targets)
+        self.count = goal.count(batch.targets)
         twin = converted(model, device, dtype)
         self.model = twin.model
         self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
