@@ -1,7 +1,7 @@
 """Networks that are sampled and scored in a second, on a GPU against the CPU of the same machine.
 
-SNIP on a ResNet of 50 layers at 224×224, on a transformer of GPT-2 small's shapes, and on a deep fully connected
-network. Without a GPU it says so and measures nothing.
+SNIP on a ResNet of 50 layers at 224×224, on a transformer of GPT-2 small's shapes, and on a deep fully
+connected network. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
