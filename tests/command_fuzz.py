@@ -33,7 +33,8 @@ EOC = {
     "phase": "phase tanh --sigma-w 1:2:3 --sigma-b 0.1,0.2 --plot out.svg",
     "predict": f"predict {NETWORK} --sparsity 0.5 --init eoc --sigma-b 0.1 --law normal --seed 0",
     "predict data": f"predict {NETWORK} --sparsity 0.5 --data data.npz --batch 4 --out-features 3",
-    "predict snip": "predict --activation relu --depth 3 --width 5 --sparsity 0.5 --samples 2",
+    "predict snip": "predict --activation relu --depth 3 --width 5 --sparsity 0.5 --samples 2 "
+    "--method sampled --exclude layers.0",
     "cnn": f"predict --kind cnn --depth 3 --image 1,4,4 --padding zeros {IMAGES}",
     "resnet": f"predict --kind resnet --depth 8 --image 1,8,8 --normalisation batch --mode training {IMAGES}",
     "collapse": f"collapse {NETWORK} --sparsity 0.5 --in-features 8 --plot out.svg",

@@ -17,11 +17,13 @@ _making = threading.Lock()
 
 
 def takes_seed(factory: Callable[..., Any]) -> bool:
-    """Whether a factory must be given one argument, its seed."""
+    """Whether a factory is to be given its seed: it needs one argument, or takes one of that name."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):
         return False
+    if "seed" in signature.parameters:
+        return True
     try:
         signature.bind()
     except TypeError:
@@ -37,8 +39,19 @@ def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None) 
     """
     torch = require_torch()
     with _making, seeded(seed % 2**63):
-        given = (seed,) if (takes_seed(factory) if with_seed is None else with_seed) else ()
-        model = checks.call("net", factory, *given)
+        model = checks.call("net", _called, factory, seed, with_seed)
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"net must return a torch.nn.Module, got {type(model).__name__}")
     return model
+
+
+def _called(factory: Callable[..., Any], seed: int, with_seed: bool | None) -> Any:
+    if not (takes_seed(factory) if with_seed is None else with_seed):
+        return factory()
+    return factory(seed=seed) if _by_name_alone(factory) else factory(seed)
+
+
+def _by_name_alone(factory: Callable[..., Any]) -> bool:
+    """Whether the seed is not the first argument."""
+    names = list(inspect.signature(factory).parameters)
+    return "seed" in names and names[0] != "seed"

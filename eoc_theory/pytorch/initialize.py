@@ -7,13 +7,17 @@ from typing import Any, TypeVar
 from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing
-from ..errors import ModelError
+from ..errors import ActivationError, DataError, EOCError, ModelError
 from ..networks.critical_scales import critical_scales
 from .models import prunable_weights, require_torch
+from .signals import unit_factors
 from .structure import normalisations, structure
 from .weights import LAWS, check_delta, fill_
 
 Model = TypeVar("Model")
+
+#: Inputs that signals are measured on where only a shape is given.
+_FEWEST = 64
 
 
 @public
@@ -39,8 +43,13 @@ def initialize_(
     1/√L, stay as they are. With ReLU every block then multiplies the variance by 1 + factor² (Hayou et al.
     2021), which without such factors or normalisation grows exponentially with depth.
 
+    A model that cannot be read is initialised by the signal instead, as in layer-sequential unit variance
+    (Mishkin & Matas 2016): biases are 0, and in the order in which they run the layers' weights are scaled so
+    that W h has mean square 1 over `example_input`. Weights that are no layer's (attention's inner ones,
+    recurrent ones) have σ_w = 1.
+
     Args:
-        model: any model that `Architecture.from_torch` can read; its present weights do not matter.
+        model: a torch module; its present weights do not matter.
         sigma_b: standard deviation of the biases; positively homogeneous activations (ReLU) are critical at 0
             only.
         law: with the same variance "normal", "uniform", "truncated" (normal, cut at two standard deviations,
@@ -50,7 +59,8 @@ def initialize_(
         seed: of a separate generator; None uses torch's global random state, as torch's own initialisers
             do.
         example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
-            for images if the model takes some usual extent (32, 224, 28, …).
+            for images if the model takes some usual extent (32, 224, 28, …); not for a model that cannot be
+            read, whose signals are measured on it, or on standard normal inputs of its shape.
 
     Returns:
         the same model.
@@ -66,10 +76,20 @@ def initialize_(
     if seed is not None:
         seed = checks.integer("seed", seed, 0)
     for weight in prunable_weights(model):
-        if weight.parameter != "weight" or "bias_orig" in weight.module._parameters:
+        if weight.mask is not None or "bias_orig" in weight.module._parameters:
             raise ModelError(f"layer {weight.name!r} is pruned already; initialise before pruning")
-    graph, weights = structure(model, example_input, fresh=True)
-    scales = critical_scales(graph, sigma_b)
+        if not weight.is_plain:
+            raise ModelError(
+                f"layer {weight.name!r} makes its weight from {weight.parameter!r}: initialise before that"
+            )
+    refusal: EOCError | None = None
+    try:
+        graph, weights = structure(model, example_input, fresh=True)
+        scales, inputs = critical_scales(graph, sigma_b), None
+    except (ModelError, ActivationError) as unread:
+        refusal = unread
+        weights = {w.name or w.attribute: w for w in prunable_weights(model)}
+        scales, inputs = dict.fromkeys(weights, (1.0, 0.0)), _shown(model, example_input, unread)
     if law == "delta-orthogonal":
         for name in scales:
             check_delta(weights[name].tensor, getattr(weights[name].module, "groups", 1), name)
@@ -83,7 +103,27 @@ def initialize_(
             fill_(weight, bias, sigma_w, spread, law, generator, groups, name)
         for module in normalisations(model):
             _reset(module)
+        if inputs is not None:
+            called = {name: w for name, w in weights.items() if w.attribute == "weight"}
+            try:
+                factors = unit_factors(model, called, inputs)
+            except DataError as error:
+                raise (refusal or error) from None
+            for name, factor in factors.items():
+                with torch.no_grad():
+                    weights[name].tensor.mul_(factor)
     return model
+
+
+def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
+    """Inputs to measure signals on: those of the example, or standard normal ones of its shape."""
+    torch = require_torch()
+    if example_input is None:
+        raise ModelError(f"example_input is needed for a model that cannot be read ({unread})")
+    if isinstance(example_input, (tuple, list)) and all(isinstance(n, int) for n in example_input):
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(max(example_input[0], _FEWEST), *example_input[1:], generator=generator)
+    return torch.as_tensor(checks.for_torch(example_input))
 
 
 def _reset(module: Any) -> None:

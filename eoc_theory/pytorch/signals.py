@@ -63,6 +63,26 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
     return found
 
 
+def unit_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> dict[str, float]:
+    """For each layer that the model calls, the factor that gives its signal W h the mean square 1.
+
+    Layers are taken as they run, each with what the layers before it, already multiplied, make of the inputs.
+    Args and errors as of `signal_factors`.
+    """
+    found: dict[str, float] = {}
+
+    def unit(name: str, square: float) -> float:
+        if name in found:
+            return found[name]
+        if not 0 < square < math.inf:
+            raise EmptyLayerError(f"layer {name!r} passes no finite signal (mean square {square:g})")
+        found[name] = 1.0 / math.sqrt(square)
+        return found[name]
+
+    _run(model, weights, inputs, unit, [])
+    return found
+
+
 def _run(
     model: Any,
     weights: Mapping[str, PrunableWeight],

@@ -378,3 +378,44 @@ def test_errors_leave_the_model_as_it_was(model, options, error, message):
     after = model.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert pointers == {k: v.data_ptr() for k, v in after.items()}
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform", "truncated", "orthogonal"])
+def test_models_that_cannot_be_read_are_initialised_by_the_signal(law):
+    """Every layer's product W h has mean square 1 on the example (Mishkin & Matas 2016)."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.attention = (
+                nn.Embedding(12, 16),
+                nn.MultiheadAttention(16, 4, batch_first=True),
+            )
+            self.up, self.gate = nn.Linear(16, 40), nn.Linear(16, 40)
+            self.down, self.norm, self.head = nn.Linear(40, 16), nn.LayerNorm(16), nn.Linear(16, 5)
+
+        def forward(self, ids):
+            x = self.embedding(ids)
+            x = self.norm(x + self.attention(x, x, x)[0])
+            x = x + self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+            return self.head(x.mean(1))
+
+    torch.manual_seed(0)
+    model, ids = Gated(), torch.randint(0, 12, (8, 6))
+    assert eoc.initialize_(model, law=law, seed=1, example_input=ids) is model
+    signals = {}
+    for name in ("up", "gate", "down", "head"):
+        layer = getattr(model, name)
+        layer.register_forward_hook(
+            lambda m, args, out, name=name: signals.update({name: float(out.square().mean())})
+        )
+        assert not layer.bias.any()
+    model(ids)
+    assert list(signals.values()) == pytest.approx([1.0] * 4, rel=1e-4)
+    spread = float(model.attention.in_proj_weight.detach().std()) * 4.0
+    assert spread == pytest.approx(1.0, rel=0.1)
+    torch.manual_seed(0)
+    again = eoc.initialize_(Gated(), law=law, seed=1, example_input=ids).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
+    with pytest.raises(eoc.EOCError, match="example_input is needed for a model that cannot be read"):
+        eoc.initialize_(Gated(), law=law)

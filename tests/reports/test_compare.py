@@ -142,7 +142,7 @@ def test_graphs_of_several_seeds_are_averaged_by_their_variances(convolutional):
     from dataclasses import replace
 
     from eoc_theory.networks.builders import cnn
-    from eoc_theory.reports.compare import _average
+    from eoc_theory.reports.subject import _average
 
     graph = convolutional.graph
     first = graph.weight_layers[1]
@@ -174,7 +174,7 @@ def test_unusable_arguments(change, kind):
 
 
 def test_layers_must_not_change_with_the_seed():
-    from eoc_theory.reports.compare import _average
+    from eoc_theory.reports.subject import _average
 
     nets = [mlp(3, n, init=(1.3, 0.2)) for n in (20, 30)]
     with pytest.raises(ModelError, match="same layers"):
