@@ -34,7 +34,7 @@ What is inexact, measured on sampled networks of 400 to 600 channels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
     graph = net.as_graph()
     refuse_dependent_sums(graph)
     pairs = Pairs.of(batch)
-    forward = forward_pass(graph, batch, pairs)
+    forward = _forward(graph, batch, pairs)
     logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
     top = Cotangent(logits, batch.targets, net.out_features)
     moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
@@ -168,38 +168,24 @@ def refuse_dependent_sums(graph: Graph) -> None:
         origins.append(frozenset((position,)) if fresh else frozenset().union(*sources))
 
 
-def forward_pass(
-    graph: Graph, batch: DataSummary, pairs: Pairs, seen: Callable[[int, Signal], None] | None = None
-) -> ForwardPass:
-    """In single precision where kernels are large, unless the signal leaves its range.
-
-    `seen` is shown every node's position and signal, in order; again from the start where the pass has to be
-    repeated in double precision.
-    """
+def _forward(graph: Graph, batch: DataSummary, pairs: Pairs) -> ForwardPass:
+    """In single precision where kernels are large, unless the signal leaves its range."""
     if max(shape.positions for shape in graph.shapes) <= DOUBLE_POSITIONS:
-        return forward_in(graph, batch, pairs, np.float64, seen)
+        return forward_in(graph, batch, pairs, np.float64)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            return forward_in(graph, batch, pairs, np.float32, seen)
+            return forward_in(graph, batch, pairs, np.float32)
     except _OutOfRangeError:
-        return forward_in(graph, batch, pairs, np.float64, seen)
+        return forward_in(graph, batch, pairs, np.float64)
 
 
 class _OutOfRangeError(ArithmeticError):
     """Single precision does not hold the signal."""
 
 
-def forward_in(
-    graph: Graph,
-    batch: DataSummary,
-    pairs: Pairs,
-    dtype: Any,
-    seen: Callable[[int, Signal], None] | None = None,
-) -> ForwardPass:
+def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> ForwardPass:
     """All nodes forwards in one precision; values are forgotten once nothing needs them any more."""
     signals: list[Signal | None] = [input_signal(batch, graph.input_shape, pairs, dtype)]
-    if seen is not None:
-        seen(0, _held(signals[0]))
     memories = KernelMemories(graph, pairs)
     waiting = [len(users) for users in graph.consumers]
     for position, node in enumerate(graph.nodes[1:], start=1):
@@ -208,8 +194,6 @@ def forward_in(
         value, memory = node.layer.forward_kernel(inputs, pairs)
         _check_range(node.layer.name, value, dtype)
         signals.append(value)
-        if seen is not None:
-            seen(position, value)
         memories.put(position, memory)
         del memory
         for i in node.inputs:
@@ -252,19 +236,8 @@ def _check_range(name: str, signal: Signal, dtype: Any) -> None:
         )
 
 
-def backward(
-    graph: Graph,
-    forward: ForwardPass,
-    pairs: Pairs,
-    top: Array,
-    *,
-    seen: Callable[[int, Any, Gradient, list[Gradient]], None] | None = None,
-) -> Array:
-    """log E[(W g)²] of every weight layer, shape (L,), for the gradient (T,) of the logits.
-
-    `seen` is shown every node that the loss depends on, last to first: its position, what its layer kept of
-    the forward pass, the gradient that arrived, and those that it sends back to its inputs, none to the data.
-    """
+def backward(graph: Graph, forward: ForwardPass, pairs: Pairs, top: Array) -> Array:
+    """log E[(W g)²] of every weight layer, shape (L,), for the gradient (T,) of the logits."""
     dtype = forward.logits.moment.dtype
     scale = float(np.abs(top).max()) or 1.0
     arriving: list[Gradient | None] = [None] * len(graph.nodes)
@@ -280,13 +253,11 @@ def backward(
         if layer.weighted is not None:
             found[position] = layer.weighted.log_moment(memory, gradient, pairs)
         # Nothing is asked of the gradient of the data.
-        to_data = set(node.inputs) == {0}
-        sent = [] if to_data else layer.backward_kernel(memory, gradient, pairs)
-        if seen is not None:
-            seen(position, memory, gradient, sent)
-        for source, part in zip(() if to_data else node.inputs, sent, strict=True):
+        if set(node.inputs) == {0}:
+            continue
+        for source, sent in zip(node.inputs, layer.backward_kernel(memory, gradient, pairs), strict=True):
             before = arriving[source]
-            arriving[source] = part if before is None else before.plus(part)
+            arriving[source] = sent if before is None else before.plus(sent)
     missing = [graph.nodes[p].layer.name for p in graph.weighted if p not in found]
     if missing:
         raise ModelError(f"layer {missing[0]!r} does not lead to the output")

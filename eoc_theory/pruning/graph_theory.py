@@ -15,7 +15,6 @@ from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent
 from ..propagation.sampled_graph import LayerSample, Scaled, layer_samples
 from ..propagation.score_grid import GRID, STEP
-from ..signals.fields import Pairs
 from ..networks.downsample import within_reach
 from ..criteria.distributions.gradients import max_law
 from .allocation import NetworkLaws, quantiles_of
@@ -30,7 +29,6 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
     net, batch, notes = within_reach(net, data, seed=seed, largest=largest)
     graph = net.as_graph()
     refuse_dependent_sums(graph)
-    pairs = Pairs.of(batch)
     samples: dict[int, list[LayerSample]] = {}
 
     def take(number: int, repeat: int, g: Array) -> None:
@@ -40,11 +38,13 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
         (found,) = layer_samples(Scaled(w * np.abs(g)))
         samples.setdefault(number, []).append(found)
 
-    fields = GaussianGraph(graph, graph, batch, pairs, inputs=inputs, repeats=repeats, seed=seed, take=take)
-    forward = fields.forwards()
-    logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
-    top = Cotangent(logits, batch.targets, net.out_features)
-    moments = fields.backwards(forward, top)
+    fields = GaussianGraph(graph, batch, inputs=inputs, repeats=repeats, seed=seed, take=take)
+    logits = fields.forwards()
+    top = Cotangent(logits, batch.targets[fields.panel.chosen], net.out_features)
+    moments = fields.backwards(top)
+    import os
+    if os.environ.get('SAMP'): moments = fields.sampled
+    elif not os.environ.get('NOL0'): moments[0] = fields.sampled[0]
     tails, nonzero, maxima = [], [], []
     for number in range(net.depth):
         own = samples[number]
@@ -58,9 +58,8 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
         maxima.append(max_law(np.clip(pos, 0, len(GRID) - 1).astype(np.int64), graph.weight_layers[number].fan_out))
     tails = np.array(tails)
     u = quantiles_of(tails)
-    import os
-    log_rms = 0.5 * (fields.moments if os.environ.get('CORR','1')=='1' else moments)
-    if debug is not None: debug['corr']=fields.corr
+    log_rms = 0.5 * moments
+    if debug is not None: debug['corr']=fields.sampled-moments
     if debug is not None: debug['log_rms'] = log_rms
     t = (log_rms[:, None] + u)[None]
     return GraphLaws((NetworkLaws(tails, np.array(maxima), u, t, np.array(nonzero)[None], np.asarray(net.weights)),), notes)
