@@ -80,8 +80,18 @@ class Panel:
             return np.stack([unlike + parts[1], unlike, unlike])
         return np.stack([unlike + between + parts[2], unlike + between, unlike])
 
-    def total(self, products: Array, scales: Array) -> float:
-        """Σ over the whole batch's pairs of a product (3,) that each kind has, inputs with scales (B,)."""
+    def expand(self, kinds: Array) -> Array:
+        """(3,) for each kind of pair as a matrix over the inputs, (B, B)."""
+        label = np.arange(self.size) % self.classes
+        found = np.where(label[:, None] == label, kinds[1], kinds[2])
+        np.fill_diagonal(found, kinds[0])
+        return found
+
+    def totals(self, products: Array, scales: Array) -> tuple[float, float]:
+        """Σ over pairs of a product (3,) that each kind has, inputs with scales (B,): the panel's, and all.
+
+        Of more inputs than the panel's the scales are as in the panel.
+        """
         label = scales.reshape(self.members, self.classes)
         square = float(scales @ scales)
         alike = float((label.sum(axis=0) ** 2).sum()) - square
@@ -90,7 +100,7 @@ class Panel:
         mean = np.divide(sums, own, out=np.zeros(3), where=own > 0)
         if own[1] == 0.0:
             mean[1] = mean[2]
-        return float(self.counts @ (mean * products))
+        return float(own @ (mean * products)), float(self.counts @ (mean * products))
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class FieldLaw:
         """The law with other parts."""
         return replace(self, parts=parts)
 
-    def root(self) -> Array:
+    def roots(self) -> Array:
         """Roots of the parts, (n, P, P), single precision."""
         return np.stack([_root(part) for part in self.parts])
 

@@ -1,65 +1,229 @@
-"""Score distributions of any network at infinite width, from its kernels; no network is drawn."""
+"""Score distributions of any network at infinite width; no network is drawn.
+
+The rows and columns of each weight layer's gradient g come from channels that are drawn layer by layer
+(`eoc_theory.propagation.gaussian_graph`); a score is what the criterion makes of a weight, drawn from its
+law and independent of g, and of g. How networks differ from each other at their width is added to first order
+(`eoc_theory.propagation.scale_fluctuations`).
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..base import checks
 from ..base.one_thread import with_one_thread
+from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
+from ..criteria.distributions.gradients import max_law
 from ..criteria.distributions.magnitudes import magnitude_law
+from ..errors import ModelError
 from ..networks.architecture import Architecture
+from ..networks.downsample import LARGEST, within_reach
+from ..networks.graph import Graph
+from ..networks.narrow import narrowed
+from ..networks.queries import is_normalised
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent
-from ..propagation.sampled_graph import LayerSample, Scaled, layer_samples
+from ..propagation.sampled_graph import LayerSample, Scaled, layer_samples, scored
 from ..propagation.score_grid import GRID, STEP
-from ..networks.downsample import within_reach
-from ..criteria.distributions.gradients import max_law
+from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
-from .graph_distributions import GraphLaws
+from .graph_distributions import NOTHING, GraphLaws
 
 Array = np.ndarray
 
+#: What criteria may need so that their scores have a distribution here.
+NEEDS = ("weights", "gradient", "hessian_gradient")
+#: Inputs that channels are drawn for, at most.
+MOST_INPUTS = 128
+#: Channels of the narrowest hidden layer in all repeats together, at least, with normalisation and without.
+CHANNELS = {True: 64, False: 512}
+#: Repeats at most.
+MOST_REPEATS = 16
+#: Positions along an axis that are tried one after the other until the work is not more than `MOST_WORK`
+#: multiply-adds, and channels of the narrowest layer of a network that is narrowed.
+RESOLUTIONS = (LARGEST, 48, 32, 24, 16)
+MOST_WORK = 5e10
+LEAST_CHANNELS = 64
+#: Networks whose scales are drawn: a line of arithmetic each.
+NETWORKS = 64
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is drawn.
+
+    Attributes:
+        graph: the network, perhaps at a lower resolution.
+        drawn: the same with as many channels as are drawn.
+        batch: its data.
+        alike: whether covariances are averaged over inputs.
+        repeats: draws of the whole graph.
+        notes: where a lower resolution stands for the given one.
+    """
+
+    graph: Graph
+    drawn: Graph
+    batch: DataSummary
+    alike: bool
+    repeats: int
+    notes: tuple[str, ...]
+
 
 @with_one_thread
-def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: int, repeats=4, inputs=30, largest=64, debug=None) -> GraphLaws:
-    rule = as_criterion(criterion)
-    net, batch, notes = within_reach(net, data, seed=seed, largest=largest)
-    graph = net.as_graph()
-    refuse_dependent_sums(graph)
-    samples: dict[int, list[LayerSample]] = {}
+def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: int) -> GraphLaws:
+    """Distributions of the scores of any network at infinite width.
 
-    def take(number: int, repeat: int, g: Array) -> None:
-        layer = graph.weight_layers[number]
-        rng = np.random.default_rng([seed, 7, number, repeat])
-        w = magnitude_law(layer).draw(rng, g.size, np.float32).reshape(g.shape)
-        (found,) = layer_samples(Scaled(w * np.abs(g)))
-        samples.setdefault(number, []).append(found)
+    Args:
+        net: any architecture; a chain of fully connected layers too.
+        criterion: one that needs "weights", "gradient" or "hessian_gradient" (of that the Gauss–Newton part,
+            Hess·g ≈ Jᵀ S J Jᵀ e), or its name.
+        data: as in `Architecture.summarise`. Channels are drawn for `MOST_INPUTS` of the inputs, as many of each
+            class.
+        seed: of all draws.
 
-    fields = GaussianGraph(graph, batch, inputs=inputs, repeats=repeats, seed=seed, take=take)
-    logits = fields.forwards()
-    top = Cotangent(logits, batch.targets[fields.panel.chosen], net.out_features)
-    moments = fields.backwards(top)
-    import os
-    if os.environ.get('SAMP'): moments = fields.sampled
-    elif not os.environ.get('NOL0'): moments[0] = fields.sampled[0]
-    tails, nonzero, maxima = [], [], []
-    for number in range(net.depth):
-        own = samples[number]
-        share = np.array([s.share for s in own])
-        ms = np.array([s.log_rms for s in own])
-        pooled = 0.5 * np.log(np.mean(np.exp(2 * (ms - ms.max())))) + ms.max()
-        tail = np.mean([s.share * np.interp(GRID + pooled - s.log_rms, GRID, s.tail) for s in own], axis=0) / share.mean()
-        tails.append(tail); nonzero.append(share.mean())
-        rows = np.stack([s.row_maxima + s.log_rms - pooled for s in own])
-        pos = np.where(np.isfinite(rows), (rows - GRID[0]) / STEP + 0.5, 0.0)
-        maxima.append(max_law(np.clip(pos, 0, len(GRID) - 1).astype(np.int64), graph.weight_layers[number].fan_out))
-    tails = np.array(tails)
-    u = quantiles_of(tails)
-    log_rms = 0.5 * moments
-    if debug is not None: debug['corr']=fields.sampled-moments
-    if debug is not None: debug['log_rms'] = log_rms
-    t = (log_rms[:, None] + u)[None]
-    return GraphLaws((NetworkLaws(tails, np.array(maxima), u, t, np.array(nonzero)[None], np.asarray(net.weights)),), notes)
+    Returns:
+        Laws of all scores' sizes, or of the positive and of the negative ones where they are signed, of
+        `NETWORKS` networks of the given widths: one mean law a layer, moved in each network as its scales differ
+        from those at infinite width. The layers' largest scores are known by their law alone
+        (`NetworkLaws.largest` is None).
+
+    Raises:
+        ArgumentError: a criterion that needs something else. DataError: data that do not fit. ModelError: values
+        that depend on each other are added, or leave the range of floats.
+    """
+    rule, seed = as_criterion(criterion), checks.seed(seed)
+    if rule.needs not in NEEDS:
+        raise rule.unpredicted()
+    plan = _plan(net, data, seed)
+    refuse_dependent_sums(plan.graph)
+    scores = _Scores(plan, rule, seed)
+    process = GaussianGraph(
+        plan.graph,
+        plan.drawn,
+        plan.batch,
+        inputs=MOST_INPUTS,
+        alike=plan.alike,
+        repeats=plan.repeats,
+        seed=seed,
+    )
+    with np.errstate(all="ignore"):
+        moments = _run(process, rule, scores, net.out_features)
+        moved = process.response.draw(NETWORKS, seed)
+    return GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+
+
+def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int) -> Array:
+    """Forwards and backwards; every layer's gradients go to `scores`. log E[(W g)²], (L,)."""
+    hessian = rule.needs == "hessian_gradient"
+    process.forwards(laws=hessian)
+    logits = [one.T / rule.temperature for one in process.logits]
+    tangent = None
+    if hessian:
+        # The Jacobian's kernel: one number for a logit, the same for all inputs, is sent backwards.
+        rng = np.random.default_rng([scores.seed, 0x74616E67])
+        ones = [rng.standard_normal((classes, 1)) * np.ones(len(process.targets)) for _ in logits]
+        tangent = process.backwards(ones, stream=1).tangent
+    top = Cotangent(np.zeros((0, 0)), process.targets, classes, tangent)
+    return process.backwards([top.of(one).T for one in logits], take=scores.take).log_moments
+
+
+def _plan(net: Architecture, data: Any, seed: int) -> _Plan:
+    """The network at a resolution and widths that the work allows."""
+    alike = is_normalised(net.as_graph())
+    for largest in RESOLUTIONS:
+        smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
+        graph = smaller.as_graph()
+        hidden = [graph.shapes[at].channels for at in graph.weighted[:-1]]
+        repeats = int(np.clip(-(-CHANNELS[alike] // min(hidden, default=CHANNELS[alike])), 1, MOST_REPEATS))
+        work = _work(graph, min(batch.size, MOST_INPUTS), alike, repeats)
+        if work <= MOST_WORK:
+            return _Plan(graph, graph, batch, alike, repeats, notes)
+    factor = max(math.sqrt(MOST_WORK / work), LEAST_CHANNELS / min(hidden, default=LEAST_CHANNELS))
+    drawn = graph
+    if factor < 0.75:
+        try:
+            drawn, notes = narrowed(graph, factor), (*notes, f"channels drawn: {factor:.2g} of its width")
+        except ModelError:
+            drawn = graph
+    return _Plan(graph, drawn, batch, alike, repeats, notes)
+
+
+def _work(graph: Graph, inputs: int, alike: bool, repeats: int) -> float:
+    """Multiply-adds of drawing a graph's channels."""
+    total = 0.0
+    for at, weight in zip(graph.weighted, graph.weight_layers, strict=True):
+        shape, before = graph.shapes[at], graph.shapes[graph.nodes[at].inputs[0]]
+        product = float(weight.n_weights) * shape.positions
+        fields = 2.0 * (shape.channels * shape.positions**2 + before.channels * before.positions**2)
+        total += product + (fields if alike else 2.0 * repeats * product)
+    return total * inputs * repeats
+
+
+class _Scores:
+    """Gathers the scores of every weight layer and makes laws of them."""
+
+    def __init__(self, plan: _Plan, rule: Criterion, seed: int) -> None:
+        self._layers, self._rule, self.seed = plan.graph.weight_layers, rule, seed
+        self._drawn = plan.drawn.weight_layers
+        self._found: dict[int, list[tuple[LayerSample, ...]]] = {}
+
+    def take(self, number: int, repeat: int, gradients: Array) -> None:
+        """Scores of weights drawn for these gradients; of weights alone for a criterion that needs no more."""
+        layer = self._layers[number]
+        rng = np.random.default_rng([self.seed, 0x73636F72, number, repeat])
+        size = magnitude_law(layer).draw(rng, gradients.size, np.float32)
+        if self._rule.is_product:
+            # Gradients are of either sign alike.
+            values = Scaled(size.reshape(gradients.shape) * gradients)
+        else:
+            size *= np.where(rng.random(gradients.size) < 0.5, -1, 1) * np.float32(layer.weight_std)
+            values = scored(self._rule, size.reshape(gradients.shape), Scaled(gradients))
+        found = layer_samples(values, signed=self._rule.signed)
+        self._found.setdefault(number, []).append(found)
+
+    def laws(self, log_moments: Array, moved: Array, weights: Array) -> tuple[NetworkLaws, ...]:
+        """Of each sign, for log E[(W g)²] (L,) and what networks differ by in ½ of it, (S, L)."""
+        found = []
+        log_rms = 0.5 * log_moments
+        log_rms -= np.max(log_rms, where=np.isfinite(log_rms), initial=-np.inf)
+        log_rms = np.maximum(log_rms, NOTHING)
+        for sign in range(2 if self._rule.signed else 1):
+            tails, largest, shares = [], [], []
+            for number in range(len(self._layers)):
+                tail, share, above = self._pooled(number, sign)
+                tails.append(tail)
+                largest.append(above)
+                shares.append(share)
+            tail = np.array(tails)
+            u = quantiles_of(tail)
+            t = (log_rms + moved)[:, :, None] + u
+            t = np.maximum.accumulate(t, axis=-1) + 1e-9 * np.arange(t.shape[-1])
+            share = np.tile(np.array(shares), (len(moved), 1))
+            found.append(NetworkLaws(tail, np.array(largest), u, t, share, weights))
+        return tuple(found)
+
+    def _pooled(self, number: int, sign: int) -> tuple[Array, float, Array]:
+        """Tail, share of the scores counted, and the law of the largest, of all repeats together."""
+        samples = [one[sign] for one in self._found[number]]
+        logs = np.array([one.log_rms for one in samples])
+        share = float(np.mean([one.share for one in samples]))
+        if not np.isfinite(logs).any() or share == 0.0:
+            return np.zeros(len(GRID)), 0.0, np.ones(len(GRID))
+        top = logs.max()
+        mean = top + 0.5 * math.log(np.mean(np.exp(2.0 * (logs - top))))
+        alive = [one for one in samples if one.share > 0.0]
+        tail = sum(one.share * np.interp(GRID + mean - one.log_rms, GRID, one.tail) for one in alive)
+        tail = np.asarray(tail) / (share * len(samples))
+        maxima = np.stack([one.row_maxima + one.log_rms - mean for one in samples])
+        position = np.where(np.isfinite(maxima), (maxima - GRID[0]) / STEP + 0.5, 0.0)
+        bins = np.clip(position, 0, len(GRID) - 1).astype(np.int64)
+        # Fewer columns drawn than there are count as fewer rows.
+        layer, drawn = self._layers[number], self._drawn[number]
+        rows = layer.fan_out * max(1, round(layer.fan_in / drawn.fan_in))
+        return tail, share, max_law(bins, rows)
