@@ -33,9 +33,9 @@ from .gaussian_fields import FieldLaw, Panel, draw_field
 from .scale_fluctuations import ScaleResponse
 
 Array = np.ndarray
-#: Is given a weight layer's number, a repeat's number and the gradient of its weights (fan_out, fan_in), up
-#: to a factor that is the layer's own.
-Taker = Callable[[int, int, Array], None]
+#: Is given a weight layer's number, a repeat's number, the gradient of its weights (fan_out, fan_in), and the
+#: logarithm of a factor left out of it.
+Taker = Callable[[int, int, Array, float], None]
 
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
@@ -92,11 +92,11 @@ class Returned:
     Attributes:
         log_moments: log E[(W g)²] of every weight layer in the whole batch, but for a common factor, (L,).
         tangent: Σ over the weights of the mean product of two inputs' parts of the gradient, (B, B), up to a
-            factor; None where it was not asked for.
+            factor, by all layers and by all but the last; None where it was not asked for.
     """
 
     log_moments: Array
-    tangent: Array | None
+    tangent: tuple[Array, Array] | None
 
 
 class GaussianGraph:
@@ -241,7 +241,7 @@ class GaussianGraph:
         """
         graph = self._graph
         arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
-        arrived[-1] = [_Sent(one.astype(np.float32), 0.0) for one in _in_one_unit(list(sent))]
+        arrived[-1] = _in_one_unit(sent)
         moments = np.full(len(graph.weighted), -math.inf)
         tangents: list[tuple[float, Array]] = []
         for position in range(len(graph.nodes) - 1, 0, -1):
@@ -291,7 +291,7 @@ class GaussianGraph:
             gradients = weight_gradient(of_drawn, delta, x)
             squares.append(float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size)
             self.response.see_weights(number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x)
-            take(number, repeat, gradients)
+            take(number, repeat, gradients, deltas.log_scale)
         if not any(squares):
             return -math.inf
         std = math.log(layer.weight.weight_std)
@@ -370,16 +370,17 @@ def _products(panel: Panel, delta: FieldLaw, inputs: FieldLaw) -> Array:
     return np.einsum("tpq,tpq->t", panel.kinds(delta.parts), panel.kinds(inputs.parts))
 
 
-def _total(tangents: list[tuple[float, Array]]) -> Array:
-    """The sum of kernels with factors of their own, up to a factor."""
+def _total(tangents: list[tuple[float, Array]]) -> tuple[Array, Array]:
+    """The sum of kernels with factors of their own, up to a factor; and without the first."""
     top = max(scale for scale, _ in tangents)
-    return np.sum([math.exp(max(scale - top, -700.0)) * kernel for scale, kernel in tangents], axis=0)
+    parts = np.stack([math.exp(max(scale - top, -700.0)) * kernel for scale, kernel in tangents])
+    return parts.sum(axis=0), parts[1:].sum(axis=0)
 
 
-def _in_one_unit(values: list[Array]) -> list[Array]:
+def _in_one_unit(values: Sequence[Array]) -> list[_Sent]:
     """All divided by the largest entry."""
-    largest = max(float(np.abs(one).max(initial=0.0)) for one in values)
-    return [one / largest for one in values] if largest > 0.0 else values
+    largest = max(float(np.abs(one).max(initial=0.0)) for one in values) or 1.0
+    return [_Sent((one / largest).astype(np.float32), math.log(largest)) for one in values]
 
 
 def _columns(layer: Weighted, x: Array) -> Array:

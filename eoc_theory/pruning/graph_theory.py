@@ -28,7 +28,7 @@ from ..networks.narrow import narrowed
 from ..networks.queries import is_normalised
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
-from ..propagation.infinite_width import Cotangent
+from ..propagation.infinite_width import Cotangent, loss_gradient
 from ..propagation.sampled_graph import LayerSample, Scaled, layer_samples, scored
 from ..propagation.score_grid import GRID, STEP
 from ..signals.data import DataSummary
@@ -128,7 +128,11 @@ def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int)
         # The Jacobian's kernel: one number for a logit, the same for all inputs, is sent backwards.
         rng = np.random.default_rng([scores.seed, 0x74616E67])
         ones = [rng.standard_normal((classes, 1)) * np.ones(len(process.targets)) for _ in logits]
-        tangent = process.backwards(ones, stream=1).tangent
+        found = process.backwards(ones, stream=1).tangent
+        assert found is not None  # no taker was given
+        tangent, below = found
+        errors = [loss_gradient(one, process.targets).T for one in logits]
+        scores.bend(errors, below * (len(below) / np.trace(tangent)))
     top = Cotangent(np.zeros((0, 0)), process.targets, classes, tangent)
     return process.backwards([top.of(one).T for one in logits], take=scores.take).log_moments
 
@@ -172,13 +176,34 @@ class _Scores:
         self._layers, self._rule, self.seed = plan.graph.weight_layers, rule, seed
         self._drawn = plan.drawn.weight_layers
         self._found: dict[int, list[tuple[LayerSample, ...]]] = {}
+        self._bends: list[Array] = []
+        self._bent: list[tuple[float, float]] = []
 
-    def take(self, number: int, repeat: int, gradients: Array) -> None:
+    def bend(self, errors: list[Array], tangent: Array) -> None:
+        """How Hess·g in the last layer depends on its weights.
+
+        Its inputs h change by Θ_h Wᵀe along the gradient, which adds e Θ_h eᵀ W to the Gauss–Newton part. Of few
+        rows a weight's own share in that is no small one, and of one sign.
+
+        Args:
+            errors: e (classes, B) of each draw of the logits.
+            tangent: σ_w² Θ_h in the unit of the Gauss–Newton part, (B, B).
+        """
+        kernel = tangent / self._layers[-1].sigma_w ** 2
+        self._bends = [error @ kernel @ error.T for error in errors]
+
+    def take(self, number: int, repeat: int, gradients: Array, log_scale: float) -> None:
         """Scores of weights drawn for these gradients; of weights alone for a criterion that needs no more."""
         layer = self._layers[number]
         rng = np.random.default_rng([self.seed, 0x73636F72, number, repeat])
         size = magnitude_law(layer).draw(rng, gradients.size, np.float32)
-        if self._rule.is_product:
+        if self._bends and number == len(self._layers) - 1:
+            weights = size.reshape(gradients.shape) * np.where(rng.random(gradients.shape) < 0.5, -1, 1)
+            turned = self._bends[repeat] @ (weights * layer.weight_std) * math.exp(-log_scale)
+            before, gradients = gradients, gradients + turned
+            self._bent.append((_mean_square(weights * before), _mean_square(weights * gradients)))
+            values = Scaled(weights * gradients)
+        elif self._rule.is_product:
             # Gradients are of either sign alike.
             values = Scaled(size.reshape(gradients.shape) * gradients)
         else:
@@ -191,6 +216,9 @@ class _Scores:
         """Of each sign, for log E[(W g)²] (L,) and what networks differ by in ½ of it, (S, L)."""
         found = []
         log_rms = 0.5 * log_moments
+        if self._bent:
+            before, after = np.mean(self._bent, axis=0)
+            log_rms[-1] += 0.5 * math.log(after / before)
         log_rms -= np.max(log_rms, where=np.isfinite(log_rms), initial=-np.inf)
         log_rms = np.maximum(log_rms, NOTHING)
         for sign in range(2 if self._rule.signed else 1):
@@ -227,3 +255,7 @@ class _Scores:
         layer, drawn = self._layers[number], self._drawn[number]
         rows = layer.fan_out * max(1, round(layer.fan_in / drawn.fan_in))
         return tail, share, max_law(bins, rows)
+
+
+def _mean_square(values: Array) -> float:
+    return float(np.einsum("ij,ij->", values, values, dtype=float)) / values.size
