@@ -203,7 +203,9 @@ def _root(covariance: Array) -> Array:
     normal = covariance / size
     for jitter in JITTERS:
         try:
-            return (np.linalg.cholesky(normal + jitter * np.eye(len(normal))) * math.sqrt(size)).astype(np.float32)
+            return (np.linalg.cholesky(normal + jitter * np.eye(len(normal))) * math.sqrt(size)).astype(
+                np.float32
+            )
         except np.linalg.LinAlgError:
             continue
     values, vectors = np.linalg.eigh(normal)

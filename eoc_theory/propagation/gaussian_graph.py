@@ -11,8 +11,10 @@ residual network, a gate and its gradient, a maximum and where it lies, a batch'
 Two ways lead from channels to a covariance (`alike`). Averaged over inputs that are alike (`gaussian_fields`)
 few channels tell it well; that serves networks that are normalised. Without normalisation inputs that are
 more alike than others matter: gates then open together where signals are alike, at the same pairs of inputs
-and positions. There the covariance is that of the channels drawn, of all repeats together, as it is: a field
-is a sum of them with fresh normal coefficients. Data have few channels, and behind them that is exact.
+and positions, and the fewer channels, the more so. There the covariance is that of the channels of one draw
+as it is: a field is a sum of them with fresh normal coefficients. Forwards that is the exact chain of
+covariances at the width drawn, as in `conditioned_chain`: a layer's field has the law of W h for fresh W.
+Backwards it is gradient independence.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ..layers.sampled_weights import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs
+from .carried_values import OutOfRangeError
 from .gaussian_fields import FieldLaw, Panel, draw_field
 from .scale_fluctuations import ScaleResponse
 
@@ -40,6 +43,8 @@ Taker = Callable[[int, int, Array, float], None]
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
 TOP_ROWS = 256
+#: Sizes that values may have.
+RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class GaussianGraph:
         alike: whether covariances are averaged over inputs that are alike.
         repeats: draws of the whole graph.
         seed: of all draws.
+        dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its range.
+            Gradients have a unit of their own at every node.
     """
 
     def __init__(
@@ -122,9 +129,10 @@ class GaussianGraph:
         alike: bool,
         repeats: int,
         seed: int,
+        dtype: Any = np.float32,
     ) -> None:
         self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
-        self._alike = alike
+        self._alike, self._dtype = alike, dtype
         self.panel = Panel.of(batch, inputs)
         self._whole = self.panel.size == batch.size
         self._part = batch.take(self.panel.chosen)
@@ -147,7 +155,8 @@ class GaussianGraph:
         graph, shape = self._graph, self._graph.input_shape
         images = self._part.inputs.T.reshape(shape.channels, *shape.space, self.panel.size)
         values: list[Any] = [None] * len(graph.nodes)
-        values[0] = [images.astype(np.float32)] * self._repeats
+        values[0] = [images.astype(self._dtype)] * self._repeats
+        self._check(values[0][0])
         waiting = [len(users) for users in graph.consumers]
         for position, node in enumerate(graph.nodes[1:], start=1):
             inputs = [values[source] for source in node.inputs]
@@ -155,11 +164,19 @@ class GaussianGraph:
                 values[position] = self._weighted(position, node.layer.weighted, inputs[0], laws)
             else:
                 values[position] = self._others(position, inputs)
+            self._check(values[position][0])
             for source in node.inputs:
                 waiting[source] -= 1
                 if not waiting[source]:
                     values[source] = None
         self.logits = [one.astype(float) for one in values[-1]]
+
+    def _check(self, values: Array) -> None:
+        """Nothing but zeros is a dead network and no matter of precision."""
+        low, high = RANGE[self._dtype]
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest != 0.0 and not low < largest < high:
+            raise OutOfRangeError
 
     def _others(self, position: int, inputs: list[list[Array]]) -> list[Array]:
         layer = self._drawn.nodes[position].layer
@@ -190,13 +207,14 @@ class GaussianGraph:
         shape = self._drawn.shapes[position]
         if not self._alike or last or (from_data and layer.groups == 1):
             # The covariance is a product of the columns: its root.
-            patches = np.concatenate([_columns(layer, x) for x in known])
-            patches = patches.reshape(-1, patches.shape[-1])
-            patches *= np.float32(layer.weight.sigma_w / math.sqrt(len(patches)))
-            return [self._of_patches(layer, patches, position, repeat, shape) for repeat in repeats]
+            patches = [self._patches(layer, x) for x in known]
+            return [
+                self._of_patches(layer, patches[repeat % len(patches)], position, repeat, shape)
+                for repeat in repeats
+            ]
         assert law is not None
         fields = self._fields(law, shape, (_FORWARDS, position))
-        scale = np.float32(layer.weight.sigma_w * math.exp(law.log_scale))
+        scale = self._dtype(layer.weight.sigma_w * math.exp(law.log_scale))
         return [self._biased(field * scale, layer, position, r) for r, field in enumerate(fields)]
 
     def _moved(self, layer: Weighted, law: FieldLaw, shape: tuple[int, ...]) -> tuple[FieldLaw, Any]:
@@ -205,6 +223,13 @@ class GaussianGraph:
         _, memory = layer.forward_kernel([(field,)], self._pairs)
         parts = memory.sums[0] / math.prod(layer.weight.kernel)
         return law.mapped(parts), replace(memory, sums=())
+
+    def _patches(self, layer: Weighted, inputs: Array) -> Array:
+        """What a layer's outputs are normal combinations of, (channels · taps, P_out · B)."""
+        columns = _columns(layer, inputs)
+        columns = columns.reshape(-1, columns.shape[-1])
+        columns *= self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
+        return columns
 
     def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
         rng = self._rng(_FORWARDS, position, repeat)
@@ -215,7 +240,7 @@ class GaussianGraph:
     def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
         if layer.weight.sigma_b == 0.0:
             return field
-        draw = Draw(self._rng(_FORWARDS, position, repeat, 1), np.float32)
+        draw = Draw(self._rng(_FORWARDS, position, repeat, 1), self._dtype)
         return field + draw.normal((len(field), *(1,) * (field.ndim - 1)), layer.weight.sigma_b)
 
     def _fields(self, law: FieldLaw, shape: Shape, stream: tuple[int, ...]) -> list[Array]:
@@ -235,9 +260,9 @@ class GaussianGraph:
     def backwards(self, sent: Sequence[Array], *, take: Taker | None = None, stream: int = 0) -> Returned:
         """From gradients (classes, B) by the logits, one for each draw of them.
 
-        With `take`, which is given the gradients of the weights, what the way forwards left is given up; without
-        it the tangent kernel is found instead, and another way back may follow, with another `stream` of random
-        numbers.
+        With `take`, which is given the gradients of the weights, what the way forwards left is given up;
+        without it the tangent kernel is found instead, and another way back may follow, with another `stream`
+        of random numbers.
         """
         graph = self._graph
         arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
@@ -273,15 +298,15 @@ class GaussianGraph:
 
     def _others_back(self, position: int, kept: list[Any], arrived: list[_Sent]) -> list[list[_Sent]]:
         layer = self._drawn.nodes[position].layer
-        values = [layer.backward_values(memory, one.values) for memory, one in zip(kept, arrived, strict=True)]
+        values = [
+            layer.backward_values(memory, one.values) for memory, one in zip(kept, arrived, strict=True)
+        ]
         return [
             [_Sent(one[at], before.log_scale) for one, before in zip(values, arrived, strict=True)]
             for at in range(len(self._graph.nodes[position].inputs))
         ]
 
-    def _scored(
-        self, position: int, layer: Weighted, kept: _Passed, deltas: _Deltas, take: Taker
-    ) -> float:
+    def _scored(self, position: int, layer: Weighted, kept: _Passed, deltas: _Deltas, take: Taker) -> float:
         """log E[(W g)²]; the gradients go to `take`."""
         number = self._numbers[position]
         of_drawn = self._drawn.weighted_layer(position)
@@ -290,7 +315,9 @@ class GaussianGraph:
             x = kept.inputs[repeat % self._repeats]
             gradients = weight_gradient(of_drawn, delta, x)
             squares.append(float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size)
-            self.response.see_weights(number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x)
+            self.response.see_weights(
+                number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x
+            )
             take(number, repeat, gradients, deltas.log_scale)
         if not any(squares):
             return -math.inf
@@ -313,7 +340,9 @@ class GaussianGraph:
         law = deltas.law(self.panel)
         products = _products(self.panel, law, kept.law) * self._graph.weight_layers[number].n_weights
         scales = law.scales * kept.law.scales
-        return 2.0 * (law.log_scale + kept.law.log_scale), self.panel.expand(products) * np.outer(scales, scales)
+        return 2.0 * (law.log_scale + kept.law.log_scale), self.panel.expand(products) * np.outer(
+            scales, scales
+        )
 
     def _returned(self, position: int, kept: _Passed, deltas: _Deltas, stream: int) -> list[_Sent]:
         """What a weight layer sends back in every repeat."""
@@ -325,16 +354,18 @@ class GaussianGraph:
             (gradient, *_) = layer.backward_kernel(kept.memory, Gradient((law.parts,)), self._pairs)
             fields = self._fields(law.mapped(gradient.groups[0]), shape, draws)
             return [_Sent(field, law.log_scale) for field in fields]
-        outputs = np.concatenate([delta.reshape(len(delta), -1) for delta in deltas.values])
-        # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
-        weight = layer.weight
-        outputs *= np.float32(weight.weight_std * math.sqrt(weight.fan_out / (layer.groups * len(outputs))))
-        found = [self._back_through(layer, outputs, shape, self._rng(*draws, r)) for r in range(self._repeats)]
-        return [_Sent(one, deltas.log_scale) for one in found]
+        found = []
+        for repeat in range(self._repeats):
+            own = deltas.values[repeat :: self._repeats]
+            outputs = np.concatenate([delta.reshape(len(delta), -1) for delta in own])
+            # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
+            share = layer.weight.fan_out / (layer.groups * len(outputs))
+            outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
+            back = self._back_through(layer, outputs, shape, self._rng(*draws, repeat))
+            found.append(_Sent(back, deltas.log_scale))
+        return found
 
-    def _back_through(
-        self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator
-    ) -> Array:
+    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator) -> Array:
         """Sums of the outputs' gradients (M, P_out · B) with normal coefficients at every tap."""
         back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
         for tap in layer.windows(shape.space):
@@ -343,7 +374,7 @@ class GaussianGraph:
             if len(np.unique(tap)) == len(tap):
                 back[:, tap] += sent
             else:
-                np.add.at(back, (slice(None), tap), sent)
+                np.add.at(back.swapaxes(0, 1), tap, sent.swapaxes(0, 1))
         return back[:, :-1].reshape(shape.channels, *shape.space, self.panel.size)
 
 
@@ -357,7 +388,9 @@ class _Deltas:
     @classmethod
     def of(cls, arrived: list[_Sent]) -> _Deltas:
         top = max(one.log_scale for one in arrived)
-        return cls([one.values * np.float32(math.exp(max(one.log_scale - top, -80.0))) for one in arrived], top)
+        return cls(
+            [one.values * np.float32(math.exp(max(one.log_scale - top, -80.0))) for one in arrived], top
+        )
 
     def law(self, panel: Panel) -> FieldLaw:
         """The law of one channel's gradient."""

@@ -70,14 +70,13 @@ class ScaleResponse:
         self._sent.setdefault(source, []).append((position, log_mean_square))
 
     def see_weights(self, number: int, gradients: Array, delta: Array, inputs: Array) -> None:
-        """A weight layer's gradients (fan_out, channels, taps), rows (fan_out, …) and columns (channels, …)."""
+        """Gradients (fan_out, channels, taps) of weights, rows (fan_out, …) and columns (channels, …)."""
         squares = np.square(gradients).mean(axis=2, dtype=float)
         self._rows[number].scores.append(squares.mean(axis=1))
         self._rows[number].values.append(_squares(delta))
-        columns = _squares(inputs).reshape(-1, squares.shape[1])
-        for own in columns[:1]:
-            self._columns[number].scores.append(squares.mean(axis=0))
-            self._columns[number].values.append(own)
+        # Of several groups of channels the first: rows of all of them count in each column.
+        self._columns[number].scores.append(squares.mean(axis=0))
+        self._columns[number].values.append(_squares(inputs)[: squares.shape[1]])
 
     def draw(self, networks: int, seed: int) -> Array:
         """½ log of the mean square score of every layer less that at infinite width, (networks, L)."""
@@ -100,7 +99,8 @@ class ScaleResponse:
             if position in numbers:
                 number = numbers[position]
                 own = columns[number][0] + rows[number][0]
-                found[:, number] = 0.5 * (forwards[node.inputs[0]] + own + arrived)
+                # The layer's law holds what its own rows and columns differ by, so that their mean is in it.
+                found[:, number] = 0.5 * (forwards[node.inputs[0]] + own - own.mean() + arrived)
                 arrived = arrived + rows[number][1]
             elif node.layer.sets_scale:
                 arrived = arrived - forwards[node.inputs[0]]
@@ -124,7 +124,9 @@ class ScaleResponse:
         if not sent:
             return np.zeros_like(backwards[0])
         logs = np.array([log for _, log in sent])
-        shares = _normed(np.exp(logs - logs.max())) if np.isfinite(logs.max()) else np.ones(len(logs)) / len(logs)
+        shares = (
+            _normed(np.exp(logs - logs.max())) if np.isfinite(logs.max()) else np.ones(len(logs)) / len(logs)
+        )
         return np.tensordot(shares, [backwards[user] for user, _ in sent], 1)
 
     def _fluctuation(self, number: int, columns: bool, networks: int, rng: np.random.Generator) -> Array:
@@ -134,7 +136,9 @@ class ScaleResponse:
         if columns and self._graph.nodes[position].inputs[0] == 0:
             # Data are the same for every network.
             return 0.0 * normals
-        channels = weight.channels_in * self._graph.weighted_layer(position).groups if columns else weight.fan_out
+        channels = (
+            weight.channels_in * self._graph.weighted_layer(position).groups if columns else weight.fan_out
+        )
         covariance = (self._columns if columns else self._rows)[number].covariance(channels)
         # Of logarithms of means that vary much.
         covariance = np.sign(covariance) * np.log1p(np.abs(covariance))

@@ -26,6 +26,7 @@ from ..networks.downsample import LARGEST, within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import narrowed
 from ..networks.queries import is_normalised
+from ..propagation.carried_values import OutOfRangeError
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent, loss_gradient
@@ -42,7 +43,7 @@ NEEDS = ("weights", "gradient", "hessian_gradient")
 #: Inputs that channels are drawn for, at most.
 MOST_INPUTS = 128
 #: Channels of the narrowest hidden layer in all repeats together, at least, with normalisation and without.
-CHANNELS = {True: 64, False: 512}
+CHANNELS = {True: 64, False: 1024}
 #: Repeats at most.
 MOST_REPEATS = 16
 #: Positions along an axis that are tried one after the other until the work is not more than `MOST_WORK`
@@ -83,39 +84,45 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
         net: any architecture; a chain of fully connected layers too.
         criterion: one that needs "weights", "gradient" or "hessian_gradient" (of that the Gauss–Newton part,
             Hess·g ≈ Jᵀ S J Jᵀ e), or its name.
-        data: as in `Architecture.summarise`. Channels are drawn for `MOST_INPUTS` of the inputs, as many of each
-            class.
+        data: as in `Architecture.summarise`. Channels are drawn for `MOST_INPUTS` of the inputs, as many of
+            each class.
         seed: of all draws.
 
     Returns:
         Laws of all scores' sizes, or of the positive and of the negative ones where they are signed, of
-        `NETWORKS` networks of the given widths: one mean law a layer, moved in each network as its scales differ
-        from those at infinite width. The layers' largest scores are known by their law alone
-        (`NetworkLaws.largest` is None).
+        `NETWORKS` networks of the given widths: one mean law a layer, moved in each network as its scales
+        differ from their mean. The layers' largest scores are known by their law alone (`NetworkLaws.largest`
+        is None).
 
     Raises:
-        ArgumentError: a criterion that needs something else. DataError: data that do not fit. ModelError: values
-        that depend on each other are added, or leave the range of floats.
+        ArgumentError: a criterion that needs something else. DataError: data that do not fit. ModelError:
+        values that depend on each other are added, or leave the range of floats.
     """
     rule, seed = as_criterion(criterion), checks.seed(seed)
     if rule.needs not in NEEDS:
         raise rule.unpredicted()
     plan = _plan(net, data, seed)
     refuse_dependent_sums(plan.graph)
-    scores = _Scores(plan, rule, seed)
-    process = GaussianGraph(
-        plan.graph,
-        plan.drawn,
-        plan.batch,
-        inputs=MOST_INPUTS,
-        alike=plan.alike,
-        repeats=plan.repeats,
-        seed=seed,
-    )
     with np.errstate(all="ignore"):
-        moments = _run(process, rule, scores, net.out_features)
-        moved = process.response.draw(NETWORKS, seed)
-    return GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+        for dtype in (np.float32, np.float64):
+            scores = _Scores(plan, rule, seed)
+            process = GaussianGraph(
+                plan.graph,
+                plan.drawn,
+                plan.batch,
+                inputs=MOST_INPUTS,
+                alike=plan.alike,
+                repeats=plan.repeats,
+                seed=seed,
+                dtype=dtype,
+            )
+            try:
+                moments = _run(process, rule, scores, net.out_features)
+            except OutOfRangeError:
+                continue
+            moved = process.response.draw(NETWORKS, seed)
+            return GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+    raise ModelError("values leave the range of floats: use a smaller sigma_w or depth")
 
 
 def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int) -> Array:
@@ -165,7 +172,7 @@ def _work(graph: Graph, inputs: int, alike: bool, repeats: int) -> float:
         shape, before = graph.shapes[at], graph.shapes[graph.nodes[at].inputs[0]]
         product = float(weight.n_weights) * shape.positions
         fields = 2.0 * (shape.channels * shape.positions**2 + before.channels * before.positions**2)
-        total += product + (fields if alike else 2.0 * repeats * product)
+        total += product + (fields if alike else 2.0 * product)
     return total * inputs * repeats
 
 
@@ -182,8 +189,8 @@ class _Scores:
     def bend(self, errors: list[Array], tangent: Array) -> None:
         """How Hess·g in the last layer depends on its weights.
 
-        Its inputs h change by Θ_h Wᵀe along the gradient, which adds e Θ_h eᵀ W to the Gauss–Newton part. Of few
-        rows a weight's own share in that is no small one, and of one sign.
+        Its inputs h change by Θ_h Wᵀe along the gradient, which adds e Θ_h eᵀ W to the Gauss–Newton part. Of
+        few rows a weight's own share in that is no small one, and of one sign.
 
         Args:
             errors: e (classes, B) of each draw of the logits.
@@ -193,7 +200,7 @@ class _Scores:
         self._bends = [error @ kernel @ error.T for error in errors]
 
     def take(self, number: int, repeat: int, gradients: Array, log_scale: float) -> None:
-        """Scores of weights drawn for these gradients; of weights alone for a criterion that needs no more."""
+        """Scores of weights drawn for these gradients."""
         layer = self._layers[number]
         rng = np.random.default_rng([self.seed, 0x73636F72, number, repeat])
         size = magnitude_law(layer).draw(rng, gradients.size, np.float32)
@@ -207,19 +214,32 @@ class _Scores:
             # Gradients are of either sign alike.
             values = Scaled(size.reshape(gradients.shape) * gradients)
         else:
-            size *= np.where(rng.random(gradients.size) < 0.5, -1, 1) * np.float32(layer.weight_std)
-            values = scored(self._rule, size.reshape(gradients.shape), Scaled(gradients))
+            weights = size * np.where(rng.random(gradients.size) < 0.5, -1, 1) * layer.weight_std
+            values = self._own(weights.reshape(gradients.shape), gradients, log_scale)
         found = layer_samples(values, signed=self._rule.signed)
         self._found.setdefault(number, []).append(found)
+
+    def _own(self, weights: Array, gradients: Array, log_scale: float) -> Scaled:
+        """Scores that are no product of both."""
+        if self._rule.needs == "weights":
+            return Scaled(np.asarray(self._rule.score(weights, None), dtype=float))
+        exponent = round(log_scale / math.log(2.0))
+        derivative = gradients * math.exp(log_scale - exponent * math.log(2.0))
+        return scored(self._rule, weights, Scaled(derivative, exponent))
 
     def laws(self, log_moments: Array, moved: Array, weights: Array) -> tuple[NetworkLaws, ...]:
         """Of each sign, for log E[(W g)²] (L,) and what networks differ by in ½ of it, (S, L)."""
         found = []
         log_rms = 0.5 * log_moments
+        if not self._rule.is_product:
+            log_rms = np.array([_log_rms(self._found[number]) for number in range(len(self._layers))])
+        if self._rule.needs == "weights":
+            moved = np.zeros_like(moved)
         if self._bent:
             before, after = np.mean(self._bent, axis=0)
             log_rms[-1] += 0.5 * math.log(after / before)
-        log_rms -= np.max(log_rms, where=np.isfinite(log_rms), initial=-np.inf)
+        alive = np.isfinite(log_rms)
+        log_rms -= np.max(log_rms, where=alive, initial=-np.inf) if alive.any() else 0.0
         log_rms = np.maximum(log_rms, NOTHING)
         for sign in range(2 if self._rule.signed else 1):
             tails, largest, shares = [], [], []
@@ -239,12 +259,10 @@ class _Scores:
     def _pooled(self, number: int, sign: int) -> tuple[Array, float, Array]:
         """Tail, share of the scores counted, and the law of the largest, of all repeats together."""
         samples = [one[sign] for one in self._found[number]]
-        logs = np.array([one.log_rms for one in samples])
         share = float(np.mean([one.share for one in samples]))
-        if not np.isfinite(logs).any() or share == 0.0:
+        mean = _log_rms(self._found[number])
+        if not math.isfinite(mean) or share == 0.0:
             return np.zeros(len(GRID)), 0.0, np.ones(len(GRID))
-        top = logs.max()
-        mean = top + 0.5 * math.log(np.mean(np.exp(2.0 * (logs - top))))
         alive = [one for one in samples if one.share > 0.0]
         tail = sum(one.share * np.interp(GRID + mean - one.log_rms, GRID, one.tail) for one in alive)
         tail = np.asarray(tail) / (share * len(samples))
@@ -255,6 +273,13 @@ class _Scores:
         layer, drawn = self._layers[number], self._drawn[number]
         rows = layer.fan_out * max(1, round(layer.fan_in / drawn.fan_in))
         return tail, share, max_law(bins, rows)
+
+
+def _log_rms(samples: list[tuple[LayerSample, ...]]) -> float:
+    """½ log of the mean square score in all samples together."""
+    logs = np.array([one[0].log_rms for one in samples])
+    top = float(logs.max())
+    return top + 0.5 * math.log(np.mean(np.exp(2.0 * (logs - top)))) if math.isfinite(top) else -math.inf
 
 
 def _mean_square(values: Array) -> float:
