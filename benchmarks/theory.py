@@ -4,9 +4,9 @@
     python -m benchmarks.theory fit               # the error model, from the table; and its check
 
 Networks are pruned by SNIP in plain torch: gradients by autograd, one ranking of all |W g|. What is predicted
-is `eoc_theory.pruning.graph_theory.theory_laws`. The error model, error = constant + slope/width for each kind
-of network, is fitted to the configurations of FITTED and checked on those of HELD_OUT, which differ in depth,
-width, activation, padding, strides and images.
+is `eoc_theory.pruning.graph_theory.theory_laws`. The error model, error = constant + slope/width for each
+kind of network, is fitted to the configurations of FITTED and checked on those of HELD_OUT, which differ in
+depth, width, activation, padding, strides and images.
 """
 
 from __future__ import annotations
@@ -78,13 +78,16 @@ class Case:
         return rng.standard_normal((self.inputs, *shape)), np.arange(self.inputs) % 10
 
 
-def _case(family: str, *arguments: int, size: int, b: int, on: str = "pink", n: int = 8, **options: Any) -> Case:
+def _case(
+    family: str, *arguments: int, size: int, b: int, on: str = "pink", n: int = 8, **options: Any
+) -> Case:
     return Case(family, arguments, size, b, on, n, tuple(options.items()))
 
 
 PLAIN = {"normalisation": None}
 FITTED = (
-    *(_case("resnet", depth, size=32, b=100, on=on, n=n) for depth, n in ((20, 12), (32, 8)) for on in ("pink", "digits")),
+    *(_case("resnet", 20, size=32, b=100, on=on, n=12) for on in ("pink", "digits")),
+    *(_case("resnet", 32, size=32, b=100, on=on) for on in ("pink", "digits")),
     _case("resnet", 20, size=32, b=100, n=12, scaling="stable"),
     _case("resnet", 20, size=16, b=100, n=12),
     _case("resnet", 20, size=16, b=100, width=32),
@@ -99,7 +102,8 @@ FITTED = (
     *(_case("cnn", depth, 256, size=8, b=50, **act) for depth in (5, 10, 20) for act in (TANH, RELU)),
     *(_case("cnn", depth, 256, size=16, b=50, **act) for depth in (5, 10) for act in (TANH, RELU)),
     *(_case("cnn", 10, width, size=8, b=50, n=12, **act) for width in (64, 128) for act in (TANH, RELU)),
-    *(_case("cnn", 5, width, size=8, b=50, n=n, **act) for width, n in ((32, 16), (128, 12)) for act in (TANH, RELU)),
+    *(_case("cnn", 5, 32, size=8, b=50, n=16, **act) for act in (TANH, RELU)),
+    *(_case("cnn", 5, 128, size=8, b=50, n=12, **act) for act in (TANH, RELU)),
     *(_case("cnn", 10, 256, size=8, b=50, on="digits", **act) for act in (TANH, RELU)),
     *(_case("cnn", depth, 256, size=8, b=50, on="white", **RELU) for depth in (5, 10)),
     _case("cnn", 10, 256, size=8, b=50, activation="tanh", sigma_w=1.0, sigma_b=0.2),
@@ -210,18 +214,21 @@ def fit() -> None:
         entries.append(
             {
                 "kinds": list(kinds), "constant": _rounded(constant), "slope": _rounded(slope),
-                "bound_factor": _rounded(max(factor, 1.5)), "width": [fitted["width"].min(), fitted["width"].max()],
-                "depth": [int(fitted["depth"].min()), int(fitted["depth"].max())], "configurations": len(fitted),
+                "bound_factor": _rounded(max(factor, 1.5)),
+                **{of: [float(fitted[of].min()), float(fitted[of].max())] for of in ("width", "depth")},
+                "configurations": len(fitted),
             }
         )  # fmt: skip
         for name, rows in (("fitted", fitted), ("held out", here[here["held_out"]])):
             expected = entries[-1]["constant"] + entries[-1]["slope"] / rows["width"].to_numpy()
             under = (_errors(rows) <= entries[-1]["bound_factor"] * expected[:, None]).mean()
             print(
-                f"{' and '.join(kinds)}, {name}: {len(rows)} configurations, error {_errors(rows).mean():.4f} "
-                f"(expected {expected.mean():.4f}), under the bound {under:.0%}"
+                f"{' and '.join(kinds)}, {name}: {len(rows)} configurations, error "
+                f"{_errors(rows).mean():.4f} (expected {expected.mean():.4f}), under the bound {under:.0%}"
             )
-    MODEL.write_text(json.dumps({"sparsity": [0.8, 0.98], "kept": entries}, indent=1) + "\n", encoding="utf-8")
+    MODEL.write_text(
+        json.dumps({"sparsity": [0.8, 0.98], "kept": entries}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def _errors(table: Any) -> np.ndarray:

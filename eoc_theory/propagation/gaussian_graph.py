@@ -115,8 +115,8 @@ class GaussianGraph:
         alike: whether covariances are averaged over inputs that are alike.
         repeats: draws of the whole graph.
         seed: of all draws.
-        dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its range.
-            Gradients have a unit of their own at every node.
+        dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its
+            range. Gradients have a unit of their own at every node.
     """
 
     def __init__(

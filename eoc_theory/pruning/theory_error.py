@@ -46,11 +46,15 @@ def theory_trust(net: Architecture, criterion: Criterion, sparsity: Array) -> Tr
         unknown = np.full(sparsity.shape, np.nan)
         what = criterion.label if entry is not None else f"{kind} networks"
         return Trust(
-            unknown, unknown, (f"expected error unknown: theory's {what} was not held against pruned networks",)
+            unknown,
+            unknown,
+            (f"expected error unknown: theory's {what} was not held against pruned networks",),
         )
     width, depth = size_of(net)
     expected = np.minimum(entry["constant"] + entry["slope"] / width, 1.0) * (sparsity > 0)
     outside = beyond("width", [width], entry["width"]) + beyond("depth", [depth], entry["depth"])
     outside += beyond("sparsity", sparsity[sparsity > 0], model["sparsity"])
-    notes = (f"expected error extrapolated beyond what was measured: {', '.join(outside)}",) if outside else ()
+    notes = (
+        (f"expected error extrapolated beyond what was measured: {', '.join(outside)}",) if outside else ()
+    )
     return Trust(expected, np.minimum(entry["bound_factor"] * expected, 1.0), notes)
