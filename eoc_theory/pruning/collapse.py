@@ -144,7 +144,9 @@ def predict_collapse(
         zeros = zeros_of_structure(net, rule)
     else:
         batch = net.summarise(data, seed=seed)
-    law = critical_law(net, rule, batch, samples=samples, seed=seed)
+    if method == "theory" and rule.rounds > 1:
+        raise ArgumentError(f"method must be 'sampled' or 'auto' for {rule.label!r}, got 'theory'")
+    law = critical_law(net, rule, batch, samples=samples, seed=seed, method=method)
     if law.laws is not None:
         zeros = ranked_zeros(net, rule, (law.laws,), batch)
     # Of signed scores the laws hold the positive ones alone.
@@ -164,7 +166,7 @@ def predict_collapse(
         median_error_bound=float(trust.bound),
         notes=told + sampled + own + trust.notes,
         n_weights=net.n_weights,
-        method="theory" if free and rule.rounds == 1 else "sampled",
+        method="theory" if method == "theory" or (free and rule.rounds == 1) else "sampled",
     )
 
 

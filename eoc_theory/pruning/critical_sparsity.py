@@ -17,6 +17,7 @@ from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import COLLAPSE_SCORES
 from ..errors import ModelError
+from ..networks.architecture import Architecture
 from ..networks.resolve import Network
 from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import digest, made_once
@@ -26,6 +27,7 @@ from .allocation import NetworkLaws, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .data_free import collapse_data_free
 from .graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+from .graph_theory import theory_laws
 from .rounds import critical_in_rounds
 
 Array = np.ndarray
@@ -89,7 +91,13 @@ def share_at_most(samples: Array, sparsity: Array, weights: int) -> Array:
 
 
 def critical_law(
-    net: Network, criterion: Any, batch: DataSummary | None, *, samples: int | None, seed: int
+    net: Network,
+    criterion: Any,
+    batch: DataSummary | None,
+    *,
+    samples: int | None,
+    seed: int,
+    method: str = "auto",
 ) -> CriticalLaw:
     """The law of s_cr under `criterion`; made once within `sampled_graph.shared_samples`.
 
@@ -99,6 +107,7 @@ def critical_law(
         batch: what scores that need gradients are computed on; None for the others.
         samples: sampled networks; None: as many as is usual.
         seed: of all draws.
+        method: "theory" samples no network.
 
     Raises:
         ModelError: values beyond the range of floats.
@@ -106,12 +115,17 @@ def critical_law(
     criterion = as_criterion(criterion)
     # The batch of a network that is not read is its own.
     name = digest(batch) if isinstance(batch, DataSummary) else batch is None
-    key = ("critical sparsity", net, criterion, name, samples, seed)
-    return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed))
+    key = ("critical sparsity", net, criterion, name, samples, seed, method)
+    return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed, method))
 
 
 def _critical_law(
-    net: Network, criterion: Criterion, batch: DataSummary | None, samples: int | None, seed: int
+    net: Network,
+    criterion: Criterion,
+    batch: DataSummary | None,
+    samples: int | None,
+    seed: int,
+    method: str,
 ) -> CriticalLaw:
     if batch is not None and criterion.rounds > 1:
         drawn, weakest = critical_in_rounds(net, criterion, batch, samples, seed)
@@ -119,7 +133,8 @@ def _critical_law(
     if batch is None:
         free = collapse_data_free(net, criterion, seed=seed)
         return CriticalLaw(_ordered(free.critical_sparsity, net), net.n_weights, free.weakest_layer)
-    laws = _laws(net, criterion, batch, samples, seed)
+    theory = method == "theory"
+    laws = (_theory if theory else _laws)(net, criterion, batch, samples, seed)
     drawn, weakest = draw_critical_sparsity(laws, seed=seed)
     largest = largest_scores(laws, seed=seed)
     return CriticalLaw(_ordered(drawn, net), net.n_weights, weakest, laws, largest)
@@ -128,6 +143,19 @@ def _critical_law(
 def _ordered(drawn: Array, net: Network) -> Array:
     """Draws of s_cr in increasing order; with fewer weights than layers some layer is empty in any case."""
     return np.sort(np.minimum(drawn, 1.0 - (net.depth - 1) / net.n_weights))
+
+
+def _theory(
+    net: Network, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
+) -> NetworkLaws:
+    """Laws of the scores without a network that is sampled."""
+    assert isinstance(net, Architecture)
+    if not net.is_chain or not criterion.has_kernel_law:
+        return theory_laws(net, criterion, batch, seed=seed).laws[0]
+    samples = 4 * DEFAULT_SAMPLES if samples is None else samples
+    return network_laws(
+        net, batch, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
+    )[0]
 
 
 def _laws(
@@ -145,10 +173,7 @@ def _laws(
         # Kernels reach depths at which a network's values leave the range of floats.
         with suppress(ModelError):
             return sampled()
-    samples = 4 * DEFAULT_SAMPLES if samples is None else samples
-    return network_laws(
-        net, batch, samples=samples, seed=seed, inputs=COLLAPSE_INPUTS, scores=COLLAPSE_SCORES
-    )[0]
+    return _theory(net, criterion, batch, samples, seed)
 
 
 @with_one_thread

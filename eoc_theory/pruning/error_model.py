@@ -149,9 +149,9 @@ def _estimate(
     expected = evaluate(entry, spread)
     bound = np.minimum(entry["bound_factor"] * expected, 1.0)
     outside = [] if known else [f"{criterion} in {kind} networks"]
-    outside += _beyond("width", [width], entry["width"]) + _beyond("depth", [depth], entry["depth"])
+    outside += beyond("width", [width], entry["width"]) + beyond("depth", [depth], entry["depth"])
     if sparsity is not None:
-        outside += _beyond("sparsity", sparsity[sparsity > 0], entry["sparsity"])
+        outside += beyond("sparsity", sparsity[sparsity > 0], entry["sparsity"])
     outside += _unmeasured(net)
     notes = (
         (f"expected error extrapolated beyond what was measured: {', '.join(outside)}",) if outside else ()
@@ -159,7 +159,7 @@ def _estimate(
     return Trust(expected, bound, notes)
 
 
-def _beyond(name: str, values: Sequence[float] | Array, measured: Sequence[float]) -> list[str]:
+def beyond(name: str, values: Sequence[float] | Array, measured: Sequence[float]) -> list[str]:
     """What to say where some of `values` are outside the measured range."""
     low, high = measured
     for value in sorted(values):

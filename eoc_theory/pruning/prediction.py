@@ -18,6 +18,7 @@ from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
 from ..networks.queries import batch_norm_modes, mode_notes
+from ..networks.architecture import Architecture
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import shared_samples
@@ -27,9 +28,11 @@ from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .critical_sparsity import critical_law
 from .data_free import is_data_free, predict_data_free
 from .data_free_results import DataFreeAllocation
-from .error_model import MEAN_ERROR, OWN_SAMPLES, kept_trust
+from .error_model import MEAN_ERROR, OWN_SAMPLES, Trust, kept_trust
 from .graph_distributions import TORCH_KEPT, GraphLaws, graph_laws
+from .graph_theory import theory_laws
 from .rounds import allocate_in_rounds
+from .theory_error import theory_trust
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, share_below, zeros_of_structure
 
@@ -204,13 +207,13 @@ def predict_pruning(
     unread = isinstance(net, UnreadNetwork)
     own = () if samples is None or unread or is_data_free(net, rule) else (OWN_SAMPLES,)
     with shared_samples():
-        allocated = _allocated(net, rule, values, data, samples, seed)
+        allocated = _allocated(net, rule, values, data, samples, seed, method)
         if isinstance(net, UnreadNetwork) and allocated.samples:
             # The largest scores of the same networks say when layers collapse.
             samples = allocated.samples
-        found = _with_critical_law(allocated, net, data, samples, seed)
+        found = _with_critical_law(allocated, net, data, samples, seed, method)
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
-    trust = kept_trust(net, rule, values, found.std.mean(axis=-1), found.samples)
+    trust = _trust(net, rule, values, found)
     return PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
@@ -270,7 +273,13 @@ class _Allocation:
 
 
 def _allocated(
-    net: Network, criterion: Criterion, values: Array, data: Any, samples: int | None, seed: int
+    net: Network,
+    criterion: Criterion,
+    values: Array,
+    data: Any,
+    samples: int | None,
+    seed: int,
+    method: str = "auto",
 ) -> _Allocation:
     """By closed laws, from the networks that tell what is kept on average."""
     if is_data_free(net, criterion):
@@ -280,10 +289,17 @@ def _allocated(
         method = "theory" if criterion.rounds == 1 else "sampled"
         zeros = zeros_of_structure(net, criterion)
         return _Allocation(criterion, values, *parts, open_, zeros, method=method)
+    if criterion.rounds > 1 and method == "theory":
+        raise ArgumentError(f"method must be 'sampled' or 'auto' for {criterion.label!r}, got 'theory'")
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
     if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
-        found, parts = _by_sampling(net, criterion, values, data, samples, seed)
+        if method == "theory":
+            assert isinstance(net, Architecture)
+            found = theory_laws(net, criterion, data, seed=seed)
+            parts = allocate_graph(found.laws, values)
+        else:
+            found, parts = _by_sampling(net, criterion, values, data, samples, seed)
         laws, wide, notes = found.laws, None, found.notes
         zeros, below = ranked_zeros(net, criterion, laws, data), share_below(laws)
     else:
@@ -296,9 +312,11 @@ def _allocated(
     least, most = _bounds(laws[0], values)
     collapse = np.clip(collapse, least, most)
     open_ = (most > _LEAST) & (least < 1.0 - _LEAST)
-    method = "sampled" if wide is None else "theory"
+    sampled = wide is None and method != "theory"
+    networks = 0 if wide is None and not sampled else len(laws[0].t)
+    way = "sampled" if sampled else "theory"
     return _Allocation(
-        criterion, values, kept, std, empty, collapse, open_, zeros, below, len(laws[0].t), notes, method
+        criterion, values, kept, std, empty, collapse, open_, zeros, below, networks, notes, way
     )
 
 
@@ -378,8 +396,16 @@ def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
     return least, most
 
 
+def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation) -> Trust:
+    """Error of what is kept, by how it was predicted."""
+    graph = isinstance(net, Architecture) and not net.is_chain
+    if graph and found.method == "theory" and not is_data_free(net, criterion):
+        return theory_trust(net, criterion, values)
+    return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples)
+
+
 def _with_critical_law(
-    found: _Allocation, net: Network, data: Any, samples: int | None, seed: int
+    found: _Allocation, net: Network, data: Any, samples: int | None, seed: int, method: str = "auto"
 ) -> _Allocation:
     """The same, with chances by the law of the critical sparsity where they are open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
@@ -388,7 +414,7 @@ def _with_critical_law(
     if not found.open.any():
         return replace(found, empty=np.minimum(empty, collapse[:, None]))
     batch = None if is_data_free(net, found.criterion) else net.summarise(data, seed=seed)
-    law = critical_law(net, found.criterion, batch, samples=samples, seed=seed)
+    law = critical_law(net, found.criterion, batch, samples=samples, seed=seed, method=method)
     at = found.sparsity[found.open]
     collapse[found.open] = law.probability(at)
     counted = law.empty(at)

@@ -1,0 +1,438 @@
+"""Channels of an infinitely wide network and the gradients of its weights; no network is drawn.
+
+At infinite width the channels of a layer are independent draws of one process. Forwards, a weight layer's
+output is a Gaussian field over inputs and positions whose covariance is that of the layer's inputs, moved by
+its taps, and everything else (activations, normalisation, pooling, sums) acts on each channel by itself.
+Backwards the same under gradient independence (Poole et al. 2016; Yang 2020, "Tensor programs III"). So
+channels of this process are drawn, layer by layer: from those of one layer comes the covariance that the next
+layer's fields are drawn with. What no weights separate stays together as in a network: the stream of a
+residual network, a gate and its gradient, a maximum and where it lies, a batch's statistics.
+
+Two ways lead from channels to a covariance (`alike`). Averaged over inputs that are alike (`gaussian_fields`)
+few channels tell it well; that serves networks that are normalised. Without normalisation inputs that are
+more alike than others matter: gates then open together where signals are alike, at the same pairs of inputs
+and positions, and the fewer channels, the more so. There the covariance is that of the channels of one draw
+as it is: a field is a sum of them with fresh normal coefficients. Forwards that is the exact chain of
+covariances at the width drawn, as in `conditioned_chain`: a layer's field has the law of W h for fresh W.
+Backwards it is gradient independence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..layers import Shape, Weighted
+from ..layers.sampled_weights import Draw
+from ..networks.graph import Graph
+from ..signals.data import DataSummary
+from ..signals.fields import Field, Gradient, Pairs
+from .carried_values import OutOfRangeError
+from .gaussian_fields import FieldLaw, Panel, draw_field
+from .scale_fluctuations import ScaleResponse
+
+Array = np.ndarray
+#: Is given a weight layer's number, a repeat's number, the gradient of its weights (fan_out, fan_in), and the
+#: logarithm of a factor left out of it.
+Taker = Callable[[int, int, Array, float], None]
+
+_FORWARDS, _BACKWARDS = 1, 2
+#: Rows of the last layer that are drawn, at least.
+TOP_ROWS = 256
+#: Sizes that values may have.
+RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A gradient by a node's value, values · exp(log_scale)."""
+
+    values: Array
+    log_scale: float
+
+    def normalised(self) -> _Sent:
+        """With entries of an ordinary size."""
+        peak = float(np.abs(self.values).max(initial=0.0))
+        if not 0.0 < peak < math.inf:
+            return self
+        return _Sent(self.values / self.values.dtype.type(peak), self.log_scale + math.log(peak))
+
+    def __add__(self, other: _Sent) -> _Sent:
+        if self.log_scale < other.log_scale:
+            return other + self
+        factor = other.values.dtype.type(math.exp(max(other.log_scale - self.log_scale, -80.0)))
+        return _Sent(self.values + other.values * factor, self.log_scale)
+
+    @property
+    def log_mean_square(self) -> float:
+        """Of its entries."""
+        flat = self.values.reshape(-1)
+        square = float(np.dot(flat, flat)) / flat.size
+        return math.log(square) + 2.0 * self.log_scale if square > 0.0 else -math.inf
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What a weight layer keeps of the way forwards.
+
+    Attributes:
+        inputs: (channels, *space, B) in each repeat.
+        law: of its inputs moved by its taps; None where it is not asked for.
+        memory: what `Weighted.backward_kernel` needs.
+    """
+
+    inputs: list[Array]
+    law: FieldLaw | None
+    memory: Any
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a way back shows.
+
+    Attributes:
+        log_moments: log E[(W g)²] of every weight layer in the whole batch, but for a common factor, (L,).
+        tangent: Σ over the weights of the mean product of two inputs' parts of the gradient, (B, B), up to a
+            factor, by all layers and by all but the last; None where it was not asked for.
+    """
+
+    log_moments: Array
+    tangent: tuple[Array, Array] | None
+
+
+class GaussianGraph:
+    """`repeats` independent draws of the channels of a graph: `forwards` first, then `backwards`.
+
+    Args:
+        graph: the network.
+        drawn: the same with as many channels as are to be drawn; `graph` itself, or one of other widths.
+        batch: the whole batch.
+        inputs: how many of the batch's inputs the fields are drawn for, about.
+        alike: whether covariances are averaged over inputs that are alike.
+        repeats: draws of the whole graph.
+        seed: of all draws.
+        dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its
+            range. Gradients have a unit of their own at every node.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        drawn: Graph,
+        batch: DataSummary,
+        *,
+        inputs: int,
+        alike: bool,
+        repeats: int,
+        seed: int,
+        dtype: Any = np.float32,
+    ) -> None:
+        self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
+        self._alike, self._dtype = alike, dtype
+        self.panel = Panel.of(batch, inputs)
+        self._whole = self.panel.size == batch.size
+        self._part = batch.take(self.panel.chosen)
+        self._pairs = Pairs.of(self._part)
+        self._numbers = {position: number for number, position in enumerate(graph.weighted)}
+        self._memories: list[Any] = [None] * len(graph.nodes)
+        self.response = ScaleResponse(graph)
+        #: Logits of the panel's inputs, (classes, B) in each of several draws.
+        self.logits: list[Array] = []
+
+    @property
+    def targets(self) -> Array:
+        """Classes of the panel's inputs, (B,)."""
+        return self._part.targets
+
+    # --- forwards ---
+
+    def forwards(self, *, laws: bool = False) -> None:
+        """Draws all values; with `laws` every weight layer keeps the law of its inputs for the way back."""
+        graph, shape = self._graph, self._graph.input_shape
+        images = self._part.inputs.T.reshape(shape.channels, *shape.space, self.panel.size)
+        values: list[Any] = [None] * len(graph.nodes)
+        values[0] = [images.astype(self._dtype)] * self._repeats
+        self._check(values[0][0])
+        waiting = [len(users) for users in graph.consumers]
+        for position, node in enumerate(graph.nodes[1:], start=1):
+            inputs = [values[source] for source in node.inputs]
+            if node.layer.weighted is not None:
+                values[position] = self._weighted(position, node.layer.weighted, inputs[0], laws)
+            else:
+                values[position] = self._others(position, inputs)
+            self._check(values[position][0])
+            for source in node.inputs:
+                waiting[source] -= 1
+                if not waiting[source]:
+                    values[source] = None
+        self.logits = [one.astype(float) for one in values[-1]]
+
+    def _check(self, values: Array) -> None:
+        """Nothing but zeros is a dead network and no matter of precision."""
+        low, high = RANGE[self._dtype]
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest != 0.0 and not low < largest < high:
+            raise OutOfRangeError
+
+    def _others(self, position: int, inputs: list[list[Array]]) -> list[Array]:
+        layer = self._drawn.nodes[position].layer
+        found, memories = [], []
+        for repeat, own in enumerate(zip(*inputs, strict=True)):
+            draw = Draw(self._rng(_FORWARDS, position, repeat), own[0].dtype.type)
+            value, memory = layer.forward_values(list(own), draw)
+            found.append(value)
+            memories.append(memory)
+        self._memories[position] = memories
+        self.response.see_forwards(position, [one[0] for one in inputs])
+        return found
+
+    def _weighted(self, position: int, layer: Weighted, inputs: list[Array], laws: bool) -> list[Array]:
+        """Outputs of a weight layer in every repeat."""
+        repeats = range(self._repeats)
+        last = position == len(self._graph.nodes) - 1
+        if last:
+            # Logits are few, so that more are drawn.
+            repeats = range(max(self._repeats, -(-TOP_ROWS // layer.weight.fan_out)))
+        from_data = self._graph.nodes[position].inputs[0] == 0
+        known = inputs[:1] if from_data else inputs
+        law = memory = None
+        if self._alike or laws or not self._whole:
+            law = FieldLaw.estimated(self.panel, [x.reshape(len(x), -1, x.shape[-1]) for x in known])
+            law, memory = self._moved(layer, law, inputs[0].shape)
+        self._memories[position] = _Passed(inputs, law, memory)
+        shape = self._drawn.shapes[position]
+        if not self._alike or last or (from_data and layer.groups == 1):
+            # The covariance is a product of the columns: its root.
+            patches = [self._patches(layer, x) for x in known]
+            return [
+                self._of_patches(layer, patches[repeat % len(patches)], position, repeat, shape)
+                for repeat in repeats
+            ]
+        assert law is not None
+        fields = self._fields(law, shape, (_FORWARDS, position))
+        scale = self._dtype(layer.weight.sigma_w * math.exp(law.log_scale))
+        return [self._biased(field * scale, layer, position, r) for r, field in enumerate(fields)]
+
+    def _moved(self, layer: Weighted, law: FieldLaw, shape: tuple[int, ...]) -> tuple[FieldLaw, Any]:
+        """The law of W h for W of variance 1/fan_in, from that of h, and what the way back needs."""
+        field = Field(shape[0], law.parts, np.zeros(law.parts.shape[1]), shape[1:-1])
+        _, memory = layer.forward_kernel([(field,)], self._pairs)
+        parts = memory.sums[0] / math.prod(layer.weight.kernel)
+        return law.mapped(parts), replace(memory, sums=())
+
+    def _patches(self, layer: Weighted, inputs: Array) -> Array:
+        """What a layer's outputs are normal combinations of, (channels · taps, P_out · B)."""
+        columns = _columns(layer, inputs)
+        columns = columns.reshape(-1, columns.shape[-1])
+        columns *= self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
+        return columns
+
+    def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
+        rng = self._rng(_FORWARDS, position, repeat)
+        normals = rng.standard_normal((shape.channels, len(patches)), dtype=np.float32)
+        field = (normals @ patches).reshape(shape.channels, *shape.space, self.panel.size)
+        return self._biased(field, layer, position, repeat)
+
+    def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
+        if layer.weight.sigma_b == 0.0:
+            return field
+        draw = Draw(self._rng(_FORWARDS, position, repeat, 1), self._dtype)
+        return field + draw.normal((len(field), *(1,) * (field.ndim - 1)), layer.weight.sigma_b)
+
+    def _fields(self, law: FieldLaw, shape: Shape, stream: tuple[int, ...]) -> list[Array]:
+        """Fields of a law but for its scale, (channels, *space, B), in every repeat."""
+        roots = law.roots()
+        found = []
+        for repeat in range(self._repeats):
+            field = draw_field(self.panel, law, roots, shape.channels, self._rng(*stream, repeat))
+            found.append(field.reshape(shape.channels, *shape.space, self.panel.size))
+        return found
+
+    def _rng(self, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, 0x6669656C, *stream])
+
+    # --- backwards ---
+
+    def backwards(self, sent: Sequence[Array], *, take: Taker | None = None, stream: int = 0) -> Returned:
+        """From gradients (classes, B) by the logits, one for each draw of them.
+
+        With `take`, which is given the gradients of the weights, what the way forwards left is given up;
+        without it the tangent kernel is found instead, and another way back may follow, with another `stream`
+        of random numbers.
+        """
+        graph = self._graph
+        arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
+        arrived[-1] = _in_one_unit(sent)
+        moments = np.full(len(graph.weighted), -math.inf)
+        tangents: list[tuple[float, Array]] = []
+        for position in range(len(graph.nodes) - 1, 0, -1):
+            node, own = graph.nodes[position], arrived[position]
+            kept, arrived[position] = self._memories[position], None
+            if take is not None:
+                self._memories[position] = None
+            if own is None:
+                continue
+            own = [one.normalised() for one in own]
+            if node.layer.weighted is not None:
+                deltas = _Deltas.of(own)
+                number = self._numbers[position]
+                if take is not None:
+                    moments[number] = self._scored(position, node.layer.weighted, kept, deltas, take)
+                else:
+                    tangents.append(self._tangent(number, kept, deltas))
+                back = [] if node.inputs[0] == 0 else [self._returned(position, kept, deltas, stream)]
+            else:
+                back = self._others_back(position, kept, own)
+            for source, parts in zip(node.inputs, back, strict=False):
+                if take is not None:
+                    self.response.see_sent(position, source, parts[0].log_mean_square)
+                before = arrived[source]
+                if before is not None:
+                    parts = [a + b for a, b in zip(before, parts, strict=True)]
+                arrived[source] = parts if source else None
+        return Returned(moments, None if take is not None else _total(tangents))
+
+    def _others_back(self, position: int, kept: list[Any], arrived: list[_Sent]) -> list[list[_Sent]]:
+        layer = self._drawn.nodes[position].layer
+        values = [
+            layer.backward_values(memory, one.values) for memory, one in zip(kept, arrived, strict=True)
+        ]
+        return [
+            [_Sent(one[at], before.log_scale) for one, before in zip(values, arrived, strict=True)]
+            for at in range(len(self._graph.nodes[position].inputs))
+        ]
+
+    def _scored(self, position: int, layer: Weighted, kept: _Passed, deltas: _Deltas, take: Taker) -> float:
+        """log E[(W g)²]; the gradients go to `take`."""
+        number = self._numbers[position]
+        of_drawn = self._drawn.weighted_layer(position)
+        squares = []
+        for repeat, delta in enumerate(deltas.values):
+            x = kept.inputs[repeat % self._repeats]
+            gradients = weight_gradient(of_drawn, delta, x)
+            squares.append(float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size)
+            self.response.see_weights(
+                number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x
+            )
+            take(number, repeat, gradients, deltas.log_scale)
+        if not any(squares):
+            return -math.inf
+        std = math.log(layer.weight.weight_std)
+        moment = math.log(np.mean(squares)) + 2.0 * (deltas.log_scale + std)
+        if kept.law is None:
+            return moment
+        law = deltas.law(self.panel)
+        own, whole = self.panel.totals(_products(self.panel, law, kept.law), law.scales * kept.law.scales)
+        if min(own, whole) <= 0.0:
+            return moment
+        if self._graph.nodes[position].inputs[0] == 0 or not self._alike:
+            # What inputs have of their own, beyond others that are alike, is in the draws alone.
+            return moment + math.log(whole / own)
+        return math.log(whole) + 2.0 * (law.log_scale + kept.law.log_scale + std)
+
+    def _tangent(self, number: int, kept: _Passed, deltas: _Deltas) -> tuple[float, Array]:
+        """Logarithm of a factor, and the layer's part of the tangent kernel."""
+        assert kept.law is not None  # the way forwards was asked for laws
+        law = deltas.law(self.panel)
+        products = _products(self.panel, law, kept.law) * self._graph.weight_layers[number].n_weights
+        scales = law.scales * kept.law.scales
+        return 2.0 * (law.log_scale + kept.law.log_scale), self.panel.expand(products) * np.outer(
+            scales, scales
+        )
+
+    def _returned(self, position: int, kept: _Passed, deltas: _Deltas, stream: int) -> list[_Sent]:
+        """What a weight layer sends back in every repeat."""
+        source = self._graph.nodes[position].inputs[0]
+        shape, layer = self._drawn.shapes[source], self._graph.weighted_layer(position)
+        draws = (_BACKWARDS, position, stream)
+        if self._alike:
+            law = deltas.law(self.panel)
+            (gradient, *_) = layer.backward_kernel(kept.memory, Gradient((law.parts,)), self._pairs)
+            fields = self._fields(law.mapped(gradient.groups[0]), shape, draws)
+            return [_Sent(field, law.log_scale) for field in fields]
+        found = []
+        for repeat in range(self._repeats):
+            own = deltas.values[repeat :: self._repeats]
+            outputs = np.concatenate([delta.reshape(len(delta), -1) for delta in own])
+            # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
+            share = layer.weight.fan_out / (layer.groups * len(outputs))
+            outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
+            back = self._back_through(layer, outputs, shape, self._rng(*draws, repeat))
+            found.append(_Sent(back, deltas.log_scale))
+        return found
+
+    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator) -> Array:
+        """Sums of the outputs' gradients (M, P_out · B) with normal coefficients at every tap."""
+        back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
+        for tap in layer.windows(shape.space):
+            normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
+            sent = (normals @ outputs).reshape(shape.channels, len(tap), self.panel.size)
+            if len(np.unique(tap)) == len(tap):
+                back[:, tap] += sent
+            else:
+                np.add.at(back.swapaxes(0, 1), tap, sent.swapaxes(0, 1))
+        return back[:, :-1].reshape(shape.channels, *shape.space, self.panel.size)
+
+
+@dataclass(frozen=True)
+class _Deltas:
+    """Gradients by a weight layer's outputs in one unit: values · exp(log_scale)."""
+
+    values: list[Array]
+    log_scale: float
+
+    @classmethod
+    def of(cls, arrived: list[_Sent]) -> _Deltas:
+        top = max(one.log_scale for one in arrived)
+        return cls(
+            [one.values * np.float32(math.exp(max(one.log_scale - top, -80.0))) for one in arrived], top
+        )
+
+    def law(self, panel: Panel) -> FieldLaw:
+        """The law of one channel's gradient."""
+        flat = [delta.reshape(len(delta), -1, delta.shape[-1]) for delta in self.values]
+        return FieldLaw.estimated(panel, flat, self.log_scale)
+
+
+def _products(panel: Panel, delta: FieldLaw, inputs: FieldLaw) -> Array:
+    """Σ over pairs of positions of both covariances' product for each kind of pair of inputs, (3,)."""
+    return np.einsum("tpq,tpq->t", panel.kinds(delta.parts), panel.kinds(inputs.parts))
+
+
+def _total(tangents: list[tuple[float, Array]]) -> tuple[Array, Array]:
+    """The sum of kernels with factors of their own, up to a factor; and without the first."""
+    top = max(scale for scale, _ in tangents)
+    parts = np.stack([math.exp(max(scale - top, -700.0)) * kernel for scale, kernel in tangents])
+    return parts.sum(axis=0), parts[1:].sum(axis=0)
+
+
+def _in_one_unit(values: Sequence[Array]) -> list[_Sent]:
+    """All divided by the largest entry."""
+    largest = max(float(np.abs(one).max(initial=0.0)) for one in values) or 1.0
+    return [_Sent((one / largest).astype(np.float32), math.log(largest)) for one in values]
+
+
+def _columns(layer: Weighted, x: Array) -> Array:
+    """What each tap of a layer sees of an input (C, *space, B), (C, taps, P_out · B)."""
+    windows = layer.windows(x.shape[1:-1])
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    outside = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
+    return outside[:, windows].reshape(len(x), len(windows), -1)
+
+
+def weight_gradient(layer: Weighted, delta: Array, x: Array) -> Array:
+    """Σ over inputs and positions of δ h for every weight, shape (fan_out, fan_in).
+
+    Args:
+        delta: by the layer's output, (fan_out, *space, B).
+        x: the layer's input, (channels, *space, B).
+    """
+    groups = layer.groups
+    rows = delta.reshape(groups, len(delta) // groups, -1)
+    columns = _columns(layer, x)
+    columns = columns.reshape(groups, -1, columns.shape[-1])
+    return np.matmul(rows, columns.swapaxes(1, 2)).reshape(len(delta), -1)
