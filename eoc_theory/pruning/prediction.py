@@ -17,8 +17,8 @@ from ..base.result import Drawable
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
-from ..networks.queries import batch_norm_modes, mode_notes
 from ..networks.architecture import Architecture
+from ..networks.queries import batch_norm_modes, mode_notes
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
 from ..propagation.sampled_graph import shared_samples
@@ -398,8 +398,8 @@ def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
 
 def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation) -> Trust:
     """Error of what is kept, by how it was predicted."""
-    graph = isinstance(net, Architecture) and not net.is_chain
-    if graph and found.method == "theory" and not is_data_free(net, criterion):
+    by_theory = found.method == "theory" and not is_data_free(net, criterion)
+    if isinstance(net, Architecture) and not net.is_chain and by_theory:
         return theory_trust(net, criterion, values)
     return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples)
 
