@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -138,6 +138,43 @@ class AdaptiveAveragePool(PositionMean):
             for i in range(m):
                 start, end = i * n // m, math.ceil((i + 1) * n / m)
                 matrix[i, start:end] = 1.0 / (end - start)
+            found.append(matrix)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Resize(PositionMean):
+    """The image at another extent.
+
+    Attributes:
+        output: extent along each axis.
+        mode: "nearest", or linear interpolation between positions ("linear"), the outermost of which may lie on
+            those of the input ("aligned"), as torch's ``interpolate`` does them.
+    """
+
+    output: tuple[int, ...]
+    mode: Literal["nearest", "linear", "aligned"] = "nearest"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if len(shape.space) != len(self.output):
+            raise self.refuse(f"images over {len(self.output)} axes", shape)
+        return Shape(shape.channels, self.output)
+
+    def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        found = []
+        for n, m in zip(space, self.output, strict=True):
+            i = np.arange(m)
+            if self.mode == "nearest":
+                at = np.floor(i * n / m)
+            elif self.mode == "aligned":
+                at = i * ((n - 1) / max(m - 1, 1))
+            else:
+                at = np.maximum((i + 0.5) * n / m - 0.5, 0.0)
+            left = np.minimum(at.astype(int), n - 1)
+            matrix = np.zeros((m, n))
+            matrix[i, left] = 1.0 - (at - left)
+            matrix[i, np.minimum(left + 1, n - 1)] += at - left
             found.append(matrix)
         return tuple(found)
 
