@@ -36,11 +36,29 @@ def _value(layer, inputs, modules, x):
         return sum(c * h for c, h in zip(layer.coefficients, inputs, strict=True))
     if isinstance(layer, kinds.Concatenate):
         return torch.cat(inputs, 1)
+    if isinstance(layer, kinds.Product):
+        value, gate = inputs
+        return value * gate.reshape(*gate.shape, *(1,) * (value.dim() - gate.dim()))
     (h,) = inputs
     axes = range(2, h.dim())
     if isinstance(layer, kinds.Dense):
         module = modules["" if layer.weight.name == "weight" else layer.weight.name]
         return h @ module.weight.T + (0 if module.bias is None else module.bias)
+    if isinstance(layer, kinds.PositionwiseDense):
+        module = modules[layer.weight.name]
+        h = torch.einsum("oc,bc...->bo...", module.weight, h)
+        return h + (0 if module.bias is None else module.bias.view(1, -1, *[1] * len(axes)))
+    if isinstance(layer, kinds.ChannelSlice):
+        return h[:, layer.start : layer.stop : layer.step]
+    if isinstance(layer, kinds.ChannelShuffle):
+        cut = np.arange(h.shape[1]).reshape(layer.extents)
+        return h[:, torch.from_numpy(cut.transpose(layer.order).reshape(-1).copy())]
+    if isinstance(layer, kinds.ChannelNorm):
+        h = h - h.mean(1, keepdim=True)
+        return h / torch.sqrt(h.square().mean(1, keepdim=True) + layer.eps)
+    if isinstance(layer, kinds.ChannelScale):
+        assert layer.shift == 0
+        return layer.gain * h
     if isinstance(layer, kinds.Convolution):
         return _convolution(layer, modules[layer.weight.name], h)
     if isinstance(layer, kinds.Nonlinearity):
@@ -60,7 +78,7 @@ def _value(layer, inputs, modules, x):
         parts = parts - parts.mean(-1, keepdim=True)
         parts = parts / torch.sqrt(parts.square().mean(-1, keepdim=True) + layer.eps)
         return parts.reshape(h.shape)  # gains are 1 and shifts 0 at initialisation
-    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool)):
+    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.Resize)):
         for axis, matrix in zip(axes, layer.matrices(tuple(h.shape[2:])), strict=True):
             h = torch.movedim(torch.movedim(h, axis, -1) @ torch.from_numpy(matrix).T, -1, axis)
         return h

@@ -98,9 +98,6 @@ class ChannelSlice(Layer):
     def is_homogeneous(self) -> bool:
         return True
 
-    def variance_gain(self, mean_square: float) -> float:
-        return math.nan
-
     def narrowed(
         self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
     ) -> ChannelSlice:

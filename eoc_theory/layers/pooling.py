@@ -148,12 +148,12 @@ class Resize(PositionMean):
 
     Attributes:
         output: extent along each axis.
-        mode: "nearest", or linear interpolation between positions ("linear"), the outermost of which may lie on
+        interpolation: "nearest", or linear interpolation between positions ("linear"), the outermost of which may lie on
             those of the input ("aligned"), as torch's ``interpolate`` does them.
     """
 
     output: tuple[int, ...]
-    mode: Literal["nearest", "linear", "aligned"] = "nearest"
+    interpolation: Literal["nearest", "linear", "aligned"] = "nearest"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
@@ -165,9 +165,9 @@ class Resize(PositionMean):
         found = []
         for n, m in zip(space, self.output, strict=True):
             i = np.arange(m)
-            if self.mode == "nearest":
+            if self.interpolation == "nearest":
                 at = np.floor(i * n / m)
-            elif self.mode == "aligned":
+            elif self.interpolation == "aligned":
                 at = i * ((n - 1) / max(m - 1, 1))
             else:
                 at = np.maximum((i + 0.5) * n / m - 0.5, 0.0)

@@ -27,6 +27,7 @@ from models import (  # noqa: E402
     WithSubclasses,
 )  # fmt: skip
 from torch import nn  # noqa: E402
+from torch.nn.utils import prune as _prune  # noqa: E402, F401
 from torch.nn import functional as F  # noqa: E402, N812
 
 from eoc_theory.errors import ModelError  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
+import re
 import threading
 import types
 import warnings
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ...base.isolation import RandomStates, Twin, parameters_shared
 from ...errors import EOCError, ModelError
@@ -25,6 +24,7 @@ from .opaque import Opaque
 _ONE_AT_A_TIME = threading.Lock()
 #: Modules of one model that may turn out to be beyond export, one by one.
 _MOST_TRIES = 64
+_OWN_GRADIENT = "an autograd.Function has a gradient of its own"
 
 
 @dataclass(frozen=True)
@@ -61,27 +61,28 @@ def exported(model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "
     with _ONE_AT_A_TIME:
         for _ in range(_MOST_TRIES):
             try:
-                return Exported(_program(double, sizes, opaque), double, opaque, failures)
+                program = _program(double, sizes)
+                module, problem = _own_gradient_in(program, double), _OWN_GRADIENT
+                if module is None:
+                    opaque.restore()
+                    return Exported(program, double, opaque, failures)
             except EOCError:
                 raise
-            except _OwnGradient as met:
-                module, problem = met.module, "an autograd.Function has a gradient of its own"
-                own = True
             except Exception as error:  # whatever the model's own code raises
-                module, problem, own = _failed_in(error, double), _said(error), False
+                module, problem = _failed_in(error, double), _said(error)
                 _refuse_misfit(error, module, model, twin, sizes, first, note)
             leaf = module is not None and next(module.children(), None) is None and module is not double
             if not leaf or module in opaque:
                 raise ModelError(f"{place(double, module)}: forward cannot be traced: {problem}")
             assert module is not None
             failures[len(opaque.modules)] = problem
-            opaque.activation(module, own)
+            opaque.activation(module)
     raise ModelError(f"{place(double, double)}: forward cannot be traced")
 
 
-def _program(model: nn.Module, sizes: tuple[int, ...], opaque: Opaque) -> Any:
+def _program(model: nn.Module, sizes: tuple[int, ...]) -> Any:
     first = next(model.parameters())
-    with no_draws(), _quiet(), torch.inference_mode(False), torch.enable_grad(), _OwnGradients(model):
+    with no_draws(), _quiet(), torch.inference_mode(False), torch.enable_grad():
         x = torch.zeros((), dtype=first.dtype, device=first.device).expand(sizes)
         return torch.export.export(model, (x,), strict=False)
 
@@ -117,32 +118,31 @@ def _quiet() -> Iterator[None]:
 # --- gradients of a user's own ---
 
 
-class _OwnGradient(BaseException):
-    """Ends an export in a module that has an autograd.Function; no error, so that no model's code catches it."""
+def _own_gradient_in(program: Any, model: nn.Module) -> nn.Module | None:
+    """A module that runs operations inside of a user's autograd.Function, whose gradient need not be theirs."""
+    lines = _lines_of_own_functions(torch.autograd.Function)
+    if not lines:
+        return None
+    modules = dict(model.named_modules())
+    for node in program.graph.nodes:
+        for file, line in re.findall(r'File "([^"]*)", line (\d+)', node.meta.get("stack_trace") or ""):
+            if (file, int(line)) in lines:
+                stack = node.meta.get("nn_module_stack")
+                path = next(reversed(stack.values()))[0].partition("@")[0] if stack else ""
+                return modules.get(path, model)
+    return None
 
-    def __init__(self, module: nn.Module | None) -> None:
-        super().__init__()
-        self.module = module
 
-
-class _OwnGradients(TorchFunctionMode):
-    """Stops at operations inside of a user's autograd.Function, whose gradient need not be theirs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.known = {id(module) for module in model.modules()}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        frame, inside = sys._getframe(1), False
-        while frame is not None and frame.f_code is not _program.__code__:
-            code = frame.f_code
-            inside = inside or code.co_name == "apply" and code.co_filename == torch.autograd.function.__file__
-            if inside and id(frame.f_locals.get("self")) in self.known:
-                raise _OwnGradient(frame.f_locals["self"])
-            frame = frame.f_back
-        if inside:
-            raise _OwnGradient(None)
-        return func(*args, **(kwargs or {}))
+def _lines_of_own_functions(base: type) -> set[tuple[str, int]]:
+    """Files and lines of the forward passes of all autograd.Functions that are not torch's."""
+    found: set[tuple[str, int]] = set()
+    for kind in base.__subclasses__():
+        found |= _lines_of_own_functions(kind)
+        code = getattr(kind.__dict__.get("forward"), "__func__", None)
+        code = getattr(code, "__code__", None)
+        if code is not None and not str(kind.__module__).startswith("torch."):
+            found |= {(code.co_filename, line) for _, _, line in code.co_lines() if line is not None}
+    return found
 
 
 # --- failures ---
@@ -177,11 +177,14 @@ def _failed_in(error: BaseException, model: nn.Module) -> nn.Module | None:
 
 
 def _said(error: BaseException) -> str:
-    if "data-dependent" in str(error) or type(error).__name__.startswith("DataDependent"):
+    text = str(error)
+    if "fake tensor in the exported program" in text:
+        return "it uses .data, or a tensor kept from another call, which cannot be read"
+    if "data-dependent" in text or "Boolean value of Tensor" in text or "DataDependent" in type(error).__name__:
         return (
             "the forward pass depends on computed values (dynamic control flow), which cannot be read"
         )
-    problem = " ".join(str(error).split())[:160] or "no message"
+    problem = " ".join(text.split())[:160] or "no message"
     return f"{type(error).__name__}: {problem}"
 
 

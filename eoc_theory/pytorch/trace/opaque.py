@@ -40,19 +40,18 @@ class Opaque:
 
     Attributes:
         modules: those modules, by their numbers.
-        own_gradients: those among them whose gradient is not that of their operations.
     """
 
     def __init__(self) -> None:
         self.modules: list[nn.Module] = []
-        self.own_gradients: set[int] = set()
+        self._before: dict[int, Any] = {}
 
     def registered(self, model: nn.Module) -> None:
         """Stand in for all modules of registered classes that have that class's forward pass."""
-        for module in model.modules():
+        for name, module in model.named_modules():
             kind = registered_kind(module)
             if kind is not None:
-                self.add(module, _output_sizes(kind, module))
+                self.add(module, _output_sizes(kind, module, name))
 
     def add(self, module: nn.Module, sizes: Callable[..., tuple[int, ...]]) -> None:
         """Stand in for a module that makes tensors of these sizes of tensors."""
@@ -63,13 +62,19 @@ class Opaque:
             tensors = [*args, *kwargs.values()]
             return torch.ops.eoc_theory.module(tensors, number, list(sizes(*tensors)))
 
+        self._before[number] = module.__dict__.get("forward")
         module.__dict__["forward"] = forward
 
-    def activation(self, module: nn.Module, own_gradient: bool) -> None:
+    def activation(self, module: nn.Module) -> None:
         """Stand in for what may be an activation."""
-        if own_gradient:
-            self.own_gradients.add(len(self.modules))
         self.add(module, lambda x: tuple(x.shape))
+
+    def restore(self) -> None:
+        """Give the modules their own forward passes back."""
+        for number, forward in self._before.items():
+            self.modules[number].__dict__.pop("forward")
+            if forward is not None:
+                self.modules[number].__dict__["forward"] = forward
 
     def __contains__(self, module: object) -> bool:
         return any(module is other for other in self.modules)
@@ -84,10 +89,18 @@ def registered_kind(module: nn.Module) -> ModuleKind | None:
     return kind if same else None
 
 
-def _output_sizes(kind: ModuleKind, module: nn.Module) -> Callable[..., tuple[int, ...]]:
+def _output_sizes(kind: ModuleKind, module: nn.Module, name: str) -> Callable[..., tuple[int, ...]]:
     def sizes(*tensors: torch.Tensor) -> tuple[int, ...]:
         shapes = tuple(Shape(int(t.shape[1]), tuple(map(int, t.shape[2:]))) for t in tensors)
-        layer = layer_of(kind, module, "layer", shapes)
+        layer = layer_of(kind, module, name or "weight", shapes)
+        weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
+        if layer.weighted is not None and weight is not None:
+            wanted = layer.weighted.weight.weight_shape
+            if tuple(weight.shape) != wanted:
+                raise ModelError(
+                    f"module {name!r} ({type(module).__name__}): has a weight of shape {tuple(weight.shape)}, and "
+                    f"the layer registered for it one of shape {wanted}"
+                )
         made = layer.output_shape(*shapes)
         return (int(tensors[0].shape[0]), made.channels, *made.space)
 
@@ -105,9 +118,7 @@ def _module(recorder: Recorder, inputs: Any, number: int) -> Any:
     (signal,) = inputs
     signal = recorder.check(signal)
     if not _acts_entry_by_entry(module, signal.sizes[1:]):
-        own = number in recorder.opaque.own_gradients
-        what = "an autograd.Function has a gradient of its own" if own else recorder.activations[number]
-        raise ModelError(f"{recorder.place}: forward cannot be traced: {what}")
+        raise ModelError(f"{recorder.place}: forward cannot be traced: {recorder.activations[number]}")
     return recorder.nonlinearity(signal, module)
 
 
@@ -119,11 +130,6 @@ def _described(recorder: Recorder, kind: ModuleKind, module: nn.Module, inputs: 
     if weighted is None:
         return recorder.add(layer, *inputs)
     weights = read_once(recorder, name, _own(module, name, "weight"), _own(module, name, "bias"))
-    if weights.shape != weighted.weight.weight_shape:
-        raise recorder.refuse(
-            f"has a weight of shape {weights.shape}, and the layer registered for it one of shape "
-            f"{weighted.weight.weight_shape}"
-        )
     scales = replace(weighted.weight, name=name, sigma_w=weights.sigma_w, sigma_b=weights.sigma_b)
     return recorder.add(weighted.with_weight(scales), *inputs)
 
@@ -156,8 +162,9 @@ def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
         generator = torch.Generator().manual_seed(0)
         x = 2.0 * torch.randn(3, *sizes, generator=generator, dtype=torch.float64)
         x.requires_grad_()
-        y = frozen(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
+        with torch.enable_grad():
+            y = frozen(x)
+            (slope,) = torch.autograd.grad(y.sum(), x)
         points = x.detach().numpy()
         return (
             y.shape == x.shape

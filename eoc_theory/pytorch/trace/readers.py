@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from ...errors import ModelError
 from . import constants
 from .recorder import Recorder
@@ -65,6 +67,9 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     reader = READERS.get(base)
+    recorder.target = target
+    if reader is None and torch.Tag.pointwise in target.tags:
+        return _in_memory(first, _entrywise(recorder, schema, given), in_place, alias=False)
     if reader is None:
         hint = HINTS.get(base)
         what = "draws random numbers, which cannot be read" if constants.is_random(target) else "cannot be read"
@@ -74,13 +79,19 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(reader).parameters.values()):
         known = inspect.signature(reader).parameters
         given = {key: value for key, value in given.items() if key in known}
-    recorder.target = target
     result = reader(recorder, **given)
     if isinstance(first, Signal):
         return _in_memory(first, result, in_place, bool(schema.returns and schema.returns[0].alias_info))
     if in_place and isinstance(first, Constant) and not isinstance(result, Mask):
         raise recorder.refuse("changes a tensor that does not depend on the input by one that does")
     return result
+
+
+def _entrywise(recorder: Recorder, schema: Any, given: dict[str, Any]) -> Any:
+    """The value of an operation that is known to act entry by entry."""
+    arguments = [a for a in schema.arguments if a.name in given]
+    args = [given[a.name] for a in arguments if not a.kwarg_only]
+    return recorder.elementwise(*args, **{a.name: given[a.name] for a in arguments if a.kwarg_only})
 
 
 #: Names under which operations are known to those who write models.
@@ -113,7 +124,9 @@ def _in_memory(first: Signal, result: Any, in_place: bool, alias: bool) -> Any:
 def spoilt(target: Any, args: tuple[Any, ...], error: ModelError) -> Unreadable:
     """The value of an operation that could not be read; what it should have changed has changed."""
     schema = getattr(target, "_schema", None)
-    if schema is not None and schema.arguments and _writes(schema.arguments[0]):
-        if args and isinstance(args[0], Signal):
-            args[0].storage.version += 1
-    return Unreadable(error)
+    memory = getattr(args[0], "storage", None) if args else None
+    if schema is None or not schema.arguments or memory is None:
+        return Unreadable(error)
+    if _writes(schema.arguments[0]):
+        memory.version += 1
+    return Unreadable(error, memory if any(r.alias_info is not None for r in schema.returns) else None)

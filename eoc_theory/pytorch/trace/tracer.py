@@ -72,6 +72,7 @@ class _Reading:
         self.leaves = {name: _is_leaf(module) for name, module in found.model.named_modules()}
         self.kinds = {name: type(module).__name__ for name, module in found.model.named_modules()}
         tensors = dict(found.model.named_parameters(remove_duplicate=False))
+        self.parameters = tensors
         recorder.sizes_of = {name: tensor.numel() for name, tensor in tensors.items()}
         own = [*found.model.parameters(), *found.model.buffers()]
         recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
@@ -104,7 +105,7 @@ class _Reading:
             return Signal(0, shape, recorder.standard(shape), 0)
         program = self.found.program
         if spec.kind is InputKind.PARAMETER:
-            tensor = self.found.model.get_parameter(spec.target).detach()
+            tensor = self.parameters[spec.target].detach()
             return Constant(tensor, frozenset({spec.target}), spec.target)
         if spec.kind is InputKind.BUFFER:
             tensor = self.found.model.get_buffer(spec.target).detach()
@@ -136,7 +137,7 @@ class _Reading:
         self._enter(node)
         try:
             if isinstance(target, torch._ops.HigherOrderOperator):
-                return self._part(target.__name__, args)
+                return self._part(node, args)
             if not isinstance(target, torch._ops.OpOverload):
                 raise self.recorder.refuse("cannot be read: it depends on computed numbers")
             return readers.call(self.recorder, target, args, kwargs)
@@ -160,13 +161,15 @@ class _Reading:
         first = node.args[0] if node.args else None
         recorder.once = isinstance(first, torch.fx.Node) and len(first.users) == 1
 
-    def _part(self, name: str, args: tuple[Any, ...]) -> Any:
+    def _part(self, node: Any, args: tuple[Any, ...]) -> Any:
         """A part of the forward pass under a setting: without gradients, in lower precision."""
+        name = node.target.__name__
         at = next(i for i, arg in enumerate(args) if isinstance(arg, torch.fx.GraphModule))
         module, inner = args[at], list(args[at + 1 :])
         if name == "wrap_with_set_grad_enabled" and not args[0]:
             if constants.only_constants(inner) and not any(isinstance(a, Unreadable) for a in inner):
                 return constants.run(module, inner)
+            self._enter(next((n for n in module.graph.nodes if n.op == "call_function"), node))
             raise ModelError(f"{self.recorder.place}: runs without gradients (torch.no_grad)")
         if name not in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
             raise self.recorder.refuse("cannot be read")

@@ -149,6 +149,11 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class Unreadable:
-    """A tensor that no reader can make; an error once something that counts is computed from it."""
+    """A tensor that no reader can make; an error once something that counts is computed from it.
+
+    Attributes:
+        storage: the memory that it may show a part of, if that is another tensor's.
+    """
 
     error: ModelError
+    storage: Storage | None = None
