@@ -42,12 +42,12 @@ def _value(layer, inputs, modules, x):
     (h,) = inputs
     axes = range(2, h.dim())
     if isinstance(layer, kinds.Dense):
-        module = modules["" if layer.weight.name == "weight" else layer.weight.name]
-        return h @ module.weight.T + (0 if module.bias is None else module.bias)
+        weight, bias = _parameters(layer.weight.name, modules)
+        return h @ weight.T + (0 if bias is None else bias)
     if isinstance(layer, kinds.PositionwiseDense):
-        module = modules[layer.weight.name]
-        h = torch.einsum("oc,bc...->bo...", module.weight, h)
-        return h + (0 if module.bias is None else module.bias.view(1, -1, *[1] * len(axes)))
+        weight, bias = _parameters(layer.weight.name, modules)
+        h = torch.einsum("oc,bc...->bo...", weight, h)
+        return h + (0 if bias is None else bias.view(1, -1, *[1] * len(axes)))
     if isinstance(layer, kinds.ChannelSlice):
         return h[:, layer.start : layer.stop : layer.step]
     if isinstance(layer, kinds.ChannelShuffle):
@@ -60,7 +60,7 @@ def _value(layer, inputs, modules, x):
         assert layer.shift == 0
         return layer.gain * h
     if isinstance(layer, kinds.Convolution):
-        return _convolution(layer, modules[layer.weight.name], h)
+        return _convolution(layer, _parameters(layer.weight.name, modules), h)
     if isinstance(layer, kinds.Nonlinearity):
         return torch.from_numpy(layer.activation(h.detach().numpy()))
     if isinstance(layer, kinds.BatchNorm):
@@ -95,17 +95,27 @@ def _value(layer, inputs, modules, x):
     raise AssertionError(layer)
 
 
-def _convolution(layer, module, h):
+def _parameters(name, modules):
+    """Weights and biases of the layer of a name, which may be that of the parameter itself."""
+    module = modules.get("" if name == "weight" else name)
+    if module is not None and hasattr(module, "weight"):
+        return module.weight, module.bias
+    path, _, own = name.rpartition(".")
+    return getattr(modules[path], own), None
+
+
+def _convolution(layer, parameters, h):
+    weights, bias = parameters
     space, kernel = tuple(h.shape[2:]), layer.weight.kernel
     taps = [layer.taps(axis, extent) for axis, extent in enumerate(space)]
-    weight = module.weight.reshape(layer.groups, -1, layer.weight.channels_in, *kernel)
+    weight = weights.reshape(layer.groups, -1, layer.weight.channels_in, *kernel)
     parts = h.reshape(len(h), layer.groups, -1, *space)
     out = 0.0
     for tap in itertools.product(*(range(k) for k in kernel)):
         seen = _gather(parts, [t[:, k] for t, k in zip(taps, tap, strict=True)], 0.0)
         out = out + torch.einsum("goc,bgc...->bgo...", weight[(..., *tap)], seen)
     out = out.reshape(len(h), -1, *out.shape[3:])
-    bias = 0.0 if module.bias is None else module.bias.view(1, -1, *[1] * len(space))
+    bias = 0.0 if bias is None else bias.view(1, -1, *[1] * len(space))
     return out + bias
 
 

@@ -53,10 +53,8 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
         if value.is_zero and value.sizes == signal.sizes:
             return signal
         value = _channelwise(recorder, signal, value)
-    if value == 0:
-        return recorder.check(signal)
     if not isinstance(value, torch.Tensor):
-        return by_number(value)
+        return recorder.check(signal) if value == 0 else by_number(value)
     shift = abs(factor) * float(value.double().square().mean().sqrt())
     layer = ChannelScale(recorder.label(), 1.0, shift)
     return replace(recorder.add(layer, recorder.position(signal)), layout=signal.layout)

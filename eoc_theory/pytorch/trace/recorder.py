@@ -74,9 +74,14 @@ class Recorder:
 
     def label(self, owner: str = "") -> str:
         """A name for the next node that no other node has; that of the parameters' `owner` if there is one."""
-        if owner or self.in_leaf:
-            return self.unique(owner or self.path or self.operation)
-        return self.unique(f"{self.path}.{self.operation}" if self.path else self.operation)
+        return self.unique(owner or self.here)
+
+    @property
+    def here(self) -> str:
+        """The operation that is being read: that of a module of torch's own is the module."""
+        if self.in_leaf:
+            return self.path or self.operation
+        return f"{self.path}.{self.operation}" if self.path else self.operation
 
     def unique(self, name: str) -> str:
         """`name`, with a number after it where it has been given before."""
@@ -142,7 +147,7 @@ class Recorder:
         """Its channels put into the order in which the dimension has them."""
         by_stride = sorted(dimension, key=lambda factor: -factor.stride)
         order = tuple(by_stride.index(factor) for factor in dimension)
-        layer = ChannelShuffle(self.label(), tuple(f.size for f in by_stride), order)
+        layer = ChannelShuffle(self.unique(signal.laid or self.here), tuple(f.size for f in by_stride), order)
         made = self.add(layer, self.position(signal))
         put = tuple(
             lay.whole(CHANNELS, signal.shape.channels) if d is dimension else d for d in signal.layout
@@ -188,10 +193,10 @@ class Recorder:
             if signal.padding is not None:
                 self.position(signal)
             made = self.add(Flatten(self.label()), self.position(signal))
-            return replace(made, layout=(batch, lay.flat(layout[1], signal.shape)))
+            return replace(made, layout=(batch, lay.flat(layout[1], signal.shape)), laid=self.here)
         if signal.padding is not None:
             self.position(signal)
-        return replace(signal, layout=layout)
+        return replace(signal, layout=layout, laid=self.here)
 
     def text(self, signal: Any) -> str:
         """A tensor's shape for messages, the batch as B."""

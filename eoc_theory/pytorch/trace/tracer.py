@@ -141,6 +141,8 @@ class _Reading:
             if not isinstance(target, torch._ops.OpOverload):
                 raise self.recorder.refuse("cannot be read: it depends on computed numbers")
             return readers.call(self.recorder, target, args, kwargs)
+        except constants.ModelChanged:
+            raise
         except ModelError as error:
             return readers.spoilt(target, args, error)
         except EOCError:

@@ -80,6 +80,7 @@ class Signal:
         padding: put around the node's value and not yet taken up by a convolution.
         storage, version: the memory, and its version when this tensor was made.
         name: for the node of an expression.
+        laid: what gave it its layout, for the node of channels in another order.
     """
 
     position: int | None
@@ -92,6 +93,7 @@ class Signal:
     storage: Storage = field(default_factory=Storage)
     version: int = 0
     name: str = ""
+    laid: str = ""
 
     @property
     def sizes(self) -> tuple[int, ...]:
