@@ -27,8 +27,8 @@ from models import (  # noqa: E402
     WithSubclasses,
 )  # fmt: skip
 from torch import nn  # noqa: E402
-from torch.nn.utils import prune as _prune  # noqa: E402, F401
 from torch.nn import functional as F  # noqa: E402, N812
+from torch.nn.utils import prune as _prune  # noqa: E402, F401
 
 from eoc_theory.errors import ModelError  # noqa: E402
 from eoc_theory.layers import (  # noqa: E402
@@ -835,8 +835,6 @@ REFUSED_INSIDE = {
     "unused": (lambda m, x: x, dict(c=nn.Conv2d(4, 4, 1)), "does not depend on the weights of layer '2.c'"),
     "pooled twice": (lambda m, x: torch.tanh(F.avg_pool2d(x, 2)), {},
         "'2.tanh' .tanh. is a second activation after '1'"),
-    "counter": (lambda m, x: [m.n.add_(1), x][1], dict(n=nn.Parameter(torch.zeros(1))),
-        "'add' in module '2'.*changes a tensor of the model"),
     "lazy": (lambda m, x: m.c(x), dict(c=nn.LazyConv2d(4, 1)), "2.c"),
     "instance norm": (
         lambda m, x: m.n(x), dict(n=nn.InstanceNorm2d(4, track_running_stats=True).eval()),

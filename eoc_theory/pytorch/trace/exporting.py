@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...base.isolation import RandomStates, Twin, parameters_shared
+from ...base.isolation import RandomStates, Twin
 from ...errors import EOCError, ModelError
 from ..models import taken, weight_classes
 from .opaque import Opaque
@@ -54,7 +54,7 @@ def exported(model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "
     Raises:
         ModelError: the forward pass cannot be followed; the message says in which module.
     """
-    twin = parameters_shared(model)
+    twin = _double(model)
     double = twin.model
     opaque, failures = Opaque(), {}
     opaque.registered(double)
@@ -78,6 +78,20 @@ def exported(model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "
             failures[len(opaque.modules)] = problem
             opaque.activation(module)
     raise ModelError(f"{place(double, double)}: forward cannot be traced")
+
+
+def _double(model: nn.Module) -> Twin:
+    """A double whose parameters and buffers are the model's own, but for what torch.export cannot take."""
+    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    def shared(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) in own and not tensor.is_inference():
+            return tensor
+        with torch.inference_mode(False):
+            made = tensor.detach().clone()
+        return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
+
+    return Twin(model, shared)
 
 
 def _program(model: nn.Module, sizes: tuple[int, ...]) -> Any:
@@ -198,9 +212,9 @@ def _refuse_misfit(
     frame = next((f for f in _frames(error) if f.f_locals.get("self") is module and "input" in f.f_locals), None)
     given = None if frame is None else tuple(getattr(frame.f_locals["input"], "shape", ()))
     channels, axes = taken(module)
-    fits = given is None or (given[-1:] if not axes else given[1:2]) == (channels,) and (
+    fits = given is None or ((given[-1:] if not axes else given[1:2]) == (channels,) and (
         not axes or len(given) == axes + 2
-    )  # fmt: skip
+    ))  # fmt: skip
     if fits or given is None:
         return
     name = next(name for name, other in twin.model.named_modules() if other is module)

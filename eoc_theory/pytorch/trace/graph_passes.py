@@ -20,6 +20,7 @@ from ...layers import (
     MaxPool,
     Nonlinearity,
     PadChannels,
+    Shape,
     Subsample,
     Sum,
 )  # fmt: skip
@@ -102,21 +103,33 @@ def _describe(layer: Any) -> str:
 
 
 def _check_logits(nodes: list[Node]) -> None:
-    """Nothing but linear layers may follow the last weights on any path."""
+    """Nothing but linear layers may follow the last weights on any path, or what is meant over positions."""
+    shapes = shapes_of(nodes)
     seen: set[int] = set()
-    open_ = [len(nodes) - 1]
+    open_ = [(len(nodes) - 1, False)]
     while open_:
-        position = open_.pop()
+        position, meant = open_.pop()
         layer = nodes[position].layer
         if position in seen or layer.weighted is not None:
             continue
         seen.add(position)
-        if layer.nonlinearity is not None or isinstance(layer, (MaxPool, Input)):
+        activated = layer.nonlinearity is not None and not meant
+        if activated or isinstance(layer, (MaxPool, Input)):
             what = "the input" if isinstance(layer, Input) else _describe(layer)
             raise ModelError(
                 f"model must end with a layer of logits, got {what} between the last weights and them"
             )
-        open_.extend(nodes[position].inputs)
+        pooled = isinstance(layer, (AdaptiveAveragePool, AveragePool))
+        meant = meant or (pooled and shapes[position].positions < shapes[nodes[position].inputs[0]].positions)
+        open_.extend((source, meant) for source in nodes[position].inputs)
+
+
+def shapes_of(nodes: list[Node]) -> list[Shape]:
+    """Shape of every node's value."""
+    shapes: list[Shape] = []
+    for node in nodes:
+        shapes.append(node.layer.output_shape(*(shapes[source] for source in node.inputs)))
+    return shapes
 
 
 def _activation_before_pooling(nodes: list[Node]) -> list[Node]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, cast
 
-from ...errors import ModelError
 from ...layers import Convolution, Dense, PaddingMode, PositionwiseDense, WeightLayer
 from . import layout as lay
 from .layout import CHANNELS

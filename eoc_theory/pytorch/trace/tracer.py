@@ -18,8 +18,18 @@ from ...networks.graph import Graph
 from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
-from . import activations, arithmetic, joining, linear, normalisation, pooling, randomness, reshaping  # noqa: F401
-from . import constants, readers
+from . import (  # noqa: F401
+    activations,
+    arithmetic,
+    constants,
+    joining,
+    linear,
+    normalisation,
+    pooling,
+    randomness,
+    readers,
+    reshaping,
+)
 from . import layout as lay
 from .checking import check_whole, layers_with_weights
 from .exporting import Exported, exported, no_draws
@@ -263,7 +273,7 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
                 twin.model(torch.zeros(max(sizes[0], 2), *sizes[1:], dtype=first.dtype, device=first.device))
             except _Met as met:
                 return twin.original(met.module)
-            except Exception:  # noqa: S112  # whatever the model's own code raises on a guess
+            except Exception:  # whatever the model's own code raises on a guess
                 continue
     return None
 
