@@ -78,7 +78,7 @@ def _value(layer, inputs, modules, x):
         parts = parts - parts.mean(-1, keepdim=True)
         parts = parts / torch.sqrt(parts.square().mean(-1, keepdim=True) + layer.eps)
         return parts.reshape(h.shape)  # gains are 1 and shifts 0 at initialisation
-    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.Resize)):
+    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.Resize, kinds.Pad)):
         for axis, matrix in zip(axes, layer.matrices(tuple(h.shape[2:])), strict=True):
             h = torch.movedim(torch.movedim(h, axis, -1) @ torch.from_numpy(matrix).T, -1, axis)
         return h

@@ -6,7 +6,7 @@ from .elementwise import Dropout, Nonlinearity, StochasticDepth
 from .joins import Concatenate, Sum
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
-from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Resize
+from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
@@ -16,7 +16,7 @@ from .weighted import Convolution, Dense
 __all__ = [
     "AdaptiveAveragePool", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale", "ChannelShuffle",
     "ChannelSlice", "Concatenate", "Convolution", "Dense", "Dropout", "Flatten", "GroupNorm", "Identity",
-    "Input", "Layer", "LayerNorm", "MaxPool", "Nonlinearity", "PadChannels", "PaddingMode",
+    "Input", "Layer", "LayerNorm", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode",
     "PositionwiseDense", "Product", "Resize", "Shape", "StochasticDepth", "Subsample", "Sum", "WeightLaw",
     "WeightLayer", "Weighted",
 ]  # fmt: skip

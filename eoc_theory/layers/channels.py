@@ -114,9 +114,7 @@ class ChannelSlice(Layer):
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         edges = np.cumsum([0, *(field.channels for field in signals[0])])
         inside = [int(n) for n in np.histogram(np.array(self._chosen), edges - 0.5)[0]]
-        fields = tuple(
-            replace(field, channels=n) for field, n in zip(signals[0], inside, strict=True) if n
-        )
+        fields = tuple(replace(field, channels=n) for field, n in zip(signals[0], inside, strict=True) if n)
         return fields, [(field.channels, n) for field, n in zip(signals[0], inside, strict=True)]
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:

@@ -30,7 +30,9 @@ class Product(Layer):
         value, gate = inputs
         one_position = math.prod(gate.space) == 1 and len(gate.space) in (0, len(value.space))
         if gate.channels not in (1, value.channels) or not (gate.space == value.space or one_position):
-            raise self.refuse("inputs of one shape, or a factor for channels or positions", f"{value} and {gate}")
+            raise self.refuse(
+                "inputs of one shape, or a factor for channels or positions", f"{value} and {gate}"
+            )
         return value
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
@@ -87,7 +89,9 @@ class Product(Layer):
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         value, gate, shape = memory
         sent = gradient * value
-        axes = tuple(i for i, (own, whole) in enumerate(zip(gate.shape, value.shape, strict=True)) if own != whole)
+        axes = tuple(
+            i for i, (own, whole) in enumerate(zip(gate.shape, value.shape, strict=True)) if own != whole
+        )
         return [gradient * gate, sent.sum(axis=axes, keepdims=True).reshape(shape)]
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:

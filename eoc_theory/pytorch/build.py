@@ -33,6 +33,7 @@ from ..layers import (
     LayerNorm,
     MaxPool,
     Nonlinearity,
+    Pad,
     PadChannels,
     PositionwiseDense,
     Product,
@@ -402,3 +403,11 @@ def _(layer: ChannelShuffle, program: fx.Graph, inputs: list[fx.Node], shape: Sh
 @_call.register
 def _(layer: Product, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     return program.call_function(own.multiplied, tuple(inputs))
+
+
+@_call.register
+def _(layer: Pad, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    pads = tuple(n for pair in reversed(layer.pads) for n in pair)
+    return program.call_function(
+        nn.functional.pad, (inputs[0], pads), {"mode": _PAD_MODES[layer.padding_mode]}
+    )

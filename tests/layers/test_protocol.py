@@ -31,6 +31,7 @@ from eoc_theory.layers import (
     LayerNorm,
     MaxPool,
     Nonlinearity,
+    Pad,
     PadChannels,
     PositionwiseDense,
     Product,
@@ -94,6 +95,8 @@ MADE = [
     (Product("gate"), (SHAPE, Shape(12))),
     (StochasticDepth("depth", 0.3), (SHAPE,)),
     (Resize("up", (12, 12)), (SHAPE,)),
+    (Pad("padded", ((1, 0), (2, 1))), (SHAPE,)),
+    (Pad("cropped", ((-1, 0), (1, -2)), "reflect"), (SHAPE,)),
 ]
 IDS = [f"{type(layer).__name__}-{layer.name}-{i}" for i, (layer, _) in enumerate(MADE)]
 each = pytest.mark.parametrize(("layer", "shapes"), MADE, ids=IDS)
@@ -149,7 +152,7 @@ def test_variance_gains_are_mean_squares_of_derivatives(layer, shapes):
         several = len(shapes) > 1
         assert several or layer.sets_scale or layer.weighted is not None or layer.dropout
         return
-    if isinstance(layer, (AveragePool, AdaptiveAveragePool, MaxPool, Subsample, Resize, ChannelSlice)):
+    if isinstance(layer, (AveragePool, AdaptiveAveragePool, MaxPool, Subsample, Resize, Pad, ChannelSlice)):
         pytest.skip("of one position by one position")
     value, memory = run(layer, values(shapes, scale=0.8))
     (back,) = layer.backward_values(memory, np.random.default_rng(0).standard_normal(value.shape))

@@ -28,7 +28,9 @@ def _add(recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
         if alpha != 1:
             return recorder.elementwise(left, right, alpha=alpha)
         left, right = right, left
-    return _shifted(recorder, left, right, alpha, lambda value: recorder.elementwise(left, value, alpha=alpha))
+    return _shifted(
+        recorder, left, right, alpha, lambda value: recorder.elementwise(left, value, alpha=alpha)
+    )
 
 
 @reads("sub")
@@ -38,7 +40,9 @@ def _sub(recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
         return recorder.sum([(left, 1.0), (right, -alpha)])
     if not isinstance(left, Signal):
         return recorder.elementwise(left, right, alpha=alpha)
-    return _shifted(recorder, left, right, -alpha, lambda value: recorder.elementwise(left, value, alpha=alpha))
+    return _shifted(
+        recorder, left, right, -alpha, lambda value: recorder.elementwise(left, value, alpha=alpha)
+    )
 
 
 @reads("rsub")
@@ -133,7 +137,11 @@ def _div(recorder: Recorder, input: Any, other: Any, rounding_mode: Any = None) 
     if isinstance(right, float):
         if right == 0:
             raise recorder.refuse("divides by 0")
-        return _times(recorder, left, 1.0 / right) if isinstance(left, Mask) else recorder.scaled(left, 1.0 / right)
+        return (
+            _times(recorder, left, 1.0 / right)
+            if isinstance(left, Mask)
+            else recorder.scaled(left, 1.0 / right)
+        )
     return recorder.elementwise(left, right)
 
 

@@ -60,7 +60,9 @@ def layers_with_weights(model: nn.Module) -> list[str]:
     Raises:
         ModelError: there are none.
     """
-    names = [name or "weight" for name, module in model.named_modules() if isinstance(module, weight_classes())]
+    names = [
+        name or "weight" for name, module in model.named_modules() if isinstance(module, weight_classes())
+    ]
     if not names and not any(p.dim() > 1 for p in model.parameters()):
         raise ModelError("model has no Linear or convolution layer")
     return names

@@ -194,10 +194,12 @@ def _said(error: BaseException) -> str:
     text = str(error)
     if "fake tensor in the exported program" in text:
         return "it uses .data, or a tensor kept from another call, which cannot be read"
-    if "data-dependent" in text or "Boolean value of Tensor" in text or "DataDependent" in type(error).__name__:
-        return (
-            "the forward pass depends on computed values (dynamic control flow), which cannot be read"
-        )
+    if (
+        "data-dependent" in text
+        or "Boolean value of Tensor" in text
+        or "DataDependent" in type(error).__name__
+    ):
+        return "the forward pass depends on computed values (dynamic control flow), which cannot be read"
     problem = " ".join(text.split())[:160] or "no message"
     return f"{type(error).__name__}: {problem}"
 
@@ -209,7 +211,9 @@ def _refuse_misfit(
     """Say of inputs that do not fit the first layer with weights that it is the example's fault."""
     if not isinstance(module, weight_classes()):
         return
-    frame = next((f for f in _frames(error) if f.f_locals.get("self") is module and "input" in f.f_locals), None)
+    frame = next(
+        (f for f in _frames(error) if f.f_locals.get("self") is module and "input" in f.f_locals), None
+    )
     given = None if frame is None else tuple(getattr(frame.f_locals["input"], "shape", ()))
     channels, axes = taken(module)
     fits = given is None or ((given[-1:] if not axes else given[1:2]) == (channels,) and (
@@ -219,7 +223,9 @@ def _refuse_misfit(
         return
     name = next(name for name, other in twin.model.named_modules() if other is module)
     wanted = f"{channels} channels over {axes} axes" if axes else f"{channels}"
-    shown = f"shape (B, {', '.join(map(str, given[1:]))})" if axes or len(given) != 2 else f"{given[1]} features"
+    shown = (
+        f"shape (B, {', '.join(map(str, given[1:]))})" if axes or len(given) != 2 else f"{given[1]} features"
+    )
     if note or first() is not twin.original(module):
         raise ModelError(
             f"{place(twin.model, module)}: takes {wanted}, got {shown}{f' ({note})' if note else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -51,10 +52,9 @@ def _cat(recorder: Recorder, tensors: Any, dim: int = 0) -> Any:
 def _pad(recorder: Recorder, input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
     signal = recorder.settled(input)
     pad = list(pad)
-    if mode == "constant" and value is not None and number(value) != 0.0:
+    value = 0.0 if value is None else number(value)
+    if mode == "constant" and value not in (0.0, -math.inf):
         raise recorder.refuse(f"pads with zeros only, got value {value}")
-    if min(pad, default=0) < 0:
-        raise recorder.refuse(f"cuts positions or channels (pad = {tuple(pad)}), which cannot be read")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     pairs += [(0, 0)] * (len(signal.sizes) - len(pairs))
     pairs.reverse()  # torch names the last dimension first
@@ -65,23 +65,31 @@ def _pad(recorder: Recorder, input: Any, pad: Any, mode: str = "constant", value
         raise recorder.refuse(f"pad = {tuple(pad)} adds inputs to the batch")
     result = signal
     if any(pairs[1]):
-        if mode != "constant":
-            raise recorder.refuse(f"channels are padded with zeros only, got mode {mode!r}")
+        if mode != "constant" or value or min(pairs[1]) < 0:
+            raise recorder.refuse(f"channels are padded with zeros only, got mode {mode!r} and {pairs[1]}")
         layer = PadChannels(recorder.label(), *pairs[1])
         result = recorder.add(layer, recorder.position(signal))
     if any(map(any, pairs[2:])):
-        result = _padded_positions(recorder, result, mode, tuple(pairs[2:]))
+        result = _padded_positions(recorder, result, "lowest" if value else mode, tuple(pairs[2:]))
     return result
 
 
 def _padded_positions(
     recorder: Recorder, signal: Signal, mode: str, pairs: tuple[tuple[int, int], ...]
 ) -> Signal:
-    """Positions around the image, kept until a convolution takes them."""
-    modes = {"constant": "zeros", "circular": "circular", "reflect": "reflect"}
+    """Positions around the image, kept until a convolution takes them, or else put there; or cut off."""
+    modes: dict[str, Any] = {
+        "constant": "zeros", "circular": "circular", "reflect": "reflect", "lowest": "lowest"
+    }  # fmt: skip
     if mode not in modes:
         raise recorder.refuse(f"padding_mode must be 'zeros', 'circular' or 'reflect', got {mode!r}")
-    made = Signal(recorder.position(signal), signal.shape, signal.layout, signal.root)
-    made.root = made.position if made.position is not None else made.root
-    made.padding = modes[mode], pairs
+    kind = modes[mode]
+    for extent, pair in zip(signal.shape.space, pairs, strict=True):
+        if kind in ("circular", "reflect") and max(pair) > extent - (kind == "reflect"):
+            raise recorder.refuse(f"pads {max(pair)} positions, {kind!r}, to an image of {extent}")
+    position = recorder.position(signal)
+    made = Signal(position, signal.shape, signal.layout, position, laid=recorder.here)
+    made.padding = kind, pairs
+    if min(map(min, pairs)) < 0:
+        recorder.position(made)
     return made

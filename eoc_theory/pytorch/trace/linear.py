@@ -31,7 +31,9 @@ def layer_name(parameter: str) -> str:
 def _weight_layer(recorder: Recorder, weight: Any, bias: Any, kernel: tuple[int, ...]) -> WeightLayer:
     """The law of weights of shape (outputs, inputs, *kernel)."""
     if not isinstance(weight, Constant):
-        raise recorder.refuse("products of two tensors are not described by the theory: weights must be parameters")
+        raise recorder.refuse(
+            "products of two tensors are not described by the theory: weights must be parameters"
+        )
     if not (bias is None or isinstance(bias, Constant)):
         raise recorder.refuse(f"takes parameters as biases, got {describe(bias)}")
     name = layer_name(_source(recorder, weight))
@@ -47,7 +49,9 @@ def _source(recorder: Recorder, weight: Constant) -> str:
         return weight.parameter
     likely = [name for name in weight.parameters if recorder.sizes_of[name] == weight.tensor.numel()]
     if len(likely) != 1:
-        found = "several parameters" if likely else "parameters of other sizes" if weight.parameters else "none"
+        found = (
+            "several parameters" if likely else "parameters of other sizes" if weight.parameters else "none"
+        )
         raise recorder.refuse(f"takes weights that come from one parameter of their size, got {found}")
     return likely[0]
 
@@ -107,6 +111,8 @@ def _convolution(
     dilation: Any, groups: int,
 ) -> Signal:  # fmt: skip
     position, around = recorder.unpadded(input)
+    if around is not None and around[0] == "lowest":
+        recorder.position(input)
     shape = recorder.shapes[position]
     if len(shape.space) != axes:
         raise recorder.refuse(f"takes images over {axes} axes, got a tensor of shape {recorder.text(input)}")
@@ -119,9 +125,6 @@ def _convolution(
         if any(map(any, pads)) and mode != "zeros":
             raise recorder.refuse(f"pads with zeros what was padded with mode {mode!r} before")
         pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, before, strict=True))
-    for extent, pair in zip(shape.space, pads, strict=True):
-        if mode != "zeros" and max(pair) > extent - (mode == "reflect"):
-            raise recorder.refuse(f"pads {max(pair)} positions, {mode!r}, to an image of {extent}")
     law = _weight_layer(recorder, weight, bias, kernel)
     layer = Convolution(law.name, law, stride, pads, dilation, groups, cast(PaddingMode, mode))
     return recorder.add(layer, position)

@@ -99,13 +99,13 @@ def _instance_norm(
     return _grouped(recorder, input, channels, weight, bias, eps)
 
 
-def _grouped(
-    recorder: Recorder, input: Any, groups: int, weight: Any, bias: Any, eps: float
-) -> Signal:
+def _grouped(recorder: Recorder, input: Any, groups: int, weight: Any, bias: Any, eps: float) -> Signal:
     signal = _with_channels_second(recorder, input)
     if signal.layout[0] != lay.whole(BATCH, recorder.batch):
         raise recorder.refuse("mixes the inputs of a batch")
     if signal.shape.size == groups:
-        raise recorder.refuse(f"normalises single values of shape {recorder.text(signal)}, which leaves zeros")
+        raise recorder.refuse(
+            f"normalises single values of shape {recorder.text(signal)}, which leaves zeros"
+        )
     gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
     return _made(recorder, GroupNorm(_label(recorder, weight), groups, gain, shift, eps), signal)

@@ -173,5 +173,3 @@ def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
         )
     except (ActivationError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return False
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize
+from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
 from . import layout as lay
 from .layout import BATCH, CHANNELS
 from .readers import reads
@@ -45,12 +45,31 @@ def _maximum(
     recorder: Recorder, axes: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
     ceil_mode: bool,
 ) -> Signal:  # fmt: skip
-    position, kernel = _image(recorder, input, axes), _each(kernel_size, axes)
-    layer = MaxPool(
-        recorder.label(), kernel, _each(stride, axes, kernel), _each(padding, axes), _each(dilation, axes),
-        bool(ceil_mode),
-    )  # fmt: skip
-    return recorder.add(layer, position)
+    kernel = _each(kernel_size, axes)
+    stride, dilation = _each(stride, axes, kernel), _each(dilation, axes)
+    padding = _each(padding, axes)
+    signal = recorder.check(input)
+    if signal.padding is None or signal.padding[0] != "lowest" or any(padding):
+        layer = MaxPool(recorder.label(), kernel, stride, padding, dilation, bool(ceil_mode))
+        return recorder.add(layer, _image(recorder, input, axes))
+    pads = signal.padding[1]
+    even = all(before == after for before, after in pads)
+    around = tuple(before for before, _ in pads)
+    layer = MaxPool(recorder.label(), kernel, stride, around, dilation, ceil_mode or not even)
+    made = recorder.add(layer, recorder.node_of(signal))
+    wanted = layer_extents(signal.sizes[2:], kernel, stride, dilation, bool(ceil_mode))
+    if not even and (any(around) or made.shape.space != wanted):
+        raise recorder.refuse(f"−∞ around an image is read alike before and after, got {pads}")
+    return made
+
+
+def layer_extents(
+    space: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[int, ...]:  # fmt: skip
+    """Extents of the maxima over an image that is padded already."""
+    pool = MaxPool("", kernel, stride, (0,) * len(kernel), dilation, ceil_mode)
+    return pool.output_shape(Shape(1, space)).space
 
 
 def _adaptive_maximum(recorder: Recorder, axes: int, input: Any, output_size: Any) -> Signal:
@@ -173,7 +192,9 @@ def _amax(recorder: Recorder, input: Any, dim: Any = (), keepdim: bool = False) 
 # --- to other extents ---
 
 
-def _resized(recorder: Recorder, input: Any, axes: int, mode: str, output: Any, factors: Any, **rest: Any) -> Any:
+def _resized(
+    recorder: Recorder, input: Any, axes: int, mode: str, output: Any, factors: Any, **rest: Any
+) -> Any:
     position = _image(recorder, input, axes)
     space = recorder.shapes[position].space
     if output is None:
@@ -197,5 +218,3 @@ def _linear(
     axes = len(recorder.check(input).sizes) - 2
     mode = "aligned" if align_corners else "linear"
     return _resized(recorder, input, axes, mode, output_size, scale_factors)
-
-

@@ -72,7 +72,9 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
         return _in_memory(first, _entrywise(recorder, schema, given), in_place, alias=False)
     if reader is None:
         hint = HINTS.get(base)
-        what = "draws random numbers, which cannot be read" if constants.is_random(target) else "cannot be read"
+        what = (
+            "draws random numbers, which cannot be read" if constants.is_random(target) else "cannot be read"
+        )
         raise recorder.refuse(f"{what}; {hint}" if hint else what)
     if "input" not in given and "self" in given:
         given["input"] = given.pop("self")

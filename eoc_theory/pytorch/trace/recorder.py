@@ -15,7 +15,7 @@ from ...activations import Activation, activation, catalogue
 from ...base import checks
 from ...base.isolation import converted
 from ...errors import ActivationError, ModelError
-from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Shape, Sum
+from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, Shape, Sum
 from ...networks.graph import Node
 from ..activations import from_torch
 from . import layout as lay
@@ -119,7 +119,13 @@ class Recorder:
         """The node whose value the tensor shows, in whatever layout; made now for an expression."""
         signal = self.check(signal)
         if signal.padding is not None:
-            raise self.refuse("padded positions are read only where a convolution takes them next")
+            mode, pads = signal.padding
+            if mode == "lowest":
+                raise self.refuse("−∞ around an image is read only where a maximum takes it next")
+            made = self.add(Pad(self.unique(signal.laid), pads, mode), self._materialise(signal))
+            signal.position, signal.shape, signal.layout = made.position, made.shape, made.layout
+            signal.root, signal.padding = made.root, None
+            signal.expression, signal.slope = made.expression, made.slope
         return self._materialise(signal)
 
     def _materialise(self, signal: Signal) -> int:
@@ -157,6 +163,8 @@ class Recorder:
     def image(self, signal: Any) -> int:
         """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
         signal = self.settled(signal)
+        if signal.padding is not None:
+            return self.position(signal)
         if signal.layout == self.standard(signal.shape):
             return self.position(signal)
         if self._reshape_input(signal):
@@ -268,7 +276,9 @@ class Recorder:
         if any(signal.padding is not None for signal in signals):
             self.position(first)
         schema = self.target._schema
-        function = Operation(schema.name.partition("::")[2].rstrip("_"), self.target._overloadname or "default")
+        function = Operation(
+            schema.name.partition("::")[2].rstrip("_"), self.target._overloadname or "default"
+        )
         expression = Expression(
             function, tuple(map(self._operand, args)), tuple((k, self._operand(v)) for k, v in kwargs.items())
         )
@@ -284,9 +294,7 @@ class Recorder:
         return value
 
     def _deferred(self, signal: Signal, expression: Expression) -> Signal:
-        return Signal(
-            None, signal.shape, signal.layout, signal.root, expression, None, name=self.label()
-        )
+        return Signal(None, signal.shape, signal.layout, signal.root, expression, None, name=self.label())
 
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:
         """Σ factor · tensor."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...layers import ChannelSlice, Flatten, Subsample
+from ...layers import ChannelSlice, Flatten, Pad, Subsample
 from ...networks.graph import Node
 from . import layout as lay
 from .layout import CHANNELS
@@ -135,7 +135,9 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
     signal = recorder.check(input)
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
     if len(size) != len(signal.sizes) or wanted != signal.sizes:
-        raise recorder.refuse(f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}")
+        raise recorder.refuse(
+            f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}"
+        )
     return signal
 
 
@@ -143,7 +145,9 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
 
 
 @reads("slice")
-def _slice(recorder: Recorder, input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+def _slice(
+    recorder: Recorder, input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
     signal = recorder.check(input)
     return cut(recorder, signal, dim, slice(start, end, step))
 
@@ -167,15 +171,21 @@ def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Signal:
         layer = ChannelSlice(recorder.label(), start, stop, step)
         made = recorder.add(layer, recorder.position(signal))
         own = lay.whole(CHANNELS, made.shape.channels)
-    elif axis is not None and axis > CHANNELS and start == 0 and stop >= extent and dimension == lay.whole(
+    elif axis is not None and axis > CHANNELS and stop > start and dimension == lay.whole(
         axis, signal.shape.space[axis - 1]
     ):  # fmt: skip
-        made = _every(recorder, signal, axis - 1, step)
+        made = signal
+        if start > 0 or stop < extent:
+            pads = [(0, 0)] * len(signal.shape.space)
+            pads[axis - 1] = (-start, stop - extent)
+            made = recorder.add(Pad(recorder.label(), tuple(pads)), recorder.position(signal))
+        if step > 1:
+            made = _every(recorder, made, axis - 1, step)
         own = lay.whole(axis, made.shape.space[axis - 1])
     else:
         raise recorder.refuse(
             f"of {describe((start, stop, step))} from dimension {dim} of a tensor of shape "
-            f"{recorder.text(signal)} cannot be read; channels and steps over positions can (x[:, :, ::2, ::2])"
+            f"{recorder.text(signal)} cannot be read; channels and positions can"
         )
     return replace(made, layout=tuple(own if d == dim else old for d, old in enumerate(signal.layout)))
 
@@ -224,12 +234,12 @@ def _split(
     if isinstance(sizes, int):
         sizes = [min(sizes, extent - start) for start in range(0, extent, sizes)]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [
-        cut(recorder, signal, dim, slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)
-    ]
+    return [cut(recorder, signal, dim, slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
 
 @reads("unbind")
 def _unbind(recorder: Recorder, input: Any, dim: int = 0) -> Any:
     signal = recorder.check(input)
-    raise recorder.refuse(f"a loop over dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be read")
+    raise recorder.refuse(
+        f"a loop over dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be read"
+    )

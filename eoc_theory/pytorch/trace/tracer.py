@@ -207,7 +207,9 @@ def _changed_placeholders(graph: Any) -> set[str]:
     changed = set()
     for node in graph.nodes:
         schema = getattr(node.target, "_schema", None)
-        if schema is None or not any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments):
+        if schema is None or not any(
+            a.alias_info is not None and a.alias_info.is_write for a in schema.arguments
+        ):
             continue
         while isinstance(node, torch.fx.Node) and node.op == "call_function" and node.args:
             node = node.args[0]

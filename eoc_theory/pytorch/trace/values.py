@@ -62,8 +62,8 @@ class Storage:
     version: int = 0
 
 
-#: Mode, and (before, after) along each axis of positions.
-Padding = tuple[str, tuple[tuple[int, int], ...]]
+#: Mode ("lowest" is −∞), and (before, after) along each axis of positions.
+Padding = tuple[Any, tuple[tuple[int, int], ...]]
 
 
 @dataclass(eq=False)
