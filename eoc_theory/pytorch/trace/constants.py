@@ -114,11 +114,10 @@ def _filled(target: Any, given: dict[str, Any]) -> torch.Tensor | None:
 def number(value: Any) -> Any:
     """A float for whatever holds one number, anything else unchanged."""
     if isinstance(value, Constant):
-        value = value.tensor
+        one = value.tensor.numel() == 1 and not value.tensor.is_complex()
+        return float(value.tensor) if one else value
     if isinstance(value, (bool, np.bool_)):
         return value
     if isinstance(value, (int, float, np.integer, np.floating)):
         return float(value)
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-        return float(value.detach())
     return value
