@@ -164,7 +164,7 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class StochasticDepth(Dropout):
-    """Whole inputs set to 0 with probability p and the others divided by 1 − p: a residual branch left out."""
+    """Whole inputs set to 0 with probability p, the others divided by 1 − p: a residual branch left out."""
 
     @property
     def _shares_mask(self) -> bool:

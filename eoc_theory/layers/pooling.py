@@ -189,8 +189,8 @@ class Resize(PositionMean):
 
     Attributes:
         output: extent along each axis.
-        interpolation: "nearest", or linear interpolation between positions ("linear"), the outermost of which may lie on
-            those of the input ("aligned"), as torch's ``interpolate`` does them.
+        interpolation: "nearest", or linear between positions ("linear"), the outermost of which may lie
+            on those of the input ("aligned"), as torch's ``interpolate`` does them.
     """
 
     output: tuple[int, ...]

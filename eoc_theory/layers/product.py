@@ -18,8 +18,8 @@ from .sampled_weights import Draw
 
 @dataclass(frozen=True)
 class Product(Layer):
-    """Two values multiplied entry by entry; the second may be one number for all positions of a channel, or for
-    all channels of a position.
+    """Two values multiplied entry by entry; the second may be one number for all positions of a channel, or
+    for all channels of a position.
 
     The two are taken as independent: what a gate depends on of its own channel vanishes with the width.
     """

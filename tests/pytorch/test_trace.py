@@ -739,7 +739,11 @@ def drop_path(kept):
 @pytest.mark.parametrize(
     ("forward", "kind", "factor"),
     [
-        (lambda m, x: x + m.c(x) * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.8).div_(0.8), StochasticDepth, 1.0),
+        (
+            lambda m, x: x + m.c(x) * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.8).div_(0.8),
+            StochasticDepth,
+            1.0,
+        ),
         (drop_path(0.8), StochasticDepth, 1.0),
         (lambda m, x: x + m.c(x) * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.8), StochasticDepth, 0.8),
         (lambda m, x: x + m.c(x) * torch.empty_like(x).bernoulli_(0.8).div_(0.8), Dropout, 1.0),
@@ -800,7 +804,8 @@ REFUSED_INSIDE = {
     "softmax": (lambda m, x: torch.softmax(x, 1), {}, "'softmax' in module '2'.*logits"),
     "attention": (lambda m, x: x @ x, {}, "'matmul' in module '2'"),
     "constant weights": (lambda m, x: F.conv2d(x, torch.randn(4, 4, 1, 1)), {}, "random numbers"),
-    "fixed weights": (lambda m, x: F.conv2d(x, torch.ones(4, 4, 1, 1)), {}, "'conv2d' in module '2'.*got none"),
+    "fixed weights": (lambda m, x: F.conv2d(x, torch.ones(4, 4, 1, 1)), {},
+        "'conv2d' in module '2'.*got none"),
     "cat positions": (lambda m, x: torch.cat([x, x], 2), {}, "'cat' in module '2'.*dimension 2"),
     "mean channels": (lambda m, x: x.mean(1, keepdim=True), {}, "'mean' in module '2'.*dimension 1"),
     "norm written out": (lambda m, x: x / x.norm(dim=1, keepdim=True), {}, "in module '2'"),
@@ -818,7 +823,7 @@ REFUSED_INSIDE = {
     "item": (lambda m, x: x * float(x.mean((2, 3)).sum()), {}, CONTROL),
     "detach": (lambda m, x: x.detach(), {}, "'detach' in module '2'"),
     "no gradients": (lambda m, x: m.quiet(x), dict(quiet=Quiet()), "module '2.quiet.c' .Conv2d.*no_grad"),
-    "data": (lambda m, x: x.data + 0, {}, "uses .data"),
+    "data": (lambda m, x: x.data + 0, {}, "uses [.]data"),
     "alpha dropout": (lambda m, x: m.d(x), dict(d=nn.AlphaDropout()),
         "module '2.d' .AlphaDropout.*training"),
     "rrelu": (lambda m, x: m.r(x), dict(r=nn.RReLU()), "module '2.r' .RReLU.*random"),
@@ -830,7 +835,8 @@ REFUSED_INSIDE = {
     "numpy draws": (lambda m, x: x * np.random.rand(), {}, "random numbers"),
     "noise": (lambda m, x: x + torch.randn_like(x), {}, "'randn_like' in module '2'"),
     "batch noise": (lambda m, x: x * torch.empty(1, 1, 1, 1).bernoulli_(0.5), {}, "several inputs at once"),
-    "positions' bias": (lambda m, x: x + m.p, dict(p=nn.Parameter(torch.randn(4, 4, 4))), "'add' in module '2'"),
+    "positions' bias": (lambda m, x: x + m.p, dict(p=nn.Parameter(torch.randn(4, 4, 4))),
+        "'add' in module '2'"),
     "replicate": (
         lambda m, x: m.c(x), dict(c=nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate")),
         "module '2.c'.*replicate"
@@ -869,7 +875,7 @@ def test_what_cannot_be_read_is_named_with_its_place(name):
 
 def test_parameters_are_not_changed_by_a_model_that_would():
     model = inside(lambda m, x: [m.n.data.add_(1), x][1], n=nn.Parameter(torch.zeros(1)))
-    with pytest.raises(ModelError, match="uses [.]data"):
+    with pytest.raises(ModelError, match=r"uses [.]data"):
         trace(model, (1, 1, 4, 4))
     assert float(model[2].n.detach()) == 0.0
 

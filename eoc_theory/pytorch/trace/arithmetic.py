@@ -124,8 +124,8 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
                 )
                 return replace(made, layout=value.layout)
     raise recorder.refuse(
-        f"multiplies tensors of shapes {recorder.text(left)} and {recorder.text(right)}: they must be alike, or "
-        "one a factor for all positions or all channels"
+        f"multiplies tensors of shapes {recorder.text(left)} and {recorder.text(right)}: they must be "
+        "alike, or one a factor for all positions or all channels"
     )
 
 

@@ -14,7 +14,7 @@ from .recorder import Recorder
 from .values import Constant, Mask, Signal
 
 
-class ModelChanged(ModelError):
+class ModelChangedError(ModelError):
     """A forward pass that would change the model's parameters."""
 
 
@@ -43,7 +43,7 @@ def computed(recorder: Recorder, target: Any, given: dict[str, Any], in_place: b
     held = [v for value in given.values() for v in (value if isinstance(value, (list, tuple)) else (value,))]
     tensors = [value for value in held if isinstance(value, Constant)]
     if in_place and tensors and tensors[0].tensor.untyped_storage().data_ptr() in recorder.memory:
-        raise ModelChanged(str(recorder.refuse("changes a tensor of the model, which cannot be read")))
+        raise ModelChangedError(str(recorder.refuse("changes a tensor of the model, which cannot be read")))
     parameters = frozenset().union(*(c.parameters for c in tensors))
     with torch.no_grad():
         result = _filled(target, given)

@@ -1,4 +1,4 @@
-"""The ATen graph of a model, by torch.export, made on a double with values that have shapes and no numbers."""
+"""The ATen graph of a model, by torch.export, made on a double with values that have no numbers."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _own_gradient_in(program: Any, model: nn.Module) -> nn.Module | None:
-    """A module that runs operations inside of a user's autograd.Function, whose gradient need not be theirs."""
+    """A module with operations inside of a user's autograd.Function, whose gradient need not be theirs."""
     lines = _lines_of_own_functions(torch.autograd.Function)
     if not lines:
         return None

@@ -77,8 +77,8 @@ def _layer_norm(
     if over == (lay.whole(CHANNELS, signal.shape.channels),):
         return _made(recorder, ChannelNorm(_label(recorder, weight), gain, shift, eps), signal)
     raise recorder.refuse(
-        f"LayerNorm over {tuple(normalized_shape)} of a tensor of shape {recorder.text(signal)} cannot be read; "
-        "over all but the batch, or over the channels, it can"
+        f"LayerNorm over {tuple(normalized_shape)} of a tensor of shape {recorder.text(signal)} cannot be "
+        "read; over all but the batch, or over the channels, it can"
     )
 
 

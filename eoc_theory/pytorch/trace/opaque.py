@@ -98,8 +98,8 @@ def _output_sizes(kind: ModuleKind, module: nn.Module, name: str) -> Callable[..
             wanted = layer.weighted.weight.weight_shape
             if tuple(weight.shape) != wanted:
                 raise ModelError(
-                    f"module {name!r} ({type(module).__name__}): has a weight of shape {tuple(weight.shape)}, and "
-                    f"the layer registered for it one of shape {wanted}"
+                    f"module {name!r} ({type(module).__name__}): has a weight of shape "
+                    f"{tuple(weight.shape)}, and the layer registered for it one of shape {wanted}"
                 )
         made = layer.output_shape(*shapes)
         return (int(tensors[0].shape[0]), made.channels, *made.space)

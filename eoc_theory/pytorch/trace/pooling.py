@@ -193,7 +193,7 @@ def _amax(recorder: Recorder, input: Any, dim: Any = (), keepdim: bool = False) 
 
 
 def _resized(
-    recorder: Recorder, input: Any, axes: int, mode: str, output: Any, factors: Any, **rest: Any
+    recorder: Recorder, input: Any, axes: int, mode: Any, output: Any, factors: Any, **rest: Any
 ) -> Any:
     position = _image(recorder, input, axes)
     space = recorder.shapes[position].space

@@ -33,7 +33,8 @@ HINTS = {
     "conv_transpose2d": "transposed convolutions are not described",
     "lstm": _RECURRENT, "gru": _RECURRENT, "rnn_tanh": _RECURRENT, "rnn_relu": _RECURRENT,
     "lstm_cell": _RECURRENT, "gru_cell": _RECURRENT, "rnn_tanh_cell": _RECURRENT, "rnn_relu_cell": _RECURRENT,
-    "embedding": "inputs must be numbers, not indices", "embedding_bag": "inputs must be numbers, not indices",
+    "embedding": "inputs must be numbers, not indices",
+    "embedding_bag": "inputs must be numbers, not indices",
     "bilinear": "products of two inputs are not described",
 }  # fmt: skip
 
@@ -57,7 +58,7 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     schema = target._schema
     name = schema.name.partition("::")[2]
     base = name.rstrip("_") if not name.startswith("_") else name
-    recorder.operation = _NAMES.get(base, base)
+    recorder.operation = _NAMES.get(base) or base
     given = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
     given |= dict(zip((a.name for a in schema.arguments), args, strict=False))
     given |= kwargs
@@ -66,27 +67,30 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     in_place = bool(schema.arguments) and _writes(schema.arguments[0])
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
-    reader = READERS.get(base)
     recorder.target = target
-    if reader is None and torch.Tag.pointwise in target.tags:
-        return _in_memory(first, _entrywise(recorder, schema, given), in_place, alias=False)
-    if reader is None:
-        hint = HINTS.get(base)
-        what = (
-            "draws random numbers, which cannot be read" if constants.is_random(target) else "cannot be read"
-        )
-        raise recorder.refuse(f"{what}; {hint}" if hint else what)
-    if "input" not in given and "self" in given:
-        given["input"] = given.pop("self")
-    if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(reader).parameters.values()):
-        known = inspect.signature(reader).parameters
-        given = {key: value for key, value in given.items() if key in known}
-    result = reader(recorder, **given)
+    result = _read(recorder, base, target, given)
     if isinstance(first, Signal):
         return _in_memory(first, result, in_place, bool(schema.returns and schema.returns[0].alias_info))
     if in_place and isinstance(first, Constant) and not isinstance(result, Mask):
         raise recorder.refuse("changes a tensor that does not depend on the input by one that does")
     return result
+
+
+def _read(recorder: Recorder, name: str, target: Any, given: dict[str, Any]) -> Any:
+    """What the operation's reader makes of its arguments."""
+    reader = READERS.get(name)
+    if reader is None and torch.Tag.pointwise in target.tags:
+        return _entrywise(recorder, target._schema, given)
+    if reader is None:
+        drawn = "draws random numbers, which cannot be read"
+        what, hint = drawn if constants.is_random(target) else "cannot be read", HINTS.get(name)
+        raise recorder.refuse(f"{what}; {hint}" if hint else what)
+    if "self" in given:
+        given = {("input" if key == "self" else key): value for key, value in given.items()}
+    known = inspect.signature(reader).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        given = {key: value for key, value in given.items() if key in known}
+    return reader(recorder, **given)
 
 
 def _entrywise(recorder: Recorder, schema: Any, given: dict[str, Any]) -> Any:

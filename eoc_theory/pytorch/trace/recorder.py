@@ -73,7 +73,7 @@ class Recorder:
         return ModelError(f"function {self.operation!r} in {self.place}: {problem}")
 
     def label(self, owner: str = "") -> str:
-        """A name for the next node that no other node has; that of the parameters' `owner` if there is one."""
+        """A name for the next node that no other node has: that of the parameters' `owner`, if any."""
         return self.unique(owner or self.here)
 
     @property

@@ -214,7 +214,8 @@ def _select(recorder: Recorder, input: Any, dim: int, index: int) -> Any:
     dim %= len(signal.sizes)
     if signal.sizes[dim] != 1:
         raise recorder.refuse(
-            f"of entry {index} from dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be read"
+            f"of entry {index} from dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be "
+            "read"
         )
     return _unpadded_layout(recorder, signal, [d for d in range(len(signal.sizes)) if d != dim])
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_unflatten
 
 from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
@@ -105,7 +107,7 @@ class _Reading:
             for value, spec in zip(results, self.signature.output_specs, strict=True)
             if spec.kind.name == "USER_OUTPUT"
         ]
-        whole = torch.utils._pytree.tree_unflatten(wanted, tree)
+        whole = tree_unflatten(wanted, tree)
         return _chosen(whole)
 
     def _input(self, spec: Any, changed: bool) -> Any:
@@ -132,15 +134,15 @@ class _Reading:
             elif node.op == "get_attr":
                 values[node] = _attribute(module, node.target)
             elif node.op == "output":
-                (results,) = torch.fx.node.map_arg(node.args, lambda n: values[n])
+                (results,) = map_arg(node.args, lambda n: values[n])
                 return list(results) if isinstance(results, (list, tuple)) else [results]
             else:
                 values[node] = self._called(node, values)
         raise AssertionError("a graph without outputs")
 
     def _called(self, node: Any, values: dict[Any, Any]) -> Any:
-        args = torch.fx.node.map_arg(node.args, lambda n: values[n])
-        kwargs = torch.fx.node.map_arg(node.kwargs, lambda n: values[n])
+        args = map_arg(node.args, lambda n: values[n])
+        kwargs = map_arg(node.kwargs, lambda n: values[n])
         target = node.target
         if target is operator.getitem:
             return args[0] if isinstance(args[0], Unreadable) else args[0][args[1]]
@@ -151,7 +153,7 @@ class _Reading:
             if not isinstance(target, torch._ops.OpOverload):
                 raise self.recorder.refuse("cannot be read: it depends on computed numbers")
             return readers.call(self.recorder, target, args, kwargs)
-        except constants.ModelChanged:
+        except constants.ModelChangedError:
             raise
         except ModelError as error:
             return readers.spoilt(target, args, error)
@@ -171,7 +173,7 @@ class _Reading:
         recorder.module = self.kinds.get(path, recorder.kind)
         recorder.operation = str(getattr(node.target, "__name__", node.target)).partition(".")[0]
         first = node.args[0] if node.args else None
-        recorder.once = isinstance(first, torch.fx.Node) and len(first.users) == 1
+        recorder.once = len(getattr(first, "users", ())) == 1
 
     def _part(self, node: Any, args: tuple[Any, ...]) -> Any:
         """A part of the forward pass under a setting: without gradients, in lower precision."""

@@ -1,4 +1,4 @@
-"""What flows through a model while it is read: tensors as layouts of graph values, constants, random masks."""
+"""What flows through a model while it is read: tensors over graph values, constants, random masks."""
 
 from __future__ import annotations
 
