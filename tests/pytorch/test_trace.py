@@ -632,6 +632,10 @@ class WrittenNorm(nn.BatchNorm2d):
 READ_INSIDE = {
     "x + 0": (lambda m, x: torch.relu(m.d(m.c(x) + 0)), dict(c=nn.Conv2d(4, 4, 1), d=nn.Dropout(0.0))),
     "relu of relu": (lambda m, x: torch.relu(torch.relu(m.c(x))), dict(c=nn.Conv2d(4, 4, 1))),
+    "relu of pooled relus": (
+        lambda m, x: torch.relu(F.max_pool2d(torch.relu(m.c(x)), 2) + torch.relu(F.avg_pool2d(x, 2))),
+        dict(c=nn.Conv2d(4, 4, 1)),
+    ),
     "tanh of relu": (lambda m, x: torch.tanh(torch.relu(m.c(x))), dict(c=nn.Conv2d(4, 4, 1))),
     "gate": (lambda m, x: x * torch.sigmoid(m.gate(x)), dict(gate=nn.Conv2d(4, 4, 1))),
     "squeeze-excite": (

@@ -12,14 +12,19 @@ from ...errors import ModelError
 from ...layers import (
     AdaptiveAveragePool,
     AveragePool,
+    ChannelShuffle,
+    ChannelSlice,
+    Concatenate,
     Dense,
     Dropout,
     Flatten,
     Identity,
     Input,
+    Layer,
     MaxPool,
     Nonlinearity,
     PadChannels,
+    Product,
     Shape,
     Subsample,
     Sum,
@@ -40,7 +45,7 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     Raises:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
-    nodes = _used(recorder.nodes, output)
+    nodes = _used(*_without_idle_activations(recorder.nodes, output))
     names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:
         raise ModelError("model has no Linear or convolution layer between its input and its output")
@@ -64,6 +69,38 @@ def _used(nodes: list[Node], output: int) -> list[Node]:
             wanted.update(nodes[position].inputs)
     new = {old: number for number, old in enumerate(sorted(wanted))}
     return [Node(nodes[old].layer, tuple(new[i] for i in nodes[old].inputs)) for old in sorted(wanted)]
+
+
+def _without_idle_activations(nodes: list[Node], output: int) -> tuple[list[Node], int]:
+    """The nodes, those that leave values ≥ 0 as they are passed by: a ReLU after a ReLU, pooled or added up."""
+    sources: list[int] = []
+    positive: list[bool] = []
+    made: list[Node] = []
+    for position, node in enumerate(nodes):
+        layer, inputs = node.layer, tuple(sources[source] for source in node.inputs)
+        act, given = layer.nonlinearity, bool(inputs) and all(positive[i] for i in inputs)
+        idle = act is not None and given and _keeps_positive(act)
+        sources.append(inputs[0] if idle else position)
+        positive.append(given and _stays_positive(layer) if act is None else _is_positive(act))
+        made.append(Node(layer, inputs))
+    return made, sources[output]
+
+
+def _stays_positive(layer: Layer) -> bool:
+    """Whether it makes values ≥ 0 of such."""
+    joins = isinstance(layer, (*_KEEPING, Concatenate, Product, ChannelSlice, ChannelShuffle))
+    return joins or layer.adds and isinstance(layer, Sum) and min(layer.coefficients) >= 0
+
+
+def _keeps_positive(act: Activation) -> bool:
+    positive = np.concatenate([[0.0], np.logspace(-6, 6, 200)])
+    return bool(np.array_equal(act(positive), positive))
+
+
+def _is_positive(act: Activation) -> bool:
+    half = np.logspace(-6, 3, 400)
+    with np.errstate(all="ignore"):
+        return bool(np.all(act(np.concatenate([-half, [0.0], half])) >= 0))
 
 
 def _consumers(nodes: list[Node]) -> list[list[int]]:
