@@ -24,6 +24,7 @@ from .opaque import Opaque
 _ONE_AT_A_TIME = threading.Lock()
 #: Modules of one model that may turn out to be beyond export, one by one.
 _MOST_TRIES = 64
+OUTSIDE = "it uses .data, or a tensor kept from another call, which cannot be read"
 _OWN_GRADIENT = "an autograd.Function has a gradient of its own"
 
 
@@ -193,12 +194,9 @@ def _failed_in(error: BaseException, model: nn.Module) -> nn.Module | None:
 def _said(error: BaseException) -> str:
     text = str(error)
     if "fake tensor in the exported program" in text:
-        return "it uses .data, or a tensor kept from another call, which cannot be read"
-    if (
-        "data-dependent" in text
-        or "Boolean value of Tensor" in text
-        or "DataDependent" in type(error).__name__
-    ):
+        return OUTSIDE
+    computed = ("data-dependent", "Boolean value of Tensor", "cannot be converted to Scalar")
+    if any(sign in text for sign in computed) or "DataDependent" in type(error).__name__:
         return "the forward pass depends on computed values (dynamic control flow), which cannot be read"
     problem = " ".join(text.split())[:160] or "no message"
     return f"{type(error).__name__}: {problem}"

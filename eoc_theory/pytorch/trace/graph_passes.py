@@ -23,8 +23,10 @@ from ...layers import (
     Layer,
     MaxPool,
     Nonlinearity,
+    Pad,
     PadChannels,
     Product,
+    Resize,
     Shape,
     Subsample,
     Sum,
@@ -35,7 +37,8 @@ from .weights import laws
 
 #: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
 _KEEPING = (
-    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool,
+    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool, Resize, Pad,
+    ChannelSlice, ChannelShuffle,
 )  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def _used(nodes: list[Node], output: int) -> list[Node]:
 
 
 def _without_idle_activations(nodes: list[Node], output: int) -> tuple[list[Node], int]:
-    """The nodes, those that leave values ≥ 0 as they are passed by: a ReLU after a ReLU, pooled or added up."""
+    """The nodes, those that leave values ≥ 0 as they are passed by: a ReLU after ReLUs, pooled or added up."""
     sources: list[int] = []
     positive: list[bool] = []
     made: list[Node] = []
@@ -88,8 +91,8 @@ def _without_idle_activations(nodes: list[Node], output: int) -> tuple[list[Node
 
 def _stays_positive(layer: Layer) -> bool:
     """Whether it makes values ≥ 0 of such."""
-    joins = isinstance(layer, (*_KEEPING, Concatenate, Product, ChannelSlice, ChannelShuffle))
-    return joins or layer.adds and isinstance(layer, Sum) and min(layer.coefficients) >= 0
+    joins = isinstance(layer, (*_KEEPING, Concatenate, Product))
+    return joins or (layer.adds and isinstance(layer, Sum) and min(layer.coefficients) >= 0)
 
 
 def _keeps_positive(act: Activation) -> bool:

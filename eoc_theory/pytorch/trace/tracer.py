@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export.graph_signature import InputKind
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_unflatten
@@ -34,7 +34,7 @@ from . import (  # noqa: F401
 )
 from . import layout as lay
 from .checking import check_whole, layers_with_weights
-from .exporting import Exported, exported, no_draws
+from .exporting import OUTSIDE, Exported, exported, no_draws
 from .graph_passes import finish
 from .layout import BATCH
 from .recorder import Recorder, describe
@@ -122,7 +122,10 @@ class _Reading:
         if spec.kind is InputKind.BUFFER:
             tensor = self.found.model.get_buffer(spec.target).detach()
             return Constant(tensor.clone() if changed else tensor)
-        return Constant(program.constants[spec.target].detach().clone())
+        tensor = program.constants[spec.target]
+        if isinstance(tensor, FakeTensor):
+            raise ModelError(f"{recorder.place}: forward cannot be traced: {OUTSIDE}")
+        return Constant(tensor.detach().clone())
 
     def _run(self, module: Any, inputs: list[Any]) -> list[Any]:
         """The outputs of a graph of operations."""
