@@ -37,8 +37,8 @@ from .weights import laws
 
 #: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
 _KEEPING = (
-    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool, Resize, Pad,
-    ChannelSlice, ChannelShuffle,
+    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool, Resize,
+    Pad, ChannelSlice, ChannelShuffle,
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def _used(nodes: list[Node], output: int) -> list[Node]:
 
 
 def _without_idle_activations(nodes: list[Node], output: int) -> tuple[list[Node], int]:
-    """The nodes, those that leave values ≥ 0 as they are passed by: a ReLU after ReLUs, pooled or added up."""
+    """The nodes without those that leave values ≥ 0 as they are: a ReLU after ReLUs, pooled or added up."""
     sources: list[int] = []
     positive: list[bool] = []
     made: list[Node] = []
