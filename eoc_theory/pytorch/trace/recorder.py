@@ -155,10 +155,12 @@ class Recorder:
         order = tuple(by_stride.index(factor) for factor in dimension)
         layer = ChannelShuffle(self.unique(signal.laid or self.here), tuple(f.size for f in by_stride), order)
         made = self.add(layer, self.position(signal))
-        put = tuple(
-            lay.whole(CHANNELS, signal.shape.channels) if d is dimension else d for d in signal.layout
-        )
-        return replace(made, layout=put)
+        natural = lay.whole(CHANNELS, signal.shape.channels)
+        # The tensor itself is so from now on: others that take it need no node of their own.
+        signal.layout = tuple(natural if d is dimension else d for d in signal.layout)
+        signal.position, signal.root, signal.slope = made.position, made.root, made.slope
+        signal.expression = made.expression
+        return signal
 
     def image(self, signal: Any) -> int:
         """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
