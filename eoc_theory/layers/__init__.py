@@ -10,6 +10,7 @@ from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
+from .transpose import Transpose
 from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
@@ -17,6 +18,6 @@ __all__ = [
     "AdaptiveAveragePool", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale", "ChannelShuffle",
     "ChannelSlice", "Concatenate", "Convolution", "Dense", "Dropout", "Flatten", "GroupNorm", "Identity",
     "Input", "Layer", "LayerNorm", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode",
-    "PositionwiseDense", "Product", "Resize", "Shape", "StochasticDepth", "Subsample", "Sum", "WeightLaw",
-    "WeightLayer", "Weighted",
+    "PositionwiseDense", "Product", "Resize", "Shape", "StochasticDepth", "Subsample", "Sum", "Transpose",
+    "WeightLaw", "WeightLayer", "Weighted",
 ]  # fmt: skip

@@ -42,6 +42,7 @@ from ..layers import (
     StochasticDepth,
     Subsample,
     Sum,
+    Transpose,
     Weighted,
 )
 from ..networks.graph import Graph
@@ -411,3 +412,10 @@ def _(layer: Pad, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.
     return program.call_function(
         nn.functional.pad, (inputs[0], pads), {"mode": _PAD_MODES[layer.padding_mode]}
     )
+
+
+@_call.register
+def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    turned = program.call_function(torch.transpose, (flat, 1, 2))
+    return turned if len(layer.space) == 1 else program.call_method("unflatten", (turned, 2, layer.space))

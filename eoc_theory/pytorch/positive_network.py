@@ -41,6 +41,7 @@ from ..layers import (
     Shape,
     Subsample,
     Sum,
+    Transpose,
     Weighted,
 )
 from ..networks.graph import Graph
@@ -306,6 +307,11 @@ def _(layer: ChannelSlice, x: Any) -> Any:
 @_moved.register
 def _(layer: ChannelShuffle, x: Any) -> Any:
     return x[:, require_torch().as_tensor(layer.permutation, device=x.device)]
+
+
+@_moved.register
+def _(layer: Transpose, x: Any) -> Any:
+    return x.flatten(2).transpose(1, 2).unflatten(2, layer.space)
 
 
 @_moved.register

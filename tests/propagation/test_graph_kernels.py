@@ -39,6 +39,7 @@ from eoc_theory.layers import (
     StochasticDepth,
     Subsample,
     Sum,
+    Transpose,
     WeightLayer,
 )
 from eoc_theory.layers.position_kernels import gather, scatter
@@ -185,6 +186,22 @@ def shuffled():
     return finish(net)
 
 
+def mixer():
+    """A mixer's block: a product over the positions of every channel, then one over the channels."""
+    net = GraphBuilder(Shape(WIDTH, (8, 8)))
+    stream = net.add(conv("stem", WIDTH, WIDTH, padding=1))
+    net.add(ChannelNorm("norm"))
+    net.add(Transpose("tokens", (WIDTH,)))
+    net.add(PositionwiseDense("t1", WeightLayer("t1", 64, 256, 1.4, 0.2)))
+    net.add(act("r"))
+    net.add(PositionwiseDense("t2", WeightLayer("t2", 256, 64, 1.4, 0.1)))
+    mixed = net.add(Transpose("back", (8, 8)))
+    net.add(Sum("sum", (1.0, 1.0)), stream, mixed)
+    net.add(PositionwiseDense("c1", WeightLayer("c1", WIDTH, WIDTH, 1.2, 0.1)))
+    net.add(act("t", TANH))
+    return finish(net)
+
+
 NETWORKS = {
     "zeros": lambda: chain(
         (5, 5), conv("c1", WIDTH, WIDTH), act("r"), conv("c2", WIDTH, WIDTH), act("t", TANH)
@@ -313,6 +330,21 @@ def test_against_sampled_networks(name):
             assert max(apart) < 0.12, (node.layer.name, apart)
         if wanted.log_moment is not None:
             assert found.log_moment == pytest.approx(wanted.log_moment, abs=0.12), node.layer.name
+
+
+def test_products_over_positions():
+    """Tokens of one input are fewer than channels: what two have in common is a sampling error's size."""
+    graph = mixer()
+    batch = make_batch(WIDTH, graph.input_shape.space, members=2)
+    signals, theory = predicted(graph, batch)
+    measured = sampled(graph, batch, signals, 8)
+    for node, wanted, found in zip(graph.nodes, theory, measured, strict=True):
+        if node.layer.name == "flat":
+            continue
+        for kernel, sample in zip(wanted.value, found.value, strict=True):
+            assert np.abs(np.array(differences(kernel, sample)[1]) - 1).max() < 0.12, node.layer.name
+        if wanted.log_moment is not None:
+            assert found.log_moment == pytest.approx(wanted.log_moment, abs=0.15), node.layer.name
 
 
 def test_depthwise_channels_keep_their_own_law():

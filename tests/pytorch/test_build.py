@@ -285,7 +285,7 @@ def test_layers_that_torch_has_no_module_for_are_built_and_read_back():
 
     again = Architecture.from_torch(model, x).as_graph()
     names = [type(node.layer).__name__ for node in graph.nodes]
-    # Nothing is done by the module in evaluation mode, nor by flattening what is then given its axes back; all
+    # Nothing is done in evaluation mode, nor by flattening what is then given its axes back; all
     # channels times one number are a sum of one.
     read = [type(node.layer).__name__ for node in again.nodes]
     names.remove("StochasticDepth")

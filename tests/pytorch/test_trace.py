@@ -657,6 +657,16 @@ READ_INSIDE = {
         lambda m, x: m.a(m.n(x.flatten(2).transpose(1, 2))).mean(1)[:, :, None, None] * 1.0,
         dict(n=nn.LayerNorm(4), a=nn.Linear(4, 12)),
     ),
+    "mixer": (
+        lambda m, x: (y := x.flatten(2).transpose(1, 2))
+        + m.b(F.gelu(m.a(m.n(y).transpose(1, 2)))).transpose(1, 2),
+        dict(n=nn.LayerNorm(4), a=nn.Linear(16, 6), b=nn.Linear(6, 16)),
+    ),
+    "gate of tokens": (
+        lambda m, x: (y := m.c(x.flatten(2).transpose(1, 2)).chunk(2, -1))[0]
+        * m.a(m.n(y[1]).transpose(1, 2)).transpose(1, 2),
+        dict(n=nn.LayerNorm(3), c=nn.Linear(4, 6), a=nn.Linear(16, 16)),
+    ),
     "rows of tokens": (
         lambda m, x: m.a(x.permute(0, 2, 3, 1).reshape(-1, 4)).view(len(x), 4, 4, 6).permute(0, 3, 1, 2),
         dict(a=nn.Linear(4, 6)),
@@ -726,6 +736,23 @@ def test_what_the_graph_says_is_what_the_model_does(name, training):
     wanted = {name for name, p in model.named_parameters() if p.dim() > 1 and not name.endswith(".g")}
     read = {layer.name for layer in graph.weight_layers}
     assert read == {name.removesuffix(".weight") for name in wanted}
+
+
+def test_weights_under_a_factor_that_is_0_are_multiplied_by_it():
+    """SkipInit: a branch is silent at first, and its weights are there."""
+
+    def forward(m, x):
+        return x + F.conv2d(x, m.g * m.c.weight, m.c.bias)
+
+    conv = nn.Conv2d(4, 4, 1)
+    nn.init.zeros_(conv.bias)
+    block = Block(forward, c=conv, g=nn.Parameter(torch.zeros(4, 1, 1, 1)))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), block, nn.Flatten(), nn.Linear(16, 2))
+    graph = trace(model, (1, 1, 4, 4))
+    assert [n.layer.coefficients for n in graph.nodes if isinstance(n.layer, Sum)] == [(1.0, 0.0)]
+    assert graph.weight_layers[1].sigma_w == pytest.approx(
+        math.sqrt(4 * float(conv.weight.detach().double().square().mean())), rel=1e-6
+    )
 
 
 def test_factors_for_each_channel_count_by_their_mean_square():

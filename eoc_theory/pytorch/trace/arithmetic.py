@@ -70,14 +70,13 @@ def _channelwise(recorder: Recorder, signal: Signal, value: Constant) -> Any:
     sizes = (1,) * (len(signal.sizes) - tensor.dim()) + tuple(tensor.shape)
     if len(sizes) == len(signal.sizes):
         varies = [d for d, n in enumerate(sizes) if n > 1]
-        if not varies:
-            return float(tensor.reshape(()))
+        fits = all(sizes[d] == signal.sizes[d] for d in varies)
+        if fits and bool((tensor == tensor.reshape(-1)[0]).all()):
+            return float(tensor.reshape(-1)[0])
         (first, *others) = varies
         dimension = signal.layout[first]
         if not others and dimension == lay.whole(CHANNELS, signal.shape.channels):
-            tensor = tensor.reshape(-1)
-            same = bool((tensor == tensor[0]).all())
-            return float(tensor[0]) if same else tensor
+            return tensor.reshape(-1)
     raise recorder.refuse(f"takes numbers, for all channels or for each, got {describe(value)}")
 
 
@@ -115,7 +114,7 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
     left, right = recorder.check(left), recorder.check(right)
     if left.root == right.root and left.layout == right.layout:
         return recorder.elementwise(left, right)
-    left, right = recorder.settled(left), recorder.settled(right)
+    left, right = recorder.alike(left, right)
     if len(left.layout) == len(right.layout):
         for value, gate in ((left, right), (right, left)):
             if all(own in (whole, ()) for whole, own in zip(value.layout, gate.layout, strict=True)):

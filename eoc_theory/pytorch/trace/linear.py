@@ -36,18 +36,29 @@ def _weight_layer(recorder: Recorder, weight: Any, bias: Any, kernel: tuple[int,
         )
     if not (bias is None or isinstance(bias, Constant)):
         raise recorder.refuse(f"takes parameters as biases, got {describe(bias)}")
-    name = layer_name(_source(recorder, weight))
+    source = _source(recorder, weight)
+    name = layer_name(source)
+    if _is_silent(weight) and (bias is None or not bool(bias.tensor.any())):
+        own = recorder.parameters[source].detach()
+        weight = Constant(own.reshape(weight.sizes), frozenset({source}))
     weights = read_once(recorder, name, weight, bias)
     return WeightLayer(
         name, weights.fan_in, weights.shape[0], weights.sigma_w, weights.sigma_b, kernel=kernel
     )
 
 
+def _is_silent(weight: Constant) -> bool:
+    """Whether a factor of the weights, which is 0 now, makes all of them 0; the layer is multiplied by it."""
+    return len(weight.parameters) > 1 and not bool(weight.tensor.any())
+
+
 def _source(recorder: Recorder, weight: Constant) -> str:
     """The parameter that weights are, or are computed from."""
     if weight.parameter:
         return weight.parameter
-    likely = [name for name in weight.parameters if recorder.sizes_of[name] == weight.tensor.numel()]
+    likely = [
+        name for name in weight.parameters if recorder.parameters[name].numel() == weight.tensor.numel()
+    ]
     if len(likely) != 1:
         found = (
             "several parameters" if likely else "parameters of other sizes" if weight.parameters else "none"
@@ -75,6 +86,8 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
 @reads("linear")
 def _linear(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> Any:
     signal = recorder.settled(input)
+    if len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) != CHANNELS and signal.position != 0:
+        signal = recorder.transposed(signal)
     if not signal.layout or signal.layout[-1] != lay.whole(CHANNELS, signal.shape.channels):
         raise recorder.refuse(
             f"Linear is read on vectors, or on the channels at each position, got a tensor of shape "
@@ -84,7 +97,8 @@ def _linear(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> An
     law = _weight_layer(recorder, weight, bias, ())
     kind = PositionwiseDense if signal.shape.space else Dense
     made = recorder.add(kind(law.name, law), position)
-    return replace(made, layout=(*signal.layout[:-1], lay.whole(CHANNELS, law.fan_out)))
+    made = replace(made, layout=(*signal.layout[:-1], lay.whole(CHANNELS, law.fan_out)))
+    return recorder.scaled(made, 0.0) if _is_silent(weight) else made
 
 
 @reads("matmul", "mm")
@@ -127,7 +141,8 @@ def _convolution(
         pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, before, strict=True))
     law = _weight_layer(recorder, weight, bias, kernel)
     layer = Convolution(law.name, law, stride, pads, dilation, groups, cast(PaddingMode, mode))
-    return recorder.add(layer, position)
+    made = recorder.add(layer, position)
+    return recorder.scaled(made, 0.0) if _is_silent(weight) else made
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from ...activations import Activation, activation, catalogue
 from ...base import checks
 from ...base.isolation import converted
 from ...errors import ActivationError, ModelError
-from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, Shape, Sum
+from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, Shape, Sum, Transpose
 from ...networks.graph import Node
 from ..activations import from_torch
 from . import layout as lay
@@ -33,7 +33,7 @@ class Recorder:
         batch: size of the batch dimension of every tensor.
         kind: the model's class.
         memory: addresses of the memory of the model's own tensors.
-        sizes_of: numbers of entries of the model's parameters.
+        parameters: the model's, by their names.
         opaque: modules that are one operation each (`Opaque`).
         activations: those of them that may be activations, by their numbers, with why they were not followed.
         path, module: name and class of the module that is being called; "" is the model.
@@ -49,7 +49,7 @@ class Recorder:
         self.batch = batch
         self.kind = kind
         self.memory: frozenset[int] = frozenset()
-        self.sizes_of: dict[str, int] = {}
+        self.parameters: dict[str, torch.Tensor] = {}
         self.opaque: Any = None
         self.activations: dict[int, str] = {}
         self.path, self.module, self.in_leaf = "", kind, False
@@ -161,6 +161,49 @@ class Recorder:
         signal.position, signal.root, signal.slope = made.position, made.root, made.slope
         signal.expression = made.expression
         return signal
+
+    def transposed(self, signal: Signal, space: tuple[int, ...] | None = None) -> Signal:
+        """The tensor with its positions as the channels of a graph's value, its channels as the positions.
+
+        Args:
+            space: extents of the new positions; None: one axis.
+
+        Raises:
+            ModelError: its dimensions are no such two, and the batch.
+        """
+        positions, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
+        if set(signal.layout[1:]) != {positions, channels} or len(signal.layout) != 3:
+            raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
+        layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
+        made = self.add(layer, self.position(signal))
+        new = {
+            positions: lay.whole(CHANNELS, made.shape.channels),
+            channels: self._all_positions(made.shape),
+            signal.layout[0]: signal.layout[0],
+        }
+        return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
+
+    def _all_positions(self, shape: Shape) -> lay.Dimension:
+        """All positions as one dimension."""
+        return lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
+
+    def alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
+        """Two tensors with their channels and positions laid out alike, where one has to be transposed."""
+        first, second = self.settled(first), self.settled(second)
+        if first.layout == second.layout or first.sizes != second.sizes:
+            return first, second
+        swapped = Shape(first.shape.positions, (first.shape.channels,))
+        if (
+            second.shape == swapped
+            and len(second.layout) == 3
+            and self.position(second) > self.position(first)
+        ):
+            second = self.transposed(second, first.shape.space)
+        elif (
+            first.shape == Shape(second.shape.positions, (second.shape.channels,)) and len(first.layout) == 3
+        ):
+            first = self.transposed(first, second.shape.space)
+        return first, second
 
     def image(self, signal: Any) -> int:
         """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
@@ -300,8 +343,9 @@ class Recorder:
 
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:
         """Σ factor · tensor."""
-        signals = [(self.settled(signal), factor) for signal, factor in terms]
-        (first, a), (second, b) = signals
+        (first, a), (second, b) = terms
+        first, second = self.alike(first, second)
+        signals = [(first, a), (second, b)]
         if first.layout != second.layout:
             raise self.refuse(
                 f"adds tensors of shapes {self.text(first)} and {self.text(second)} whose channels or "

@@ -84,8 +84,7 @@ class _Reading:
         self.leaves = {name: _is_leaf(module) for name, module in found.model.named_modules()}
         self.kinds = {name: type(module).__name__ for name, module in found.model.named_modules()}
         tensors = dict(found.model.named_parameters(remove_duplicate=False))
-        self.parameters = tensors
-        recorder.sizes_of = {name: tensor.numel() for name, tensor in tensors.items()}
+        recorder.parameters = tensors
         own = [*found.model.parameters(), *found.model.buffers()]
         recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
         recorder.opaque, recorder.activations = found.opaque, found.failures
@@ -117,7 +116,7 @@ class _Reading:
             return Signal(0, shape, recorder.standard(shape), 0)
         program = self.found.program
         if spec.kind is InputKind.PARAMETER:
-            tensor = self.parameters[spec.target].detach()
+            tensor = recorder.parameters[spec.target].detach()
             return Constant(tensor, frozenset({spec.target}), spec.target)
         if spec.kind is InputKind.BUFFER:
             tensor = self.found.model.get_buffer(spec.target).detach()
