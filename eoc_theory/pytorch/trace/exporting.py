@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -97,9 +98,35 @@ def _double(model: nn.Module) -> Twin:
 
 def _program(model: nn.Module, sizes: tuple[int, ...]) -> Any:
     first = next(model.parameters())
-    with no_draws(), _quiet(), torch.inference_mode(False), torch.enable_grad():
+    modes = torch.inference_mode(False), torch.enable_grad()
+    with _stored_values_dropped(model), no_draws(), _quiet(), modes[0], modes[1]:
         x = torch.zeros((), dtype=first.dtype, device=first.device).expand(sizes)
         return torch.export.export(model, (x,), strict=False)
+
+
+@contextlib.contextmanager
+def _stored_values_dropped(model: nn.Module) -> Iterator[None]:
+    """Have a forward pass leave no tensors on the model's modules, which older versions of torch refuse."""
+    forward, own = model.forward, "forward" in model.__dict__
+
+    @functools.wraps(forward)
+    def clean(*args: Any, **kwargs: Any) -> Any:
+        before = [(module, dict(module.__dict__)) for module in model.modules()]
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            for module, attributes in before:
+                module.__dict__.clear()
+                module.__dict__.update(attributes)
+
+    model.__dict__["forward"] = clean
+    try:
+        yield
+    finally:
+        if own:
+            model.__dict__["forward"] = forward
+        else:
+            del model.__dict__["forward"]
 
 
 @contextlib.contextmanager

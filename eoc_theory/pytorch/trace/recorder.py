@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,7 @@ class Recorder:
         self.batch = batch
         self.kind = kind
         self.memory: frozenset[int] = frozenset()
-        self.parameters: dict[str, torch.Tensor] = {}
+        self.parameters: Mapping[str, torch.Tensor] = {}
         self.opaque: Any = None
         self.activations: dict[int, str] = {}
         self.path, self.module, self.in_leaf = "", kind, False
