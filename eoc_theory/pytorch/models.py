@@ -171,16 +171,16 @@ def prunable_weights(model: Any) -> list[PrunableWeight]:
             )
         weight = PrunableWeight(name, module, parameter)
         if id(own[parameter]) not in seen:
-            _check_numbers(weight)
+            check_numbers(weight)
             seen[id(own[parameter])] = name
             found.append(weight)
     if not found:
         raise ModelError("model has no Linear or convolution layer to prune")
-    _check_apart(found)
+    check_apart(found)
     return found
 
 
-def _check_apart(weights: list[PrunableWeight]) -> None:
+def check_apart(weights: list[PrunableWeight]) -> None:
     """Refuse weights of two layers that share memory without being one parameter."""
     stretches = []
     for weight in weights:
@@ -222,7 +222,7 @@ def check_values(name: str, module: Any) -> None:
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
-def _check_numbers(weight: PrunableWeight) -> None:
+def check_numbers(weight: PrunableWeight) -> None:
     """Refuse weights that are not real numbers, each by itself in memory."""
     torch = require_torch()
     tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from ...errors import ModelError
-from ..models import check_values, weight_classes
+from ..models import PrunableWeight, check_apart, check_numbers, check_values, weight_classes
 
 
 def check_whole(model: nn.Module) -> None:
@@ -27,31 +25,23 @@ def check_whole(model: nn.Module) -> None:
 
 def _check_apart(model: nn.Module) -> None:
     """Refuse layers whose weights are another one's."""
-    seen: dict[int, str] = {}
+    seen: dict[int, PrunableWeight] = {}
+    shared = ""
     for name, module in model.named_modules():
         if not isinstance(module, weight_classes()):
             continue
-        weight = module._parameters.get("weight", module._parameters.get("weight_orig"))
-        if weight is None or is_lazy(weight):
+        own = "weight" if "weight" in module._parameters else "weight_orig"
+        tensor = module._parameters.get(own)
+        if tensor is None:
             continue
-        _check_numbers(name, module, weight)
-        pointer = weight.data_ptr()
-        if pointer and pointer in seen:
-            raise ModelError(
-                f"layers {seen[pointer]!r} and {name!r} share their weights, which cannot be read"
-            )
-        seen[pointer] = name
-
-
-def _check_numbers(name: str, module: nn.Module, weight: torch.Tensor) -> None:
-    where = f"layer {name!r} ({type(module).__name__})"
-    if not weight.is_floating_point():
-        kind = str(weight.dtype).removeprefix("torch.")
-        raise ModelError(f"{where} must have weights of real floating-point numbers, got {kind}")
-    if weight.layout is not torch.strided:
-        raise ModelError(f"{where} must have dense weights, got layout {weight.layout}: use .to_dense()")
-    if not weight.numel():
-        raise ModelError(f"{where} must have weights, got shape {tuple(weight.shape)}")
+        weight = PrunableWeight(name, module, own)
+        check_numbers(weight)
+        first = seen.setdefault(id(tensor), weight)
+        if first is not weight and not shared:
+            shared = f"layers {first.name!r} and {name!r} share their weights, which cannot be read"
+    check_apart(list(seen.values()))
+    if shared:
+        raise ModelError(shared)
 
 
 def layers_with_weights(model: nn.Module) -> list[str]:
