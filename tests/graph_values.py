@@ -36,13 +36,33 @@ def _value(layer, inputs, modules, x):
         return sum(c * h for c, h in zip(layer.coefficients, inputs, strict=True))
     if isinstance(layer, kinds.Concatenate):
         return torch.cat(inputs, 1)
+    if isinstance(layer, kinds.Product):
+        value, gate = inputs
+        return value * gate.reshape(*gate.shape, *(1,) * (value.dim() - gate.dim()))
     (h,) = inputs
     axes = range(2, h.dim())
     if isinstance(layer, kinds.Dense):
-        module = modules["" if layer.weight.name == "weight" else layer.weight.name]
-        return h @ module.weight.T + (0 if module.bias is None else module.bias)
+        weight, bias = _parameters(layer.weight.name, modules)
+        return h @ weight.T + (0 if bias is None else bias)
+    if isinstance(layer, kinds.PositionwiseDense):
+        weight, bias = _parameters(layer.weight.name, modules)
+        h = torch.einsum("oc,bc...->bo...", weight, h)
+        return h + (0 if bias is None else bias.view(1, -1, *[1] * len(axes)))
+    if isinstance(layer, kinds.Transpose):
+        return h.flatten(2).transpose(1, 2).unflatten(2, layer.space)
+    if isinstance(layer, kinds.ChannelSlice):
+        return h[:, layer.start : layer.stop : layer.step]
+    if isinstance(layer, kinds.ChannelShuffle):
+        cut = np.arange(h.shape[1]).reshape(layer.extents)
+        return h[:, torch.from_numpy(cut.transpose(layer.order).reshape(-1).copy())]
+    if isinstance(layer, kinds.ChannelNorm):
+        h = h - h.mean(1, keepdim=True)
+        return h / torch.sqrt(h.square().mean(1, keepdim=True) + layer.eps)
+    if isinstance(layer, kinds.ChannelScale):
+        assert layer.shift == 0
+        return layer.gain * h
     if isinstance(layer, kinds.Convolution):
-        return _convolution(layer, modules[layer.weight.name], h)
+        return _convolution(layer, _parameters(layer.weight.name, modules), h)
     if isinstance(layer, kinds.Nonlinearity):
         return torch.from_numpy(layer.activation(h.detach().numpy()))
     if isinstance(layer, kinds.BatchNorm):
@@ -60,7 +80,7 @@ def _value(layer, inputs, modules, x):
         parts = parts - parts.mean(-1, keepdim=True)
         parts = parts / torch.sqrt(parts.square().mean(-1, keepdim=True) + layer.eps)
         return parts.reshape(h.shape)  # gains are 1 and shifts 0 at initialisation
-    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool)):
+    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.Resize, kinds.Pad)):
         for axis, matrix in zip(axes, layer.matrices(tuple(h.shape[2:])), strict=True):
             h = torch.movedim(torch.movedim(h, axis, -1) @ torch.from_numpy(matrix).T, -1, axis)
         return h
@@ -77,17 +97,27 @@ def _value(layer, inputs, modules, x):
     raise AssertionError(layer)
 
 
-def _convolution(layer, module, h):
+def _parameters(name, modules):
+    """Weights and biases of the layer of a name, which may be that of the parameter itself."""
+    module = modules.get("" if name == "weight" else name)
+    if module is not None and hasattr(module, "weight"):
+        return module.weight, module.bias
+    path, _, own = name.rpartition(".")
+    return getattr(modules[path], own), None
+
+
+def _convolution(layer, parameters, h):
+    weights, bias = parameters
     space, kernel = tuple(h.shape[2:]), layer.weight.kernel
     taps = [layer.taps(axis, extent) for axis, extent in enumerate(space)]
-    weight = module.weight.reshape(layer.groups, -1, layer.weight.channels_in, *kernel)
+    weight = weights.reshape(layer.groups, -1, layer.weight.channels_in, *kernel)
     parts = h.reshape(len(h), layer.groups, -1, *space)
     out = 0.0
     for tap in itertools.product(*(range(k) for k in kernel)):
         seen = _gather(parts, [t[:, k] for t, k in zip(taps, tap, strict=True)], 0.0)
         out = out + torch.einsum("goc,bgc...->bgo...", weight[(..., *tap)], seen)
     out = out.reshape(len(h), -1, *out.shape[3:])
-    bias = 0.0 if module.bias is None else module.bias.view(1, -1, *[1] * len(space))
+    bias = 0.0 if bias is None else bias.view(1, -1, *[1] * len(space))
     return out + bias
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eoc_theory.layers import Convolution, Dense
 from eoc_theory.layers.sampled_weights import Draw
 from eoc_theory.signals.data import DataSummary
 from eoc_theory.signals.fields import Gradient, Pairs, input_signal
@@ -72,7 +71,7 @@ def predicted(graph, batch):
     for position in range(len(graph.nodes) - 1, 0, -1):
         node, gradient = graph.nodes[position], arriving[position]
         assert gradient is not None
-        if isinstance(node.layer, (Dense, Convolution)):
+        if node.layer.weighted is not None:
             moments[position] = memories[position].log_moment(node.layer.weight, gradient, pairs)
         for source, sent in zip(
             node.inputs, node.layer.backward_kernel(memories[position], gradient, pairs), strict=True
@@ -108,7 +107,7 @@ def sampled(graph, batch, signals, seeds):
         moments = {}
         for position in range(len(graph.nodes) - 1, 0, -1):
             node, gradient = graph.nodes[position], arriving[position]
-            if isinstance(node.layer, (Dense, Convolution)):
+            if node.layer.weighted is not None:
                 back, scores = node.layer.backward_scores(memories[position], gradient)
                 moments[position] = float(np.mean(scores.astype(float) ** 2))
                 parts = [back]

@@ -133,10 +133,19 @@ class Dropout(Layer):
             return [gradient]
         return [Gradient(tuple(map(self._masked, gradient.groups)), None, gradient.log_scale)]
 
+    @property
+    def _shares_mask(self) -> bool:
+        """Whether all positions of a channel are dropped together."""
+        return self.channelwise
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the mask on values of a shape (channels, *space, batch)."""
+        return (shape[0], *(1,) * (len(shape) - 2), shape[-1]) if self.channelwise else shape
+
     def _masked(self, kernel: Array) -> Array:
         """E[m m'] times the kernel: 1/(1 − p) where two entries share their mask, else 1."""
         result = kernel.copy()
-        shared = result[0] if self.channelwise else np.einsum("pp->p", result[0])
+        shared = result[0] if self._shares_mask else np.einsum("pp->p", result[0])
         shared *= result.dtype.type(1.0 / (1.0 - self.p))
         return result
 
@@ -144,10 +153,22 @@ class Dropout(Layer):
         x = inputs[0]
         if not self.training or self.p == 0.0:
             return x, None
-        shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channelwise else x.shape
+        shape = self._mask_shape(x.shape)
         scale = 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
         mask = (draw.uniform(shape) >= self.p) * x.dtype.type(scale)
         return x * mask, mask
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         return [gradient if memory is None else gradient * memory]
+
+
+@dataclass(frozen=True)
+class StochasticDepth(Dropout):
+    """Whole inputs set to 0 with probability p, the others divided by 1 − p: a residual branch left out."""
+
+    @property
+    def _shares_mask(self) -> bool:
+        return True
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*(1,) * (len(shape) - 1), shape[-1])

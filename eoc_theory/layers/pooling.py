@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
 from ..signals.means import Magnitudes, Means, look, spread, window_indices
 from .layer import Array, Layer, Shape
 from .sampled_weights import Draw
+from .weight_layer import PaddingMode, outside_entries
 
 #: Positions in all fields that are drawn for the law of a maximum, and fields at least and at most.
 POOL_ENTRIES = 1 << 20
@@ -138,6 +139,83 @@ class AdaptiveAveragePool(PositionMean):
             for i in range(m):
                 start, end = i * n // m, math.ceil((i + 1) * n / m)
                 matrix[i, start:end] = 1.0 / (end - start)
+            found.append(matrix)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Pad(PositionMean):
+    """Positions added around the image, or cut off.
+
+    Attributes:
+        pads: (before, after) along each axis; negative numbers are cut off.
+        padding_mode: what stands outside the image.
+    """
+
+    pads: tuple[tuple[int, int], ...]
+    padding_mode: PaddingMode = "zeros"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if len(shape.space) != len(self.pads):
+            raise self.refuse(f"images over {len(self.pads)} axes", shape)
+        space = tuple(n + before + after for n, (before, after) in zip(shape.space, self.pads, strict=True))
+        if min(space) < 1:
+            raise self.refuse(f"images larger than what is cut off, {self.pads}", shape)
+        return Shape(shape.channels, space)
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        if self.padding_mode != "zeros":
+            return inputs[0]
+        added = [
+            1 + max(a, 0) / n + max(b, 0) / n for n, (a, b) in zip(shapes[0].space, self.pads, strict=True)
+        ]
+        return inputs[0] / math.prod(added)
+
+    def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        found = []
+        for n, (before, after) in zip(space, self.pads, strict=True):
+            at = outside_entries(np.arange(-before, n + after), n, self.padding_mode)
+            matrix = np.zeros((len(at), n))
+            inside = np.flatnonzero(at >= 0)
+            matrix[inside, at[inside]] = 1.0
+            found.append(matrix)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Resize(PositionMean):
+    """The image at another extent.
+
+    Attributes:
+        output: extent along each axis.
+        interpolation: "nearest", or linear between positions ("linear"), the outermost of which may lie
+            on those of the input ("aligned"), as torch's ``interpolate`` does them.
+    """
+
+    output: tuple[int, ...]
+    interpolation: Literal["nearest", "linear", "aligned"] = "nearest"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if len(shape.space) != len(self.output):
+            raise self.refuse(f"images over {len(self.output)} axes", shape)
+        return Shape(shape.channels, self.output)
+
+    def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        found = []
+        for n, m in zip(space, self.output, strict=True):
+            i = np.arange(m)
+            if self.interpolation == "nearest":
+                at = np.floor(i * n / m)
+            elif self.interpolation == "aligned":
+                at = i * ((n - 1) / max(m - 1, 1))
+            else:
+                at = np.maximum((i + 0.5) * n / m - 0.5, 0.0)
+            left = np.minimum(at.astype(int), n - 1)
+            matrix = np.zeros((m, n))
+            matrix[i, left] = 1.0 - (at - left)
+            matrix[i, np.minimum(left + 1, n - 1)] += at - left
             found.append(matrix)
         return tuple(found)
 

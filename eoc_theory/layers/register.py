@@ -1,7 +1,4 @@
-"""Which torch module classes are read as which layers: those of torch itself, and those that users register.
-
-The entries of torch's own classes are made where torch is at hand (`eoc_theory.pytorch.trace.modules`).
-"""
+"""Which torch module classes of a user's own are read as which layers."""
 
 from __future__ import annotations
 
@@ -21,23 +18,17 @@ Describe = Callable[[Any, str, tuple[Shape, ...]], Layer]
 
 @dataclass(frozen=True)
 class ModuleKind:
-    """A torch module class and how to read it.
+    """A torch module class of a user's own and how to read it.
 
     Attributes:
-        base: the class; subclasses count too.
-        read: what it does to a traced tensor: (recorder, module, tensor) → tensor; of torch's own classes.
-        layer: the layer that a module is; of users' classes.
-        weights: whether a user's class has weights that pruning ranks.
-        methods: what a subclass may not override.
-        strict: a subclass that overrides them is refused; else its own ``forward`` is traced.
+        base: the class; subclasses with its forward pass count too.
+        layer: the layer that a module is.
+        weights: whether it has weights that pruning ranks.
     """
 
     base: type
-    read: Callable[[Any, Any, Any], Any] | None = None
-    layer: Describe | None = None
+    layer: Describe
     weights: bool = False
-    methods: tuple[str, ...] = ("forward",)
-    strict: bool = False
 
 
 _KINDS: dict[type, ModuleKind] = {}
@@ -94,7 +85,7 @@ def register_layer(module: Any, layer: Any, *, weights: bool = False) -> None:
         )
     if not callable(layer):
         raise ArgumentError(f"layer must be a function of (module, name, shapes), got {checks.shown(layer)}")
-    add_kind(ModuleKind(module, layer=_describing(layer), weights=weights))
+    add_kind(ModuleKind(module, _describing(layer), weights))
 
 
 def _describing(layer: Any) -> Describe:
@@ -115,7 +106,6 @@ def layer_of(kind: ModuleKind, module: Any, name: str, shapes: tuple[Shape, ...]
     Raises:
         CallbackError: the user's function fails. ModelError: it returns no layer that fits.
     """
-    assert kind.layer is not None
     where = f"layer of {kind.base.__name__}"
     layer = checks.call(where, kind.layer, module, name, shapes)
     if not isinstance(layer, Layer):

@@ -61,3 +61,14 @@ class WeightLayer:
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight tensor."""
         return (self.fan_out, self.channels_in, *self.kernel)
+
+
+def outside_entries(at: np.ndarray, extent: int, mode: PaddingMode) -> np.ndarray:
+    """Which entry along an axis stands at each place, places beyond `extent` among them; −1 for a zero."""
+    if mode == "circular":
+        return at % extent
+    if mode == "reflect":
+        period = max(2 * (extent - 1), 1)
+        folded = np.abs(at) % period
+        return np.where(folded >= extent, period - folded, folded)
+    return np.where((at >= 0) & (at < extent), at, -1)

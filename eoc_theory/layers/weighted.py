@@ -21,7 +21,7 @@ from .convolution import (
 )
 from .layer import Array, Shape, Weighted, Width
 from .sampled_weights import Draw
-from .weight_layer import PaddingMode, WeightLayer
+from .weight_layer import PaddingMode, WeightLayer, outside_entries
 
 
 def _resized(weight: WeightLayer, channels_in: int, fan_out: int) -> WeightLayer:
@@ -210,13 +210,7 @@ class Convolution(Weighted):
         kernel, dilation = self.weight.kernel[axis], self.dilation[axis]
         positions = (extent + before + after - dilation * (kernel - 1) - 1) // self.stride[axis] + 1
         at = np.arange(positions)[:, None] * self.stride[axis] - before + np.arange(kernel)[None] * dilation
-        if self.padding_mode == "circular":
-            return at % extent
-        if self.padding_mode == "reflect":
-            period = max(2 * (extent - 1), 1)
-            folded = np.abs(at) % period
-            return np.where(folded >= extent, period - folded, folded)
-        return np.where((at >= 0) & (at < extent), at, -1)
+        return outside_entries(at, extent, self.padding_mode)
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         x = inputs[0]

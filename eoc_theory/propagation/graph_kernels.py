@@ -122,7 +122,8 @@ def propagate_graph(net: Architecture, data: Any = None, *, seed: int = 0) -> Gr
     refuse_dependent_sums(graph)
     pairs = Pairs.of(batch)
     forward = _forward(graph, batch, pairs)
-    logits = pairs.expand(forward.logits.moment[:, 0, 0].astype(float))
+    # A mean that all classes share changes no softmax.
+    logits = pairs.expand(forward.logits.covariance[:, 0, 0].astype(float))
     top = Cotangent(logits, batch.targets, net.out_features)
     moments = backward(graph, forward, pairs, pairs.mean(top.kernel(seed)))
     q, c, chi = _outputs(graph, forward)

@@ -18,6 +18,10 @@ from ..layers import (
     AdaptiveAveragePool,
     AveragePool,
     BatchNorm,
+    ChannelNorm,
+    ChannelScale,
+    ChannelShuffle,
+    ChannelSlice,
     Concatenate,
     Convolution,
     Dense,
@@ -29,13 +33,20 @@ from ..layers import (
     LayerNorm,
     MaxPool,
     Nonlinearity,
+    Pad,
     PadChannels,
+    PositionwiseDense,
+    Product,
+    Resize,
     Shape,
+    StochasticDepth,
     Subsample,
     Sum,
+    Transpose,
     Weighted,
 )
 from ..networks.graph import Graph
+from . import layer_modules as own
 from .weights import fill_, unfilled
 
 
@@ -173,6 +184,34 @@ def _(layer: Convolution, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: PositionwiseDense, shape: Shape) -> nn.Module:
+    return unfilled(own.PositionwiseLinear, layer.weight.fan_in, layer.weight.fan_out)
+
+
+@_module.register
+def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
+    return own.LayerNormOverChannels(shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: ChannelScale, shape: Shape) -> nn.Module:
+    return own.ChannelScale(shape.channels, len(shape.space), bias=layer.shift > 0)
+
+
+@_module.register
+def _(layer: StochasticDepth, shape: Shape) -> nn.Module:
+    return own.StochasticDepth(layer.p)
+
+
+@_module.register
+def _(layer: Resize, shape: Shape) -> nn.Module:
+    linear = {1: "linear", 2: "bilinear"}[len(layer.output)]
+    mode = "nearest" if layer.interpolation == "nearest" else linear
+    aligned = None if mode == "nearest" else layer.interpolation == "aligned"
+    return nn.Upsample(layer.output, mode=mode, align_corners=aligned)
+
+
+@_module.register
 def _(layer: Nonlinearity, shape: Shape) -> nn.Module:
     return layer.activation.to_torch()
 
@@ -246,8 +285,12 @@ def _(layer: Weighted, module: nn.Module, generator: torch.Generator) -> None:
 
 
 @_draw.register(LayerNorm)
+@_draw.register(ChannelNorm)
+@_draw.register(ChannelScale)
 @_draw.register(GroupNorm)
-def _draw_normalisation(layer: LayerNorm | GroupNorm, module: nn.Module, generator: torch.Generator) -> None:
+def _draw_normalisation(
+    layer: LayerNorm | ChannelNorm | ChannelScale | GroupNorm, module: nn.Module, generator: torch.Generator
+) -> None:
     _scale_and_shift(layer.gain, layer.shift, module, generator)
 
 
@@ -341,3 +384,38 @@ def _(layer: Subsample, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 def _(layer: PadChannels, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     pads = (0, 0) * len(shape.space) + (layer.before, layer.after)
     return program.call_function(nn.functional.pad, (inputs[0], pads))
+
+
+@_call.register
+def _(layer: ChannelSlice, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    part = slice(layer.start, layer.stop, layer.step)
+    return program.call_function(operator.getitem, (inputs[0], (slice(None), part)))
+
+
+@_call.register
+def _(layer: ChannelShuffle, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    rank = len(layer.extents)
+    order = (0, *(axis + 1 for axis in layer.order), *range(rank + 1, rank + 1 + len(shape.space)))
+    cut = program.call_method("unflatten", (inputs[0], 1, layer.extents))
+    moved = program.call_method("permute", (cut, order))
+    return program.call_function(torch.flatten, (moved, 1, rank))
+
+
+@_call.register
+def _(layer: Product, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.multiplied, tuple(inputs))
+
+
+@_call.register
+def _(layer: Pad, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    pads = tuple(n for pair in reversed(layer.pads) for n in pair)
+    return program.call_function(
+        nn.functional.pad, (inputs[0], pads), {"mode": _PAD_MODES[layer.padding_mode]}
+    )
+
+
+@_call.register
+def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    turned = program.call_function(torch.transpose, (flat, 1, 2))
+    return turned if len(layer.space) == 1 else program.call_method("unflatten", (turned, 2, layer.space))

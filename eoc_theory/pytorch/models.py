@@ -194,12 +194,12 @@ def prunable_weights(
         own = [w for w in _of_products(name, module, products) if id(w.tensor) not in named]
         for weight in (*layers[name], *own):
             if id(weight.tensor) not in seen:
-                _check_numbers(weight)
+                check_numbers(weight)
                 seen.add(id(weight.tensor))
                 found.append(weight)
     if required and not found:
         raise ModelError("model has no Linear or convolution layer to prune")
-    _check_apart(found)
+    check_apart(found)
     return found
 
 
@@ -270,7 +270,7 @@ def _is_matrix(parameter: Any) -> bool:
     return sum(extent > 1 for extent in parameter.shape) > 1
 
 
-def _check_apart(weights: list[PrunableWeight]) -> None:
+def check_apart(weights: list[PrunableWeight]) -> None:
     """Refuse weights of two layers that share memory without being one parameter."""
     stretches = []
     for weight in weights:
@@ -312,7 +312,7 @@ def check_values(name: str, module: Any) -> None:
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
-def _check_numbers(weight: PrunableWeight) -> None:
+def check_numbers(weight: PrunableWeight) -> None:
     """Refuse weights that are not real numbers, each by itself in memory."""
     torch = require_torch()
     tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"

@@ -24,16 +24,24 @@ from ..errors import ModelError
 from ..layers import (
     AdaptiveAveragePool,
     AveragePool,
+    ChannelScale,
+    ChannelShuffle,
+    ChannelSlice,
     Concatenate,
     Convolution,
     Dense,
     Flatten,
     Layer,
     MaxPool,
+    Pad,
     PadChannels,
+    PositionwiseDense,
+    Product,
+    Resize,
     Shape,
     Subsample,
     Sum,
+    Transpose,
     Weighted,
 )
 from ..networks.graph import Graph
@@ -195,6 +203,13 @@ def _(layer: Concatenate, inputs: list[Scaled], weights: Mapping[str, Scaled]) -
     return Scaled(require_torch().cat(parts, dim=1), exponent)
 
 
+@_flow.register
+def _(layer: Product, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
+    value, gate = (part.entries for part in inputs)
+    wide = gate.reshape(*gate.shape, *(1,) * (value.ndim - gate.ndim))
+    return _near_one(value * wide, inputs[0].exponent + inputs[1].exponent)
+
+
 def _refusal(layer: Layer) -> ModelError:
     return ModelError(f"layer {layer.name!r} ({type(layer).__name__}) has no linear counterpart for synflow")
 
@@ -211,6 +226,11 @@ def _product(layer: Weighted, x: torch.Tensor, weight: torch.Tensor) -> torch.Te
 @_product.register
 def _(layer: Dense, x: Any, weight: Any) -> Any:
     return x @ weight.T
+
+
+@_product.register
+def _(layer: PositionwiseDense, x: Any, weight: Any) -> Any:
+    return (x.movedim(1, -1) @ weight.T).movedim(-1, 1)
 
 
 @_product.register
@@ -262,6 +282,36 @@ def _(layer: MaxPool, x: Any) -> Any:
 @_moved.register
 def _(layer: Subsample, x: Any) -> Any:
     return x[(slice(None), slice(None), *(slice(None, None, step) for step in layer.stride))]
+
+
+@_moved.register(Resize)
+@_moved.register(Pad)
+def _mapped(layer: Resize | Pad, x: Any) -> Any:
+    torch = require_torch()
+    for axis, matrix in enumerate(layer.matrices(tuple(x.shape[2:])), start=2):
+        along = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
+        x = (x.movedim(axis, -1) @ along.T).movedim(-1, axis)
+    return x
+
+
+@_moved.register
+def _(layer: ChannelScale, x: Any) -> Any:
+    return abs(layer.gain) * x
+
+
+@_moved.register
+def _(layer: ChannelSlice, x: Any) -> Any:
+    return x[:, layer.start : layer.stop : layer.step]
+
+
+@_moved.register
+def _(layer: ChannelShuffle, x: Any) -> Any:
+    return x[:, require_torch().as_tensor(layer.permutation, device=x.device)]
+
+
+@_moved.register
+def _(layer: Transpose, x: Any) -> Any:
+    return x.flatten(2).transpose(1, 2).unflatten(2, layer.space)
 
 
 @_moved.register

@@ -95,12 +95,16 @@ def _stand_in(model: Any, weights: list[PrunableWeight], fresh: bool) -> Any:
             values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
             filled |= {id(table.get(name)): value for name, value in values.items()}
 
+    def like(own: Any, made: Any) -> Any:
+        is_parameter = isinstance(own, torch.nn.Parameter)
+        return torch.nn.Parameter(made, requires_grad=False) if is_parameter else made
+
     def replacement(own: Any) -> Any:
         value = filled.get(id(own))
         if value is not None:
-            return torch.full_like(own, value)
+            return like(own, torch.full_like(own, value))
         if not isinstance(own, torch.nn.Parameter) or own.data_ptr() not in normal or not own.numel():
-            return own.detach().clone()
+            return like(own, own.detach().clone())
         if normal[own.data_ptr()] is None:
             drawn = torch.empty(own.shape, dtype=torch.float32)
             drawn.normal_(0.0, 1 / math.sqrt(math.prod(own.shape[1:])), generator=generator)

@@ -16,8 +16,6 @@ from eoc_theory.networks.graph import GraphBuilder
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-# Registers torch's own classes.
-import eoc_theory.pytorch.trace.modules  # noqa: E402
 
 #: What a user writes in a project of their own.
 OWN = '''

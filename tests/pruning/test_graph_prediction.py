@@ -54,6 +54,56 @@ def test_kept_is_what_real_networks_keep(name, criterion):
     assert error < (0.03 if criterion == "snip" else 0.05)
 
 
+def modern(seed: int):
+    """Gates, channels last, a factor of a branch, shuffled and passed channels, in plain torch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F  # noqa: N812
+
+    class Block(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.depthwise, self.norm = nn.Conv2d(c, c, 3, padding=1, groups=c), nn.LayerNorm(c)
+            self.up, self.down = nn.Linear(c, 2 * c), nn.Linear(2 * c, c)
+            self.squeeze, self.excite = nn.Conv2d(c, c // 4, 1), nn.Conv2d(c // 4, c, 1)
+            self.factor = nn.Parameter(torch.full((c,), 0.5))
+
+        def forward(self, x):
+            y = F.gelu(self.up(self.norm(self.depthwise(x).permute(0, 2, 3, 1))))
+            y = (self.down(y) * self.factor).permute(0, 3, 1, 2)
+            gate = self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+            return x + y * torch.sigmoid(gate)
+
+    class Shuffled(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(c // 2, c // 2, 3, padding=1), nn.BatchNorm2d(c // 2)
+
+        def forward(self, x):
+            kept, half = x.chunk(2, 1)
+            y = torch.cat([kept, F.relu(self.norm(self.conv(half)))], 1)
+            return y.view(len(x), 2, -1, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+
+    torch.manual_seed(seed)
+    stem = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
+    body = [Block(32), Shuffled(32), nn.Conv2d(32, 48, 2, 2), Block(48), Shuffled(48)]
+    return nn.Sequential(*stem, *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["snip", "magnitude", "synflow-oneshot"])
+def test_kept_of_gates_shuffles_and_channels_last(criterion):
+    pytest.importorskip("torch")
+    data = images(12)
+    prediction = eoc.predict_pruning(modern(0), SPARSITIES, criterion=criterion, data=data)
+    measured = [
+        eoc.measure_pruning(modern(seed), SPARSITIES, criterion=criterion, data=data, masks=False)
+        for seed in range(8)
+    ]
+    assert prediction.layers == measured[0].layers and len(prediction.layers) == 15
+    assert np.abs(prediction.kept - np.mean([m.kept for m in measured], axis=0)).mean() < 0.015
+
+
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
 def test_a_prediction_adds_up(criterion):
     net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))

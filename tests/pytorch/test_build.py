@@ -21,6 +21,10 @@ from eoc_theory.layers import (  # noqa: E402
     AdaptiveAveragePool,
     AveragePool,
     BatchNorm,
+    ChannelNorm,
+    ChannelScale,
+    ChannelShuffle,
+    ChannelSlice,
     Concatenate,
     Convolution,
     Dense,
@@ -31,7 +35,12 @@ from eoc_theory.layers import (  # noqa: E402
     LayerNorm,
     MaxPool,
     Nonlinearity,
+    Pad,
+    PositionwiseDense,
+    Product,
+    Resize,
     Shape,
+    StochasticDepth,
     Sum,
     WeightLayer,
 )
@@ -243,6 +252,46 @@ def test_every_layer_type():
     z = model.fc(F.adaptive_avg_pool2d(z, (2, 1)).flatten(1))
     torch.testing.assert_close(model(x), z)
     assert graph.output_shape == Shape(5) and tuple(z.shape) == (7, 5)
+
+
+def test_layers_that_torch_has_no_module_for_are_built_and_read_back():
+    net = GraphBuilder(Shape(4, (6, 5)))
+    net.add(Convolution("conv", layer("conv", 4, 8, (1, 1)), (1, 1), ((0, 0),) * 2, (1, 1)))
+    net.add(ChannelNorm("norm", gain=1.5, eps=1e-3))
+    stem = net.add(ChannelShuffle("shuffle", (2, 4), (1, 0)))
+    half = net.add(ChannelSlice("half", 1, 7, 2), stem)
+    net.add(PositionwiseDense("up", layer("up", 3, 8, sigma_b=0.2)), half)
+    net.add(ChannelScale("scale", 0.5))
+    branch = net.add(StochasticDepth("depth", 0.25, training=False))
+    net.add(Pad("pad", ((1, 0), (0, -1))), branch)
+    net.add(Resize("size", (6, 5), "linear"))
+    pooled = net.add(AdaptiveAveragePool("pool", (1, 1)))
+    gate = net.add(Flatten("vector"), pooled)
+    net.add(Product("gate"), stem, gate)
+    net.add(AdaptiveAveragePool("mean", (1, 1)))
+    net.add(Flatten("flat"))
+    net.add(Dense("fc", layer("fc", 8, 5)))
+    graph = net.build()
+    model = Architecture.from_graph(graph).to_torch(0)
+    x = torch.randn(7, 4, 6, 5)
+
+    y = F.conv2d(x, model.conv.weight, model.conv.bias).movedim(1, -1)
+    y = F.layer_norm(y, (8,), torch.full((8,), 1.5), eps=1e-3).movedim(-1, 1)
+    y = y.view(7, 2, 4, 6, 5).transpose(1, 2).reshape(7, 8, 6, 5)
+    z = F.linear(y[:, 1:7:2].movedim(1, -1), model.up.weight, model.up.bias).movedim(-1, 1)
+    z = F.interpolate(F.pad(0.5 * z, (0, -1, 1, 0)), (6, 5), mode="bilinear")
+    y = y * z.mean((2, 3))[:, :, None, None]
+    torch.testing.assert_close(model(x), model.fc(y.mean((2, 3))))
+
+    again = Architecture.from_torch(model, x).as_graph()
+    names = [type(node.layer).__name__ for node in graph.nodes]
+    # Nothing is done in evaluation mode, nor by flattening what is then given its axes back; all
+    # channels times one number are a sum of one.
+    read = [type(node.layer).__name__ for node in again.nodes]
+    names.remove("StochasticDepth")
+    names.remove("Flatten")
+    assert sorted(read) == sorted("Sum" if name == "ChannelScale" else name for name in names)
+    assert [w.name for w in again.weight_layers] == ["conv", "up", "fc"]
 
 
 def test_one_axis_and_circular_padding():

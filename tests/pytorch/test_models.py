@@ -81,7 +81,7 @@ def test_adjacent_linear_layers_have_the_identity_between_them():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Tanh(), nn.Linear(5, 3)), "second activation"),
+        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(), nn.Tanh(), nn.Linear(5, 3)), "second activ"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "end with"),
         (nn.Sequential(nn.ReLU(), nn.Linear(4, 5)), "before the first"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), "Conv2d"),

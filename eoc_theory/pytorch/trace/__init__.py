@@ -1,7 +1,8 @@
 """Reading a torch model into a graph of layers.
 
-The model's own ``forward`` is run once by a `torch.fx.Tracer` on values that carry shapes and no numbers, so
-that nothing in the model is executed, drawn or changed. torch is imported when `trace` is called.
+`torch.export` follows a double of the model on tensors that carry shapes and no numbers, so that nothing in
+the model is executed, drawn or changed; one reader for each ATen operation makes layers of what it finds.
+torch is imported when `trace` is called.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ __all__ = ["batch_shape", "first_layer", "trace"]
 def trace(model: Any, example_input: Any = None) -> Graph:
     """The graph of a torch model: its layers, how they are connected, and the distributions of its weights.
 
-    Understood are Linear, Conv1d/2d, BatchNorm, LayerNorm, GroupNorm, InstanceNorm, pooling, dropout,
-    elementwise activations (modules, functions, or written out as in ``x * torch.sigmoid(x)``), flattening,
-    sums, concatenations and multiplications by numbers, as modules, functions, tensor methods and operators.
-    Subclasses of torch's layers count as these unless they compute something else.
+    Understood are linear layers and convolutions over one or two axes, normalisation, pooling, dropout,
+    activations (modules, functions, or written out as in ``x * torch.sigmoid(x)``), sums, products,
+    concatenations, parts and other orders of channels, padding and resizing, however they are written:
+    what the operations are counts, not the modules' classes. Weights may be computed from one parameter, by a
+    mask or a standardisation: the scales and the law are then those of what they are computed to.
 
     Normalisation and dropout are read in the mode (training or evaluation) that each module is in. Scales and
     laws are those of the weights at hand, which must look random and of mean 0. Max-pooling before an
@@ -33,8 +35,8 @@ def trace(model: Any, example_input: Any = None) -> Graph:
             numbers. None: vectors of the first layer's features, if that is Linear.
 
     Raises:
-        ModelError: the model holds something that the theory does not describe; the message names the module
-            or function, its type and where in the model it is.
+        ModelError: the model holds something that the theory does not describe; the message names the
+            operation and the module where it is. Or its forward pass depends on computed values.
         MissingDependencyError: torch is not installed.
     """
     from ..models import require_torch

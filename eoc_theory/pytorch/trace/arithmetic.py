@@ -1,88 +1,197 @@
-"""Sums, differences, multiples and copies of tensors."""
+"""Sums, differences, multiples, products and copies of tensors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .functions import reads
-from .recorder import Recorder, describe, number
-from .signals import Signal, Zeros
+from ...layers import ChannelScale, Product
+from . import layout as lay
+from .constants import number
+from .layout import CHANNELS
+from .randomness import masked
+from .readers import reads
+from .recorder import Recorder, describe
+from .values import Constant, Mask, Signal, Storage
 
 
-@reads("add", "radd")
-def _add(recorder: Recorder, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+@reads("add")
+def _add(recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
+    if isinstance(input, Mask) or isinstance(other, Mask):
+        return _moved(recorder, input, other)
     left, right, alpha = number(input), number(other), number(alpha)
     if isinstance(left, Signal) and isinstance(right, Signal):
         return recorder.sum([(left, 1.0), (right, alpha)])
     if not isinstance(left, Signal):
+        if alpha != 1:
+            return recorder.elementwise(left, right, alpha=alpha)
         left, right = right, left
-    if isinstance(right, Zeros) and right.sizes == recorder.check(left).sizes:
-        return left
-    return recorder.elementwise(torch.add, (left, right), {} if alpha == 1 else {"alpha": alpha})
+    return _shifted(
+        recorder, left, right, alpha, lambda value: recorder.elementwise(left, value, alpha=alpha)
+    )
 
 
-@reads("sub", "subtract")
-def _sub(recorder: Recorder, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+@reads("sub")
+def _sub(recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
     left, right, alpha = number(input), number(other), number(alpha)
     if isinstance(left, Signal) and isinstance(right, Signal):
         return recorder.sum([(left, 1.0), (right, -alpha)])
-    return recorder.elementwise(torch.sub, (left, right), {} if alpha == 1 else {"alpha": alpha})
+    if not isinstance(left, Signal):
+        return recorder.elementwise(left, right, alpha=alpha)
+    return _shifted(
+        recorder, left, right, -alpha, lambda value: recorder.elementwise(left, value, alpha=alpha)
+    )
 
 
 @reads("rsub")
-def _rsub(recorder: Recorder, input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    return _sub(recorder, other, input, alpha=alpha)
+def _rsub(recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
+    return recorder.elementwise(input, number(other), alpha=number(alpha))
 
 
-@reads("mul", "multiply", "rmul")
+def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_number: Any) -> Signal:
+    """A tensor plus what does not depend on the input."""
+    if isinstance(value, Constant):
+        signal = recorder.settled(signal)
+        if value.is_zero and value.sizes == signal.sizes:
+            return signal
+        value = _channelwise(recorder, signal, value)
+    if not isinstance(value, torch.Tensor):
+        return recorder.check(signal) if value == 0 else by_number(value)
+    shift = abs(factor) * float(value.double().square().mean().sqrt())
+    layer = ChannelScale(recorder.label(), 1.0, shift)
+    return replace(recorder.add(layer, recorder.position(signal)), layout=signal.layout)
+
+
+def _channelwise(recorder: Recorder, signal: Signal, value: Constant) -> Any:
+    """The number for all channels, or one for each as (channels,), that a tensor means beside `signal`."""
+    tensor = value.tensor.detach()
+    sizes = (1,) * (len(signal.sizes) - tensor.dim()) + tuple(tensor.shape)
+    if len(sizes) == len(signal.sizes):
+        varies = [d for d, n in enumerate(sizes) if n > 1]
+        fits = all(sizes[d] == signal.sizes[d] for d in varies)
+        if fits and bool((tensor == tensor.reshape(-1)[0]).all()):
+            return float(tensor.reshape(-1)[0])
+        (first, *others) = varies
+        dimension = signal.layout[first]
+        if not others and dimension == lay.whole(CHANNELS, signal.shape.channels):
+            return tensor.reshape(-1)
+    raise recorder.refuse(f"takes numbers, for all channels or for each, got {describe(value)}")
+
+
+@reads("mul")
 def _mul(recorder: Recorder, input: Any, other: Any) -> Any:
     left, right = number(input), number(other)
+    if isinstance(left, Mask) and isinstance(right, Mask):
+        raise recorder.refuse("draws random numbers, which cannot be read")
+    if isinstance(left, Mask) or isinstance(right, Mask):
+        mask, value = (left, right) if isinstance(left, Mask) else (right, left)
+        return masked(recorder, recorder.check(value), mask) if isinstance(value, Signal) else _times(
+            recorder, mask, value
+        )  # fmt: skip
     if isinstance(left, Signal) and isinstance(right, Signal):
-        return recorder.elementwise(torch.mul, (left, right), {})
+        return _product(recorder, left, right)
     signal, factor = (left, right) if isinstance(left, Signal) else (right, left)
-    if isinstance(factor, float) and isinstance(signal, Signal):
-        # A written 0 makes zeros; a parameter that is 0 now is a factor.
-        if factor == 0 and not isinstance(input, torch.Tensor) and not isinstance(other, torch.Tensor):
-            return Zeros(recorder.check(signal).sizes)
-        return recorder.scaled(signal, factor)
-    raise recorder.refuse(f"multiplies by numbers only, got {describe(factor)}")
+    signal = recorder.check(signal)
+    if isinstance(factor, Constant):
+        if factor.is_zero and factor.sizes == signal.sizes:
+            return factor
+        signal = recorder.settled(signal)
+        factor = _channelwise(recorder, signal, factor)
+    if isinstance(factor, torch.Tensor):
+        gain = float(factor.double().square().mean().sqrt())
+        made = recorder.add(ChannelScale(recorder.label(), gain), recorder.position(signal))
+        return replace(made, layout=signal.layout)
+    # A written 0 makes zeros; a parameter that is 0 now is a factor.
+    if factor == 0 and not isinstance(input, Constant) and not isinstance(other, Constant):
+        return Constant(torch.zeros(()).expand(signal.sizes))
+    return recorder.scaled(signal, factor)
 
 
-@reads("div", "truediv", "divide", "true_divide")
-def _div(recorder: Recorder, input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
+def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
+    """Two tensors' product entry by entry; one may be a factor for all positions, or for all channels."""
+    left, right = recorder.check(left), recorder.check(right)
+    if left.root == right.root and left.layout == right.layout:
+        return recorder.elementwise(left, right)
+    left, right = recorder.alike(left, right)
+    if len(left.layout) == len(right.layout):
+        for value, gate in ((left, right), (right, left)):
+            if all(own in (whole, ()) for whole, own in zip(value.layout, gate.layout, strict=True)):
+                made = recorder.add(
+                    Product(recorder.label()), recorder.position(value), recorder.position(gate)
+                )
+                return replace(made, layout=value.layout)
+    raise recorder.refuse(
+        f"multiplies tensors of shapes {recorder.text(left)} and {recorder.text(right)}: they must be "
+        "alike, or one a factor for all positions or all channels"
+    )
+
+
+@reads("div")
+def _div(recorder: Recorder, input: Any, other: Any, rounding_mode: Any = None) -> Any:
     left, right = number(input), number(other)
     if rounding_mode is not None:
         raise recorder.refuse(f"rounding_mode {rounding_mode!r} cannot be read")
-    if isinstance(left, Signal) and isinstance(right, float):
+    if isinstance(right, float):
         if right == 0:
             raise recorder.refuse("divides by 0")
-        return recorder.scaled(left, 1.0 / right)
-    return recorder.elementwise(torch.div, (left, right), {})
+        return (
+            _times(recorder, left, 1.0 / right)
+            if isinstance(left, Mask)
+            else recorder.scaled(left, 1.0 / right)
+        )
+    return recorder.elementwise(left, right)
 
 
-@reads("rtruediv", "rdiv")
-def _rdiv(recorder: Recorder, input: Any, other: Any) -> Any:
-    return _div(recorder, other, input)
-
-
-@reads("neg", "negative")
+@reads("neg")
 def _neg(recorder: Recorder, input: Any) -> Any:
     return recorder.scaled(input, -1.0)
 
 
-@reads("pos", "positive", "clone", "contiguous", "float", "double", "half", "bfloat16", "to", "type", "cpu",
-       "cuda", "type_as", "requires_grad", "requires_grad_")  # fmt: skip
-def _same_value(recorder: Recorder, input: Any, *args: Any, **kwargs: Any) -> Any:
-    signal = recorder.check(input)
-    if recorder.operation == "clone":
-        copy = Signal(signal.position, signal.shape, signal.root)
-        copy.take(signal)
-        return copy
-    return signal
+@reads("addcmul")
+def _addcmul(recorder: Recorder, input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
+    product = _mul(recorder, tensor1, tensor2)
+    return _add(recorder, input, product if value == 1 else _mul(recorder, product, value))
+
+
+def _times(recorder: Recorder, mask: Mask, factor: Any) -> Mask:
+    """A random mask times a number."""
+    factor = number(factor)
+    if not isinstance(factor, float) or mask.uniform:
+        raise recorder.refuse("draws random numbers, which cannot be read")
+    return replace(mask, scale=mask.scale * factor)
+
+
+def _moved(recorder: Recorder, input: Any, other: Any) -> Mask:
+    """Uniform numbers plus a number, of which floor makes a mask."""
+    mask, value = (input, other) if isinstance(input, Mask) else (other, input)
+    value = number(value)
+    if not isinstance(value, float) or not mask.uniform or not 0.0 <= mask.kept + value <= 1.0:
+        raise recorder.refuse("draws random numbers, which cannot be read")
+    return replace(mask, kept=mask.kept + value)
+
+
+@reads("contiguous", "to", "_to_copy", "type_as", "alias", "positive")
+def _same_value(recorder: Recorder, input: Any) -> Any:
+    return recorder.check(input)
+
+
+@reads("clone")
+def _clone(recorder: Recorder, input: Any) -> Any:
+    return replace(recorder.check(input), storage=Storage(), version=0)
 
 
 @reads("zeros_like")
-def _zeros_like(recorder: Recorder, input: Any, **kwargs: Any) -> Any:
-    return Zeros(recorder.check(input).sizes)
+def _zeros_like(recorder: Recorder, input: Any) -> Any:
+    return Constant(torch.zeros(()).expand(recorder.check(input).sizes))
+
+
+@reads("new_zeros")
+def _new_zeros(recorder: Recorder, input: Any, size: Any) -> Any:
+    return Constant(torch.zeros(()).expand(tuple(size)))
+
+
+@reads("empty_like", "new_empty")
+def _new_empty(recorder: Recorder, input: Any, size: Any = None) -> Any:
+    return Constant(torch.zeros(()).expand(tuple(size) if size is not None else recorder.check(input).sizes))

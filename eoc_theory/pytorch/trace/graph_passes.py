@@ -12,14 +12,22 @@ from ...errors import ModelError
 from ...layers import (
     AdaptiveAveragePool,
     AveragePool,
+    ChannelShuffle,
+    ChannelSlice,
+    Concatenate,
     Dense,
     Dropout,
     Flatten,
     Identity,
     Input,
+    Layer,
     MaxPool,
     Nonlinearity,
+    Pad,
     PadChannels,
+    Product,
+    Resize,
+    Shape,
     Subsample,
     Sum,
 )  # fmt: skip
@@ -29,7 +37,8 @@ from .weights import laws
 
 #: Layers after which the entries of an activation's values are still no Gaussian ones of mean 0.
 _KEEPING = (
-    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool,
+    Identity, Flatten, Dropout, Subsample, PadChannels, MaxPool, AveragePool, AdaptiveAveragePool, Resize,
+    Pad, ChannelSlice, ChannelShuffle,
 )  # fmt: skip
 
 
@@ -39,7 +48,7 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     Raises:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
-    nodes = _used(recorder.nodes, output)
+    nodes = _used(*_without_idle_activations(recorder.nodes, output))
     names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:
         raise ModelError("model has no Linear or convolution layer between its input and its output")
@@ -63,6 +72,38 @@ def _used(nodes: list[Node], output: int) -> list[Node]:
             wanted.update(nodes[position].inputs)
     new = {old: number for number, old in enumerate(sorted(wanted))}
     return [Node(nodes[old].layer, tuple(new[i] for i in nodes[old].inputs)) for old in sorted(wanted)]
+
+
+def _without_idle_activations(nodes: list[Node], output: int) -> tuple[list[Node], int]:
+    """The nodes without those that leave values ≥ 0 as they are: a ReLU after ReLUs, pooled or added up."""
+    sources: list[int] = []
+    positive: list[bool] = []
+    made: list[Node] = []
+    for position, node in enumerate(nodes):
+        layer, inputs = node.layer, tuple(sources[source] for source in node.inputs)
+        act, given = layer.nonlinearity, bool(inputs) and all(positive[i] for i in inputs)
+        idle = act is not None and given and _keeps_positive(act)
+        sources.append(inputs[0] if idle else position)
+        positive.append(given and _stays_positive(layer) if act is None else _is_positive(act))
+        made.append(Node(layer, inputs))
+    return made, sources[output]
+
+
+def _stays_positive(layer: Layer) -> bool:
+    """Whether it makes values ≥ 0 of such."""
+    joins = isinstance(layer, (*_KEEPING, Concatenate, Product))
+    return joins or (layer.adds and isinstance(layer, Sum) and min(layer.coefficients) >= 0)
+
+
+def _keeps_positive(act: Activation) -> bool:
+    positive = np.concatenate([[0.0], np.logspace(-6, 6, 200)])
+    return bool(np.array_equal(act(positive), positive))
+
+
+def _is_positive(act: Activation) -> bool:
+    half = np.logspace(-6, 3, 400)
+    with np.errstate(all="ignore"):
+        return bool(np.all(act(np.concatenate([-half, [0.0], half])) >= 0))
 
 
 def _consumers(nodes: list[Node]) -> list[list[int]]:
@@ -102,21 +143,33 @@ def _describe(layer: Any) -> str:
 
 
 def _check_logits(nodes: list[Node]) -> None:
-    """Nothing but linear layers may follow the last weights on any path."""
+    """Nothing but linear layers may follow the last weights on any path, or what is meant over positions."""
+    shapes = shapes_of(nodes)
     seen: set[int] = set()
-    open_ = [len(nodes) - 1]
+    open_ = [(len(nodes) - 1, False)]
     while open_:
-        position = open_.pop()
+        position, meant = open_.pop()
         layer = nodes[position].layer
         if position in seen or layer.weighted is not None:
             continue
         seen.add(position)
-        if layer.nonlinearity is not None or isinstance(layer, (MaxPool, Input)):
+        activated = layer.nonlinearity is not None and not meant
+        if activated or isinstance(layer, (MaxPool, Input)):
             what = "the input" if isinstance(layer, Input) else _describe(layer)
             raise ModelError(
                 f"model must end with a layer of logits, got {what} between the last weights and them"
             )
-        open_.extend(nodes[position].inputs)
+        pooled = isinstance(layer, (AdaptiveAveragePool, AveragePool))
+        meant = meant or (pooled and shapes[position].positions < shapes[nodes[position].inputs[0]].positions)
+        open_.extend((source, meant) for source in nodes[position].inputs)
+
+
+def shapes_of(nodes: list[Node]) -> list[Shape]:
+    """Shape of every node's value."""
+    shapes: list[Shape] = []
+    for node in nodes:
+        shapes.append(node.layer.output_shape(*(shapes[source] for source in node.inputs)))
+    return shapes
 
 
 def _activation_before_pooling(nodes: list[Node]) -> list[Node]:

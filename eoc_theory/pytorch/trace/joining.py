@@ -2,90 +2,94 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
-import torch
-
-from ...layers import Concatenate, PadChannels  # fmt: skip
-from .functions import reads
-from .recorder import Recorder, describe, number
-from .reshaping import dimensions
-from .signals import Signal, Zeros
-
-
-def _is_zero_tensor(value: Any) -> bool:
-    return isinstance(value, Zeros) or (
-        isinstance(value, torch.Tensor) and value.numel() > 1 and not bool(value.any())
-    )
+from ...layers import Concatenate, PadChannels
+from . import layout as lay
+from .constants import number
+from .layout import CHANNELS
+from .readers import reads
+from .recorder import Recorder, describe
+from .values import Constant, Signal
 
 
 @reads("cat", "concat", "concatenate")
-def _cat(recorder: Recorder, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
-    dim = kwargs.get("axis", dim)
-    if not isinstance(tensors, (tuple, list)):
-        raise recorder.refuse(f"takes a list of tensors, got {describe(tensors)}")
-    signals = [t for t in tensors if isinstance(t, Signal)]
-    first = recorder.check(signals[0])
-    (axis,) = dimensions(recorder, first, dim)
-    if axis != 1:
-        raise recorder.refuse(f"is read along the channels (dimension 1), got dimension {dim}")
+def _cat(recorder: Recorder, tensors: Any, dim: int = 0) -> Any:
+    signals = [recorder.settled(t) for t in tensors if isinstance(t, Signal)]
+    first = signals[0]
+    dim %= len(first.sizes)
+    if first.layout[dim] != lay.whole(CHANNELS, first.shape.channels):
+        raise recorder.refuse(f"is read along the channels, got dimension {dim}")
+    others = [t.layout[:dim] + t.layout[dim + 1 :] for t in signals]
+    if any(other != others[0] for other in others):
+        raise recorder.refuse(
+            f"takes tensors that lie alike, got shapes {' and '.join(map(recorder.text, signals[:3]))}"
+        )
     before = after = 0
     seen: list[int] = []
     for tensor in tensors:
         if isinstance(tensor, Signal):
             if after:
                 raise recorder.refuse("zeros between tensors cannot be read; before and after them they can")
-            seen.append(recorder.position(tensor))
-        elif _is_zero_tensor(tensor):
-            sizes = tensor.sizes if isinstance(tensor, Zeros) else tuple(tensor.shape[1:])
-            if sizes[1:] != first.sizes[1:]:
-                raise recorder.refuse(f"takes tensors of one extent, got zeros of shape {sizes}")
+            seen.append(recorder.position(recorder.settled(tensor)))
+        elif isinstance(tensor, Constant) and tensor.is_zero:
             if seen:
-                after += sizes[0]
+                after += tensor.sizes[dim]
             else:
-                before += sizes[0]
+                before += tensor.sizes[dim]
         else:
             raise recorder.refuse(f"takes tensors computed from the input, got {describe(tensor)}")
-    made = recorder.add(Concatenate(recorder.label()), *seen) if len(seen) > 1 else None
+    made = recorder.add(Concatenate(recorder.label()), *seen) if len(seen) > 1 else first
     if before or after:
-        position = seen[0] if made is None else recorder.position(made)
-        return recorder.add(PadChannels(recorder.label(), before, after), position)
-    return first if made is None else made
+        made = recorder.add(PadChannels(recorder.label(), before, after), recorder.position(made))
+    own = lay.whole(CHANNELS, made.shape.channels)
+    return replace(made, layout=(*first.layout[:dim], own, *first.layout[dim + 1 :]))
 
 
-@reads("pad")
+@reads("pad", "constant_pad_nd")
 def _pad(recorder: Recorder, input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
-    signal = recorder.check(input)
+    signal = recorder.settled(input)
     pad = list(pad)
-    if len(pad) % 2 or not all(isinstance(n, int) for n in pad):
-        raise recorder.refuse(f"takes pairs of whole numbers, got {describe(pad)}")
-    if mode == "constant" and value is not None and number(value) != 0.0:
+    value = 0.0 if value is None else number(value)
+    if mode == "constant" and value not in (0.0, -math.inf):
         raise recorder.refuse(f"pads with zeros only, got value {value}")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
-    if min(pad, default=0) < 0:
-        raise recorder.refuse(f"cuts positions or channels (pad = {tuple(pad)}), which cannot be read")
-    pairs += [(0, 0)] * (len(signal.sizes) + 1 - len(pairs))
+    pairs += [(0, 0)] * (len(signal.sizes) - len(pairs))
     pairs.reverse()  # torch names the last dimension first
-    if len(pairs) != len(signal.sizes) + 1 or any(pairs[0]):
-        raise recorder.refuse(f"pad = {tuple(pad)} does not fit a tensor of shape {recorder.text(signal)}")
+    if not any(map(any, pairs)):
+        return signal
+    recorder.image(signal)
+    if any(pairs[0]):
+        raise recorder.refuse(f"pad = {tuple(pad)} adds inputs to the batch")
     result = signal
     if any(pairs[1]):
-        if mode != "constant":
-            raise recorder.refuse(f"channels are padded with zeros only, got mode {mode!r}")
+        if mode != "constant" or value or min(pairs[1]) < 0:
+            raise recorder.refuse(f"channels are padded with zeros only, got mode {mode!r} and {pairs[1]}")
         layer = PadChannels(recorder.label(), *pairs[1])
         result = recorder.add(layer, recorder.position(signal))
-    if any(before or after for before, after in pairs[2:]):
-        result = pad_positions(recorder, result, mode, tuple(pairs[2:]))
+    if any(map(any, pairs[2:])):
+        result = _padded_positions(recorder, result, "lowest" if value else mode, tuple(pairs[2:]))
     return result
 
 
-def pad_positions(recorder: Recorder, signal: Any, mode: str, pairs: tuple[tuple[int, int], ...]) -> Signal:
-    """Positions around the image, kept until a convolution takes them."""
-    signal = recorder.check(signal)
-    modes = {"constant": "zeros", "zeros": "zeros", "circular": "circular", "reflect": "reflect"}
+def _padded_positions(
+    recorder: Recorder, signal: Signal, mode: str, pairs: tuple[tuple[int, int], ...]
+) -> Signal:
+    """Positions around the image, kept until a convolution takes them, or else put there; or cut off."""
+    modes: dict[str, Any] = {
+        "constant": "zeros", "circular": "circular", "reflect": "reflect", "lowest": "lowest"
+    }  # fmt: skip
     if mode not in modes:
-        raise recorder.refuse(f"mode must be 'constant', 'circular' or 'reflect', got {mode!r}")
+        raise recorder.refuse(f"padding_mode must be 'zeros', 'circular' or 'reflect', got {mode!r}")
+    kind = modes[mode]
+    for extent, pair in zip(signal.shape.space, pairs, strict=True):
+        if kind in ("circular", "reflect") and max(pair) > extent - (kind == "reflect"):
+            raise recorder.refuse(f"pads {max(pair)} positions, {kind!r}, to an image of {extent}")
     position = recorder.position(signal)
-    made = Signal(position, signal.shape, position)
-    made.padding = modes[mode], pairs
+    made = Signal(position, signal.shape, signal.layout, position, laid=recorder.here)
+    made.padding = kind, pairs
+    if min(map(min, pairs)) < 0:
+        recorder.position(made)
     return made

@@ -1,11 +1,11 @@
-"""Collects the graph's nodes while a model is traced, and knows where in the model it is."""
+"""Collects the graph's nodes while a model is read, and knows where in the model it is."""
 
 from __future__ import annotations
 
 import math
-import operator
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from ...activations import Activation, activation, catalogue
 from ...base import checks
 from ...base.isolation import converted
 from ...errors import ActivationError, ModelError
-from ...layers import Identity, Input, Layer, Nonlinearity, Shape, Sum
+from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, Shape, Sum, Transpose
 from ...networks.graph import Node
 from ..activations import from_torch
-from .signals import Expression, Signal, Zeros
+from . import layout as lay
+from .layout import BATCH, CHANNELS, Layout
+from .values import Constant, Expression, Mask, Operation, Signal
 from .weights import Weights
 
 
@@ -30,30 +32,39 @@ class Recorder:
         weights: by the layers' names.
         batch: size of the batch dimension of every tensor.
         kind: the model's class.
-        note: what was assumed of the input, for errors.
-        stack: names and types of the modules that are being called, outermost first.
-        operation: the function, or the leaf module's name, that is being read.
+        memory: addresses of the memory of the model's own tensors.
+        parameters: the model's, by their names.
+        opaque: modules that are one operation each (`Opaque`).
+        activations: those of them that may be activations, by their numbers, with why they were not followed.
+        path, module: name and class of the module that is being called; "" is the model.
+        in_leaf: whether that is a module of torch's own with a forward pass of its own.
+        operation, target: the ATen operation that is being read, its name as users know it and itself.
+        once: whether the tensor that it takes is used by nothing else.
     """
 
-    def __init__(self, shape: Shape, batch: int, kind: str, note: str = "") -> None:
+    def __init__(self, shape: Shape, batch: int, kind: str) -> None:
         self.nodes: list[Node] = [Node(Input("input", shape))]
         self.shapes: list[Shape] = [shape]
         self.weights: dict[str, Weights] = {}
         self.batch = batch
-        self.note = note
         self.kind = kind
-        self.stack: list[tuple[str, str]] = []
+        self.memory: frozenset[int] = frozenset()
+        self.parameters: Mapping[str, torch.Tensor] = {}
+        self.opaque: Any = None
+        self.activations: dict[int, str] = {}
+        self.path, self.module, self.in_leaf = "", kind, False
         self.operation = ""
-        self.in_leaf = False
+        self.target: Any = None
+        self.once = False
         self._names: Counter[str] = Counter({"input": 1})
+        self._activations: dict[Any, Activation] = {}
 
     # --- where ---
 
     @property
     def place(self) -> str:
         """The module that is being called, for error messages."""
-        name, kind = self.stack[-1] if self.stack else ("", self.kind)
-        return f"module {name!r} ({kind})" if name else f"the model ({kind})"
+        return f"module {self.path!r} ({self.module})" if self.path else f"the model ({self.kind})"
 
     def refuse(self, problem: str) -> ModelError:
         """The error of something that cannot be read; `problem` begins with what it concerns."""
@@ -61,11 +72,16 @@ class Recorder:
             return ModelError(f"{self.place}: {problem}")
         return ModelError(f"function {self.operation!r} in {self.place}: {problem}")
 
-    def label(self) -> str:
-        """A name for the next node that no other node has."""
-        path = self.stack[-1][0] if self.stack else ""
-        name = path if self.in_leaf else f"{path}.{self.operation}" if path else self.operation
-        return self.unique(name)
+    def label(self, owner: str = "") -> str:
+        """A name for the next node that no other node has: that of the parameters' `owner`, if any."""
+        return self.unique(owner or self.here)
+
+    @property
+    def here(self) -> str:
+        """The operation that is being read: that of a module of torch's own is the module."""
+        if self.in_leaf:
+            return self.path or self.operation
+        return f"{self.path}.{self.operation}" if self.path else self.operation
 
     def unique(self, name: str) -> str:
         """`name`, with a number after it where it has been given before."""
@@ -81,20 +97,14 @@ class Recorder:
         self.nodes.append(Node(layer, inputs))
         self.shapes.append(shape)
         position = len(self.nodes) - 1
-        return Signal(position, shape, position)
+        return Signal(position, shape, self.standard(shape), position)
 
-    def view(self, signal: Signal, made: Signal) -> Signal:
-        """`made`, sharing the memory of `signal`."""
-        made.storage, made.version = signal.storage, signal.storage.version
-        return made
-
-    def same(self, signal: Signal) -> Signal:
-        """Another tensor with the value and the memory of `signal`, behind a node of its own."""
-        position = self.position(signal)
-        return self.view(signal, self.add(Identity(self.label()), position))
+    def standard(self, shape: Shape) -> Layout:
+        """The layout of a graph's value of that shape."""
+        return lay.standard(self.batch, shape)
 
     def check(self, signal: Any) -> Signal:
-        """`signal`, if it is a tensor of the model that still has its value.
+        """`signal`, if it is a tensor computed from the input that still has its value.
 
         Raises:
             ModelError: it is something else, or its memory was changed through another tensor.
@@ -106,26 +116,16 @@ class Recorder:
         return signal
 
     def position(self, signal: Any) -> int:
-        """The node with the tensor's value, made now where the tensor is an expression so far."""
+        """The node whose value the tensor shows, in whatever layout; made now for an expression."""
         signal = self.check(signal)
         if signal.padding is not None:
-            raise self.refuse("padded positions are read only where a convolution takes them next")
-        if signal.hidden or signal.merged:
-            raise self.refuse(f"takes tensors with all their axes, got one of shape {self.text(signal)}")
-        return self._materialise(signal)
-
-    def unpadded(self, signal: Any) -> tuple[int, tuple[str, tuple[tuple[int, int], ...]] | None]:
-        """The node with the tensor's value before padding, and the padding."""
-        signal = self.check(signal)
-        if signal.padding is None:
-            return self.position(signal), None
-        return self._materialise(signal), signal.padding
-
-    def pooled(self, signal: Any) -> int:
-        """As `position`, for operations that know of axes the tensor no longer has."""
-        signal = self.check(signal)
-        if signal.padding is not None:
-            return self.position(signal)
+            mode, pads = signal.padding
+            if mode == "lowest":
+                raise self.refuse("−∞ around an image is read only where a maximum takes it next")
+            made = self.add(Pad(self.unique(signal.laid), pads, mode), self._materialise(signal))
+            signal.position, signal.shape, signal.layout = made.position, made.shape, made.layout
+            signal.root, signal.padding = made.root, None
+            signal.expression, signal.slope = made.expression, made.slope
         return self._materialise(signal)
 
     def _materialise(self, signal: Signal) -> int:
@@ -136,50 +136,174 @@ class Recorder:
         assert signal.position is not None
         return signal.position
 
-    def text(self, signal: Signal) -> str:
+    def node_of(self, signal: Signal) -> int:
+        """As `position`, padding or not."""
+        return self._materialise(self.check(signal))
+
+    def settled(self, signal: Any) -> Signal:
+        """The tensor with its channels in the order of a graph's value, where one dimension has them all."""
+        signal = self.check(signal)
+        for dimension in signal.layout:
+            if lay.axis_of(dimension) == CHANNELS and len(dimension) > 1:
+                if lay.extent_of(dimension) == signal.shape.channels:
+                    return self._shuffled(signal, dimension)
+        return signal
+
+    def _shuffled(self, signal: Signal, dimension: lay.Dimension) -> Signal:
+        """Its channels put into the order in which the dimension has them."""
+        by_stride = sorted(dimension, key=lambda factor: -factor.stride)
+        order = tuple(by_stride.index(factor) for factor in dimension)
+        layer = ChannelShuffle(self.unique(signal.laid or self.here), tuple(f.size for f in by_stride), order)
+        made = self.add(layer, self.position(signal))
+        natural = lay.whole(CHANNELS, signal.shape.channels)
+        # The tensor itself is so from now on: others that take it need no node of their own.
+        signal.layout = tuple(natural if d is dimension else d for d in signal.layout)
+        signal.position, signal.root, signal.slope = made.position, made.root, made.slope
+        signal.expression = made.expression
+        return signal
+
+    def transposed(self, signal: Signal, space: tuple[int, ...] | None = None) -> Signal:
+        """The tensor with its positions as the channels of a graph's value, its channels as the positions.
+
+        Args:
+            space: extents of the new positions; None: one axis.
+
+        Raises:
+            ModelError: its dimensions are no such two, and the batch.
+        """
+        positions, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
+        if set(signal.layout[1:]) != {positions, channels} or len(signal.layout) != 3:
+            raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
+        layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
+        made = self.add(layer, self.position(signal))
+        new = {
+            positions: lay.whole(CHANNELS, made.shape.channels),
+            channels: self._all_positions(made.shape),
+            signal.layout[0]: signal.layout[0],
+        }
+        return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
+
+    def _all_positions(self, shape: Shape) -> lay.Dimension:
+        """All positions as one dimension."""
+        return lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
+
+    def alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
+        """Two tensors with their channels and positions laid out alike, where one has to be transposed."""
+        first, second = self.settled(first), self.settled(second)
+        if first.layout == second.layout or first.sizes != second.sizes:
+            return first, second
+        swapped = Shape(first.shape.positions, (first.shape.channels,))
+        if (
+            second.shape == swapped
+            and len(second.layout) == 3
+            and self.position(second) > self.position(first)
+        ):
+            second = self.transposed(second, first.shape.space)
+        elif (
+            first.shape == Shape(second.shape.positions, (second.shape.channels,)) and len(first.layout) == 3
+        ):
+            first = self.transposed(first, second.shape.space)
+        return first, second
+
+    def image(self, signal: Any) -> int:
+        """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
+        signal = self.settled(signal)
+        if signal.padding is not None:
+            return self.position(signal)
+        if signal.layout == self.standard(signal.shape):
+            return self.position(signal)
+        if self._reshape_input(signal):
+            return 0
+        raise self.refuse(
+            f"takes a tensor of shape (B, channels, positions), got one of shape {self.text(signal)} whose "
+            "dimensions lie otherwise"
+        )
+
+    def unpadded(self, signal: Any) -> tuple[int, Any]:
+        """The node with a tensor's value (batch, channels, *positions) before padding, and the padding."""
+        signal = self.check(signal)
+        if signal.padding is None:
+            return self.image(signal), None
+        return self._materialise(signal), signal.padding
+
+    def _reshape_input(self, signal: Signal) -> bool:
+        """Take the input as an image instead of a vector, if nothing else has been computed yet."""
+        batch, *rest = signal.sizes
+        if signal.position != 0 or len(self.nodes) > 1 or batch != self.batch or not rest:
+            return False
+        order = [factor for dimension in signal.layout for factor in dimension]
+        if lay.joined(order) != lay.joined([f for d in self.standard(signal.shape) for f in d]):
+            return False
+        shape = Shape(rest[0], tuple(rest[1:]))
+        self.nodes[0] = Node(Input("input", shape))
+        self.shapes[0] = shape
+        return True
+
+    def relaid(self, signal: Signal, layout: Layout) -> Signal:
+        """The tensor in another layout; one of vectors is flattened."""
+        batch = lay.whole(BATCH, self.batch)
+        if len(layout) == 2 and layout[0] == batch and signal.shape.space:
+            if signal.padding is not None:
+                self.position(signal)
+            made = self.add(Flatten(self.label()), self.position(signal))
+            return replace(made, layout=(batch, lay.flat(layout[1], signal.shape)), laid=self.here)
+        if signal.padding is not None:
+            self.position(signal)
+        return replace(signal, layout=layout, laid=self.here)
+
+    def text(self, signal: Any) -> str:
         """A tensor's shape for messages, the batch as B."""
-        return f"({', '.join(['B', *map(str, signal.sizes)])})"
+        sizes = list(map(str, signal.sizes))
+        if isinstance(signal, Signal) and signal.layout[:1] == (lay.whole(BATCH, self.batch),):
+            sizes[0] = "B"
+        return f"({', '.join(sizes)})"
 
     # --- functions entry by entry ---
 
     def activation_of(self, function: Any) -> Activation:
         """The activation of a module or of an expression, a built-in where one has the same values."""
-        try:
-            if isinstance(function, torch.nn.Module):
-                return activation(function)
-            return _built_in(function) or from_torch(function)
-        except ActivationError as error:
-            raise self.refuse(str(error)) from error
+        key = function if isinstance(function, Expression) else id(function)
+        if key not in self._activations:
+            try:
+                if isinstance(function, torch.nn.Module):
+                    found = activation(function)
+                else:
+                    found = _built_in(function) or from_torch(function)
+            except ActivationError as error:
+                raise self.refuse(str(error)) from error
+            if not isinstance(function, Expression):
+                return found
+            self._activations[key] = found
+        return self._activations[key]
 
     def nonlinearity(self, signal: Any, module: torch.nn.Module) -> Signal:
-        """A known activation of a tensor."""
+        """A known activation of a tensor; after another one, of what that one takes."""
         signal = self.check(signal)
         expression = Expression(_Frozen(module), (signal.expression,))
         if signal.position is None:
             return self._deferred(signal, expression)
-        made = self.add(Nonlinearity(self.label(), self.activation_of(module)), self.pooled(signal))
-        made.root, made.expression, made.slope = signal.root, expression, None
-        made.hidden, made.merged = signal.hidden, signal.merged
-        return made
+        position, act = self.position(signal), None
+        if signal.slope is None and signal.root != position:
+            position, act = signal.root, self.activation_of(expression)
+        made = self.add(Nonlinearity(self.label(), act or self.activation_of(module)), position)
+        return replace(made, root=signal.root, expression=expression, slope=None, layout=signal.layout)
 
     def scaled(self, signal: Any, factor: float) -> Signal:
         """A multiplication by a number."""
         signal = self.check(signal)
         if not math.isfinite(factor):
             raise self.refuse(f"takes finite numbers, got {factor}")
+        if factor == 1.0:
+            return signal
         expression = Expression(torch.mul, (signal.expression, factor))
         if signal.position is None:
             return self._deferred(signal, expression)
-        made = self.add(Sum(self.label(), (factor,)), self.pooled(signal))
-        made.root, made.expression = signal.root, expression
-        made.hidden, made.merged = signal.hidden, signal.merged
-        made.slope = None if signal.slope is None else factor * signal.slope
-        return made
+        made = self.add(Sum(self.label(), (factor,)), self.position(signal))
+        slope = None if signal.slope is None else factor * signal.slope
+        return replace(made, root=signal.root, expression=expression, slope=slope, layout=signal.layout)
 
-    def elementwise(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Signal:
-        """A function of tensors that are themselves functions of one node's value, entry by entry.
+    def elementwise(self, *args: Any, **kwargs: Any) -> Signal:
+        """The operation at hand, of tensors that are themselves functions of one node's value entry by entry.
 
         Raises:
             ModelError: they are functions of several nodes' values.
@@ -189,40 +313,44 @@ class Recorder:
             raise self.refuse("takes tensors computed from the input")
         first = signals[0]
         for signal in signals[1:]:
-            if signal.root != first.root or signal.sizes != first.sizes:
+            if signal.root != first.root or signal.layout != first.layout:
                 raise self.refuse(
                     f"tensors of shapes {self.text(first)} and {self.text(signal)} that come from different "
-                    "layers may be added, subtracted and concatenated, nothing else"
+                    "layers may be added, subtracted, multiplied and concatenated, nothing else"
                 )
         if any(signal.padding is not None for signal in signals):
             self.position(first)
-
-        def operand(value: Any) -> Any:
-            if isinstance(value, Signal):
-                return value.expression
-            value = number(value) if not isinstance(value, (bool, str, type(None))) else value
-            if isinstance(value, (torch.Tensor, Zeros)) or not isinstance(
-                value, (int, float, str, bool, type(None))
-            ):
-                raise self.refuse(f"takes numbers beside the tensor, got {describe(value)}")
-            return value
-
+        schema = self.target._schema
+        function = Operation(
+            schema.name.partition("::")[2].rstrip("_"), self.target._overloadname or "default"
+        )
         expression = Expression(
-            function,
-            tuple(operand(a) for a in args),
-            tuple((key, operand(a)) for key, a in kwargs.items()),
+            function, tuple(map(self._operand, args)), tuple((k, self._operand(v)) for k, v in kwargs.items())
         )
         return self._deferred(first, expression)
 
+    def _operand(self, value: Any) -> Any:
+        if isinstance(value, Signal):
+            return value.expression
+        if isinstance(value, Constant) and value.tensor.numel() == 1:
+            return value.tensor.detach().item()
+        if not isinstance(value, (int, float, str, bool, type(None))):
+            raise self.refuse(f"takes numbers beside the tensor, got {describe(value)}")
+        return value
+
     def _deferred(self, signal: Signal, expression: Expression) -> Signal:
-        return Signal(
-            None, signal.shape, signal.root, expression, None, signal.hidden, signal.merged, name=self.label()
-        )
+        return Signal(None, signal.shape, signal.layout, signal.root, expression, None, name=self.label())
 
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:
         """Σ factor · tensor."""
-        signals = [(self.check(signal), factor) for signal, factor in terms]
-        (first, a), (second, b) = signals
+        (first, a), (second, b) = terms
+        first, second = self.alike(first, second)
+        signals = [(first, a), (second, b)]
+        if first.layout != second.layout:
+            raise self.refuse(
+                f"adds tensors of shapes {self.text(first)} and {self.text(second)} whose channels or "
+                "positions do not lie alike"
+            )
         if first.root == second.root and (first.slope is None or second.slope is None):
             # One function of one value, e.g. x + sin(x): the two terms are not independent.
             left = Expression(torch.mul, (first.expression, a)) if a != 1.0 else first.expression
@@ -237,19 +365,11 @@ class Recorder:
                 layer = self.nodes[position].layer
             coefficients[position] = coefficients.get(position, 0.0) + factor
         made = self.add(Sum(self.label(), tuple(coefficients.values())), *coefficients)
-        if len(coefficients) == 1:
-            ((position, factor),) = coefficients.items()
-            made.root, made.slope = position, factor
-            made.expression = Expression(torch.mul, (Expression(), factor))
-        return made
-
-    def reshape_input(self, shape: Shape) -> Signal | None:
-        """The input as an image instead of a vector, if nothing else has been computed yet."""
-        if len(self.nodes) > 1 or shape.size != self.shapes[0].size:
-            return None
-        self.nodes[0] = Node(Input("input", shape))
-        self.shapes[0] = shape
-        return Signal(0, shape, 0)
+        if len(coefficients) > 1:
+            return replace(made, layout=first.layout)
+        ((position, factor),) = coefficients.items()
+        expression = Expression(torch.mul, (Expression(), factor))
+        return replace(made, root=position, slope=factor, expression=expression, layout=first.layout)
 
 
 class _Frozen:
@@ -274,37 +394,17 @@ class _Frozen:
         return hash(self._key())
 
 
-def number(value: Any) -> Any:
-    """A float for whatever holds one number, anything else unchanged."""
-    if isinstance(value, (bool, np.bool_)):
-        return value
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        return float(value)
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return float(value.detach())
-    if isinstance(value, np.ndarray) and value.size == 1:
-        return float(value.item())
-    return value
-
-
-def whole_numbers(recorder: Recorder, values: Iterable[Any]) -> list[int]:
-    """Python's integers for whatever counts as one, NumPy's among them."""
-    values = list(values)
-    try:
-        return [operator.index(value) for value in values]
-    except TypeError:
-        raise recorder.refuse(f"takes whole numbers, got {describe(tuple(values))}") from None
-
-
 def describe(value: Any) -> str:
     """What an argument is, in a few words."""
-    if isinstance(value, torch.Tensor):
-        kind = "a parameter" if isinstance(value, torch.nn.Parameter) else "a tensor"
-        return f"{kind} of shape {tuple(value.shape)}"
+    if isinstance(value, Constant):
+        kind = "a parameter" if value.parameter else "a tensor"
+        return f"{kind} of shape {value.sizes}" if value.sizes else f"{kind} of one number"
     if isinstance(value, Signal):
-        return f"a tensor of shape ({', '.join(['B', *map(str, value.sizes)])})"
-    if isinstance(value, Zeros):
-        return "zeros"
+        return f"a tensor of shape ({', '.join(map(str, value.sizes))})"
+    if isinstance(value, Mask):
+        return "random numbers"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
     text = checks.shown(value)
     return text if len(text) < checks.LONGEST_VALUE else type(value).__name__
 

@@ -1,192 +1,246 @@
-"""Flattening and other changes of a tensor's shape, and steps over positions."""
+"""Other layouts of the same entries, and cuts of channels and positions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from ...layers import Flatten, Shape, Subsample  # fmt: skip
-from .functions import reads
-from .recorder import Recorder, describe, whole_numbers
-from .signals import Signal
+from ...layers import ChannelSlice, Flatten, Pad, Subsample
+from ...networks.graph import Node
+from . import layout as lay
+from .layout import CHANNELS
+from .readers import reads
+from .recorder import Recorder, describe
+from .values import Signal
 
 
-def dimensions(recorder: Recorder, signal: Signal, dim: Any) -> list[int]:
-    """Torch's dimensions, counted from 0 for the batch."""
-    ndim = len(signal.sizes) + 1
-    dims = [dim] if isinstance(dim, int) else list(dim)
-    if not all(isinstance(d, int) and -ndim <= d < ndim for d in dims):
-        raise recorder.refuse(
-            f"dimension {dim!r} does not exist in a tensor of shape {recorder.text(signal)}"
-        )
-    return [d % ndim for d in dims]
+@reads("view", "reshape", "_unsafe_view", "view_as", "reshape_as")
+def _view(recorder: Recorder, input: Any, size: Any = None, shape: Any = None, other: Any = None) -> Any:
+    wanted = size if size is not None else shape if shape is not None else other.sizes
+    return reshaped(recorder, recorder.check(input), wanted)
 
 
-def hide(recorder: Recorder, signal: Signal, axes: Iterable[int]) -> Signal:
-    """Without axes of extent 1; a tensor that has none left is a vector."""
-    hidden = signal.hidden | frozenset(axes)
-    if hidden == signal.hidden:
+def reshaped(recorder: Recorder, signal: Signal, sizes: Sequence[int]) -> Signal:
+    """The tensor with other sizes.
+
+    Raises:
+        ModelError: they cut an axis into parts that do not divide it.
+    """
+    sizes, total = list(sizes), math.prod(signal.sizes)
+    if -1 in sizes:
+        at = sizes.index(-1)
+        sizes[at] = total // math.prod(sizes[:at] + sizes[at + 1 :])
+    if tuple(sizes) == signal.sizes:
         return signal
-    if signal.shape.space and len(hidden) == len(signal.shape.space):
-        made = recorder.add(Flatten(recorder.label()), recorder.pooled(signal))
-        return recorder.view(signal, made)
-    made = Signal(recorder.pooled(signal), signal.shape, signal.root, signal.expression, signal.slope, hidden)
-    return recorder.view(signal, made)
+    if signal.padding is not None:
+        recorder.position(signal)
+    back = _unflattened(recorder, signal, sizes)
+    if back is not None:
+        return back
+    layout = lay.reshaped(signal.layout, sizes)
+    if layout is None:
+        shown = ", ".join(map(str, sizes[1:]))
+        raise recorder.refuse(
+            f"a tensor of shape {recorder.text(signal)} cannot be given the shape (B, {shown})"
+        )
+    return recorder.relaid(signal, layout)
+
+
+def _unflattened(recorder: Recorder, signal: Signal, sizes: list[int]) -> Signal | None:
+    """What was flattened, in the shape that it had before."""
+    if signal.position is None or not isinstance(recorder.nodes[signal.position].layer, Flatten):
+        return None
+    (source,) = recorder.nodes[signal.position].inputs
+    shape = recorder.shapes[source]
+    if sizes != [recorder.batch, shape.channels, *shape.space]:
+        return None
+    return Signal(source, shape, recorder.standard(shape), source)
 
 
 @reads("flatten")
 def _flatten(recorder: Recorder, input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     signal = recorder.check(input)
-    ndim = len(signal.sizes) + 1
-    start, end = dimensions(recorder, signal, (start_dim, end_dim))
-    if start == end and start > 0:
-        return signal
-    if start == 0:
-        raise recorder.refuse(f"start_dim = {start_dim} mixes the inputs of a batch: use 1")
-    if (start, end) == (2, ndim - 1):
-        return merged(recorder, signal)
-    if (start, end) != (1, ndim - 1):
-        raise recorder.refuse(
-            f"dimensions {start} to {end} of a tensor of shape {recorder.text(signal)} cannot be made one; "
-            "all but the batch can, and all positions"
-        )
-    return flattened(recorder, signal)
+    sizes, ndim = signal.sizes, len(signal.sizes)
+    start, end = start_dim % ndim, end_dim % ndim
+    joined = math.prod(sizes[start : end + 1])
+    return reshaped(recorder, signal, (*sizes[:start], joined, *sizes[end + 1 :]))
 
 
-def merged(recorder: Recorder, signal: Signal) -> Signal:
-    """All axes of positions as one; means and maxima over it can be read, and flattening."""
-    made = Signal(
-        recorder.pooled(signal),
-        signal.shape,
-        signal.root,
-        signal.expression,
-        signal.slope,
-        signal.hidden,
-        True,
-    )
-    return recorder.view(signal, made)
-
-
-def flattened(recorder: Recorder, signal: Signal) -> Signal:
-    """All entries as one vector."""
-    if len(signal.sizes) == 1:
-        return signal
-    if signal.padding is not None:
-        recorder.position(signal)
-    return recorder.view(signal, recorder.add(Flatten(recorder.label()), recorder.pooled(signal)))
-
-
-@reads("view", "reshape")
-def _view(recorder: Recorder, input: Any, *shape: Any, **kwargs: Any) -> Any:
+@reads("unflatten")
+def _unflatten(recorder: Recorder, input: Any, dim: int, sizes: Any) -> Any:
     signal = recorder.check(input)
-    wanted = kwargs.get("shape", kwargs.get("size", shape))
-    if len(wanted) == 1 and isinstance(wanted[0], Iterable):
-        wanted = tuple(wanted[0])
-    return reshaped(recorder, signal, wanted)
-
-
-@reads("view_as", "reshape_as")
-def _view_as(recorder: Recorder, input: Any, other: Any) -> Any:
-    return reshaped(recorder, recorder.check(input), (recorder.batch, *recorder.check(other).sizes))
-
-
-def reshaped(recorder: Recorder, signal: Signal, wanted: Iterable[Any]) -> Signal:
-    """A tensor in another shape, if it is a vector, or the input as an image.
-
-    Raises:
-        ModelError: any other shape.
-    """
-    sizes = whole_numbers(recorder, wanted)
-    total = recorder.batch * math.prod(signal.sizes)
-    if sizes.count(-1) > 1:
-        raise recorder.refuse(f"takes one size of -1 at most, got {tuple(sizes)}")
-    rest = math.prod(n for n in sizes if n != -1)
-    sizes = [total // rest if n == -1 and rest else n for n in sizes]
-    shown = f"({', '.join(map(str, sizes))})"
-    if math.prod(sizes) != total:
-        raise recorder.refuse(f"shape {shown} does not fit a tensor of shape {recorder.text(signal)}")
-    if sizes[0] != recorder.batch:
-        raise recorder.refuse(
-            f"shape {shown} mixes the inputs of a batch, of {recorder.text(signal)} with B = {recorder.batch}"
-        )
-    if tuple(sizes[1:]) == signal.sizes:
-        return signal
-    if len(sizes) == 2:
-        return flattened(recorder, signal)
-    if signal.position == 0 and len(sizes) > 1:
-        image = recorder.reshape_input(Shape(sizes[1], tuple(sizes[2:])))
-        if image is not None:
-            return recorder.view(signal, image)
-    if len(sizes) == 3 and sizes[1] == signal.shape.channels and signal.axes and len(signal.sizes) > 2:
-        return merged(recorder, signal)
-    raise recorder.refuse(
-        f"a tensor of shape {recorder.text(signal)} cannot be given the shape (B, "
-        f"{', '.join(map(str, sizes[1:]))}); only the input can be, and all can be vectors"
-    )
+    own, at, parts = signal.sizes, dim % len(signal.sizes), list(sizes)
+    if -1 in parts:
+        parts[parts.index(-1)] = own[at] // -math.prod(parts)
+    return reshaped(recorder, signal, (*own[:at], *parts, *own[at + 1 :]))
 
 
 @reads("squeeze")
 def _squeeze(recorder: Recorder, input: Any, dim: Any = None) -> Any:
     signal = recorder.check(input)
-    if dim is None:
-        dims = [d for d, n in enumerate(signal.sizes, 1) if n == 1]
-        if 1 in dims:
-            raise recorder.refuse(f"takes away the channels of a tensor of shape {recorder.text(signal)}")
-    else:
-        dims = [d for d in dimensions(recorder, signal, dim) if d > 0 and signal.sizes[d - 1] == 1]
-    if signal.merged and dims:
-        return hide(recorder, signal, signal.axes)
-    if not dims:
-        return signal
-    if min(dims) < 2:
-        raise recorder.refuse(f"takes away the channels of a tensor of shape {recorder.text(signal)}")
-    if signal.padding is not None:
-        recorder.position(signal)
-    return hide(recorder, signal, [signal.axes[d - 2] for d in dims])
+    ndim = len(signal.sizes)
+    dims = range(ndim) if dim is None else [d % ndim for d in ([dim] if isinstance(dim, int) else dim)]
+    gone = {d for d in dims if signal.sizes[d] == 1}
+    return _unpadded_layout(recorder, signal, [d for d in range(ndim) if d not in gone])
 
 
 @reads("unsqueeze")
 def _unsqueeze(recorder: Recorder, input: Any, dim: int) -> Any:
     signal = recorder.check(input)
-    ndim = len(signal.sizes) + 2
-    at = dim % ndim
-    sizes = [recorder.batch, *signal.sizes]
-    sizes.insert(at, 1)
-    return reshaped(recorder, signal, sizes)
+    at = dim % (len(signal.sizes) + 1)
+    return reshaped(recorder, signal, (*signal.sizes[:at], 1, *signal.sizes[at:]))
 
 
-@reads("getitem")
-def _getitem(recorder: Recorder, input: Any, index: Any) -> Any:
+@reads("permute")
+def _permute(recorder: Recorder, input: Any, dims: Any) -> Any:
     signal = recorder.check(input)
-    index = list(index) if isinstance(index, tuple) else [index]
-    ndim = len(signal.sizes) + 1
-    if Ellipsis in index:
-        at = index.index(Ellipsis)
-        index[at : at + 1] = [slice(None)] * (ndim - len(index) + 1)
-    index += [slice(None)] * (ndim - len(index))
-    refused = recorder.refuse(
-        f"of {describe(tuple(index))} from a tensor of shape {recorder.text(signal)} cannot be read; steps "
-        "over positions can (x[:, :, ::2, ::2])"
+    return _unpadded_layout(recorder, signal, [d % len(signal.sizes) for d in dims])
+
+
+@reads("transpose")
+def _transpose(recorder: Recorder, input: Any, dim0: int, dim1: int) -> Any:
+    signal = recorder.check(input)
+    order = list(range(len(signal.sizes)))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return _unpadded_layout(recorder, signal, order)
+
+
+@reads("movedim")
+def _movedim(recorder: Recorder, input: Any, source: Any, destination: Any) -> Any:
+    signal = recorder.check(input)
+    ndim = len(signal.sizes)
+    sources, targets = (
+        [d % ndim for d in (value if isinstance(value, (list, tuple)) else [value])]
+        for value in (source, destination)
     )
-    if len(index) != ndim or signal.merged:
-        raise refused
-    steps, gone = [1] * len(signal.shape.space), []
-    for d, (part, n) in enumerate(zip(index, (recorder.batch, *signal.sizes), strict=True)):
-        if isinstance(part, int) and d > 1 and n == 1 and part in (0, -1):
-            gone.append(signal.axes[d - 2])
-        elif isinstance(part, slice) and all(
-            isinstance(v, (int, type(None))) for v in (part.start, part.stop)
-        ):
-            start, stop, step = part.indices(n)
-            if start != 0 or (stop < n) or (d < 2 and step != 1) or step < 1:
-                raise refused
-            if d > 1:
-                steps[signal.axes[d - 2]] = step
-        else:
-            raise refused
-    result = signal
-    if any(step > 1 for step in steps):
-        position = recorder.position(signal)
-        result = recorder.view(signal, recorder.add(Subsample(recorder.label(), tuple(steps)), position))
-    return hide(recorder, result, gone) if gone else result
+    order = [d for d in range(ndim) if d not in sources]
+    for target, own in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, own)
+    return _unpadded_layout(recorder, signal, order)
+
+
+def _unpadded_layout(recorder: Recorder, signal: Signal, order: list[int]) -> Signal:
+    """The dimensions `order` of the tensor, in this order."""
+    if order == list(range(len(signal.sizes))):
+        return signal
+    if signal.padding is not None:
+        recorder.position(signal)
+    return recorder.relaid(signal, tuple(signal.layout[d] for d in order))
+
+
+@reads("expand")
+def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
+    signal = recorder.check(input)
+    wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
+    if len(size) != len(signal.sizes) or wanted != signal.sizes:
+        raise recorder.refuse(
+            f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}"
+        )
+    return signal
+
+
+# --- cuts ---
+
+
+@reads("slice")
+def _slice(
+    recorder: Recorder, input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    signal = recorder.check(input)
+    return cut(recorder, signal, dim, slice(start, end, step))
+
+
+@reads("narrow")
+def _narrow(recorder: Recorder, input: Any, dim: int, start: int, length: int) -> Any:
+    return cut(recorder, recorder.check(input), dim, slice(start, start + length, 1))
+
+
+def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Signal:
+    """Part of a dimension: some of the channels, or every so-manieth position from the first."""
+    dim %= len(signal.sizes)
+    extent = signal.sizes[dim]
+    start, stop, step = part.indices(extent)
+    if (start, step) == (0, 1) and stop >= extent:
+        return signal
+    signal = recorder.settled(signal)
+    dimension = signal.layout[dim]
+    axis = lay.axis_of(dimension)
+    if axis == CHANNELS and dimension == lay.whole(CHANNELS, signal.shape.channels) and stop > start:
+        layer = ChannelSlice(recorder.label(), start, stop, step)
+        made = recorder.add(layer, recorder.position(signal))
+        own = lay.whole(CHANNELS, made.shape.channels)
+    elif axis is not None and axis > CHANNELS and stop > start and dimension == lay.whole(
+        axis, signal.shape.space[axis - 1]
+    ):  # fmt: skip
+        made = signal
+        if start > 0 or stop < extent:
+            pads = [(0, 0)] * len(signal.shape.space)
+            pads[axis - 1] = (-start, stop - extent)
+            made = recorder.add(Pad(recorder.label(), tuple(pads)), recorder.position(signal))
+        if step > 1:
+            made = _every(recorder, made, axis - 1, step)
+        own = lay.whole(axis, made.shape.space[axis - 1])
+    else:
+        raise recorder.refuse(
+            f"of {describe((start, stop, step))} from dimension {dim} of a tensor of shape "
+            f"{recorder.text(signal)} cannot be read; channels and positions can"
+        )
+    return replace(made, layout=tuple(own if d == dim else old for d, old in enumerate(signal.layout)))
+
+
+def _every(recorder: Recorder, signal: Signal, axis: int, step: int) -> Signal:
+    """Every `step`-th position along an axis; steps along several axes are one node."""
+    position = recorder.position(signal)
+    before = recorder.nodes[position]
+    steps = [1] * len(signal.shape.space)
+    last = position == len(recorder.nodes) - 1 and recorder.once
+    if last and isinstance(before.layer, Subsample) and before.layer.stride[axis] == 1:
+        steps = list(before.layer.stride)
+        steps[axis] = step
+        layer = replace(before.layer, stride=tuple(steps))
+        recorder.nodes[position] = Node(layer, before.inputs)
+        recorder.shapes[position] = layer.output_shape(recorder.shapes[before.inputs[0]])
+        shape = recorder.shapes[position]
+        return Signal(position, shape, recorder.standard(shape), position)
+    steps[axis] = step
+    return recorder.add(Subsample(recorder.label(), tuple(steps)), position)
+
+
+@reads("select")
+def _select(recorder: Recorder, input: Any, dim: int, index: int) -> Any:
+    signal = recorder.check(input)
+    dim %= len(signal.sizes)
+    if signal.sizes[dim] != 1:
+        raise recorder.refuse(
+            f"of entry {index} from dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be "
+            "read"
+        )
+    return _unpadded_layout(recorder, signal, [d for d in range(len(signal.sizes)) if d != dim])
+
+
+@reads("chunk")
+def _chunk(recorder: Recorder, input: Any, chunks: int, dim: int = 0) -> Any:
+    signal = recorder.check(input)
+    return _split(recorder, signal, -(-signal.sizes[dim] // chunks), dim)
+
+
+@reads("split", "split_with_sizes")
+def _split(
+    recorder: Recorder, input: Any, split_size: Any = None, dim: int = 0, split_sizes: Any = None
+) -> Any:
+    signal = recorder.check(input)
+    extent, sizes = signal.sizes[dim], split_sizes if split_sizes is not None else split_size
+    if isinstance(sizes, int):
+        sizes = [min(sizes, extent - start) for start in range(0, extent, sizes)]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [cut(recorder, signal, dim, slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
+
+@reads("unbind")
+def _unbind(recorder: Recorder, input: Any, dim: int = 0) -> Any:
+    signal = recorder.check(input)
+    raise recorder.refuse(
+        f"a loop over dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be read"
+    )

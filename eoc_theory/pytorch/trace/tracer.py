@@ -1,30 +1,44 @@
-"""Runs a model's forward pass once on values that carry shapes, by torch.fx."""
+"""Reads the operations of an exported model, one by one, into a graph."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import operator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.fx import Tracer
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export.graph_signature import InputKind
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_unflatten
 
-from ...activations import activation
-from ...base.isolation import Twin, converted, parameters_shared
-from ...errors import ActivationError, EOCError, ModelError
+from ...base.isolation import Twin
+from ...errors import EOCError, ModelError
 from ...layers import Shape
 from ...networks.graph import Graph
 from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
-from . import arithmetic, entrywise, functions, joining, modules, reductions, reshaping, windows  # noqa: F401
+from . import (  # noqa: F401
+    activations,
+    arithmetic,
+    constants,
+    joining,
+    linear,
+    normalisation,
+    pooling,
+    randomness,
+    readers,
+    reshaping,
+)
+from . import layout as lay
+from .checking import check_whole, layers_with_weights
+from .exporting import OUTSIDE, Exported, exported, no_draws
 from .graph_passes import finish
-from .isolation import Guard, check_whole, no_draws
-from .proxies import Traced, holds_signal, values
+from .layout import BATCH
 from .recorder import Recorder, describe
-from .signals import Signal, Zeros
+from .values import Constant, Mask, Signal, Unreadable
 
 
 def trace_model(model: Any, example_input: Any = None) -> Graph:
@@ -32,35 +46,211 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     check_whole(model)
+    expected = layers_with_weights(model)
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
-    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__, note)
-    tracer, _ = _followed(recorder, model)
-    with no_draws(), torch.inference_mode(False), torch.enable_grad(), Guard(tracer.model, recorder):
-        output = tracer.run()
+    sizes = (max(sizes[0], 2), *sizes[1:])
+    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note)
+    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
+    with torch.inference_mode(False), torch.no_grad():
+        output = _Reading(recorder, found).output()
+    return finish(recorder, _logits(recorder, output), expected)
+
+
+def _logits(recorder: Recorder, output: Any) -> int:
+    """The node of the logits."""
+    if isinstance(output, Unreadable):
+        raise output.error
+    recorder.path, recorder.in_leaf, recorder.operation = "", False, "output"
     if not isinstance(output, Signal):
-        raise ModelError(f"model must return one tensor of logits, got {_kind_of_output(output)}")
-    recorder.stack, recorder.operation = [], "output"
-    if len(output.sizes) > 1 or output.padding is not None:
+        raise ModelError(f"model must return one tensor of logits, got {describe(output)}")
+    output = recorder.settled(output)
+    if output.shape.space or output.padding is not None or len(output.layout) != 2 or (
+        output.layout[0] != lay.whole(BATCH, recorder.batch)
+    ):  # fmt: skip
         raise ModelError(
             f"model must return logits as vectors, (B, classes), got a tensor of shape "
             f"{recorder.text(output)} (flatten it)"
         )
-    return finish(
-        recorder, recorder.position(output), [weight.name or "weight" for weight in tracer.prunable]
-    )
+    return recorder.position(output)
 
+
+class _Reading:
+    """The values of an exported model's nodes, in their order."""
+
+    def __init__(self, recorder: Recorder, found: Exported) -> None:
+        self.recorder, self.found = recorder, found
+        self.signature = found.program.graph_signature
+        self.leaves = {name: _is_leaf(module) for name, module in found.model.named_modules()}
+        self.kinds = {name: type(module).__name__ for name, module in found.model.named_modules()}
+        tensors = dict(found.model.named_parameters(remove_duplicate=False))
+        recorder.parameters = tensors
+        own = [*found.model.parameters(), *found.model.buffers()]
+        recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
+        recorder.opaque, recorder.activations = found.opaque, found.failures
+
+    def output(self) -> Any:
+        """What the model returns."""
+        graph = self.found.program.graph
+        specs = {spec.arg.name: spec for spec in self.signature.input_specs if hasattr(spec.arg, "name")}
+        changed = _changed_placeholders(graph)
+        inputs = [
+            self._input(specs[node.name], node.name in changed)
+            for node in graph.nodes
+            if node.op == "placeholder"
+        ]
+        results = self._run(self.found.program.graph_module, inputs)
+        tree = self.found.program.call_spec.out_spec
+        wanted = [
+            value
+            for value, spec in zip(results, self.signature.output_specs, strict=True)
+            if spec.kind.name == "USER_OUTPUT"
+        ]
+        whole = tree_unflatten(wanted, tree)
+        return _chosen(whole)
+
+    def _input(self, spec: Any, changed: bool) -> Any:
+        recorder = self.recorder
+        if spec.kind is InputKind.USER_INPUT:
+            shape = recorder.shapes[0]
+            return Signal(0, shape, recorder.standard(shape), 0)
+        program = self.found.program
+        if spec.kind is InputKind.PARAMETER:
+            tensor = recorder.parameters[spec.target].detach()
+            return Constant(tensor, frozenset({spec.target}), spec.target)
+        if spec.kind is InputKind.BUFFER:
+            tensor = self.found.model.get_buffer(spec.target).detach()
+            return Constant(tensor.clone() if changed else tensor)
+        tensor = program.constants[spec.target]
+        if isinstance(tensor, FakeTensor):
+            raise ModelError(f"{recorder.place}: forward cannot be traced: {OUTSIDE}")
+        return Constant(tensor.detach().clone())
+
+    def _run(self, module: Any, inputs: list[Any]) -> list[Any]:
+        """The outputs of a graph of operations."""
+        values: dict[Any, Any] = {}
+        given = iter(inputs)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                values[node] = next(given)
+            elif node.op == "get_attr":
+                values[node] = _attribute(module, node.target)
+            elif node.op == "output":
+                (results,) = map_arg(node.args, lambda n: values[n])
+                return list(results) if isinstance(results, (list, tuple)) else [results]
+            else:
+                values[node] = self._called(node, values)
+        raise AssertionError("a graph without outputs")
+
+    def _called(self, node: Any, values: dict[Any, Any]) -> Any:
+        args = map_arg(node.args, lambda n: values[n])
+        kwargs = map_arg(node.kwargs, lambda n: values[n])
+        target = node.target
+        if target is operator.getitem:
+            return args[0] if isinstance(args[0], Unreadable) else args[0][args[1]]
+        self._enter(node)
+        try:
+            if isinstance(target, torch._ops.HigherOrderOperator):
+                return self._part(node, args)
+            if not isinstance(target, torch._ops.OpOverload):
+                raise self.recorder.refuse("cannot be read: it depends on computed numbers")
+            return readers.call(self.recorder, target, args, kwargs)
+        except constants.ModelChangedError:
+            raise
+        except ModelError as error:
+            return readers.spoilt(target, args, error)
+        except EOCError:
+            raise
+        except Exception as error:
+            what = " ".join(str(error).split())[:160]
+            return readers.spoilt(target, args, self.recorder.refuse(f"cannot be read: {what}"))
+
+    def _enter(self, node: Any) -> None:
+        """Note which module an operation belongs to."""
+        recorder = self.recorder
+        stack = node.meta.get("nn_module_stack")
+        path = next(reversed(stack.values()))[0] if stack else ""
+        path = path.partition("@")[0]
+        recorder.path, recorder.in_leaf = path, self.leaves.get(path, False)
+        recorder.module = self.kinds.get(path, recorder.kind)
+        recorder.operation = str(getattr(node.target, "__name__", node.target)).partition(".")[0]
+        first = node.args[0] if node.args else None
+        recorder.once = len(getattr(first, "users", ())) == 1
+
+    def _part(self, node: Any, args: tuple[Any, ...]) -> Any:
+        """A part of the forward pass under a setting: without gradients, in lower precision."""
+        name = node.target.__name__
+        at = next(i for i, arg in enumerate(args) if isinstance(arg, torch.fx.GraphModule))
+        module, inner = args[at], list(args[at + 1 :])
+        if name == "wrap_with_set_grad_enabled" and not args[0]:
+            if constants.only_constants(inner) and not any(isinstance(a, Unreadable) for a in inner):
+                return constants.run(module, inner)
+            self._enter(next((n for n in module.graph.nodes if n.op == "call_function"), node))
+            raise ModelError(f"{self.recorder.place}: runs without gradients (torch.no_grad)")
+        if name not in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
+            raise self.recorder.refuse("cannot be read")
+        return self._run(module, inner)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module is torch's own, or does what its base class of torch's does."""
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    kind = type(module).forward
+    return str(getattr(kind, "__module__", "")).startswith("torch.nn") and not isinstance(module, containers)
+
+
+def _attribute(module: Any, target: str) -> Any:
+    value = module
+    for part in target.split("."):
+        value = getattr(value, part)
+    return Constant(value.detach().clone()) if isinstance(value, torch.Tensor) else value
+
+
+def _changed_placeholders(graph: Any) -> set[str]:
+    """Names of the inputs that operations in place lead to."""
+    changed = set()
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not any(
+            a.alias_info is not None and a.alias_info.is_write for a in schema.arguments
+        ):
+            continue
+        while isinstance(node, torch.fx.Node) and node.op == "call_function" and node.args:
+            node = node.args[0]
+        if isinstance(node, torch.fx.Node):
+            changed.add(node.name)
+    return changed
+
+
+def _chosen(output: Any) -> Any:
+    """The logits of an output that names them."""
+    if isinstance(output, (Signal, Constant, Mask, Unreadable)):
+        return output
+    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    if named is not None:
+        return named
+    if isinstance(output, (tuple, list, dict)):
+        kind = type(output).__name__
+        raise ModelError(f"model must return one tensor of logits, got a {kind} of {len(output)}")
+    return output
+
+
+# --- the layer that runs first ---
 
 #: Extent of the images tried on a model of which no input's shape is known.
 _EXTENT = 32
 
 
 class _Met(BaseException):
-    """Ends a trace at a weight layer; no error, so that no model's own code catches it."""
+    """Ends a forward pass at a weight layer; no error, so that no model's own code catches it."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+
+
+def _stop(module: nn.Module, args: Any) -> None:
+    raise _Met(module)
 
 
 def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
@@ -79,22 +269,27 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
         channels, axes = taken(module)
         guesses.append((2, channels, *(_EXTENT,) * axes))
     for sizes in dict.fromkeys(guesses):
-        recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), max(sizes[0], 2), type(model).__name__)
-        tracer, twin = _followed(recorder, model, until_weights=True)
-        try:
-            with no_draws(), torch.inference_mode(False), torch.enable_grad(), Guard(tracer.model, recorder):
-                tracer.run()
-        except _Met as met:
-            return twin.original(met.module)
-        except EOCError:
-            continue
+        with no_draws(), torch.inference_mode(False), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            twin = Twin(model, lambda tensor: _fake(mode, tensor))
+            for module in twin.model.modules():
+                if isinstance(module, weight_classes()):
+                    module.register_forward_pre_hook(_stop, prepend=True)
+            first = next(twin.model.parameters())
+            try:
+                twin.model(torch.zeros(max(sizes[0], 2), *sizes[1:], dtype=first.dtype, device=first.device))
+            except _Met as met:
+                return twin.original(met.module)
+            except Exception:  # whatever the model's own code raises on a guess
+                continue
     return None
 
 
-def _kind_of_output(output: Any) -> str:
-    if isinstance(output, (tuple, list, dict)):
-        return f"a {type(output).__name__} of {len(output)}"
-    return describe(output)
+def _fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    made = mode.from_tensor(tensor.detach())
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
+# --- the input ---
 
 
 def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
@@ -138,178 +333,3 @@ def batch_shape_of(example: Any) -> tuple[int, ...]:
 
 def _is_whole(number: Any) -> bool:
     return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-
-
-class _Holder(nn.Module):
-    """The model as a part of another, so that a model that is a single layer is called as a module too."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-        self.returned: list[Any] = []
-
-    def forward(self, x: Any) -> Any:
-        self.returned.append(self.model(x))
-
-
-class _ModelTracer(Tracer):
-    """Calls readers for leaf modules and functions instead of noting them down for later.
-
-    With `until_weights` the first layer with weights ends it, and is told by `_Met`.
-    """
-
-    def __init__(self, recorder: Recorder, model: nn.Module, *, until_weights: bool = False) -> None:
-        super().__init__()
-        self.recorder = recorder
-        self.model = model
-        self.until_weights = until_weights
-        self.prunable = prunable_weights(model)
-        first = self.prunable[0].tensor
-        self.dtype, self.device = first.dtype, first.device
-
-    def run(self) -> Any:
-        """What the model returns, tensors as signals."""
-        holder = _Holder(self.model)
-        try:
-            self.trace(holder)
-        except EOCError:
-            raise
-        except Exception as error:  # whatever the model's own code raises
-            raise self._failure(error) from error
-        return values(holder.returned[-1])
-
-    def _failure(self, error: Exception) -> ModelError:
-        problem = " ".join(str(error).split())[:160] or "no message"
-        return ModelError(
-            f"{self.recorder.place}: forward cannot be traced: {type(error).__name__}: {problem}"
-        )
-
-    def _refuse_cut_gradients(self) -> None:
-        if not torch.is_grad_enabled():
-            raise ModelError(f"{self.recorder.place}: runs without gradients (torch.no_grad)")
-
-    # --- what torch.fx calls ---
-
-    def proxy(self, node: Any) -> Any:
-        return Traced(node, self, node.meta["value"])
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
-        return attr_val
-
-    def to_bool(self, obj: Any) -> bool:
-        raise ModelError(
-            f"{self.recorder.place}: the forward pass depends on computed values (dynamic control flow), "
-            "which cannot be read"
-        )
-
-    def iter(self, obj: Any) -> Any:
-        raise ModelError(f"{self.recorder.place}: a loop over a tensor's entries cannot be read")
-
-    def create_arg(self, a: Any) -> Any:
-        return None  # the graph of torch.fx is not used
-
-    def create_proxy(
-        self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None,
-        proxy_factory_fn: Any = None,
-    ) -> Any:  # fmt: skip
-        if kind == "placeholder":
-            value: Any = Signal(0, self.recorder.shapes[0], 0)
-        else:
-            _refuse_own_gradients()
-            self._refuse_cut_gradients()
-            value = functions.call(self.recorder, target, values(args), values(kwargs))
-        return self._wrap(value)
-
-    def _wrap(self, value: Any) -> Any:
-        if not isinstance(value, (Signal, Zeros)):
-            return value
-        node = self.graph.create_node("call_function", _wrapped_value)
-        node.meta["value"] = value
-        return self.proxy(node)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        paths = self.submodule_paths or {}
-        recorder = self.recorder
-        if m not in paths or not holds_signal((args, kwargs)):
-            return forward(*args, **kwargs)
-        if self.until_weights and isinstance(m, weight_classes()):
-            raise _Met(m)
-        name = paths[m].partition(".")[2]
-        recorder.stack.append((name, type(m).__name__))
-        try:
-            recorder.in_leaf = True
-            self._refuse_cut_gradients()
-            kind = modules.kind_of(recorder, m)
-            if kind is None:
-                recorder.in_leaf = False
-                return self._call_inside(m, forward, args, kwargs)
-            given = values((*args, *kwargs.values()))
-            return self._wrap(modules.read_module(recorder, kind, m, given))
-        except EOCError:
-            raise
-        except Exception as error:
-            raise self._failure(error) from error
-        finally:
-            recorder.in_leaf = False
-            recorder.stack.pop()
-
-    def _call_inside(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if next(m.children(), None) is not None or len(args) != 1 or kwargs or m is self.model:
-            return forward(*args, **kwargs)
-        # An activation of the user's own may be beyond tracing, with its own autograd function, say.
-        try:
-            return forward(*args, **kwargs)
-        except EOCError:
-            raise
-        except Exception:
-            self.recorder.in_leaf = True
-            signal = values(args[0])
-            if not isinstance(signal, Signal) or not _acts_entry_by_entry(m, signal.sizes):
-                self.recorder.in_leaf = False
-                raise
-            return self._wrap(self.recorder.nonlinearity(signal, m))
-
-
-def _followed(
-    recorder: Recorder, model: nn.Module, *, until_weights: bool = False
-) -> tuple[_ModelTracer, Twin]:
-    """What follows a double of the model, and the double: a forward pass may store values on itself."""
-    twin = parameters_shared(model)
-    return _ModelTracer(recorder, twin.model, until_weights=until_weights), twin
-
-
-def _refuse_own_gradients() -> None:
-    """An error inside of a user's autograd.Function, whose gradient need not be its forward pass's."""
-    frame = sys._getframe()
-    while frame is not None and frame.f_code is not _ModelTracer.run.__code__:
-        if frame.f_code.co_name == "apply" and frame.f_code.co_filename == torch.autograd.function.__file__:
-            raise TypeError("an autograd.Function has a gradient of its own")
-        frame = frame.f_back
-
-
-def _wrapped_value() -> None:
-    """The target of all nodes in the graph of torch.fx, which only carries values along."""
-
-
-def _acts_entry_by_entry(module: nn.Module, sizes: tuple[int, ...]) -> bool:
-    """Whether a module is one function of every entry, tried on numbers of the shape that it gets.
-
-    Its gradient must be that function's derivative: a straight-through estimator's is not.
-    """
-    try:
-        act = activation(module)
-        frozen = converted(module, "cpu", torch.float64).model.eval()
-        generator = torch.Generator().manual_seed(0)
-        x = 2.0 * torch.randn(3, *sizes, generator=generator, dtype=torch.float64)
-        x.requires_grad_()
-        y = frozen(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
-        points = x.detach().numpy()
-        return (
-            y.shape == x.shape
-            and bool(np.allclose(y.detach().numpy(), act(points), rtol=1e-9, atol=1e-9))
-            and bool(np.allclose(slope.numpy(), act.derivative(1)(points), rtol=1e-5, atol=1e-6))
-        )
-    except (ActivationError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        return False

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from ...errors import ModelError
 from ...layers import WeightLaw
@@ -38,17 +36,19 @@ class Weights:
     orthogonal: bool
 
 
-def read_weights(name: str, module: Any, *, bias: bool = True) -> Weights:
-    """The scales and the law of a module with weights; `bias`: whether it has biases, or None in their place.
+def read_weights(
+    name: str,
+    weight: torch.Tensor,
+    mask: torch.Tensor | None,
+    biases: torch.Tensor | None,
+    bias_mask: torch.Tensor | None,
+) -> Weights:
+    """The scales and the law of a layer's weights and biases, each under a mask of zeros and ones or None.
 
     Raises:
-        ModelError: parametrised other than by a mask of torch.nn.utils.prune, not finite, constant, 0, not of
-            mean 0, with taps of the kernel that are 0 throughout (delta-orthogonal, Dirac), or of a law with
-            two values.
+        ModelError: not finite, constant, 0, not of mean 0, with taps of the kernel that are 0 throughout
+            (delta-orthogonal, Dirac), or of a law with two values.
     """
-    weight, mask = _parameter(name, module, "weight")
-    assert weight is not None
-    biases, bias_mask = _parameter(name, module, "bias") if bias else (None, None)
     fan_in = math.prod(weight.shape[1:])
     moments = _Moments.of(weight, mask)
     sigma_w = math.sqrt(fan_in * moments.square)
@@ -141,33 +141,6 @@ class _Moments:
             "uniform": -n * math.log(2.0 * self.largest),
             "truncated": -n * (0.5 * (rms / s) ** 2 + half_log + math.log(s) + math.log(inside)),
         }
-
-
-def _parameter(name: str, module: Any, kind: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """A parameter, and the mask that torch.nn.utils.prune put on it, or None."""
-    own = module._parameters
-    # getattr would run a parametrisation, and prune's own tensor may be older than its mask.
-    if hasattr(module, "parametrizations") and kind in module._modules["parametrizations"]:
-        raise ModelError(
-            f"layer {name!r} has a parametrised {kind} "
-            f"({type(module._modules['parametrizations'][kind][0]).__name__}); only masks of "
-            "torch.nn.utils.prune can be read"
-        )
-    value = mask = None
-    if own.get(kind) is not None:
-        value = own[kind]
-    elif own.get(f"{kind}_orig") is not None and f"{kind}_mask" in module._buffers:
-        value, mask = own[f"{kind}_orig"], module._buffers[f"{kind}_mask"]
-    elif kind == "weight" or kind not in own:
-        raise ModelError(
-            f"layer {name!r} ({type(module).__name__}) has no parameter {kind!r}: only plain ones and those "
-            "under a mask of torch.nn.utils.prune can be read"
-        )
-    if value is not None and is_lazy(value):
-        raise ModelError(f"layer {name!r} is not initialised: call the model once before")
-    if value is not None and value.device.type == "meta":
-        raise ModelError(f"layer {name!r} has its {kind} on the meta device: without values")
-    return (None if value is None else value.detach()), mask
 
 
 def _check_random(

@@ -1,0 +1,95 @@
+"""How a tensor's dimensions lie over the batch, the channels and the positions of a graph's value.
+
+A graph's value has the axes (batch, channels, *positions). A tensor of the model shows the same entries in an
+order of its own: channels last, positions as one dimension, channels in groups. Each of its dimensions is a
+row of factors, each a stretch of one axis; reshaping cuts and joins them, permuting moves them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...layers import Shape
+
+#: Axes of a graph's value; that of the i-th axis of positions is i + 1.
+BATCH, CHANNELS = -1, 0
+
+
+class Factor(NamedTuple):
+    """`size` steps of `stride` entries along an axis."""
+
+    axis: int
+    stride: int
+    size: int
+
+
+Dimension = tuple[Factor, ...]
+Layout = tuple[Dimension, ...]
+
+
+def standard(batch: int, shape: Shape) -> Layout:
+    """(batch, channels, *positions)."""
+    extents = (batch, shape.channels, *shape.space)
+    return tuple(whole(axis, extent) for axis, extent in enumerate(extents, BATCH))
+
+
+def whole(axis: int, extent: int) -> Dimension:
+    """All of an axis."""
+    return (Factor(axis, 1, extent),) if extent > 1 else ()
+
+
+def extent_of(dimension: Dimension) -> int:
+    """How many entries a dimension has."""
+    return math.prod(factor.size for factor in dimension)
+
+
+def joined(factors: Sequence[Factor]) -> Dimension:
+    """The same entries with neighbouring stretches of one axis as one."""
+    made: list[Factor] = []
+    for factor in factors:
+        if factor.size == 1:
+            continue
+        if made and made[-1].axis == factor.axis and made[-1].stride == factor.stride * factor.size:
+            factor = Factor(factor.axis, factor.stride, made.pop().size * factor.size)
+        made.append(factor)
+    return tuple(made)
+
+
+def reshaped(layout: Layout, sizes: Sequence[int]) -> Layout | None:
+    """The layout of the same entries, in the same order, with other sizes; None where an axis would be cut
+    into parts that do not divide it."""
+    left = [factor for dimension in layout for factor in dimension]
+    result: list[Dimension] = []
+    for size in sizes:
+        taken: list[Factor] = []
+        while size > 1:
+            if not left:
+                return None
+            factor = left.pop(0)
+            if size % factor.size == 0:
+                taken.append(factor)
+                size //= factor.size
+            elif factor.size % size == 0:
+                inner = factor.size // size
+                taken.append(Factor(factor.axis, factor.stride * inner, size))
+                left.insert(0, Factor(factor.axis, factor.stride, inner))
+                size = 1
+            else:
+                return None
+        result.append(joined(taken))
+    return tuple(result) if not left else None
+
+
+def flat(dimension: Dimension, shape: Shape) -> Dimension:
+    """Where a dimension over all channels and positions lies in the flattened value."""
+    extents = (shape.channels, *shape.space)
+    inside = [math.prod(extents[axis + 1 :]) for axis in range(len(extents))]
+    return joined([Factor(CHANNELS, f.stride * inside[f.axis], f.size) for f in dimension])
+
+
+def axis_of(dimension: Dimension) -> int | None:
+    """The one axis that a dimension lies on; None where it is none or several."""
+    axes = {factor.axis for factor in dimension}
+    return axes.pop() if len(axes) == 1 else None

@@ -1,0 +1,111 @@
+"""Normalisation over the batch, an input's entries, its channels, or groups of these."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm
+from . import layout as lay
+from .layout import BATCH, CHANNELS
+from .readers import reads
+from .recorder import Recorder, describe
+from .values import Constant, Signal
+
+
+def _rms(recorder: Recorder, value: Any, default: float) -> float:
+    if value is None:
+        return default
+    if not isinstance(value, Constant):
+        raise recorder.refuse(f"takes parameters for γ and β, got {describe(value)}")
+    return math.sqrt(float(value.tensor.detach().double().square().mean()))
+
+
+def _label(recorder: Recorder, weight: Any) -> str:
+    """The name of the module that owns γ, where one does."""
+    owner, _, own = weight.parameter.rpartition(".") if isinstance(weight, Constant) else ("", "", "")
+    return recorder.label(owner if own == "weight" else "")
+
+
+def _with_channels_second(recorder: Recorder, input: Any) -> Signal:
+    signal = recorder.settled(input)
+    wanted = lay.whole(CHANNELS, signal.shape.channels)
+    if len(signal.layout) < 2 or signal.layout[1] != wanted:
+        raise recorder.refuse(
+            f"takes channels as the second dimension, got a tensor of shape {recorder.text(signal)} that has "
+            "them elsewhere"
+        )
+    return signal
+
+
+def _made(recorder: Recorder, layer: Layer, signal: Signal) -> Signal:
+    return replace(recorder.add(layer, recorder.position(signal)), layout=signal.layout)
+
+
+@reads("batch_norm")
+def _batch_norm(
+    recorder: Recorder, input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+    training: bool, eps: float,
+) -> Any:  # fmt: skip
+    signal = _with_channels_second(recorder, input)
+    variance = 1.0
+    if not training:
+        if not isinstance(running_var, Constant):
+            raise recorder.refuse(f"takes buffers for its statistics, got {describe(running_var)}")
+        variance = float(running_var.tensor.double().mean())
+    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    layer = BatchNorm(_label(recorder, weight), bool(training), gain, shift, variance, eps)
+    return _made(recorder, layer, signal)
+
+
+@reads("layer_norm")
+def _layer_norm(
+    recorder: Recorder, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None,
+    eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    signal = recorder.settled(input)
+    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    over = signal.layout[len(signal.layout) - len(normalized_shape) :]
+    factors = [factor for dimension in over for factor in dimension]
+    sizes = {axis: 1 for axis in range(len(signal.shape.space) + 1)}
+    for factor in factors:
+        sizes[factor.axis] = sizes.get(factor.axis, 1) * factor.size
+    extents = (signal.shape.channels, *signal.shape.space)
+    if all(sizes[axis] == extent for axis, extent in enumerate(extents)) and sizes.get(BATCH, 1) == 1:
+        return _made(recorder, LayerNorm(_label(recorder, weight), gain, shift, eps), signal)
+    if over == (lay.whole(CHANNELS, signal.shape.channels),):
+        return _made(recorder, ChannelNorm(_label(recorder, weight), gain, shift, eps), signal)
+    raise recorder.refuse(
+        f"LayerNorm over {tuple(normalized_shape)} of a tensor of shape {recorder.text(signal)} cannot be "
+        "read; over all but the batch, or over the channels, it can"
+    )
+
+
+@reads("group_norm")
+def _group_norm(
+    recorder: Recorder, input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    return _grouped(recorder, input, num_groups, weight, bias, eps)
+
+
+@reads("instance_norm")
+def _instance_norm(
+    recorder: Recorder, input: Any, weight: Any, bias: Any, use_input_stats: bool, eps: float
+) -> Any:
+    if not use_input_stats:
+        raise recorder.refuse("InstanceNorm with running statistics cannot be read in evaluation mode")
+    channels = recorder.check(input).shape.channels
+    return _grouped(recorder, input, channels, weight, bias, eps)
+
+
+def _grouped(recorder: Recorder, input: Any, groups: int, weight: Any, bias: Any, eps: float) -> Signal:
+    signal = _with_channels_second(recorder, input)
+    if signal.layout[0] != lay.whole(BATCH, recorder.batch):
+        raise recorder.refuse("mixes the inputs of a batch")
+    if signal.shape.size == groups:
+        raise recorder.refuse(
+            f"normalises single values of shape {recorder.text(signal)}, which leaves zeros"
+        )
+    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    return _made(recorder, GroupNorm(_label(recorder, weight), groups, gain, shift, eps), signal)
