@@ -45,7 +45,7 @@ MOST_INPUTS = 128
 #: Channels of the narrowest hidden layer in all repeats together, at least, with normalisation and without.
 CHANNELS = {True: 64, False: 1024}
 #: Repeats at most.
-MOST_REPEATS = 16
+MOST_REPEATS = 8
 #: Positions along an axis that are tried one after the other until the work is not more than `MOST_WORK`
 #: multiply-adds, and channels of the narrowest layer of a network that is narrowed.
 RESOLUTIONS = (LARGEST, 48, 32, 24, 16)

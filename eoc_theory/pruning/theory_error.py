@@ -2,7 +2,7 @@
 
 Networks of many widths were really pruned and compared (`python -m benchmarks.theory`, whose table and fit
 this rests on): error = constant + slope/width for each kind of network, the width being the harmonic mean of
-the hidden layers' channels. The bound is what nine in ten networks stay under.
+the hidden layers' channels. The bound is what nine in ten networks stay under at every sparsity.
 """
 
 from __future__ import annotations
