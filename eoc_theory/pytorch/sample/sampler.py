@@ -115,14 +115,14 @@ class Sampler:
 
         missing = range(len(known), count)
         if missing:
-            known += self._each(network, missing, inputs)
+            known += self.each(network, missing, inputs)
         found = known[:count]
         if inputs == self.size or rule.needs == "weights":
             return Sampling(found, np.zeros(len(self.source.layers)), self.notes)
         note = f"sampled on {inputs} of {self.size} inputs, and extrapolated to all"
         return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
 
-    def _each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
+    def each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
         workers = 1
         if self.device.type == "cpu":
             workers = max(
@@ -192,7 +192,7 @@ class Sampler:
             return np.array([[_log_square(score) for score in one] for one in scores])
 
         indices = range(min(_COMPARED, len(networks)))
-        on_halves = np.array(self._each(halves, indices, inputs))
+        on_halves = np.array(self.each(halves, indices, inputs))
         log_half = np.logaddexp.reduce(on_halves, axis=1) - np.log(2.0)
         log_whole = np.array([_log_squares(networks[index]) for index in indices])
         # Of n inputs β/n is to the whole as half of them, with β/h more of it, shows.
@@ -216,7 +216,7 @@ class Sampler:
             masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
             return np.array(counts(masks))
 
-        return self._each(work, range(index, index + 1), inputs)[0]
+        return self.each(work, range(index, index + 1), inputs)[0]
 
 
 def _passes(rule: Criterion) -> float:

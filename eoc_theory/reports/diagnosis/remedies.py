@@ -11,6 +11,7 @@ from ...layers import WeightLayer
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.graph import Graph, Node
+from ...networks.resolve import Network
 from .initialisation import Reading
 
 
@@ -22,11 +23,13 @@ class Cure:
         steps: what to do, one instruction each, as code where a function does it.
         does: what that sets, in words that continue "that …".
         net: the network after it.
+        factors: what the weights of layers are multiplied by, by name, where that is the change.
     """
 
     steps: tuple[str, ...]
     does: str
-    net: Architecture
+    net: Network
+    factors: Mapping[str, float] | None = None
 
 
 def cures(
