@@ -104,9 +104,7 @@ def observe(sampler: Any, networks: int, seed: int) -> Observed:
         model, weights = sampler.source.network([seed, 0x746F7263, index])
         return observed(model, weights, batch, sampler.loss, device=sampler.device, seed=seed)
 
-    # One after the other: dropout draws from the process's own generators.
-    found = [sampler.each(look, range(index, index + 1), batch.size) for index in range(min(networks, MOST_NETWORKS))]
-    return mean_of([one for ones in found for one in ones])
+    return mean_of(sampler.each(look, range(min(networks, MOST_NETWORKS)), batch.size))
 
 
 def observed(

@@ -70,7 +70,7 @@ def even_factors(sampler: Any, networks: int, seed: int) -> Array:
         model, weights = sampler.source.network([seed, 0x746F7263, index])
         return _even(model, weights, batch, sampler.device, seed)
 
-    found = [sampler.each(even, range(index, index + 1), batch.size)[0] for index in range(networks)]
+    found = sampler.each(even, range(networks), batch.size)
     return np.exp(np.mean(np.log(found), axis=0))
 
 

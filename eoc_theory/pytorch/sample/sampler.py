@@ -72,6 +72,8 @@ class Sampler:
         dtype: "float32", "float64" or "auto".
         multiplications, held: of one input; see `eoc_theory.pytorch.ranked.Ranked`.
         notes: what every result says of it.
+        draws: whether the model draws random numbers: from the process's own generators, so that networks run
+            one after the other.
     """
 
     source: Source
@@ -82,6 +84,7 @@ class Sampler:
     multiplications: float = 0.0
     held: float = 0.0
     notes: tuple[str, ...] = ()
+    draws: bool = False
 
     @property
     def size(self) -> int:
@@ -123,8 +126,9 @@ class Sampler:
         return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
 
     def each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
+        """What `work` makes of each index, run side by side as memory for `inputs` inputs allows."""
         workers = 1
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and not self.draws:
             workers = max(
                 1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1)))
             )

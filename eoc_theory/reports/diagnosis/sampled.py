@@ -35,9 +35,9 @@ Array = np.ndarray
 
 #: Networks whose signals are looked at.
 NETWORKS = 3
-#: Multiply-adds of forward passes of all sampled networks up to which every change is tried, and beyond
-#: which only the first is.
-AFFORDABLE, DEAR = 4e10, 2e11
+#: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only the
+#: first is.
+AFFORDABLE, DEAR = 1e10, 1e11
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _view(
         collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or samples)
         networks = max(pruning.samples, NETWORKS)
         moments = _moments(net, pruning.samples or None, seed)
-    signals = observe(net.sampler, min(networks, NETWORKS), seed)
+    signals = observe(net.sampler, 2 if cost(net) > AFFORDABLE else min(networks, NETWORKS), seed)
     kept = {
         "kept": np.asarray(pruning.kept),
         "kept_std": np.asarray(pruning.kept_std),
@@ -130,6 +130,11 @@ def _view(
         "zero_scores": np.asarray(pruning.zero_scores, dtype=float),
     }
     return View(_outlook(net, sparsity, signals, moments, collapse, kept), signals, pruning.notes)
+
+
+def cost(net: UnreadNetwork) -> float:
+    """Multiply-adds of the forward passes of `NETWORKS` networks."""
+    return net.sampler.multiplications * net.sampler.batch.size * NETWORKS
 
 
 def _moments(net: UnreadNetwork, samples: int | None, seed: int) -> Array:
@@ -251,8 +256,7 @@ def _best_cure(
     """The first change after which nothing is wrong, else the one that helps most; None where none helps."""
     chosen: tuple[Cure | None, View | None] = (None, None)
     least, tried = before, 0
-    cost = net.sampler.multiplications * net.sampler.batch.size * NETWORKS
-    most = 1 if cost > DEAR else 2 if cost > AFFORDABLE else None
+    most = 1 if cost(net) > DEAR else 2 if cost(net) > AFFORDABLE else None
     for cure in _cures(model, net, before, options, seed):
         if most is not None and tried >= most:
             break
@@ -288,7 +292,7 @@ def _cures(model: Any, net: UnreadNetwork, before: View, options: Options, seed:
     residual[list(ends)] = strength
     even = np.ones(len(net))
     with suppress(EOCError):
-        even = even_factors(net.sampler, 2, seed)
+        even = even_factors(net.sampler, 1 if cost(net) > AFFORDABLE else 2, seed)
     names = "multiply the weights of each layer by its number in `found.cure.factors`"
     does = "makes the mean square of what each layer's weights give 1 (LSUV)"
     branches = f"the last weights of the {len(ends)} residual branches by 1/√{len(ends)} = {strength:.3g}"
