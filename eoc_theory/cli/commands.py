@@ -13,6 +13,7 @@ from ..base.formatting import equals, probability, shown_layers, sparsity
 from ..errors import ArgumentError
 from .output import (
     line_width,
+    method,
     print_facts,
     print_json,
     print_prose,
@@ -202,6 +203,7 @@ def predict(args: argparse.Namespace) -> int:
             criterion=args.criterion,
             data=data,
             **_sampling(args),
+            **_method(args),
         )
     if args.json:
         print_json(found.to_dict())
@@ -215,10 +217,10 @@ def _print_prediction(found: PruningPrediction, every: bool) -> None:
     kept, std, empty = (np.atleast_2d(a) for a in (found.kept, found.kept_std, found.empty_probability))
     chances = np.atleast_1d(found.collapse_probability)
     errors, bounds = (np.atleast_1d(a) for a in (found.kept_error, found.kept_error_bound))
-    zeros = _zeros(found)
+    zeros, way = _zeros(found), method(found.method, found.samples)
     for i, s in enumerate(np.atleast_1d(found.sparsity)):
         say(f"\nsparsity {s:.15g}: {equals('P(collapse)', probability(float(chances[i])))}")
-        say(f"expected error of kept {errors[i]:.2g}; in nine networks of ten under {bounds[i]:.2g}")
+        say(f"{way}; expected error of kept {errors[i]:.2g}, in nine networks of ten under {bounds[i]:.2g}")
         print_table(
             ("layer", "weights", "kept", "± s.d.", "P(empty)", *zeros[:1]),
             [
@@ -260,6 +262,7 @@ def collapse(args: argparse.Namespace) -> int:
             criterion=args.criterion,
             data=data,
             **_sampling(args),
+            **_method(args),
         )
     if args.json:
         chances = {"sparsity": asked, "probability": found.probability(asked)} if len(asked) else {}
@@ -269,6 +272,7 @@ def collapse(args: argparse.Namespace) -> int:
     low, median, high = (sparsity(float(found.quantile(p))) for p in (0.1, 0.5, 0.9))
     first = float(found.weakest_probability.max())
     facts = [
+        ("method", found.method),
         (
             "critical sparsity",
             f"mean {sparsity(found.critical_sparsity)}, median {median}, 80 % in {low} to {high}",
@@ -302,7 +306,7 @@ def compare(args: argparse.Namespace) -> int:
             criterion=args.criterion,
             data=data,
             seeds=seeds,
-            device=args.device,
+            **_method(args),
             progress=progress,
         )
     if args.json:
@@ -373,6 +377,7 @@ def _print_headlines(found: Comparison) -> None:
     say()
     print_facts(
         [
+            ("method of the prediction", method(found.prediction.method, found.prediction.samples)),
             ("mean absolute error of kept", f"{found.mean_absolute_error:.4f}"),
             ("expected, without measurement noise", f"{np.mean(found.prediction.kept_error):.4f}"),
             ("weakest layer, predicted", f"{law.weakest_layer}, the first to collapse in {weakest:.0%}"),
@@ -508,6 +513,11 @@ def _sparsities(args: argparse.Namespace) -> Any:
 def _sampling(args: argparse.Namespace) -> dict[str, int]:
     """The seed, and the number of samples where one was given; else the library's own default."""
     return {"seed": args.seed} | ({} if args.samples is None else {"samples": args.samples})
+
+
+def _method(args: argparse.Namespace) -> dict[str, Any]:
+    """The way to the prediction."""
+    return {"method": args.method, "exclude": args.exclude, "device": args.device}
 
 
 def _picture(found: Any, args: argparse.Namespace) -> int:

@@ -122,3 +122,8 @@ def thinned(depth: int, every: bool) -> str:
     """What to say about layers that are not shown."""
     shown = shown_layers(depth, every)
     return "" if len(shown) == depth else f"{len(shown)} of {depth} layers; --all-layers shows each"
+
+
+def method(name: str, samples: int) -> str:
+    """How a prediction came about."""
+    return f"{samples} sampled networks" if name == "sampled" and samples else name

@@ -135,6 +135,7 @@ def _predict(commands: Any) -> None:
     _network(made)
     _sparsity(made, required=True)
     _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
+    _method(made, "where networks are sampled in torch: auto, cpu, cuda … (default: auto)")
     _layers(made)
     _plot(made)
 
@@ -151,6 +152,7 @@ def _collapse(commands: Any) -> None:
     _network(made)
     _sparsity(made, required=False)
     _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
+    _method(made, "where networks are sampled in torch: auto, cpu, cuda … (default: auto)")
     _plot(made)
 
 
@@ -166,7 +168,7 @@ def _compare(commands: Any) -> None:
     _sparsity(made, required=True)
     made.add_argument("--seeds", type=whole, default=10, metavar="N", help="networks to prune (default: 10)")
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="the first seed (default: 0)")
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
+    _method(made, "auto, cpu, cuda … (default: auto)")
     _layers(made)
     _plot(made)
 
@@ -411,6 +413,23 @@ def _sparsity(made: argparse.ArgumentParser, *, required: bool) -> None:
 def _sampling(made: argparse.ArgumentParser, samples_help: str) -> None:
     made.add_argument("--samples", type=whole, metavar="N", help=samples_help)
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the samples (default: 0)")
+
+
+def _method(made: argparse.ArgumentParser, device_help: str) -> None:
+    made.add_argument(
+        "--method",
+        default="auto",
+        help="theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
+        "auto: theory for fully connected networks, else sampled (default: auto)",
+    )
+    made.add_argument(
+        "--exclude",
+        type=lambda text: text.split(","),
+        default=(),
+        metavar="NAMES",
+        help="layers whose weights stay, separated by commas; patterns such as 'layers.*' too",
+    )
+    made.add_argument("--device", default="auto", help=device_help)
 
 
 def _layers(made: argparse.ArgumentParser) -> None:

@@ -63,7 +63,7 @@ class Batch:
         """Memory of the inputs, in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
-    def part(self, chosen: slice) -> Batch:
+    def part(self, chosen: slice | torch.Tensor) -> Batch:
         """Some of the examples; inputs whose first axis is not that of the examples stay whole."""
 
         def cut(value: torch.Tensor) -> torch.Tensor:

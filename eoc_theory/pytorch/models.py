@@ -145,12 +145,17 @@ def weight_classes() -> tuple[type, ...]:
 
 
 def taken(module: Any) -> tuple[int, int]:
-    """Features or channels that a module with weights takes, and the axes over which it does."""
+    """Features or channels that a module with weights takes, and the axes over which it does.
+
+    Raises ModelError for a module that has no weight of that name.
+    """
     nn = require_torch().nn
     if isinstance(module, nn.Linear):
         return module.in_features, 0
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.in_channels, len(module.kernel_size)
+    if not hasattr(module, "weight"):
+        raise ModelError(f"{type(module).__name__} is no Linear or convolution layer")
     return module.weight.shape[1] * getattr(module, "groups", 1), module.weight.ndim - 2
 
 
@@ -178,10 +183,16 @@ def prunable_weights(
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found: list[PrunableWeight] = []
-    seen: set[int] = set()
-    for name, module in model.named_modules():
+    modules = list(model.named_modules())
+    for name, module in modules:
         check_values(name, module)
-        for weight in (*_of_layer(name, module), *_of_products(name, module, products)):
+    layers = {name: list(_of_layer(name, module)) for name, module in modules}
+    # A tied weight goes by the name of the layer, not by that of the table which it is, too.
+    named = {id(weight.tensor) for weights in layers.values() for weight in weights}
+    seen: set[int] = set()
+    for name, module in modules:
+        own = [w for w in _of_products(name, module, products) if id(w.tensor) not in named]
+        for weight in (*layers[name], *own):
             if id(weight.tensor) not in seen:
                 _check_numbers(weight)
                 seen.add(id(weight.tensor))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing
-from ..errors import ArgumentError
-from .models import prunable_weights, require_torch
+from ..errors import ArgumentError, ModelError
+from .models import PrunableWeight, prunable_weights, require_torch
 
 Model = TypeVar("Model")
 
@@ -17,6 +17,9 @@ Model = TypeVar("Model")
 @public
 def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     """Remove weights in place: each named layer's `weight` becomes `weight_orig` times `weight_mask`.
+
+    Other parameters likewise: `in_proj_weight` of attention, `weight_ih_l0` of a recurrent layer, and what a
+    parametrised weight is made from.
 
     The masks are a method of ``torch.nn.utils.prune``: state dicts hold them, deep copies keep them, training
     leaves what is removed at 0, ``torch.nn.utils.prune.remove`` makes them permanent, and a second call
@@ -36,9 +39,11 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             other than 0 and 1. The model is then left as it was.
     """
     torch = require_torch()
-    from .masks import Mask
+    from .masks import Mask, refresh_attention
 
-    layers = {w.name or "weight": w for w in prunable_weights(model)}
+    # Whether a parameter enters products does not matter here: it is named.
+    named = {id(parameter) for parameter in model.parameters()} if hasattr(model, "parameters") else ()
+    layers = {w.name or "weight": w for w in prunable_weights(model, named, required=False)}
     if not isinstance(masks, Mapping):
         several = isinstance(masks, (tuple, list)) and any(isinstance(one, Mapping) for one in masks)
         raise ArgumentError(
@@ -62,8 +67,21 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             )
         if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
-        ready.append((layers[name].module, tensor.to(device=weight.device, dtype=weight.dtype)))
+        ready.append((*_place(layers[name]), tensor.to(device=weight.device, dtype=weight.dtype)))
     with all_or_nothing(model):
-        for module, tensor in ready:
-            Mask.put(module, tensor)
+        for module, parameter, tensor in ready:
+            Mask.put(module, tensor, parameter)
+        refresh_attention(model)
     return model
+
+
+def _place(weight: PrunableWeight) -> tuple[Any, str]:
+    """The module and the name of the parameter that a mask goes to."""
+    if weight.holder is not None:
+        return weight.holder, weight.parameter.removesuffix("_orig")
+    if not weight.is_plain:
+        raise ModelError(
+            f"layer {weight.name!r} makes its weight from {weight.parameter!r} by a hook, which a mask "
+            "cannot go before: use torch.nn.utils.parametrizations"
+        )
+    return weight.module, weight.attribute

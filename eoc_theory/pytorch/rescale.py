@@ -15,9 +15,9 @@ from ..errors import ArgumentError, DataError, EmptyLayerError, ModelError
 from ..networks.graph import Graph
 from ..networks.queries import is_divided_out
 from .inputs import shown_input
-from .models import PrunableWeight, require_torch
+from .models import PrunableWeight, prunable_weights, require_torch
 from .signals import signal_factors
-from .structure import structure
+from .structure import check_unshared, structure
 from .weights import fan_in
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def rescale_(
     Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
 
     Args:
-        model: any model that `Architecture.from_torch` can read, with masks from :func:`prune_` or
-            ``torch.nn.utils.prune``.
+        model: any model with masks from :func:`prune_` or ``torch.nn.utils.prune``. Of one that
+            `Architecture.from_torch` cannot read the χ are nan, and by the signal those weights that are no
+            layer's (attention's, recurrent ones) are multiplied as by the weights.
         by: "weights" or "signal".
         data: for "signal", inputs (n, …) or (inputs, targets), arrays or tensors. The model is run on them
             in the mode it is in.
@@ -120,8 +121,8 @@ def rescale_(
     inputs = _inputs(data) if by == "signal" else None
     if inputs is not None:
         example_input = shown_input(model, (inputs, None), example_input)
-    graph, weights = structure(model, example_input)
-    names = [layer.name for layer in graph.weight_layers]
+    graph, weights = _structure(model, example_input)
+    names = list(weights) if graph is None else [layer.name for layer in graph.weight_layers]
     chosen = {name: weights[name] for name in names}
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
@@ -141,10 +142,11 @@ def rescale_(
         restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
         bias = weight.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
-    if inputs is None:
-        factors = np.array(restored) / np.array(before)
-    else:
-        factors = signal_factors(model, chosen, _shaped(inputs, graph))
+    factors = np.array(restored) / np.array(before)
+    if inputs is not None:
+        shaped = inputs if graph is None else _shaped(inputs, graph)
+        by_signal = signal_factors(model, _with_outputs(chosen), shaped)
+        factors = np.array([by_signal.get(n, f) for n, f in zip(names, factors, strict=True)])
     after = [float(value) for value in factors * before]
     found = Rescaling(
         layers=tuple(names),
@@ -153,9 +155,7 @@ def rescale_(
         sigma_w_after=np.array(after),
         chi_before=_chi(graph, before, biases, q_input),
         chi_after=_chi(graph, after, biases, q_input),
-        normalised=np.array(
-            [is_divided_out(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)]
-        ),
+        normalised=_normalised(graph, biases),
     )
     with all_or_nothing(model), torch.no_grad():
         for weight, factor in zip(chosen.values(), factors, strict=True):
@@ -164,8 +164,35 @@ def rescale_(
                 continue
             weight.tensor.mul_(weight.mask).mul_(float(factor))
             # The product that the next forward pass would make anyway, for who reads `weight` before it.
-            weight.module.weight = weight.tensor * weight.mask
+            setattr(weight.module, weight.attribute, weight.tensor * weight.mask)
     return found
+
+
+def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, PrunableWeight]]:
+    """The graph, None of a model that is not described, and the weights by their layers' names."""
+    try:
+        return structure(model, example_input)
+    except ModelError:
+        layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
+        every = prunable_weights(model, {id(parameter) for parameter in model.parameters()}, required=False)
+        # A module's own parameters are weights where they are masked.
+        chosen = [w for w in every if w.mask is not None or id(w.tensor) in layers]
+        if not any(w.mask is not None for w in chosen) or not all(w.is_plain for w in chosen):
+            raise
+        found = {w.name or w.attribute: w for w in chosen}
+        check_unshared(model, found)
+        return None, found
+
+
+def _with_outputs(weights: dict[str, PrunableWeight]) -> dict[str, PrunableWeight]:
+    """The layers whose output is W h and biases, which a hook can see."""
+    return {name: w for name, w in weights.items() if w.attribute == "weight"}
+
+
+def _normalised(graph: Graph | None, biases: list[float]) -> np.ndarray:
+    if graph is None:
+        return np.zeros(len(biases), dtype=bool)
+    return np.array([is_divided_out(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)])
 
 
 def _inputs(data: Any) -> Any:
@@ -200,8 +227,10 @@ def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
     return full, full if weight.mask is None else float((square * weight.mask).mean())
 
 
-def _chi(graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:
-    """χ of each weight layer under these scales."""
+def _chi(graph: Graph | None, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:
+    """χ of each weight layer under these scales; nan where no graph says what is between them."""
+    if graph is None:
+        return np.full(len(sigma_w), math.nan)
     squares = _mean_square_signals(graph, sigma_w, bias_squares, q_input)
     return np.array(
         [

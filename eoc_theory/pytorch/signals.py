@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..base.isolation import converted, seeded
 from ..errors import EmptyLayerError
 from .measure.gradient_scores import double_is_cheap
@@ -19,7 +17,7 @@ from .running import run_model
 Factor = Callable[[str, float], float]
 
 
-def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> np.ndarray:
+def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> dict[str, float]:
     """For each layer, what its kept weights are multiplied by to give the signal that all of them gave.
 
     The signal of a layer is its output without the bias, W h; its strength the mean square over batch, units
@@ -35,7 +33,8 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
         inputs: (n, …) as the model takes them, on the CPU or where the model is.
 
     Returns:
-        one factor a layer, in the order of `weights`.
+        a factor for each layer that the model calls; one that is called several times has that of its first
+        call.
 
     Raises:
         DataError: inputs that the model does not take. EmptyLayerError: a layer that no signal passes.
@@ -45,10 +44,12 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
     found: dict[str, float] = {}
 
     def note(name: str, square: float) -> float:
-        wanted[name] = square
+        wanted.setdefault(name, square)
         return 1.0
 
     def restore(name: str, square: float) -> float:
+        if name in found:
+            return found[name]
         if not (0 < square < math.inf and 0 < wanted[name] < math.inf):
             raise EmptyLayerError(
                 f"layer {name!r} passes no finite signal (mean square {square:g}, before pruning "
@@ -59,7 +60,7 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
 
     _run(model, weights, inputs, note, masks)
     _run(model, weights, inputs, restore, [])
-    return np.array([found[name] for name in weights])
+    return found
 
 
 def _run(

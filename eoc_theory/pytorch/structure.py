@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.isolation import Twin
 from ..errors import ModelError
-from .models import PrunableWeight, prunable_weights, require_torch, taken
+from .models import PrunableWeight, prunable_weights, require_torch, taken, weight_attributes
 from .trace import first_layer, trace
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def structure(
         ModelError: the model cannot be traced.
     """
     weights = {w.name or "weight": w for w in prunable_weights(model)}
-    _check_unshared(model, weights)
+    check_unshared(model, weights)
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []
     double = _stand_in(model, list(weights.values()), fresh)
@@ -50,12 +50,16 @@ def structure(
     raise ModelError(f"example_input is needed; with inputs of shape {shapes[0]}: {errors[0]}") from errors[0]
 
 
-def _check_unshared(model: Any, weights: dict[str, PrunableWeight]) -> None:
+def check_unshared(model: Any, weights: dict[str, PrunableWeight]) -> None:
     """Refuse layers whose weights are another one's: `prunable_weights` names each tensor once."""
-    kinds = tuple({type(weight.module) for weight in weights.values()})
+    owners = {id(weight.tensor): weight.module for weight in weights.values()}
     for name, module in model.named_modules():
-        if isinstance(module, kinds) and (name or "weight") not in weights:
-            raise ModelError(f"layer {name!r} shares its weights with another layer, which cannot be read")
+        for attribute in weight_attributes(module):
+            own = module._parameters.get(attribute, module._parameters.get(f"{attribute}_orig"))
+            if owners.get(id(own), module) is not module:
+                raise ModelError(
+                    f"layer {name!r} shares its weights with another layer, which cannot be read"
+                )
 
 
 def normalisations(model: Any) -> list[Any]:

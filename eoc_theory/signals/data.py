@@ -75,11 +75,7 @@ class DataSummary:
 
     def in_turn(self) -> np.ndarray:
         """Positions of all inputs, classes in turn."""
-        rank = np.empty(self.size, dtype=np.int64)
-        for label in np.unique(self.targets):
-            members = np.flatnonzero(self.targets == label)
-            rank[members] = np.arange(len(members))
-        return np.lexsort((self.targets, rank))
+        return classes_in_turn(self.targets)
 
     def take(self, chosen: np.ndarray) -> DataSummary:
         """The inputs at the positions `chosen`.
@@ -95,6 +91,15 @@ class DataSummary:
         if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iub":
             raise ArgumentError(f"chosen must be positions of the {self.size} inputs, (n,)")
         return DataSummary(self.inputs[chosen], self.targets[chosen], self.classes, self.synthetic)
+
+
+def classes_in_turn(targets: np.ndarray) -> np.ndarray:
+    """Positions of the targets (B,), the first of each class, then the second of each, and so on."""
+    rank = np.empty(len(targets), dtype=np.int64)
+    for label in np.unique(targets):
+        members = np.flatnonzero(targets == label)
+        rank[members] = np.arange(len(members))
+    return np.lexsort((targets, rank))
 
 
 def _needs_torch(data: Any) -> bool:

@@ -213,7 +213,10 @@ def test_table_and_json():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"net": 3}, "net must be an Architecture, a torch.nn.Module or a function that returns one, got int"),
+        (
+            {"net": 3},
+            "net must be an Architecture, a torch.nn.Module or a function that returns one, got int",
+        ),
         ({"sparsity": 1.0}, r"sparsity must be a number in \[0, 1\), got 1"),
         ({"sparsity": []}, "sparsity must hold at least one number"),
         ({"criterion": "obd"}, "criterion must be one of 'snip', 'grasp'"),

@@ -1,5 +1,7 @@
 """Which parameters of a model are weights, of layers of any class and of a module's own."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -205,3 +207,40 @@ def test_excluding_everything_is_an_error():
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
     with pytest.raises(eoc.EOCError, match="exclude leaves no layer"):
         eoc.measure_pruning(model, 0.5, data=(torch.randn(9, 5), torch.arange(9) % 3), exclude="*")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"old weight norm"}))
+def test_masks_act_on_any_weight_through_training_copies_and_saving(name):
+    torch.manual_seed(0)
+    make, wanted = LAYERS[name]
+    model = Around(make(), nn.Linear(5, 3))
+    x, y = torch.randn(6, 4, 8), torch.arange(6) % 3
+    found = eoc.measure_pruning(model, 0.5, data=(x, y))
+    assert found.masks is not None
+    eoc.prune_(model, found.masks)
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for _ in range(3):
+        optimiser.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    after = model.state_dict()
+    masks = [key for key in after if key.endswith("_mask")]
+    assert len(masks) == len(wanted) + 1
+    for key in masks:
+        original = key.removesuffix("_mask") + "_orig"
+        gone = after[key] == 0
+        assert torch.equal(after[original][gone], before[original][gone])  # no gradient comes where it is 0
+        assert not torch.equal(after[original], before[original])
+    again = eoc.measure_pruning(model, 0.5, data=(x, y))
+    assert np.allclose(again.kept, found.kept, atol=1.5 / found.weights.min())
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin.eval()(x), model.eval()(x))
+
+
+def test_a_mask_on_old_weight_normalisation_is_refused():
+    with pytest.warns(FutureWarning):
+        model = nn.Sequential(nn.utils.weight_norm(nn.Linear(5, 4)))
+    with pytest.raises(eoc.EOCError, match="'weight_v' by a hook"):
+        eoc.prune_(model, {"0": np.ones((4, 5))})

@@ -218,3 +218,37 @@ def test_layers_that_share_their_weights_are_named(by):
     eoc.prune_(model, {"4": np.random.default_rng(0).random((4, 64)) < 0.5})
     with pytest.raises(ModelError, match="layer '2' shares its weights with another"):
         eoc.rescale_(model, by=by, data=eoc.digits(10) if by == "signal" else None)
+
+
+def test_models_that_cannot_be_read_are_rescaled_too():
+    """Of a recurrent layer by its weights, of layers with an output of their own by the signal."""
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(6, 12, batch_first=True), nn.Linear(12, 4)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 5, 6), torch.arange(40) % 4
+    for by in ("weights", "signal"):
+        model = Recurrent()
+        eoc.prune_(model, eoc.measure_pruning(model, 0.5, data=(x, y)).masks)
+        masked = {
+            name: getattr(model.lstm, name).detach().clone() for name in ("weight_ih_l0", "weight_hh_l0")
+        }
+        found = eoc.rescale_(model, by=by, **({"data": x} if by == "signal" else {}))
+        assert found.layers == ("lstm.weight_ih_l0", "lstm.weight_hh_l0", "head")
+        assert np.isnan(found.chi_after).all()
+        model(x)
+        for factor, (name, before) in zip(found.factors[:2], masked.items(), strict=True):
+            original = getattr(model.lstm, f"{name}_orig") / factor
+            assert torch.allclose(getattr(model.lstm, name), before * factor, atol=1e-6)
+            assert float(original.square().sum()) == pytest.approx(float(before.square().sum()), rel=1e-5)
+        if by == "weights":
+            wanted = [1 / np.sqrt(before.square().mean() * 3 * 12) for before in masked.values()]
+            assert found.factors[:2] == pytest.approx(
+                [float(w) for w in wanted], rel=0.1
+            )  # uniform on ±1/√12

@@ -76,6 +76,7 @@ def gradient_scores(
     seed: int = 0,
     masks: Sequence[torch.Tensor] | None = None,
     notes: list[str] | None = None,
+    held: float = 0.0,
 ) -> list[torch.Tensor]:
     """Scores by the loss's gradient g, or by Hess·g, for each of `weights`, as tensors on `device`.
 
@@ -97,6 +98,7 @@ def gradient_scores(
         masks: what is left of the weights, booleans of their shapes; None: all. Scores are those of the
             network that is left, at all weights where the criterion lets removed ones come back.
         notes: is given what there is to say of the scores' precision.
+        held: bytes that autograd keeps of one input in single precision, where that is known.
 
     Raises:
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
@@ -110,7 +112,7 @@ def gradient_scores(
     said: list[str] = [] if notes is None else notes
 
     def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
-        with _Loss(model, weights, batch, goal, device, precision, seed, strict, power) as objective:
+        with _Loss(model, weights, batch, goal, device, precision, seed, strict, power, held) as objective:
             before = objective.prune(masks) if masks is not None else objective.leaves
             whole = before if criterion.regrows else objective.leaves
             scores = _scored(criterion, derivatives(objective), whole)
@@ -281,7 +283,7 @@ def _curvatures(loss: _Loss) -> list[torch.Tensor]:
 
 
 def _apart(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients, each with memory of its own: those of a sum's terms are one tensor, or an expanded one."""
+    """The gradients, each with memory of its own: those of the terms of a sum are one tensor."""
     seen: set[int] = set()
     found = []
     for gradient in gradients:
@@ -316,15 +318,17 @@ class _Loss:
         seed: int,
         strict: bool,
         power: int = 0,
+        held: float = 0.0,
     ) -> None:
         """`power` of two multiplies the loss; `said` is what there is to note of the result."""
         self.seed, self.strict, self.dtype = seed, strict, dtype
+        self.held = held * dtype.itemsize / 4.0
         self.factor, self.said = 2.0**power, []
         # Largest |output| of each weight layer, in the order in which they run.
         self.signals: list[tuple[str, float]] = []
         self.names = [w.name or "weight" for w in weights]
         self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
-        self.count = goal.count(self.batch.targets)
+        self.count = goal.count(batch.targets)
         twin = converted(model, device, dtype)
         self.model = twin.model
         self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
@@ -441,7 +445,7 @@ class _Loss:
             return total
         if not self.goal.additive:
             return total
-        size = max(1, int(_CHUNK_BYTES / (memory_factor * self._kept_bytes())))
+        size = max(1, int(_CHUNK_BYTES / (memory_factor * (self.held or self._kept_bytes()))))
         return size if size < total and self._one_by_one(size) else total
 
     def _kept_bytes(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ...errors import EOCError, ModelError
+from ...errors import CallbackError, EOCError, ModelError
 from ...networks.architecture import Architecture
 from ...networks.queries import mode_notes
 from ...networks.resolve import Options
@@ -17,6 +17,8 @@ from ..losses import as_loss
 from ..models import prunable_weights, require_torch
 from ..ranked import Ranked, ranked_weights
 from ..read import read_network
+from .laws import ParameterLaw
+from .recorder import Recorder
 from .sampler import Sampler
 from .sources import Built, Made, Redrawn, Source
 
@@ -29,7 +31,8 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
     torch = require_torch()
     if options.method == "auto" and not options.beyond_theory:
         model = net if isinstance(net, torch.nn.Module) else made(net, 0)
-        if all(isinstance(weight.module, torch.nn.Linear) for weight in prunable_weights(model, required=False)):
+        weights = prunable_weights(model, required=False)
+        if all(isinstance(weight.module, torch.nn.Linear) for weight in weights):
             with suppress(ModelError):
                 read = read_network(model, data, options.example_input)
                 if read.is_chain:
@@ -53,12 +56,13 @@ def sampled_network(
         ArgumentError, DataError, ModelError: a model that cannot be run on the data.
     """
     torch = require_torch()
+    example, known = None, dict[str, ParameterLaw]()
     if isinstance(net, Architecture):
         model, example = net.to_torch(0), _example(net)
     elif isinstance(net, torch.nn.Module):
-        model, example = net, None
+        model = net
     else:
-        model, example = made(net, 0), None
+        model, known = _watched(net)
     if options.example_input is not None:
         example = options.example_input
     loss = as_loss(options.loss, options.output)
@@ -68,7 +72,7 @@ def sampled_network(
     with suppress(*((EOCError,) if optional else ())):
         batch = as_batch(model, data, example, seed, loss, options.output)
     ranked = ranked_weights(model, batch, loss, options.exclude)
-    source = _source(net, model, ranked, options)
+    source = _source(net, model, ranked, known)
     sampler = Sampler(
         source,
         batch,
@@ -90,13 +94,21 @@ def batch_norm_notes(model: Any) -> tuple[str, ...]:
     return mode_notes({m.training or m.running_mean is None for m in model.modules() if isinstance(m, kinds)})
 
 
-def _source(net: Any, model: Any, ranked: Ranked, options: Options) -> Source:
+def _watched(factory: Any) -> tuple[Any, dict[str, ParameterLaw]]:
+    """A network of a factory's, and the laws of its parameters that were recorded while it was made."""
+    with suppress(CallbackError), Recorder() as recorder:
+        model = made(factory, 0)
+        return model, recorder.laws(model)
+    return made(factory, 0), {}
+
+
+def _source(net: Any, model: Any, ranked: Ranked, known: dict[str, ParameterLaw]) -> Source:
     if isinstance(net, Architecture):
         names = {weight.name for weight in ranked.weights}
         return Built(net, tuple(layer for layer in net.layers if layer.name in names))
     if model is net:
         return Redrawn(model, ranked.weights)
-    return Made(net, model, ranked.weights)
+    return Made(net, model, ranked.weights, known)
 
 
 def _example(net: Architecture) -> Any:

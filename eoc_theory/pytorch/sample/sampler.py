@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...base.progress import followed
 from ...criteria.criterion import Criterion
 from ...errors import DataError
 from ...propagation.sampled_graph import LayerSample, NetworkSample, Scaled, layer_samples, made_once
+from ...signals.data import classes_in_turn
 from ..batches import Batch
 from ..losses import Loss
 from ..measure.gradient_rounds import counts, masks_in_rounds
@@ -42,7 +44,7 @@ _FEWEST_INPUTS = 16
 #: Bytes that networks which run together may keep.
 _MOST_BYTES = 3 << 30
 #: Networks that show how scores depend on the inputs' number.
-_COMPARED = 2
+_COMPARED = 4
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,23 @@ class Sampler:
             count = max(_FEWEST, min(count, int(LIMIT * usual / 4.0 / (cost * inputs))))
         if cost * inputs * count > MOST:
             inputs = int(np.clip(MOST / (cost * count), min(_FEWEST_INPUTS, inputs), inputs))
+            # Two halves with as many inputs of each class: of others the loss's gradient cancels less.
+            inputs -= inputs % (2 * self._classes) if inputs >= 2 * self._classes else 0
         return inputs, count
+
+    @cached_property
+    def _order(self) -> Array:
+        """The inputs, classes in turn where targets are class numbers."""
+        if self.batch is None or self.batch.targets.ndim != 1 or self.batch.targets.is_floating_point():
+            return np.arange(self.size)
+        return classes_in_turn(self.batch.targets.numpy())
+
+    @cached_property
+    def _classes(self) -> int:
+        """Number of classes, 1 where targets are no class numbers."""
+        if self.batch is None or self.batch.targets.ndim != 1 or self.batch.targets.is_floating_point():
+            return 1
+        return len(np.unique(self.batch.targets.numpy()))
 
     def sample(self, rule: Criterion, samples: int | None, seed: int, usual: int, most: int) -> Sampling:
         """Scores of `samples` networks, or of as many as their cost allows, `usual` to `most` as a rule."""
@@ -146,8 +164,8 @@ class Sampler:
         """Some of the inputs; each network takes up where the one before left off."""
         if self.batch is None or size >= self.size:
             return self.batch
-        start = index * stride % (self.size - size + 1)
-        return self.batch.part(slice(start, start + size))
+        chosen = self._order[(index * stride + np.arange(size)) % self.size]
+        return self.batch.part(torch.from_numpy(chosen))
 
     def _scores(self, rule: Criterion, batch: Batch | None, seed: int, index: int) -> Any:
         model, weights = self.source.network([seed, 0x746F7263, index])
@@ -176,6 +194,7 @@ class Sampler:
             seed=seed,
             masks=masks,
             loss=self.loss,
+            held=self.held,
         )
 
     def _shift(self, rule: Criterion, inputs: int, seed: int, networks: list[NetworkSample]) -> Array:
@@ -201,7 +220,7 @@ class Sampler:
         log_whole = np.array([_log_squares(networks[index]) for index in indices])
         # Of n inputs β/n is to the whole as half of them, with β/h more of it, shows.
         with np.errstate(invalid="ignore"):
-            excess = np.nan_to_num(np.exp(log_half - log_whole).mean(axis=0) - 1.0, nan=0.0, posinf=0.0)
+            excess = np.nan_to_num(np.exp((log_half - log_whole).mean(axis=0)) - 1.0, nan=0.0, posinf=0.0)
         share = np.clip(excess / (inputs / half - 1.0), 0.0, 1.0)
         return 0.5 * np.log(np.maximum(1.0 - share * (1.0 - inputs / self.size), 1e-12))
 

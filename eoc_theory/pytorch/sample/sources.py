@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -76,8 +76,14 @@ def _shuffled_notes(weights: Sequence[PrunableWeight], laws: Sequence[ParameterL
 class Made:
     """Networks that a function makes."""
 
-    def __init__(self, factory: Callable[..., Any], first: Any, weights: Sequence[PrunableWeight]) -> None:
-        """`first` is a network that it made, with its ranked weights."""
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        first: Any,
+        weights: Sequence[PrunableWeight],
+        known: Mapping[str, ParameterLaw],
+    ) -> None:
+        """`first` is a network that it made, with its ranked weights; `known` are laws that were recorded."""
         self._factory, self._seeded = factory, takes_seed(factory)
         paths = {id(module): path for path, module in first.named_modules()}
         self._places = [
@@ -85,10 +91,13 @@ class Made:
         ]
         self._shapes = [tuple(w.tensor.shape) for w in weights]
         names = {id(parameter): name for name, parameter in first.named_parameters()}
-        laws = read_laws(first, weights)
-        self.layers = tuple(weight_layer(w, laws[names[id(w.tensor)]]) for w in weights)
-        # One network shows its scales with an error that others need not have.
-        self.laws_known = False
+        own = [names[id(weight.tensor)] for weight in weights]
+        # Where a law is not recorded one network shows its scale, with an error that others need not have.
+        read = {} if all(name in known for name in own) else read_laws(first, weights)
+        laws = [known.get(name) or read[name] for name in own]
+        self.layers = tuple(weight_layer(w, law) for w, law in zip(weights, laws, strict=True))
+        recorded = all(name in known and known[name].is_known for name in own)
+        self.laws_known = recorded and all(weight.is_plain for weight in weights)
         self.notes: tuple[str, ...] = ()
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:

@@ -51,11 +51,12 @@ INITIALISERS = {
 def test_named_initialisations_are_recognised_exactly(name, seed):
     initialise, law, std = INITIALISERS[name]
     torch.manual_seed(seed)
-    model = nn.Sequential(*(nn.Linear(i, o) for o, i in ((120, 50), (120, 120), (30, 120), (10, 30))))
-    for layer in model:
+    layers = [nn.Linear(i, o) for o, i in ((120, 50), (120, 120), (30, 120), (10, 30))]
+    model = nn.Sequential(*layers)
+    for layer in layers:
         initialise(layer.weight)
     laws = read_laws(model, prunable_weights(model))
-    for index, layer in enumerate(model):
+    for index, layer in enumerate(layers):
         found = laws[f"{index}.weight"]
         wanted = std(*layer.weight.shape)
         few = layer.weight.numel() < 1000
@@ -70,11 +71,12 @@ def test_a_scale_that_has_no_name_is_pooled_over_the_layers(seed):
     """One of 1,000 weights shows its scale to 2.2 %, all of them together to 0.4 %."""
     torch.manual_seed(seed)
     shapes = [(100, 64), (100, 100), (100, 100), (100, 100), (10, 100)]
-    model = nn.Sequential(*(nn.Linear(i, o, bias=False) for o, i in shapes))
-    for layer in model:
+    layers = [nn.Linear(i, o, bias=False) for o, i in shapes]
+    model = nn.Sequential(*layers)
+    for layer in layers:
         nn.init.normal_(layer.weight, std=1.3041 / math.sqrt(layer.in_features))
     laws = read_laws(model, prunable_weights(model))
-    for index, layer in enumerate(model):
+    for index, layer in enumerate(layers):
         assert laws[f"{index}.weight"].std * math.sqrt(layer.in_features) == pytest.approx(1.3041, rel=0.013)
 
 
