@@ -230,7 +230,9 @@ def test_vanishing_gradients_are_found_with_their_factor_and_cured():
     theory = eoc.diagnose(model, data=data)
     assert theory.method == "theory" and found.method == "sampled"
     # PyTorch's default has χ = σ_w² E[φ'²] a little under 1/3.
-    assert 10 ** gradient_trend(found.signals) == pytest.approx(np.exp(np.log(theory.chi[:-1]).mean()), rel=0.1)
+    assert 10 ** gradient_trend(found.signals) == pytest.approx(
+        np.exp(np.log(theory.chi[:-1]).mean()), rel=0.1
+    )
     assert found.problems[0] == "vanishing" and found.phase == "ordered" and "vanish" in found.verdict
     assert found.cure is not None and found.after.collapse_probability < found.collapse_probability
     assert found.cure.steps == ("eoc.initialize_(model)",)

@@ -51,7 +51,11 @@ class Attention(TorchFunctionMode):
             self._note(attention_scores(*args, **kwargs))
         elif func in _SOFTMAX and isinstance(args[0], torch.Tensor):
             axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            if isinstance(axis, int) and axis % max(args[0].ndim, 1) == args[0].ndim - 1 and _are_scores(args[0]):
+            if (
+                isinstance(axis, int)
+                and axis % max(args[0].ndim, 1) == args[0].ndim - 1
+                and _are_scores(args[0])
+            ):
                 self._note(args[0])
         return out
 

@@ -8,7 +8,7 @@ module that holds ranked weights. A layer that is never called as a module (the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,7 +108,13 @@ def observe(sampler: Any, networks: int, seed: int) -> Observed:
 
 
 def observed(
-    model: Any, weights: Sequence[PrunableWeight], batch: Batch, loss: Loss, *, device: Any = None, seed: int = 0
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    batch: Batch,
+    loss: Loss,
+    *,
+    device: Any = None,
+    seed: int = 0,
 ) -> Observed:
     """What one network shows on a batch; it is run on a double, in the mode it is in.
 
@@ -128,7 +134,13 @@ def observed(
 
 
 def _run(
-    model: Any, weights: Sequence[PrunableWeight], batch: Batch, loss: Loss, device: Any, dtype: Any, seed: int
+    model: Any,
+    weights: Sequence[PrunableWeight],
+    batch: Batch,
+    loss: Loss,
+    device: Any,
+    dtype: Any,
+    seed: int,
 ) -> Observed:
     twin = converted(model, device, dtype)
     double = twin.model
@@ -226,7 +238,9 @@ class _Watch:
 
     def found(self, names: Sequence[str], attention: Attention) -> Observed:
         """What was seen, for each weight."""
-        seen = [next((self._seen[id(m)] for m in chain if id(m) in self._seen), None) for chain in self._chains]
+        seen = [
+            next((self._seen[id(m)] for m in chain if id(m) in self._seen), None) for chain in self._chains
+        ]
 
         def each(pick: Any) -> Array:
             return np.array([math.nan if one is None or not one.count else pick(one) for one in seen])
@@ -246,9 +260,13 @@ class _Watch:
 
     def _ends(self, seen: Sequence[_Seen | None]) -> tuple[int, ...]:
         """The last weight of each module that ends a branch of a residual sum."""
-        by_module = {id(module): one for module in self._model.modules() if (one := self._seen.get(id(module)))}
+        by_module = {
+            id(module): one for module in self._model.modules() if (one := self._seen.get(id(module)))
+        }
         ends = [by_module[at] for at in self._branches.found if at in by_module]
-        last = [max(i for i, one in enumerate(seen) if one is end) for end in ends if any(o is end for o in seen)]
+        last = [
+            max(i for i, one in enumerate(seen) if one is end) for end in ends if any(o is end for o in seen)
+        ]
         linear = (torch.nn.RNNBase, torch.nn.RNNCellBase)
         return tuple(sorted(i for i in set(last) if not isinstance(self._holders[i], linear)))
 
@@ -257,9 +275,10 @@ def first_tensor(output: Any) -> Any:
     """The first tensor of real numbers in what a module returns, or None."""
     if isinstance(output, torch.Tensor):
         return output if output.is_floating_point() and output.numel() else None
-    values = output.values() if hasattr(output, "values") and callable(output.values) else output
-    if isinstance(values, (tuple, list)) or hasattr(output, "values"):
-        return next((found for one in values if (found := first_tensor(one)) is not None), None)
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, (tuple, list)):
+        return next((found for one in output if (found := first_tensor(one)) is not None), None)
     return None
 
 

@@ -26,7 +26,9 @@ Array = np.ndarray
 class Itself:
     """One network, as it is."""
 
-    def __init__(self, model: Any, weights: Sequence[PrunableWeight], layers: tuple[WeightLayer, ...]) -> None:
+    def __init__(
+        self, model: Any, weights: Sequence[PrunableWeight], layers: tuple[WeightLayer, ...]
+    ) -> None:
         self._model, self._weights = model, list(weights)
         self.layers, self.laws_known = layers, False
         self.notes: tuple[str, ...] = ()
@@ -61,8 +63,8 @@ class Rescaled:
 def even_factors(sampler: Any, networks: int, seed: int) -> Array:
     """Factors for the weights of each layer that make the mean square of W h equal 1, (L,).
 
-    1 for weights that are not a Linear or convolution layer's own, which the output is not proportional to, or
-    that no signal reaches. Geometric means over `networks` networks.
+    1 for weights that are not a Linear or convolution layer's own, to which the output is not proportional,
+    or that no signal reaches. Geometric means over `networks` networks.
     """
     batch = sampler.batch.part(slice(0, MOST_INPUTS))
 

@@ -9,9 +9,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 _ADD = frozenset(
-    (torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__, torch.Tensor.__radd__, torch.Tensor.__iadd__)
+    (
+        torch.add,
+        torch.Tensor.add,
+        torch.Tensor.add_,
+        torch.Tensor.__add__,
+        torch.Tensor.__radd__,
+        torch.Tensor.__iadd__,
+    )
 )
-#: Steps between a layer and the sum that leave it the branch's last layer: changes of shape, dropout, factors.
+#: Steps between a layer and the sum that leave it the branch's last: changes of shape, dropout, factors.
 _BETWEEN = (
     *("View", "Reshape", "Transpose", "Permute", "Dropout", "Mul", "Div", "Expand", "Clone", "Squeeze"),
     *("Slice", "Roll", "Copy", "Contiguous", "TBackward"),

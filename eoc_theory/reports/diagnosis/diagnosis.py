@@ -168,8 +168,10 @@ class Diagnosis(Drawable):
     @cached_property
     def paragraphs(self) -> tuple[tuple[str, str], ...]:
         """The verdict in parts, each a heading and its sentences."""
-        step = "Diagnosis.paragraphs" if self.signals is None else "Diagnosis.paragraphs of sampled networks"
-        made = upward(step)(self)
+        told = upward("Diagnosis.paragraphs")
+        if self.signals is not None:
+            told = upward("Diagnosis.paragraphs of sampled networks")
+        made = told(self)
         return tuple((prose(heading), prose(sentences)) for heading, sentences in made)
 
     @property
@@ -284,9 +286,9 @@ def diagnose(
     the model as found, and after the change that should cure it.
 
     By theory scales and distributions are read from the weights. A model that cannot be read is sampled: a
-    few networks like it are run forwards and backwards, which shows the sizes of signals and gradients at each
-    layer, how alike tokens are, and how evenly attention attends. A trained model, whose weights follow no
-    known distribution, is measured as it is.
+    few networks like it are run forwards and backwards, which shows the sizes of signals and gradients at
+    each layer, how alike tokens are, and how evenly attention attends. A trained model, whose weights follow
+    no known distribution, is measured as it is.
 
     Args:
         model: a torch model, an `Architecture`, or a factory: a function without arguments, or of a seed,

@@ -96,8 +96,8 @@ _CAPTIONS = {
     "Second moment of the scores": "How large each layer's scores are beside the last layer's. Where the "
     "line falls by decades, one threshold for all layers removes whole layers.",
     "Scale of the weights": "What was found in the weights, and where gradients neither vanish nor explode.",
-    "Signals and gradients": "Mean square of each layer's output, and squared norm of the gradient by it beside "
-    "the last layer's, in sampled networks. Level lines are best.",
+    "Signals and gradients": "Mean square of each layer's output, and squared norm of the gradient by it "
+    "beside the last layer's, in sampled networks. Level lines are best.",
     "Probability of collapse": "How likely some layer keeps no weight at each sparsity.",
 }
 
@@ -116,7 +116,11 @@ _WORDS = {
 
 
 #: What the numbers are, by method.
-_KINDS = {"theory": "A prediction", "sampled": "A prediction from sampled networks", "measured": "A measurement"}
+_KINDS = {
+    "theory": "A prediction",
+    "sampled": "A prediction from sampled networks",
+    "measured": "A measurement",
+}
 
 
 def write_page(found: Diagnosis, path: str | os.PathLike[str], title: str) -> None:
@@ -253,6 +257,5 @@ def _versions(found: Diagnosis) -> str:
     """What made the page; torch only where it was needed."""
     names = [name for name in ("numpy", "scipy", "torch") if name != "torch" or "torch" in sys.modules]
     others = ", ".join(f"{name} {import_module(name).__version__}" for name in names)
-    return (
-        f"eoc-theory {__version__}; {others}; seed {found.seed}. {_KINDS[found.method]}: nothing was trained or pruned."
-    )
+    kind = _KINDS[found.method]
+    return f"eoc-theory {__version__}; {others}; seed {found.seed}. {kind}: nothing was trained or pruned."

@@ -175,7 +175,7 @@ def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
     low, high = ax.get_ylim()
     if high - low < 2.0:
         ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
-    ax.set_ylabel("log$_{10}$ of mean square")
+    ax.set_ylabel("log$_{10}$ signal, gradient / last")
     _layers_axis(ax, len(diagnosis.layers))
     _legend(ax)
 

@@ -35,8 +35,8 @@ Array = np.ndarray
 
 #: Networks whose signals are looked at.
 NETWORKS = 3
-#: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only the
-#: first is.
+#: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only
+#: the first is.
 AFFORDABLE, DEAR = 1e10, 1e11
 
 
@@ -165,7 +165,9 @@ def _measured_view(
     found = measure_pruning(model, sparsity, criterion=rule, **given)
     moments = found.log_score_moments
     if rule.label != "snip":
-        moments = measure_pruning(model, sparsity, criterion="snip", collapse=False, **given).log_score_moments
+        moments = measure_pruning(
+            model, sparsity, criterion="snip", collapse=False, **given
+        ).log_score_moments
     if found.layers != net.weight_layers:
         raise ModelError("the layers that the loss depends on differ from one run of the model to the next")
     weakest = np.array([float(name == found.weakest_layer) for name in found.layers])
@@ -251,7 +253,13 @@ def _reading(net: UnreadNetwork) -> Reading:
 
 
 def _best_cure(
-    model: Any, net: UnreadNetwork, before: View, options: Options, sparsity: float, rule: Criterion, seed: int
+    model: Any,
+    net: UnreadNetwork,
+    before: View,
+    options: Options,
+    sparsity: float,
+    rule: Criterion,
+    seed: int,
 ) -> tuple[Cure | None, View | None]:
     """The first change after which nothing is wrong, else the one that helps most; None where none helps."""
     chosen: tuple[Cure | None, View | None] = (None, None)
@@ -302,9 +310,7 @@ def _cures(model: Any, net: UnreadNetwork, before: View, options: Options, seed:
         yield _rescaled(net, residual, f"multiply {branches}", "keeps the residual sums in bounds")
         if (even != 1.0).any():
             both = even * residual
-            yield _rescaled(
-                net, both, f"{names} ({_span(both)})", f"{does}, with {branches}"
-            )
+            yield _rescaled(net, both, f"{names} ({_span(both)})", f"{does}, with {branches}")
 
 
 def _span(factors: Array) -> str:

@@ -66,7 +66,9 @@ def _sizes(seen: Observed) -> str:
     said = f"The mean square of the layers' outputs goes from {low} to {high}"
     change = signal_trend(seen) * max(len(seen.by_depth) - 1, 0)
     if abs(change) >= 1.0:
-        said += f", by its trend {'growing' if change > 0 else 'falling'} {_power(abs(change))}-fold with depth"
+        said += (
+            f", by its trend {'growing' if change > 0 else 'falling'} {_power(abs(change))}-fold with depth"
+        )
     return said + "."
 
 
@@ -86,7 +88,10 @@ def _tokens(seen: Observed) -> str:
     first, last = float(seen.token_similarity[known[0]]), late_similarity(seen)
     numbers = f"their mean cosine is {first:.2f} after the first layer and {last:.2f} in the last ones"
     if last > ALIKE:
-        return f"Rank collapse: the tokens of an input are alike, {numbers}, so that attention has nothing to tell apart."
+        return (
+            f"Rank collapse: the tokens of an input are alike, {numbers}, so that attention has nothing to "
+            "tell apart."
+        )
     return f"Tokens stay apart: {numbers}."
 
 
@@ -98,8 +103,13 @@ def _attention(seen: Observed) -> str:
     low, high = float(entropies.min()), float(entropies.max())
     if low < PEAKED:
         count = int((entropies < PEAKED).sum())
-        where = f"{count} of {len(entropies)} attention layers, most in {seen.attention[least] or 'the model'},"
-        return f"Entropy collapse: in {where} each query attends to single keys (entropy {low:.2g} of that of equal weights)."
+        where = (
+            f"{count} of {len(entropies)} attention layers, most in {seen.attention[least] or 'the model'},"
+        )
+        return (
+            f"Entropy collapse: in {where} each query attends to single keys (entropy {low:.2g} of that of "
+            "equal weights)."
+        )
     shown = f"{low:.2f}" if high - low < 0.01 else f"{low:.2f} to {high:.2f}"
     even = " Attention is nearly uniform." if low > 0.95 else ""
     return f"The entropy of attention is {shown} of that of equal weights.{even}"
@@ -134,7 +144,9 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
         return [_no_cure(found)] if found.problems else []
     called = "Cure" if _is_cured(found) else "What helps most"
     emptied = after.emptied
-    lost = f"{these_layers(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    lost = (
+        f"{these_layers(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    )
     if after.collapse_probability < SAFE:
         lost = "no layer collapsed"
     trend = f"the gradient's squared norm multiplied by {10.0 ** gradient_trend(signals):.3g} per layer"
@@ -162,8 +174,8 @@ def _no_cure(found: Diagnosis) -> str:
 def _conditions(found: Diagnosis) -> list[str]:
     if found.method == "measured":
         first = (
-            "The weights follow no known distribution (trained?), so that this is measured on the very network: "
-            "one network, without a spread over initialisations."
+            "The weights follow no known distribution (trained?), so that this is measured on the very "
+            "network: one network, without a spread over initialisations."
         )
     else:
         first = "No theory was used: these numbers are those of a few networks that were sampled and run."

@@ -17,7 +17,7 @@ Array = np.ndarray
 DECADES = 2.0
 #: Fewest layers that have a trend.
 FEWEST = 4
-#: Mean cosine between the tokens of an input, in most of the last quarter of the layers, that makes them alike.
+#: Mean cosine between the tokens of an input, in most of the last quarter of layers, that makes them alike.
 ALIKE = 0.95
 #: Entropy of attention, over that of equal weights, under which it has collapsed to single keys.
 PEAKED = 0.1

@@ -246,11 +246,16 @@ def pruning_sentences(found: Diagnosis) -> list[str]:
         said = f"{at} {these_layers(found.layers, emptied)} {verb} under {criterion}: {chance(before)}."
     elif before.collapse_probability >= SAFE:
         weakest = found.layers[int(before.empty_probability.argmax())]
-        said = f"{at} some layer may collapse under {criterion}, most likely layer {weakest}: {chance(before)}."
+        said = (
+            f"{at} some layer may collapse under {criterion}, most likely layer {weakest}: {chance(before)}."
+        )
     else:
-        said = f"{at} {criterion} keeps {kept_range(before)} of each layer, and none collapses: {chance(before)}."
+        kept = kept_range(before)
+        said = f"{at} {criterion} keeps {kept} of each layer, and none collapses: {chance(before)}."
         if before.is_starved:
-            starved = these_layers(found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity)))
+            starved = these_layers(
+                found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity))
+            )
             said += f" Uniform pruning would leave more than ten times as much of {starved}."
     return [_silent(found), said, _limits(before)]
 
@@ -262,8 +267,9 @@ def _silent(found: Diagnosis) -> str:
         return ""
     share = float(np.nan_to_num(seen.zero_scores) @ found.weights / found.weights.sum())
     said = (
-        f"All {found.criterion} scores are exactly 0 in {these_layers(found.layers, seen.silent)}: no gradient "
-        f"passes, as behind a normalisation with γ = 0 or a factor 0. They are {_percent(share)} of all."
+        f"All {found.criterion} scores are exactly 0 in {these_layers(found.layers, seen.silent)}: no "
+        "gradient passes, as behind a normalisation with γ = 0 or a factor 0. "
+        f"They are {_percent(share)} of all."
     )
     if seen.unranked:
         said += (
@@ -330,14 +336,16 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     if cure is None or after is None:
         return [] if found.before.is_fine else [_no_cure(found)]
     emptied = after.emptied
-    lost = f"{these_layers(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    lost = (
+        f"{these_layers(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    )
     if after.collapse_probability < SAFE:
         lost = "no layer collapsed"
     called = "Cure" if _is_cured(found) else "What helps most" if found.problems else "Better still"
     said = [
         f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
-        f"Predicted then: kept {kept_range(after)}, {lost} ({chance(after)}), score moments within {_decades(after)} "
-        f"decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
+        f"Predicted then: kept {kept_range(after)}, {lost} ({chance(after)}), score moments within "
+        f"{_decades(after)} decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
         f"{sparsity(found.before.critical_sparsity)}.",
     ]
     if after.collapse_probability >= SAFE:
