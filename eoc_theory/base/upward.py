@@ -33,6 +33,7 @@ STEPS = {
     "Diagnosis.__str__": "reports.diagnosis.table:as_text",
     "Diagnosis.to_html": "reports.diagnosis.page:write_page",
     "Diagnosis.paragraphs": "reports.diagnosis.verdict:paragraphs",
+    "Diagnosis.paragraphs of sampled networks": "reports.diagnosis.sampled_verdict:paragraphs",
     "PhaseDiagram.plot": "reports.plots:plot_phase_diagram",
     "PruningPrediction.plot": "reports.plots:plot_prediction",
 }

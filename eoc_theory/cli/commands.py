@@ -399,7 +399,11 @@ def diagnose(args: argparse.Namespace) -> int:
             sparsity=args.sparsity,
             criterion=args.criterion,
             data=data,
+            method=args.method,
             seed=seed,
+            loss=args.loss,
+            exclude=args.exclude or (),
+            device=args.device,
         )
     if args.json:
         print_json(found.to_dict())

@@ -205,6 +205,24 @@ def _diagnose(commands: Any) -> None:
     )
     _pruning(made, "--input-shape")
     made.add_argument(
+        "--method",
+        default="auto",
+        help="auto (theory where the model can be read, else sampled networks), theory or sampled "
+        "(default: auto)",
+    )
+    made.add_argument(
+        "--loss",
+        default="cross_entropy",
+        help="of sampled networks: cross_entropy, mse or bce (default: cross_entropy)",
+    )
+    made.add_argument(
+        "--exclude",
+        action="append",
+        metavar="NAME",
+        help="a layer, or a pattern of names, whose weights stay; may be given again",
+    )
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
+    made.add_argument(
         "--seed",
         type=whole,
         default=0,

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ..base import checks
-from ..base.isolation import converted, seeded
+from ..base.isolation import RandomStates, converted, seeded
 from ..errors import ArgumentError, ModelError
 from .models import PrunableWeight, prunable_weights, require_torch
 
@@ -31,12 +31,14 @@ class Ranked:
         notes: layers that are not ranked, and why.
         multiplications: of one input's forward pass; 0 where the model was not run.
         held: bytes that automatic differentiation keeps of one input; 0 where the model was not run.
+        draws: whether the model draws random numbers, as dropout does.
     """
 
     weights: list[PrunableWeight]
     notes: tuple[str, ...] = ()
     multiplications: float = 0.0
     held: float = 0.0
+    draws: bool = False
 
 
 def ranked_weights(
@@ -81,8 +83,10 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
             products = product_parameters(double, lambda: few.call(double))
         weights = prunable_weights(double, products)
         counter, kept = FlopCounterMode(display=False), _Kept(double)
+        states = RandomStates()
         with counter, torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
             returned.append(few.call(double))
+        draws = not states.same()
         value = goal.placed(own.device, own.dtype).total(goal.outputs(returned.pop()), few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")
@@ -101,7 +105,7 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
         raise ModelError("the loss does not depend on any weight of the model")
     notes = (f"not counted, for the loss does not depend on it: {_some(unused)}",) if unused else ()
     size = max(few.size, 1)
-    return Ranked(ranked, notes, counter.get_total_flops() / 2.0 / size, kept.bytes / size)
+    return Ranked(ranked, notes, counter.get_total_flops() / 2.0 / size, kept.bytes / size, draws)
 
 
 class _Kept:

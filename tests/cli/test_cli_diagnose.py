@@ -193,3 +193,33 @@ def test_help_says_that_code_is_run(capsys):
 def test_without_torch(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "torch" in refused(capsys, "nets_of_mine:deep", code=1)
+
+
+SAMPLED = """
+import torch
+from torch import nn
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x if float(x.sum()) > -1e9 else -x))
+        return self.last(x)
+"""
+
+
+def test_a_model_that_cannot_be_read_is_sampled(folder, capsys):
+    (folder / "sampled_of_mine.py").write_text(SAMPLED)
+    args = ["diagnose", "sampled_of_mine:Branching", "--data", "digits", "--batch", "20"]
+    assert main([*args, "--input-shape", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "sampled and run" in out and "signal" in out and "gradient" in out
+    assert main([*args, "--exclude", "first", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["method"] == "sampled" and told["layers"] == ["last"]
+    for wrong, word in ((["--method", "theory"], "model"), (["--method", "guess"], "method")):
+        assert main([*args, *wrong]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and word in said and "Traceback" not in said

@@ -82,6 +82,7 @@ def sampled_network(
         ranked.multiplications,
         ranked.held,
         (*batch_norm_notes(model), *ranked.notes, *source.notes, *(batch.notes if batch is not None else ())),
+        draws=ranked.draws,
     )
     return UnreadNetwork(source.layers, sampler, source.laws_known, reason)
 

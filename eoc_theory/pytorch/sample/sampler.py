@@ -74,6 +74,8 @@ class Sampler:
         dtype: "float32", "float64" or "auto".
         multiplications, held: of one input; see `eoc_theory.pytorch.ranked.Ranked`.
         notes: what every result says of it.
+        draws: whether the model draws random numbers: from the process's own generators, so that networks run
+            one after the other.
     """
 
     source: Source
@@ -84,6 +86,7 @@ class Sampler:
     multiplications: float = 0.0
     held: float = 0.0
     notes: tuple[str, ...] = ()
+    draws: bool = False
 
     @property
     def size(self) -> int:
@@ -133,16 +136,17 @@ class Sampler:
 
         missing = range(len(known), count)
         if missing:
-            known += self._each(network, missing, inputs)
+            known += self.each(network, missing, inputs)
         found = known[:count]
         if inputs == self.size or rule.needs == "weights":
             return Sampling(found, np.zeros(len(self.source.layers)), self.notes)
         note = f"sampled on {inputs} of {self.size} inputs, and extrapolated to all"
         return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
 
-    def _each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
+    def each(self, work: Callable[[int], T], indices: range, inputs: int) -> list[T]:
+        """What `work` makes of each index, run side by side as memory for `inputs` inputs allows."""
         workers = 1
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and not self.draws:
             workers = max(
                 1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1)))
             )
@@ -211,7 +215,7 @@ class Sampler:
             return np.array([[_log_square(score) for score in one] for one in scores])
 
         indices = range(min(_COMPARED, len(networks)))
-        on_halves = np.array(self._each(halves, indices, inputs))
+        on_halves = np.array(self.each(halves, indices, inputs))
         log_half = np.logaddexp.reduce(on_halves, axis=1) - np.log(2.0)
         log_whole = np.array([_log_squares(networks[index]) for index in indices])
         # Of n inputs β/n is to the whole as half of them, with β/h more of it, shows.
@@ -235,7 +239,7 @@ class Sampler:
             masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
             return np.array(counts(masks))
 
-        return self._each(work, range(index, index + 1), inputs)[0]
+        return self.each(work, range(index, index + 1), inputs)[0]
 
 
 def _passes(rule: Criterion) -> float:

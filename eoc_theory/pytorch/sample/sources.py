@@ -47,6 +47,10 @@ class Redrawn:
         self.layers = tuple(weight_layer(w, law) for w, law in zip(weights, laws, strict=True))
         self.laws_known = all(law.is_known for law in laws) and all(w.is_plain for w in weights)
         self.notes = _shuffled_notes(self._weights, laws)
+        sizes = [w.tensor.numel() for w in weights]
+        shuffled = sum(size for size, law in zip(sizes, laws, strict=True) if law.law == "shuffled")
+        #: Whether most of the weights follow no known distribution.
+        self.is_trained = 2 * shuffled > sum(sizes)
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """A double of the model with other values."""

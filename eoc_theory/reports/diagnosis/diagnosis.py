@@ -14,17 +14,23 @@ from ...base.formatting import plain
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.upward import upward
+from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
+from ...errors import ArgumentError, DataError, EOCError, ModelError
 from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
-from ...networks.resolve import as_architecture
+from ...networks.resolve import Network, Options, as_architecture, is_model
+from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
 from .initialisation import Reading, read
 from .remedies import Cure, cures
+from .signals import signal_columns, signal_problems
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ...pytorch.sample.observe import Observed
 
 Array = np.ndarray
 
@@ -50,6 +56,12 @@ class Diagnosis(Drawable):
         off: whether σ_w matters and is not that of the edge of chaos.
         synthetic: whether independent normal inputs stood in for data.
         seed: of the samples.
+        method: "theory", "sampled" where the numbers are those of a few networks that were sampled and run,
+            or "measured" where they are those of a trained network itself.
+        signals: what sampled networks show at each layer: signals, gradients, tokens and attention; None by
+            theory. See `eoc_theory.pytorch.sample.observe.Observed`.
+        signals_after: the same after the cure, or None.
+        notes: what the numbers take for granted.
     """
 
     criterion: str
@@ -67,6 +79,10 @@ class Diagnosis(Drawable):
     off: Array
     synthetic: bool
     seed: int
+    method: str = "theory"
+    signals: Observed | None = None
+    signals_after: Observed | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sigma_w(self) -> Array:
@@ -122,24 +138,40 @@ class Diagnosis(Drawable):
     def problems(self) -> tuple[str, ...]:
         """What is wrong, one word for each problem.
 
-        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse".
+        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse"; of sampled networks
+        "vanishing", "rank collapse" and "entropy collapse" too.
 
         "silent": the scores of some layer are all exactly 0, so that nothing in it can be ranked. "collapse":
         a layer collapses more likely than not; "risk": with 5 % or more; "starved": a layer keeps less than a
         tenth of its even share. The first four name causes; "ordered" and "chaotic" are reported only with
         such an effect, or with a cure that is predicted to help.
+
+        In sampled networks "vanishing" and "exploding" are about the gradient's squared norm, which falls or
+        grows 100-fold from the last layer to the first; "rank collapse": the tokens of an input are alike in
+        the last layers; "entropy collapse": some attention attends to single keys.
         """
+        if self.signals is not None:
+            return signal_problems(self.before, self.signals)
         return problems(self.reading, self.before, self.off, helped=self.cure is not None)
 
     @property
     def phase(self) -> str:
-        """ "ordered", "critical" or "chaotic": the mean of log χ over the layers that are off the edge."""
+        """ "ordered", "critical" or "chaotic": the mean of log χ over the layers that are off the edge.
+
+        In sampled networks: whether gradients vanish, do neither, or explode.
+        """
+        if self.signals is not None:
+            words = {"vanishing": "ordered", "exploding": "chaotic"}
+            return next((words[word] for word in self.problems if word in words), "critical")
         return phase(self.before, self.off)
 
     @cached_property
     def paragraphs(self) -> tuple[tuple[str, str], ...]:
         """The verdict in parts, each a heading and its sentences."""
-        made = upward("Diagnosis.paragraphs")(self)
+        told = upward("Diagnosis.paragraphs")
+        if self.signals is not None:
+            told = upward("Diagnosis.paragraphs of sampled networks")
+        made = told(self)
         return tuple((prose(heading), prose(sentences)) for heading, sentences in made)
 
     @property
@@ -169,6 +201,8 @@ class Diagnosis(Drawable):
             "kept_std": self.kept_std,
             "empty_probability": self.empty_probability,
         }
+        if self.signals is not None:
+            columns |= signal_columns(self.signals) | {"zero_scores": self.before.zero_scores}
         if self.after is not None:
             columns["kept_after"] = self.after.kept
             columns["empty_probability_after"] = self.after.empty_probability
@@ -179,6 +213,7 @@ class Diagnosis(Drawable):
         return plain(
             {
                 "criterion": self.criterion,
+                "method": self.method,
                 "sparsity": self.sparsity,
                 "seed": self.seed,
                 "synthetic": self.synthetic,
@@ -196,10 +231,17 @@ class Diagnosis(Drawable):
                 "batch_norms": dict(zip(("training", "evaluation"), self.reading.batch_norms, strict=True)),
                 "sigma_w_edge": self.sigma_w_edge,
                 "before": self.before.to_dict(),
-                "cure": None if self.cure is None else {"steps": self.cure.steps, "does": self.cure.does},
+                "cure": None if self.cure is None else _cure(self.cure),
                 "after": None if self.after is None else self.after.to_dict(),
+                "notes": self.notes,
+                **self._signals(),
             }
         )
+
+    def _signals(self) -> dict[str, Any]:
+        """What sampled networks show, as found and after the cure."""
+        shown = {"signals": self.signals, "signals_after": self.signals_after}
+        return {name: vars(seen) for name, seen in shown.items() if seen is not None}
 
     def __str__(self) -> str:
         """The verdict and the table, as text."""
@@ -216,6 +258,12 @@ class Diagnosis(Drawable):
         upward("Diagnosis.to_html")(self, path, shortened(checks.text("title", title), LONGEST_NAME))
 
 
+def _cure(cure: Cure) -> dict[str, Any]:
+    """A cure as plain data."""
+    told: dict[str, Any] = {"steps": cure.steps, "does": cure.does}
+    return told if cure.factors is None else told | {"factors": dict(cure.factors)}
+
+
 @isolated
 @public
 def diagnose(
@@ -225,34 +273,74 @@ def diagnose(
     sparsity: float = 0.9,
     criterion: Any = "snip",
     data: Any = None,
+    method: str = "auto",
     seed: int = 0,
+    loss: Any = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
 ) -> Diagnosis:
     """Find what is wrong with a model's initialisation, what would collapse, and what to use instead.
 
-    Nothing is trained or pruned, and the model is left as it was. Scales and distributions are read from its
-    weights. What pruning keeps is predicted twice: for the model as found, and after the change that should
-    cure it.
+    Nothing is trained or pruned, and the model is left as it was. What pruning keeps is predicted twice: for
+    the model as found, and after the change that should cure it.
+
+    By theory scales and distributions are read from the weights. A model that cannot be read is sampled: a
+    few networks like it are run forwards and backwards, which shows the sizes of signals and gradients at
+    each layer, how alike tokens are, and how evenly attention attends. A trained model, whose weights follow
+    no known distribution, is measured as it is.
 
     Args:
-        model: a torch model, or an `Architecture`.
-        example_input: a batch of inputs that the model can be traced with; by default the first two of
+        model: a torch model, an `Architecture`, or a factory: a function without arguments, or of a seed,
+            that returns new models.
+        example_input: a batch of inputs that the model can be run with; by default the first two of
             `data`. A chain of Linear layers needs none.
         sparsity: fraction of all weights to remove, in [0, 1).
         criterion: as in `predict_pruning`.
-        data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        data: as in `predict_pruning`.
+        method: "theory", "sampled", or "auto": theory where the model can be read, else sampled networks.
         seed: of the samples; the same seed gives the same bits.
+        loss, output, exclude, device: of sampled networks, as in `predict_pruning`.
 
     Returns:
         a `Diagnosis`; ``print`` shows verdict and table.
 
     Raises:
-        ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read.
+        ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read by
+        theory, or cannot be run.
     """
     rule = as_criterion(criterion)
     sparsity = checks.fraction("sparsity", sparsity)
     seed = checks.integer("seed", seed, minimum=0)
-    net = as_architecture(model, data, example_input, name="model")
-    batch = net.summarise(data, seed=seed)
+    options = Options(method, example_input, loss, output, exclude, device)
+    if method == "theory" and options.beyond_theory:
+        raise ArgumentError(f"{options.beyond_theory[0]} goes with method='sampled', got method='theory'")
+    known = isinstance(model, Architecture) or is_model(model)
+    if not known and (not callable(model) or isinstance(model, type)):
+        raise ArgumentError(f"model must be an Architecture or a torch.nn.Module, got {type(model).__name__}")
+    refusal: EOCError | None = None
+    if known and method != "sampled" and not options.beyond_theory:
+        try:
+            net = as_architecture(model, data, example_input, name="model")
+            batch = net.summarise(data, seed=seed)
+        except (ModelError, DataError) as error:
+            if method == "theory" or isinstance(model, Architecture):
+                raise
+            refusal = error
+        else:
+            return _by_theory(model, net, batch, rule, sparsity, seed)
+    try:
+        return _by_sampling(model, data, options, rule, sparsity, seed)
+    except (ModelError, DataError):
+        # Without inputs it is the reader that says what is lacking.
+        if refusal is not None and data is None and example_input is None:
+            raise refusal from None
+        raise
+
+
+def _by_theory(
+    model: Any, net: Architecture, batch: DataSummary, rule: Criterion, sparsity: float, seed: int
+) -> Diagnosis:
     reading = read(net)
     before = outlook(net, reading, sparsity, rule, batch, seed)
     off = off_edge(net, reading, before)
@@ -261,9 +349,12 @@ def diagnose(
         redraw = bool(off.any())
         state = parameters_of(model, net, reading)
         candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
-    cure, after = best(
-        before, reading, candidates, lambda other: outlook(other, reading, sparsity, rule, batch, seed)
-    )
+
+    def predict(other: Network) -> Outlook:
+        assert isinstance(other, Architecture)
+        return outlook(other, reading, sparsity, rule, batch, seed)
+
+    cure, after = best(before, reading, candidates, predict)
     return Diagnosis(
         criterion=rule.label,
         sparsity=sparsity,
@@ -280,6 +371,36 @@ def diagnose(
         off=off,
         synthetic=batch.synthetic,
         seed=seed,
+    )
+
+
+def _by_sampling(
+    model: Any, data: Any, options: Options, rule: Criterion, sparsity: float, seed: int
+) -> Diagnosis:
+    from .sampled import diagnose_by_sampling
+
+    found = diagnose_by_sampling(model, data, options, sparsity, rule, seed)
+    net = found.net
+    return Diagnosis(
+        criterion=rule.label,
+        sparsity=sparsity,
+        layers=net.weight_layers,
+        kinds=found.reading.kinds,
+        weights=net.weights,
+        fan_in=np.array([layer.fan_in for layer in net]),
+        laws=found.laws,
+        activations=("",) * len(net),
+        reading=found.reading,
+        before=found.before.outlook,
+        cure=found.cure,
+        after=None if found.after is None else found.after.outlook,
+        off=np.zeros(len(net), dtype=bool),
+        synthetic=data is None,
+        seed=seed,
+        method="measured" if found.measured else "sampled",
+        signals=found.before.signals,
+        signals_after=None if found.after is None else found.after.signals,
+        notes=found.before.notes,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import ModelError
 from ...networks.architecture import Architecture
+from ...networks.resolve import Network
 from .forecast import SAFE, Outlook
 from .initialisation import Reading, tolerance
 from .remedies import Cure
@@ -74,7 +75,7 @@ def problems(reading: Reading, seen: Outlook, off: Array, *, helped: bool) -> tu
 
 
 def best(
-    before: Outlook, reading: Reading, candidates: Sequence[Cure], predict: Callable[[Architecture], Outlook]
+    before: Outlook, reading: Reading, candidates: Sequence[Cure], predict: Callable[[Network], Outlook]
 ) -> tuple[Cure | None, Outlook | None]:
     """The first change after which nothing is wrong, else the one that helps most; None where none helps."""
     chosen: tuple[Cure | None, Outlook | None] = (None, None)
@@ -88,14 +89,14 @@ def best(
             # After which nothing is left to rank, as without biases on inputs of 0, is no cure.
             continue
         calmed = is_exploding(reading, before) and not is_exploding(reading, after)
-        if _is_better(after, least) or (calmed and (after.is_fine or not _is_better(least, after))):
+        if is_better(after, least) or (calmed and (after.is_fine or not is_better(least, after))):
             chosen, least = (cure, after), after
         if after is least and after.is_fine and not is_exploding(reading, after):
             break
     return chosen
 
 
-def _is_better(one: Outlook, other: Outlook) -> bool:
+def is_better(one: Outlook, other: Outlook) -> bool:
     """Whether more layers have scores, or collapse is less likely, or comes at a higher sparsity."""
     if len(one.silent) != len(other.silent):
         return len(one.silent) < len(other.silent)

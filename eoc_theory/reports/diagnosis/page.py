@@ -14,7 +14,8 @@ from ...base.version import __version__
 from ...errors.text import prose
 from ..plots.pages import document, inline, write
 from .forecast import SAFE
-from .table import LEGEND, columns
+from .sampled_verdict import paragraphs as sampled_paragraphs
+from .table import columns, legend
 from .verdict import CURE, HELP, paragraphs
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ _CAPTIONS = {
     "Second moment of the scores": "How large each layer's scores are beside the last layer's. Where the "
     "line falls by decades, one threshold for all layers removes whole layers.",
     "Scale of the weights": "What was found in the weights, and where gradients neither vanish nor explode.",
+    "Signals and gradients": "Mean square of each layer's output, and squared norm of the gradient by it "
+    "beside the last layer's, in sampled networks. Level lines are best.",
     "Probability of collapse": "How likely some layer keeps no weight at each sparsity.",
 }
 
@@ -103,9 +106,20 @@ _WORDS = {
     "ordered": ("ordered: signals and gradients vanish", "warn"),
     "chaotic": ("chaotic: gradients explode", "warn"),
     "exploding": ("residual blocks explode", "warn"),
+    "vanishing": ("gradients vanish", "warn"),
+    "rank collapse": ("rank collapse: tokens are alike", "warn"),
+    "entropy collapse": ("entropy collapse: attention to single keys", "warn"),
     "starved": ("a layer is starved", "warn"),
     "risk": ("a layer may collapse", "warn"),
     "collapse": ("layers collapse", "bad"),
+}
+
+
+#: What the numbers are, by method.
+_KINDS = {
+    "theory": "A prediction",
+    "sampled": "A prediction from sampled networks",
+    "measured": "A measurement",
 }
 
 
@@ -136,7 +150,7 @@ def page(found: Diagnosis, title: str) -> str:
         "<h2>Layers</h2>",
         _table(found),
         "<h2>How to read it</h2>",
-        _legend(),
+        _legend(found),
         f"<footer>{escape(_versions(found))}</footer>",
     ]
     return document(title, _STYLE, body)
@@ -147,12 +161,13 @@ def _subtitle(found: Diagnosis) -> str:
     total = int(found.weights.sum())
     return (
         f"{layers} weight layer{'s' if layers > 1 else ''}, {total:,} weights; {found.criterion} at "
-        f"sparsity {found.sparsity:g}"
+        f"sparsity {found.sparsity:g}" + ("" if found.method == "theory" else f"; {found.method}")
     )
 
 
 def _marks(found: Diagnosis) -> str:
-    said = [_WORDS[problem] for problem in found.problems] or [("nothing to cure", "good")]
+    words = _WORDS if found.signals is None else {**_WORDS, "exploding": ("gradients explode", "warn")}
+    said = [words[problem] for problem in found.problems] or [("nothing to cure", "good")]
     return '<ul class="marks">' + "".join(f'<li class="{kind}">{text}</li>' for text, kind in said) + "</ul>"
 
 
@@ -179,7 +194,8 @@ def _share(value: float) -> str:
 
 def _verdict(found: Diagnosis) -> list[str]:
     made = []
-    for heading, text in paragraphs(found, named=False):
+    parts = paragraphs if found.signals is None else sampled_paragraphs
+    for heading, text in parts(found, named=False):
         text = prose(text)
         made.append(f"<h3>{escape(heading)}</h3>")
         if heading in (CURE, HELP) and found.cure is not None:
@@ -200,7 +216,7 @@ def _pictures(found: Diagnosis) -> str:
     from .picture import panels, plot_panel
 
     made = []
-    for number, (title, draw) in enumerate(panels()):
+    for number, (title, draw) in enumerate(panels(found)):
         label = f"{title}. {_CAPTIONS[title]}"
         drawn = plot_panel(found, draw)
         picture = inline(drawn, label, prefix=f"p{number}-", salt="eoc-theory", colours=_COLOURS)
@@ -232,8 +248,8 @@ def _side(left: bool) -> str:
     return ' class="left"' if left else ""
 
 
-def _legend() -> str:
-    entries = "".join(f"<dt>{escape(name)}</dt><dd>{_prose(meaning)}</dd>" for name, meaning in LEGEND)
+def _legend(found: Diagnosis) -> str:
+    entries = "".join(f"<dt>{escape(name)}</dt><dd>{_prose(meaning)}</dd>" for name, meaning in legend(found))
     return f'<dl class="legend">{entries}</dl>'
 
 
@@ -241,6 +257,5 @@ def _versions(found: Diagnosis) -> str:
     """What made the page; torch only where it was needed."""
     names = [name for name in ("numpy", "scipy", "torch") if name != "torch" or "torch" in sys.modules]
     others = ", ".join(f"{name} {import_module(name).__version__}" for name in names)
-    return (
-        f"eoc-theory {__version__}; {others}; seed {found.seed}. A prediction: nothing was trained or pruned."
-    )
+    kind = _KINDS[found.method]
+    return f"eoc-theory {__version__}; {others}; seed {found.seed}. {kind}: nothing was trained or pruned."

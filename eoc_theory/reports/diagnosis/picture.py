@@ -48,17 +48,20 @@ def plot_diagnosis(diagnosis: Diagnosis, path: str | os.PathLike[str] | None = N
     """
     with style():
         figure = new_figure(2 * COLUMN, 5.2)
-        for ax, (_, draw) in zip(figure.subplots(2, 2).flat, panels(), strict=True):
+        for ax, (_, draw) in zip(figure.subplots(2, 2).flat, panels(diagnosis), strict=True):
             draw(ax, diagnosis)
         return finish(figure, path)
 
 
-def panels() -> tuple[tuple[str, Callable[[Axes, Diagnosis], None]], ...]:
+def panels(diagnosis: Diagnosis) -> tuple[tuple[str, Callable[[Axes, Diagnosis], None]], ...]:
     """Title of each picture, and the function that draws it."""
+    scales: tuple[str, Callable[[Axes, Diagnosis], None]] = ("Scale of the weights", draw_scales)
+    if diagnosis.signals is not None:
+        scales = ("Signals and gradients", draw_signals)
     return (
         ("What pruning keeps", draw_kept),
         ("Second moment of the scores", draw_moments),
-        ("Scale of the weights", draw_scales),
+        scales,
         ("Probability of collapse", draw_collapse),
     )
 
@@ -148,6 +151,32 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
         ax.set_ylim(0.0, 1.15 * float(shown.max()))
     ax.set_ylabel("$\\sigma_w$")
     _layers_axis(ax, len(x))
+    _legend(ax)
+
+
+def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
+    """Mean squares of each layer's output and, relative to the last one, of the gradient's norm."""
+    from .signals import squared_norm
+
+    after = diagnosis.signals_after
+    for seen, colour, label in ((diagnosis.signals, FOUND, ""), (after, CURED, ", cured")):
+        if seen is None:
+            continue
+        x = np.arange(1, len(diagnosis.layers) + 1)
+        norm = squared_norm(seen)
+        last = norm[seen.by_depth[-1]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            signal, gradient = np.log10(seen.signal), np.log10(norm / last)
+        marks = {"color": colour, "marker": _dots(len(x)), "markersize": 2.5}
+        ax.plot(x, np.where(np.isfinite(signal), signal, np.nan), label=f"signal{label}", **marks)
+        shown = np.where(np.isfinite(gradient), gradient, np.nan)
+        ax.plot(x, shown, linestyle=":", label=f"gradient{label}", **marks)
+    ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
+    low, high = ax.get_ylim()
+    if high - low < 2.0:
+        ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
+    ax.set_ylabel("log$_{10}$ signal, gradient / last")
+    _layers_axis(ax, len(diagnosis.layers))
     _legend(ax)
 
 

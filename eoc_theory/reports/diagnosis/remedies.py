@@ -11,6 +11,7 @@ from ...layers import WeightLayer
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.graph import Graph, Node
+from ...networks.resolve import Network
 from .initialisation import Reading
 
 
@@ -22,11 +23,13 @@ class Cure:
         steps: what to do, one instruction each, as code where a function does it.
         does: what that sets, in words that continue "that …".
         net: the network after it.
+        factors: what the weights of layers are multiplied by, by name, where that is the change.
     """
 
     steps: tuple[str, ...]
     does: str
-    net: Architecture
+    net: Network
+    factors: Mapping[str, float] | None = None
 
 
 def cures(
@@ -52,6 +55,7 @@ def cures(
     """
     unscaled = len(reading.joins) > 1 and all(abs(join.scale) >= 1.0 for join in reading.joins)
     found: list[Cure] = []
+    nets: list[Architecture] = []
     if redraw and reading.scaled.any():
         for sigma_b in _bias_scales(net, reading, biases):
             try:
@@ -62,13 +66,14 @@ def cures(
             call = f"eoc.initialize_(model{f', sigma_b={sigma_b:g}' if sigma_b else ''})"
             step = "eoc.rescale_(model)" if masked else call
             found.append(Cure((step,), _sets(scales, reading, sigma_b), critical))
+            nets.append(critical)
     if unscaled:
         count = len(reading.joins)
         step = f"multiply each residual branch by 1/√{count}: y = x + {1 / math.sqrt(count):.3g} · F(x)"
         does = f"makes its {count} blocks a stable ResNet"
         both = [
-            Cure((*cure.steps, step), f"{cure.does} and {does}", with_stable_branches(cure.net, reading))
-            for cure in found
+            Cure((*cure.steps, step), f"{cure.does} and {does}", with_stable_branches(changed, reading))
+            for cure, changed in zip(found, nets, strict=True)
         ]
         found = [*both, Cure((step,), does, with_stable_branches(net, reading)), *found]
     if silent:

@@ -14,6 +14,7 @@ from ...base.formatting import probability, shown_layers
 from ...errors.text import name
 
 if TYPE_CHECKING:
+    from ...pytorch.sample.observe import Observed
     from .diagnosis import Diagnosis
 
 #: What is between two columns of plain text and of a terminal's table, and the widest a line may be.
@@ -50,20 +51,17 @@ def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Colum
     def column(heading: str, cells: Sequence[str], *, left: bool = False, rank: int = 0) -> Column:
         return Column(heading, tuple(cells[i] for i in positions), left, rank)
 
-    edge = [
-        "any" if normal else _number(scale)
-        for scale, normal in zip(found.sigma_w_edge, found.reading.normalised, strict=True)
-    ]
     made = [
         column("layer", [name(layer) for layer in found.layers], left=True),
         column("type", [name(kind) for kind in found.kinds], left=True, rank=4),
         column("weights", [str(n) for n in found.weights], rank=6),
         column("fan_in", [str(n) for n in found.fan_in], rank=7),
         column("law", found.laws, left=True, rank=8),
-        column("sigma_w", [_number(x) for x in found.sigma_w]),
-        column("on edge", edge, rank=1),
-        column("sigma_b", [_number(x) for x in found.sigma_b], rank=5),
-        column("chi", [_number(x) for x in found.chi]),
+        column("sigma_w", [_number(x) for x in found.sigma_w], rank=0 if found.signals is None else 5),
+    ]
+    own = _of_scales(found) if found.signals is None else _of_signals(found, found.signals)
+    made += [column(heading, cells, rank=rank) for heading, cells, rank in own]
+    made += [
         column("log10 m", [_signed(x) for x in found.log10_moment], rank=2),
         column("kept", [f"{x:.4f}" for x in found.kept]),
         column("± s.d.", [f"{x:.4f}" for x in found.kept_std], rank=3),
@@ -73,6 +71,31 @@ def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Colum
         made.append(column("cured: kept", [f"{x:.4f}" for x in found.after.kept], rank=2))
         empty = [probability(float(x)) for x in found.after.empty_probability]
         made.append(column("cured: P(empty)", empty, rank=2))
+    return made
+
+
+def _of_scales(found: Diagnosis) -> list[tuple[str, list[str], int]]:
+    """Heading, cells and rank of what theory says of scales."""
+    edge = [
+        "any" if normal else _number(scale)
+        for scale, normal in zip(found.sigma_w_edge, found.reading.normalised, strict=True)
+    ]
+    return [
+        ("on edge", edge, 1),
+        ("sigma_b", [_number(x) for x in found.sigma_b], 5),
+        ("chi", [_number(x) for x in found.chi], 0),
+    ]
+
+
+def _of_signals(found: Diagnosis, seen: Observed) -> list[tuple[str, list[str], int]]:
+    """The same of what sampled networks show."""
+    zeros = np.nan_to_num(found.before.zero_scores)
+    made = [("signal", [_number(x) for x in seen.signal], 0)]
+    made.append(("gradient", [_number(x) for x in seen.gradient], 0))
+    if seen.has_tokens:
+        made.append(("tokens", [_number(x) for x in seen.token_similarity], 1))
+    if zeros.any():
+        made.append(("zero scores", [f"{x:.4f}" for x in zeros], 3))
     return made
 
 
@@ -91,12 +114,21 @@ def fitting(made: list[Column], width: int) -> list[Column]:
 LEGEND = (
     ("sigma_w, sigma_b", "scales found: s.d. of a weight times √fan_in, s.d. of a bias"),
     ("on edge", "σ_w on the edge of chaos of the activation that follows; any: a normalisation follows"),
+    ("signal, gradient", "mean squares of the layer's output and of the loss's gradient by it, sampled"),
+    ("tokens", "mean cosine between the output's tokens of one input; 1: all alike"),
     ("chi", "what the layer multiplies the gradient's variance by, σ_w² E[φ'²]; 1 on the edge of chaos"),
     ("log10 m", "second moment of the layer's SNIP scores over the last layer's, as a power of ten"),
     ("kept", "predicted fraction of weights kept, with its standard deviation over initialisations"),
     ("P(empty)", "probability that the layer collapses: that it keeps no weight"),
     ("cured", "the same after the change that the verdict names"),
 )
+
+
+def legend(found: Diagnosis) -> list[tuple[str, str]]:
+    """The entries of `LEGEND` for the columns that this diagnosis has."""
+    shown = {column.heading for column in columns(found, [0])}
+    shown |= {"cured"} if found.after is not None else set()
+    return [(names, text) for names, text in LEGEND if shown & set(names.split(", "))]
 
 
 def as_text(found: Diagnosis) -> str:

@@ -47,7 +47,7 @@ def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]
     """
     parts = [
         ("The initialisation", [_opening(found), *_state(found), _moments(found)]),
-        ("What pruning does to it", _pruning(found)),
+        ("What pruning does to it", pruning_sentences(found)),
         (CURE if _is_cured(found) else HELP, _cure(found, named)),
         ("What this holds for", _conditions(found)),
     ]
@@ -236,20 +236,26 @@ def _decades(seen: Outlook) -> str:
 # --- what pruning does --------------------------------------------------------------------------------------
 
 
-def _pruning(found: Diagnosis) -> list[str]:
+def pruning_sentences(found: Diagnosis) -> list[str]:
+    """What pruning does to the layers."""
     before = found.before
     at, criterion = f"At s = {found.sparsity:g}", found.criterion
     emptied = before.emptied
     if len(emptied):
         verb = "collapses" if len(emptied) in (1, len(found.layers)) else "collapse"
-        said = f"{at} {_which(found.layers, emptied)} {verb} under {criterion}: {_p(before)}."
+        said = f"{at} {these_layers(found.layers, emptied)} {verb} under {criterion}: {chance(before)}."
     elif before.collapse_probability >= SAFE:
         weakest = found.layers[int(before.empty_probability.argmax())]
-        said = f"{at} some layer may collapse under {criterion}, most likely layer {weakest}: {_p(before)}."
+        said = (
+            f"{at} some layer may collapse under {criterion}, most likely layer {weakest}: {chance(before)}."
+        )
     else:
-        said = f"{at} {criterion} keeps {_kept(before)} of each layer, and none collapses: {_p(before)}."
+        kept = kept_range(before)
+        said = f"{at} {criterion} keeps {kept} of each layer, and none collapses: {chance(before)}."
         if before.is_starved:
-            starved = _which(found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity)))
+            starved = these_layers(
+                found.layers, np.flatnonzero(before.kept < STARVED * (1.0 - found.sparsity))
+            )
             said += f" Uniform pruning would leave more than ten times as much of {starved}."
     return [_silent(found), said, _limits(before)]
 
@@ -261,8 +267,9 @@ def _silent(found: Diagnosis) -> str:
         return ""
     share = float(np.nan_to_num(seen.zero_scores) @ found.weights / found.weights.sum())
     said = (
-        f"All {found.criterion} scores are exactly 0 in {_which(found.layers, seen.silent)}: no gradient "
-        f"passes, as behind a normalisation with γ = 0 or a factor 0. They are {_percent(share)} of all."
+        f"All {found.criterion} scores are exactly 0 in {these_layers(found.layers, seen.silent)}: no "
+        "gradient passes, as behind a normalisation with γ = 0 or a factor 0. "
+        f"They are {_percent(share)} of all."
     )
     if seen.unranked:
         said += (
@@ -277,18 +284,21 @@ def _percent(share: float) -> str:
 
 
 def _limits(seen: Outlook) -> str:
+    if seen.collapse.method == "measured":
+        return f"Its critical sparsity is {sparsity(seen.critical_sparsity)}."
     return (
         f"The critical sparsity, at which half of the initialisations have collapsed, is "
         f"{sparsity(seen.critical_sparsity)}; up to {sparsity(seen.safe_sparsity)} fewer than 5 % have."
     )
 
 
-def _p(seen: Outlook) -> str:
-    chance = probability(seen.collapse_probability)
-    return equals("P(collapse)", chance)
+def chance(seen: Outlook) -> str:
+    """ "P(collapse) = 0.1"."""
+    return equals("P(collapse)", probability(seen.collapse_probability))
 
 
-def _kept(seen: Outlook) -> str:
+def kept_range(seen: Outlook) -> str:
+    """The least and the most that a layer keeps."""
     low, high = _share(float(seen.kept.min())), _share(float(seen.kept.max()))
     return low if low == high else f"between {low} and {high}"
 
@@ -297,7 +307,7 @@ def _share(value: float) -> str:
     return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def _which(layers: tuple[str, ...], positions: Array) -> str:
+def these_layers(layers: tuple[str, ...], positions: Array) -> str:
     """Layers by number where they stand together at one end, else by name."""
     count, total = len(positions), len(layers)
     if count == 1:
@@ -326,14 +336,16 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     if cure is None or after is None:
         return [] if found.before.is_fine else [_no_cure(found)]
     emptied = after.emptied
-    lost = f"{_which(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    lost = (
+        f"{these_layers(found.layers, emptied)} collapsed" if len(emptied) else "no layer likely to collapse"
+    )
     if after.collapse_probability < SAFE:
         lost = "no layer collapsed"
     called = "Cure" if _is_cured(found) else "What helps most" if found.problems else "Better still"
     said = [
         f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
-        f"Predicted then: kept {_kept(after)}, {lost} ({_p(after)}), score moments within {_decades(after)} "
-        f"decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
+        f"Predicted then: kept {kept_range(after)}, {lost} ({chance(after)}), score moments within "
+        f"{_decades(after)} decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
         f"{sparsity(found.before.critical_sparsity)}.",
     ]
     if after.collapse_probability >= SAFE:
