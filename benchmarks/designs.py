@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 import eoc_theory as eoc
-from eoc_theory.reports.compare import example_of
+from eoc_theory.reports.subject import example_of
 from eoc_theory.reports.design import Candidate
 
 TABLE = Path(__file__).parent / "designs.csv"

@@ -47,9 +47,10 @@ def gpt2_small(vocabulary: int = 50_257, width: int = 768, layers: int = 12, tok
 
 def networks_a_second(model: Any, data: Any, device: str) -> float:
     """Of the sampled networks that predict SNIP's kept fractions."""
-    from eoc_theory.networks.resolve import Options, as_network
+    from eoc_theory.networks.resolve import Options
+    from eoc_theory.pytorch.sample.door import sampled_network
 
-    sampler = as_network(model, data, Options(method="sampled", device=device)).sampler
+    sampler = sampled_network(model, data, Options(method="sampled", device=device)).sampler
     rule = eoc.criterion("snip")
     sampler.sample(rule, 1, 0, 1, 1)
     start = time.perf_counter()

@@ -221,8 +221,8 @@ def test_masks_that_cannot_be_put_leave_the_model(monkeypatch):
 
     model, old, count = FRAGILE["MLP"][0](), Mask.put.__func__, [0]
 
-    def put(kind, module, mask):
-        old(kind, module, mask)
+    def put(kind, module, mask, name):
+        old(kind, module, mask, name)
         count[0] += 1
         if count[0] == 2:
             raise KeyboardInterrupt
