@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 import eoc_theory as eoc
-from eoc_theory.reports.subject import example_of
 from eoc_theory.reports.design import Candidate
+from eoc_theory.reports.subject import example_of
 
 TABLE = Path(__file__).parent / "designs.csv"
 #: Seeds of the networks that are measured begin here, far from those that a design draws.
