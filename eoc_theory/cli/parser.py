@@ -204,24 +204,12 @@ def _diagnose(commands: Any) -> None:
         help="fraction of the weights to remove (default: 0.9)",
     )
     _pruning(made, "--input-shape")
-    made.add_argument(
-        "--method",
-        default="auto",
-        help="auto (theory where the model can be read, else sampled networks), theory or sampled "
-        "(default: auto)",
-    )
+    _method(made, "auto, cpu, cuda … (default: auto)", "theory where the model can be read, else sampled")
     made.add_argument(
         "--loss",
         default="cross_entropy",
         help="of sampled networks: cross_entropy, mse or bce (default: cross_entropy)",
     )
-    made.add_argument(
-        "--exclude",
-        action="append",
-        metavar="NAME",
-        help="a layer, or a pattern of names, whose weights stay; may be given again",
-    )
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
     made.add_argument(
         "--seed",
         type=whole,
@@ -415,12 +403,16 @@ def _sampling(made: argparse.ArgumentParser, samples_help: str) -> None:
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the samples (default: 0)")
 
 
-def _method(made: argparse.ArgumentParser, device_help: str) -> None:
+def _method(
+    made: argparse.ArgumentParser,
+    device_help: str,
+    auto: str = "theory for fully connected networks, else sampled",
+) -> None:
     made.add_argument(
         "--method",
         default="auto",
         help="theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
-        "auto: theory for fully connected networks, else sampled (default: auto)",
+        f"auto: {auto} (default: auto)",
     )
     made.add_argument(
         "--exclude",

@@ -30,7 +30,14 @@ from ..propagation.carried_values import OutOfRangeError
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent, loss_gradient
-from ..propagation.sampled_graph import LayerSample, Scaled, layer_samples, scored
+from ..propagation.sampled_graph import (
+    LayerSample,
+    Scaled,
+    digest,
+    layer_samples,
+    made_once,
+    scored,
+)
 from ..propagation.score_grid import GRID, STEP
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
@@ -101,6 +108,12 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
     rule, seed = as_criterion(criterion), checks.seed(seed)
     if rule.needs not in NEEDS:
         raise rule.unpredicted()
+    batch = net.summarise(data, seed=seed)
+    key = ("theory", net, rule, digest(batch), seed)
+    return made_once(key, lambda: _theory_laws(net, rule, batch, seed))
+
+
+def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: int) -> GraphLaws:
     plan = _plan(net, data, seed)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
