@@ -157,8 +157,8 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
     alpha = _array("alphas", alphas, 0.0, strict=True)
     zeta = _array("zetas", zetas, 0.0, strict=True)
     width = checks.positive("width", width)
-    if width > WIDEST:
-        raise ArgumentError(f"width must be at most {WIDEST:g}, got {width:g}")
+    if not 1 <= width <= WIDEST:
+        raise ArgumentError(f"width must lie between 1 and {WIDEST:g}, got {width:g}")
     if alpha.ndim != 1 or len(alpha) < 2 or alpha.shape != zeta.shape:
         raise ArgumentError(
             f"alphas and zetas must be of one shape (L,), L >= 2, got {alpha.shape} and {zeta.shape}"

@@ -31,17 +31,19 @@ def takes_seed(factory: Callable[..., Any]) -> bool:
     return False
 
 
-def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None) -> Any:
+def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None, name: str = "net") -> Any:
     """A network of a factory: for a seed, or with the process's generators at that seed.
+
+    `name` is the argument's, for errors.
 
     Raises:
         ArgumentError: it returns no torch module. CallbackError: it fails.
     """
     torch = require_torch()
     with _making, seeded(seed % 2**63):
-        model = checks.call("net", _called, factory, seed, with_seed)
+        model = checks.call(name, _called, factory, seed, with_seed)
     if not isinstance(model, torch.nn.Module):
-        raise ArgumentError(f"net must return a torch.nn.Module, got {type(model).__name__}")
+        raise ArgumentError(f"{name} must return a torch.nn.Module, got {type(model).__name__}")
     return model
 
 

@@ -12,6 +12,7 @@ from ..networks.critical_scales import critical_scales
 from .models import prunable_weights, require_torch
 from .signals import unit_factors
 from .structure import normalisations, structure
+from .trace import batch_shape
 from .weights import LAWS, check_delta, fill_
 
 Model = TypeVar("Model")
@@ -116,14 +117,24 @@ def initialize_(
 
 
 def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
-    """Inputs to measure signals on: those of the example, or standard normal ones of its shape."""
+    """Inputs to measure signals on: those of the example, or standard normal ones of its shape.
+
+    Raises the error `unread` where the example shows none.
+    """
     torch = require_torch()
     if example_input is None:
         raise ModelError(f"example_input is needed for a model that cannot be read ({unread})")
-    if isinstance(example_input, (tuple, list)) and all(isinstance(n, int) for n in example_input):
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(max(example_input[0], _FEWEST), *example_input[1:], generator=generator)
-    return torch.as_tensor(checks.for_torch(example_input))
+    try:
+        if isinstance(example_input, (tuple, list)) and all(isinstance(n, int) for n in example_input):
+            first, *rest = batch_shape(example_input)
+            generator = torch.Generator().manual_seed(0)
+            return torch.randn(max(first, _FEWEST), *rest, generator=generator)
+        inputs = torch.as_tensor(checks.for_torch(example_input))
+    except Exception:
+        raise unread from None
+    if inputs.ndim < 1 or not len(inputs) or inputs.is_complex() or inputs.is_meta:
+        raise unread
+    return inputs
 
 
 def _reset(module: Any) -> None:

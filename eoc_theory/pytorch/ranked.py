@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -147,9 +147,10 @@ def _entries(exclude: Any) -> Sequence[Any]:
     torch = require_torch()
     if isinstance(exclude, (str, torch.nn.Module)):
         return (exclude,)
-    if not isinstance(exclude, Iterable):
-        raise ArgumentError(f"exclude must hold names or modules, got {checks.shown(exclude)}")
-    entries = tuple(exclude)
+    try:
+        entries = tuple(exclude)
+    except Exception:
+        raise ArgumentError(f"exclude must hold names or modules, got {checks.shown(exclude)}") from None
     for entry in entries:
         if not isinstance(entry, (str, torch.nn.Module)):
             raise ArgumentError(f"exclude must hold names or modules, got {checks.shown(entry)}")

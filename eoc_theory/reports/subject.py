@@ -55,16 +55,20 @@ class Subject:
             net = as_network(factory, data, options)
             source = Redrawn(factory, prunable_weights(factory))
             return cls(lambda seed: source.network([seed, _MEASURED])[0], *_inputs(net, data, options), net)
-        shown = made(factory, first)
+
+        def model(seed: int) -> Any:
+            return made(factory, seed, name="factory")
+
+        shown = model(first)
         one = as_network(shown, data, options)
         if isinstance(one, UnreadNetwork):
             net = as_network(factory, data, options)
-            return cls(lambda seed: made(factory, seed), *_inputs(net, data, options), net)
+            return cls(model, *_inputs(net, data, options), net)
 
         def read(model: Any) -> Architecture:
             return read_network(model, data, options.example_input)
 
-        return cls(lambda seed: made(factory, seed), *_inputs(one, data, options), reader=read)
+        return cls(model, *_inputs(one, data, options), reader=read)
 
     @property
     def needs_models(self) -> bool:
