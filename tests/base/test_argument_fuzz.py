@@ -81,7 +81,7 @@ REFUSED = {
     "x must be": lambda: eoc.activation("tanh")("text"),
     "factory": lambda: eoc.compare(len, 0.5, seeds=1),
     "depth, width and chi": lambda: eoc.snip_bound(np.ones(2), np.ones(3), 0.5),
-    "width must be at most": lambda: eoc.magnitude_bound([1.0, 2.0], [1.0, 1.0], 1e308),
+    "width must lie between 1 and": lambda: eoc.magnitude_bound([1.0, 2.0], [1.0, 1.0], 1e308),
     "sigma_w": lambda: eoc.edge_of_chaos("tanh", sigma_w=10**400),
     "x must": lambda: eoc.activation("tanh")(np.ma.masked_array([0.2, 0.5], mask=[True, False])),
     "dropout": lambda: eoc.critical_curve("tanh", sigma_b=[], dropout="x"),
