@@ -32,11 +32,11 @@ demo: install ## theory beside experiment on real images: a table and demo.png
 	$(BIN)/eoc compare --activation tanh --depth 30 --width 100 --sigma-b 0.2 --sparsity 0.5,0.9,0.98 \
 		--criterion snip --data digits --seeds 40 --plot demo.png
 
-test: install-dev ## the whole test suite
-	$(BIN)/python -m pytest
+test: install-dev ## the whole test suite, a process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 quick: install-dev ## the tests that take less than five seconds each
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 lint: install-dev ## ruff: lint and format; import-linter: imports point downwards
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from eoc_theory.cli.parser import OneLineParser
 
 NAMES = (
     "cold_start", "critical_points", "phase_diagrams", "kernels", "correlation_maps", "predicting",
-    "training_step", "ranking", "networks", "cost", "sweeps", "gpu",
+    "training_step", "ranking", "networks", "cost", "sweeps", "models", "gpu",
 )  # fmt: skip
 
 
