@@ -40,7 +40,8 @@ EOC = {
     "collapse": f"collapse {NETWORK} --sparsity 0.5 --in-features 8 --plot out.svg",
     "compare": f"compare {NETWORK} --sparsity 0.5 --seeds 1 --seed 0 --device cpu",
     "images": f"predict {NETWORK} --sparsity 0.5 --data mnist --data-folder FOLDER --batch 10",
-    "diagnose": "diagnose nets.py:make --input-shape 8 --sparsity 0.5 --criterion magnitude --html out.html",
+    "diagnose": "diagnose nets.py:make --input-shape 8 --sparsity 0.5 --criterion magnitude "
+    "--loss cross_entropy --html out.html",
     "design": f"design {NETWORK} --sparsity 0.5 --networks 0 --max-collapse-probability 0.1",
     "design own": "design nets.py:make --sparsity 0.5 --networks 0 --criterion magnitude",
 }

@@ -76,7 +76,7 @@ def as_network(net: Any, data: Any = None, options: Options | None = None, *, se
     options = options or Options()
     if isinstance(net, UnreadNetwork):
         return net
-    if not (isinstance(net, Architecture) or is_model(net) or (callable(net) and not isinstance(net, type))):
+    if not (isinstance(net, Architecture) or is_model(net) or callable(net)):
         raise ArgumentError(
             "net must be an Architecture, a torch.nn.Module or a function that returns one, "
             f"got {type(net).__name__}"

@@ -226,11 +226,20 @@ def shared_samples() -> Iterator[None]:
 def made_once(key: Any, make: Callable[[], Made]) -> Made:
     """What `make` gives, within `shared_samples` once for each `key`, which tells all that it depends on."""
     shared = _SHARED.get()
-    if shared is None:
+    if shared is None or not _is_hashable(key):
         return make()
     if key not in shared:
         shared[key] = make()
     return shared[key]
+
+
+def _is_hashable(key: Any) -> bool:
+    """Whether a key can be looked up: a user's own criterion may hold arrays."""
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def digest(batch: DataSummary) -> bytes:

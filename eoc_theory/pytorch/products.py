@@ -96,6 +96,28 @@ class _Watch(TorchDispatchMode):
         self._alive.append(tensor)
 
 
+class UseOrder(TorchDispatchMode):
+    """Notes in which order a forward pass first takes its parameters."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._first: dict[int, int] = {}
+        self._left: dict[int, list[int]] = {}
+        for parameter in model.parameters():
+            self._left.setdefault(_storage(parameter), []).append(id(parameter))
+
+    def sorted(self, weights: list[PrunableWeight]) -> list[PrunableWeight]:
+        """Weights as they are taken, those that are not at the end."""
+        return sorted(weights, key=lambda weight: self._first.get(id(weight.tensor), len(self._first)))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for one in tree_flatten((args, kwargs or {}))[0]:
+            if isinstance(one, torch.Tensor):
+                for name in self._left.pop(_storage(one), ()):
+                    self._first[name] = len(self._first)
+        return func(*args, **(kwargs or {}))
+
+
 def _storage(tensor: Any) -> int:
     return tensor.untyped_storage()._cdata
 

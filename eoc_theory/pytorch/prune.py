@@ -42,7 +42,8 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     from .masks import Mask, refresh_attention
 
     # Whether a parameter enters products does not matter here: it is named.
-    named = [id(p) for p in model.parameters()] if isinstance(model, torch.nn.Module) else ()
+    given: Any = model
+    named = [id(p) for p in given.parameters()] if isinstance(given, torch.nn.Module) else ()
     layers = {w.name or "weight": w for w in prunable_weights(model, named, required=False)}
     if not isinstance(masks, Mapping):
         several = isinstance(masks, (tuple, list)) and any(isinstance(one, Mapping) for one in masks)

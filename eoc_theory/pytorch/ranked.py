@@ -27,7 +27,7 @@ class Ranked:
     """The weights that are ranked, and what a run of the model shows of its cost.
 
     Attributes:
-        weights: in the order of the model's modules.
+        weights: in the order of the model's modules or, where the model was run, in which it takes them.
         notes: layers that are not ranked, and why.
         multiplications: of one input's forward pass; 0 where the model was not run.
         held: bytes that automatic differentiation keeps of one input; 0 where the model was not run.
@@ -66,7 +66,7 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     from torch.utils.flop_counter import FlopCounterMode
 
     from .losses import as_loss
-    from .products import has_candidates, product_parameters
+    from .products import UseOrder, has_candidates, product_parameters
 
     torch = require_torch()
     goal = as_loss() if loss is None else loss
@@ -82,11 +82,11 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
         if has_candidates(double, prunable_weights(double, required=False)):
             products = product_parameters(double, lambda: few.call(double))
         weights = prunable_weights(double, products)
-        counter, kept = FlopCounterMode(display=False), _Kept(double)
+        counter, kept, order = FlopCounterMode(display=False), _Kept(double), UseOrder(double)
         states = RandomStates()
-        with counter, torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
+        with counter, order, torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
             returned.append(few.call(double))
-        draws = not states.same()
+        draws, weights = not states.same(), order.sorted(weights)
         value = goal.placed(own.device, own.dtype).total(goal.outputs(returned.pop()), few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")

@@ -10,14 +10,16 @@ import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.isolation import all_or_nothing
-from ..errors import ArgumentError, DataError, EmptyLayerError, ModelError
+from ..base.isolation import all_or_nothing, converted, seeded
+from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from ..networks.graph import Graph
 from ..networks.queries import is_divided_out
 from .inputs import shown_input
 from .models import PrunableWeight, prunable_weights, require_torch
+from .running import run_model
 from .signals import signal_factors
 from .structure import check_unshared, structure
+from .trace import batch_shape
 from .weights import fan_in
 
 if TYPE_CHECKING:
@@ -173,6 +175,8 @@ def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, 
     try:
         return structure(model, example_input)
     except ModelError:
+        if example_input is not None and not _takes(model, example_input):
+            raise
         layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
         every = prunable_weights(model, {id(parameter) for parameter in model.parameters()}, required=False)
         # A module's own parameters are weights where they are masked.
@@ -182,6 +186,21 @@ def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, 
         found = {w.name or w.attribute: w for w in chosen}
         check_unshared(model, found)
         return None, found
+
+
+def _takes(model: Any, example_input: Any) -> bool:
+    """Whether a model that cannot be read runs on an example."""
+    torch = require_torch()
+    own = next(model.parameters())
+    try:
+        shape = batch_shape(example_input)
+        given = isinstance(example_input, torch.Tensor)
+        inputs = example_input.to(own.device) if given else torch.zeros(shape).to(own)
+        with torch.no_grad(), seeded(0):
+            run_model(converted(model).model, inputs)
+    except EOCError:
+        return False
+    return True
 
 
 def _with_outputs(weights: dict[str, PrunableWeight]) -> dict[str, PrunableWeight]:

@@ -252,7 +252,7 @@ def _check_factory(factory: Any) -> None:
     if isinstance(factory, Architecture):
         # The model, its doubles, one gradient and the scores.
         check_drawn(factory, 28)
-    elif not is_model(factory) and (not callable(factory) or isinstance(factory, type)):
+    elif not is_model(factory) and not callable(factory):
         raise ArgumentError(
             f"factory must be an Architecture, a torch module or a function of the seed, got "
             f"{type(factory).__name__}"

@@ -85,7 +85,7 @@ def test_adjacent_linear_layers_have_the_identity_between_them():
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "end with"),
         (nn.Sequential(nn.ReLU(), nn.Linear(4, 5)), "before the first"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), "Conv2d"),
-        (nn.TransformerEncoderLayer(8, 2), "TransformerEncoderLayer"),
+        (nn.TransformerEncoderLayer(8, 2), "MultiheadAttention"),
         (nn.Sequential(nn.ReLU()), "Linear|weight layer"),
     ],
 )

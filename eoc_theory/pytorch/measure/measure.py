@@ -57,7 +57,7 @@ class PruningMeasurement:
         criterion: the criterion's name.
         sparsity: the fraction of weights removed; float, or array (S,).
         layers: names of the weight layers in the order of the model's modules, which need not be that in
-            which they run.
+            which they run; of models with weights outside of torch's layers in that in which they run.
         weights: number of weights per layer, int64 (L,).
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
         critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
@@ -194,6 +194,8 @@ def measure_pruning(
     whole = prunable_weights(model, required=False)
     goal = as_loss(loss, output)
     own_products = has_candidates(model, whole) and (data is not None or example_input is not None)
+    if not whole and not own_products:
+        prunable_weights(model)  # says that there is none
     looked_at = rule.needs_data or rule.needs == "paths" or allocation is not None or own_products
     if looked_at and needs_gathering(data):
         data = gathered(data, seed)  # read once: an iterator cannot be read again

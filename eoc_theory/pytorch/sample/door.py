@@ -15,6 +15,7 @@ from ..devices import chosen_device
 from ..factories import made
 from ..losses import as_loss
 from ..models import prunable_weights, require_torch
+from ..products import has_candidates
 from ..ranked import Ranked, ranked_weights
 from ..read import read_network
 from .laws import ParameterLaw
@@ -63,6 +64,8 @@ def sampled_network(
         model = net
     else:
         model, known = _watched(net)
+    if not prunable_weights(model, required=False) and not has_candidates(model, []):
+        raise ModelError(f"net ({type(model).__name__}) has no weights of matrix products to prune")
     if options.example_input is not None:
         example = options.example_input
     loss = as_loss(options.loss, options.output)

@@ -154,7 +154,7 @@ def test_kept_and_critical_sparsity_are_those_of_networks_of_plain_torch(name, s
     noise = kept.std(axis=0) * math.sqrt(1 / 24 + 1 / 16)
     # A scale read off one model is off where no named initialisation says it.
     assert (off < 4.0 * noise + 0.01).all(), off / noise
-    assert (off.mean(axis=1) < 2.0 * noise.mean(axis=1) + 0.002).all()
+    assert (off.mean(axis=1) < 2.0 * noise.mean(axis=1) + 0.005).all()
     law = eoc.predict_collapse(net, data=data, loss=loss, samples=16)
     logs = np.log10(1 - critical)
     apart = abs(np.median(np.log10(1 - law.samples)) - np.median(logs))
@@ -260,7 +260,8 @@ def test_unusable_arguments_are_named_in_one_line(arguments, message):
     [
         (lambda: 3, "net must return a torch.nn.Module, got int"),
         (lambda: 1 / 0, "net"),
-        (Recurrent, "net must be an Architecture"),
+        (int, "net must return a torch.nn.Module, got int"),
+        (3, "net must be an Architecture, a torch.nn.Module or a function that returns one, got int"),
     ],
 )
 def test_factories_that_make_no_networks_are_named(factory, message):
