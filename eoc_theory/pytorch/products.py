@@ -26,6 +26,9 @@ _PRODUCTS = frozenset(
     )
 )
 
+#: Operations that look a parameter up.
+_TABLES = frozenset(("embedding", "_embedding_bag", "_embedding_bag_forward_only", "index_select"))
+
 
 def has_candidates(model: Any, counted: list[PrunableWeight]) -> bool:
     """Whether parameters are left that may enter products: matrices of modules that do not say it."""
@@ -97,7 +100,7 @@ class _Watch(TorchDispatchMode):
 
 
 class UseOrder(TorchDispatchMode):
-    """Notes in which order a forward pass first takes its parameters."""
+    """Notes in which order a forward pass first takes its parameters, tables of embeddings apart."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -111,7 +114,8 @@ class UseOrder(TorchDispatchMode):
         return sorted(weights, key=lambda weight: self._first.get(id(weight.tensor), len(self._first)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for one in tree_flatten((args, kwargs or {}))[0]:
+        looked_up = func.overloadpacket.__name__ in _TABLES
+        for one in () if looked_up else tree_flatten((args, kwargs or {}))[0]:
             if isinstance(one, torch.Tensor):
                 for name in self._left.pop(_storage(one), ()):
                     self._first[name] = len(self._first)

@@ -252,8 +252,8 @@ def test_exploding_gradients_of_what_cannot_be_read():
 
     found = eoc.diagnose(Mixed(), data=vectors(30, 40), sparsity=0.9)
     assert found.method == "sampled" and found.phase == "chaotic" and "exploding" in found.problems
-    assert found.cure is not None and set(found.cure.factors or ()) <= set(found.layers)
-    # The cure brings σ_w = 3 down to about 1, and the gradient with it.
+    assert found.cure is not None and set(found.cure.factors) <= set(found.layers)
+    # The factors bring σ_w = 3 down to about 1, and the gradient with it.
     chi = float(eoc.MeanField("tanh", 3.0, 1.0 / math.sqrt(3 * 40)).chi())
     assert chi > 1.5 and 10 ** gradient_trend(found.signals) == pytest.approx(chi, rel=0.1)
     assert 10 ** gradient_trend(found.signals_after) < 1.5

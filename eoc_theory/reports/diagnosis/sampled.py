@@ -334,12 +334,14 @@ def _initialised(model: Any, net: UnreadNetwork, options: Options, seed: int) ->
     """
     from ...base.isolation import converted
     from ...pytorch.initialize import initialize_
+    from ...pytorch.structure import structure
 
     if not is_model(model):
         raise ModelError("a factory's networks are not initialised here")
     twin = converted(model).model
     batch = net.sampler.batch
     example = options.example_input if options.example_input is not None else batch.part(slice(0, 2)).inputs
+    structure(twin, example, fresh=True)  # else it is initialised by its signal, which is no edge of chaos
     initialize_(twin, seed=seed, example_input=example)
     changed = upward("net=<torch model or factory>")(
         twin, batch, replace(options, method="sampled", exclude=options.exclude), seed=seed
