@@ -175,7 +175,8 @@ def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, 
     try:
         return structure(model, example_input)
     except ModelError:
-        if example_input is not None and not _takes(model, example_input):
+        is_module = isinstance(model, require_torch().nn.Module)
+        if not is_module or (example_input is not None and not _takes(model, example_input)):
             raise
         layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
         every = prunable_weights(model, {id(parameter) for parameter in model.parameters()}, required=False)
