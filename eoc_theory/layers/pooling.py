@@ -127,10 +127,7 @@ class AdaptiveAveragePool(PositionMean):
     output: tuple[int, ...]
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        shape = self.one(inputs)
-        if len(shape.space) != len(self.output):
-            raise self.refuse(f"images over {len(self.output)} axes", shape)
-        return Shape(shape.channels, self.output)
+        return _of_extent(self, self.output, inputs)
 
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         found = []
@@ -197,10 +194,7 @@ class Resize(PositionMean):
     interpolation: Literal["nearest", "linear", "aligned"] = "nearest"
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        shape = self.one(inputs)
-        if len(shape.space) != len(self.output):
-            raise self.refuse(f"images over {len(self.output)} axes", shape)
-        return Shape(shape.channels, self.output)
+        return _of_extent(self, self.output, inputs)
 
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         found = []
@@ -436,3 +430,11 @@ def _routed(kernel: np.ndarray, route: np.ndarray, window: np.ndarray, positions
             block = (kernel * route[:, k, :, other])[:, inside][:, :, there]
             result[:, rows[:, None], window[there, other]] += block
     return result
+
+
+def _of_extent(layer: Layer, output: tuple[int, ...], inputs: tuple[Shape, ...]) -> Shape:
+    """The shape of images that become as large as `output`."""
+    shape = layer.one(inputs)
+    if len(shape.space) != len(output):
+        raise layer.refuse(f"images over {len(output)} axes", shape)
+    return Shape(shape.channels, output)

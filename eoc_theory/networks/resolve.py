@@ -44,6 +44,12 @@ class Options:
     needs_data: bool = True
     from_graph: bool = False
 
+    @classmethod
+    def of(cls, criterion: Any, *asked: Any) -> Options:
+        """What is asked for, in the order of the attributes, where a `Criterion` ranks."""
+        from_graph = criterion.needs == "paths"
+        return cls(*asked, needs_data=criterion.needs_data, from_graph=from_graph)
+
     def __post_init__(self) -> None:
         checks.one_of("method", self.method, METHODS)
         checks.one_of("dtype", self.dtype, ("auto", "float32", "float64"))

@@ -131,11 +131,7 @@ def predict_collapse(
     seed = checks.seed(seed)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    options = Options(
-        *(method, example_input, loss, output, exclude, device, dtype),
-        needs_data=rule.needs_data,
-        from_graph=rule.needs == "paths",
-    )
+    options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     net = as_network(net, data, options, seed=seed)
     free = is_data_free(net, rule)
     own = () if samples is None or free or isinstance(net, UnreadNetwork) else (OWN_SAMPLES,)

@@ -198,11 +198,7 @@ def predict_pruning(
     seed = checks.integer("seed", seed, minimum=0)
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
-    options = Options(
-        *(method, example_input, loss, output, exclude, device, dtype),
-        needs_data=rule.needs_data,
-        from_graph=rule.needs == "paths",
-    )
+    options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     net = as_network(net, data, options, seed=seed)
     unread = isinstance(net, UnreadNetwork)
     own = () if samples is None or unread or is_data_free(net, rule) else (OWN_SAMPLES,)

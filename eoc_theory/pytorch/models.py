@@ -5,7 +5,6 @@ Nothing here imports torch when the module is imported; a missing torch is a :cl
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,18 +123,6 @@ def build_model(
     if prefix:
         model = torch.nn.Sequential(OrderedDict([(prefix, model)]))
     return model if device is None else model.to(device)
-
-
-def check_takes_one(model: Any) -> None:
-    """Raises ModelError where the forward pass cannot be called with one batch alone."""
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):
-        return  # compiled: it has none to show
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise ModelError(f"model must take one batch of inputs: {type(model).__name__}, {error}") from None
 
 
 def weight_classes() -> tuple[type, ...]:

@@ -32,7 +32,7 @@ _TABLES = frozenset(("embedding", "_embedding_bag", "_embedding_bag_forward_only
 
 def has_candidates(model: Any, counted: list[PrunableWeight]) -> bool:
     """Whether parameters are left that may enter products: matrices of modules that do not say it."""
-    return any(True for _ in candidates(model, counted))
+    return next(candidates(model, counted), None) is not None
 
 
 def candidates(model: Any, counted: list[PrunableWeight]) -> Iterator[Any]:

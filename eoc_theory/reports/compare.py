@@ -172,11 +172,7 @@ def compare(
     progress = checks.function("progress", progress, "two counts")
     _check_factory(factory)
     rule = as_criterion(criterion)
-    options = Options(
-        *(method, example_input, loss, output, exclude, device),
-        needs_data=rule.needs_data,
-        from_graph=rule.needs == "paths",
-    )
+    options = Options.of(rule, method, example_input, loss, output, exclude, device)
     subject = Subject.of(factory, gathered_once(data), options, chosen[0])
     measured: list[PruningMeasurement] = []
 

@@ -109,22 +109,16 @@ class Sampler:
         if cost * inputs * count > MOST:
             inputs = int(np.clip(MOST / (cost * count), min(_FEWEST_INPUTS, inputs), inputs))
             # Two halves with as many inputs of each class: of others the loss's gradient cancels less.
-            inputs -= inputs % (2 * self._classes) if inputs >= 2 * self._classes else 0
+            both = 2 * len(np.unique(self._labels))
+            inputs -= inputs % both if inputs >= both else 0
         return inputs, count
 
     @cached_property
-    def _order(self) -> Array:
-        """The inputs, classes in turn where targets are class numbers."""
+    def _labels(self) -> Array:
+        """The inputs' classes, the same for all where targets are no class numbers."""
         if self.batch is None or self.batch.targets.ndim != 1 or self.batch.targets.is_floating_point():
-            return np.arange(self.size)
-        return classes_in_turn(self.batch.targets.numpy())
-
-    @cached_property
-    def _classes(self) -> int:
-        """Number of classes, 1 where targets are no class numbers."""
-        if self.batch is None or self.batch.targets.ndim != 1 or self.batch.targets.is_floating_point():
-            return 1
-        return len(np.unique(self.batch.targets.numpy()))
+            return np.zeros(self.size, dtype=np.int64)
+        return self.batch.targets.numpy()
 
     def sample(self, rule: Criterion, samples: int | None, seed: int, usual: int, most: int) -> Sampling:
         """Scores of `samples` networks, or of as many as their cost allows, `usual` to `most` as a rule."""
@@ -154,17 +148,17 @@ class Sampler:
             return list(followed(pool.map(work, indices), "sampled network", len(indices)))
 
     def _network(self, rule: Criterion, inputs: int, seed: int, index: int) -> NetworkSample:
-        scores = self._scores(rule, self._part(inputs, index, inputs), seed, index)
+        scores = self._scores(rule, self._part(inputs, index), seed, index)
         layers = [_layer(score, signed=rule.signed) for score in scores]
         return NetworkSample(
             tuple(list(sign) for sign in zip(*layers, strict=True)), np.full(len(layers), np.nan)
         )
 
-    def _part(self, size: int, index: int, stride: int) -> Batch | None:
+    def _part(self, size: int, index: int) -> Batch | None:
         """Some of the inputs; each network takes up where the one before left off."""
         if self.batch is None or size >= self.size:
             return self.batch
-        chosen = self._order[(index * stride + np.arange(size)) % self.size]
+        chosen = classes_in_turn(self._labels)[(index * size + np.arange(size)) % self.size]
         return self.batch.part(torch.from_numpy(chosen))
 
     def _scores(self, rule: Criterion, batch: Batch | None, seed: int, index: int) -> Any:
@@ -208,7 +202,7 @@ class Sampler:
             return np.zeros(len(self.source.layers))
 
         def halves(index: int) -> Array:
-            part = self._part(inputs, index, inputs)
+            part = self._part(inputs, index)
             assert part is not None
             parts = [part.part(slice(0, half)), part.part(slice(inputs - half, inputs))]
             scores = [self._scores(rule, one, seed, index) for one in parts]
@@ -231,7 +225,7 @@ class Sampler:
 
         def work(index: int) -> Array:
             model, weights = self.source.network([seed, 0x746F7263, index])
-            part = self._part(inputs, index, inputs)
+            part = self._part(inputs, index)
 
             def scores(masks: Any) -> Any:
                 return self._gradient_scores(rule, model, weights, part, seed, masks)

@@ -9,7 +9,7 @@ import numpy as np
 from ...base.formatting import sparsity
 from .forecast import SAFE, STARVED
 from .signals import ALIKE, PEAKED, decades, gradient_trend, late_similarity, signal_trend, squared_norm
-from .verdict import CURE, HELP, chance, kept_range, pruning_sentences, these_layers
+from .verdict import CURE, HELP, chance, joined, kept_range, pruning_sentences, these_layers
 
 if TYPE_CHECKING:
     from ...pytorch.sample.observe import Observed
@@ -31,8 +31,7 @@ def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]
         (CURE if _is_cured(found) else HELP, _cure(found, named)),
         ("What this holds for", _conditions(found)),
     ]
-    joined = [(heading, " ".join(part for part in said if part)) for heading, said in parts]
-    return [(heading, text) for heading, text in joined if text]
+    return joined(parts)
 
 
 def _opening(found: Diagnosis) -> str:

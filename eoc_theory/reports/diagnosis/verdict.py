@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,8 +52,13 @@ def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]
         (CURE if _is_cured(found) else HELP, _cure(found, named)),
         ("What this holds for", _conditions(found)),
     ]
-    joined = [(heading, " ".join(part for part in said if part)) for heading, said in parts]
-    return [(heading, text) for heading, text in joined if text]
+    return joined(parts)
+
+
+def joined(parts: Sequence[tuple[str, Iterable[str]]]) -> list[tuple[str, str]]:
+    """Headings and their sentences as text, those without a sentence left out."""
+    told = [(heading, " ".join(part for part in said if part)) for heading, said in parts]
+    return [(heading, text) for heading, text in told if text]
 
 
 def _opening(found: Diagnosis) -> str:
