@@ -30,7 +30,7 @@ def error(task: Task, place: Place) -> Mapping[str, Any]:
     `measured_spread`: standard deviations of log₁₀(1 − s_cr).
     """
     import eoc_theory as eoc
-    from eoc_theory.pruning.graph_distributions import forward_cost
+    from eoc_theory.networks.queries import forward_cost
 
     settings = dict(task.measure.settings)
     net, data = task.architecture(place)

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from eoc_theory.criteria import criterion
-from eoc_theory.layers.sampled_weights import Draw
+import eoc_theory as eoc
 from eoc_theory.networks.architecture import Architecture
-from eoc_theory.propagation.infinite_width import loss_gradient
-from eoc_theory.propagation.sampled_graph import (
-    OutOfRangeError,
-    Scaled,
-    own_scores,
-    run_backwards,
-    run_forwards,
-)
 from eoc_theory.signals.data import DataSummary
 
 Array = np.ndarray
-GRASP = criterion("grasp")
+#: Numbers between the networks of one seed and the next.
+_APART = 1000
 
 
-def log_score_moments(net: Architecture, batch: DataSummary, networks: int, *, seed: int = 0) -> Array:
-    """log of the mean over a layer's weights of (W g)² in `networks` sampled networks, shape (networks, L).
+def log_score_moments(
+    net: Architecture, batch: DataSummary, networks: int, *, criterion: str = "snip", seed: int = 0
+) -> Array:
+    """log of the mean over a layer's weights of score² in `networks` sampled networks, (networks, L).
 
-    In double precision where values leave the range of single precision.
+    Under "snip" of W g; under "grasp" of W ∘ (Hess·g), the whole Hessian.
     """
-    rows = []
-    for index in range(networks):
-        try:
-            rows.append(_gradient_moments(net, batch, [seed, index], np.float32))
-        except OutOfRangeError:
-            rows.append(_gradient_moments(net, batch, [seed, index], np.float64))
-    return np.array(rows)
-
-
-def _gradient_moments(net: Architecture, batch: DataSummary, stream: list[int], dtype: Any) -> Array:
-    graph, images = net.as_graph(), _images(net, batch)
-    logits, memories = run_forwards(graph, images, Draw(np.random.default_rng(stream), dtype))
-    sent = loss_gradient(logits.T.astype(float), batch.targets).T
-    moments = np.empty(net.depth)
-    for layer, scores, _ in run_backwards(graph, memories, sent, dtype):
-        moments[layer] = _log_mean_square(scores)
-    return moments
-
-
-def log_curvature_moments(net: Architecture, batch: DataSummary, networks: int, *, seed: int = 0) -> Array:
-    """The same of GraSP's scores W ∘ (Hess·g), the whole Hessian; shape (networks, L)."""
-    graph, images = net.as_graph(), _images(net, batch)
-    rows = [
+    asked = {"criterion": criterion, "data": batch, "masks": False, "collapse": False}
+    return np.array(
         [
-            _log_mean_square(scores)
-            for scores in own_scores(GRASP, graph, images, batch.targets, [seed, index])
+            eoc.measure_pruning(net.to_torch(_APART * seed + index), 0.0, **asked).log_score_moments
+            for index in range(networks)
         ]
-        for index in range(networks)
-    ]
-    return np.array(rows)
+    )
 
 
 def decay(log_moments: Array, margin: int) -> Array:
@@ -74,13 +43,3 @@ def inner_range(log_moments: Array) -> float:
 def mean_and_error(values: Array) -> tuple[float, float]:
     """Mean of independent values and its standard error."""
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _images(net: Architecture, batch: DataSummary) -> Array:
-    shape = net.input_shape
-    return batch.inputs.T.reshape(shape.channels, *shape.space, batch.size)
-
-
-def _log_mean_square(scores: Scaled) -> float:
-    mean_square = float(np.mean(scores.values.astype(float) ** 2))
-    return float(np.log(mean_square)) + 2.0 * scores.exponent * float(np.log(2.0))

@@ -8,7 +8,7 @@ import eoc_theory as eoc
 from eoc_theory.propagation.infinite_width import propagate
 
 from .claim import Claim, Evidence, Finding, Verdict
-from .graph_networks import decay, inner_range, log_curvature_moments, log_score_moments, mean_and_error
+from .graph_networks import decay, inner_range, log_score_moments, mean_and_error
 from .picture import Series
 from .score_moments import moment_series, moments_picture
 
@@ -22,7 +22,6 @@ def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     networks = 10 if quick else 60
     data = eoc.digits(INPUTS)
-    measured = {"snip": log_score_moments, "grasp": log_curvature_moments}
     evidence: list[Evidence] = []
     series: list[Series] = []
     off_good, slopes = True, {criterion: [] for criterion in CRITERIA}
@@ -33,7 +32,7 @@ def check(quick: bool) -> Finding:
         log_chi = float(np.log(eoc.MeanField(name, sigma_w, sigma_b).chi()))
         for criterion in CRITERIA:
             kernels = propagate(net, batch, criterion=criterion).log_moment
-            sampled = measured[criterion](net, batch, networks)
+            sampled = log_score_moments(net, batch, networks, criterion=criterion)
             theory = float(decay(kernels, MARGIN))
             mean, error = mean_and_error(decay(sampled, MARGIN))
             if name == "tanh":
@@ -49,7 +48,7 @@ def check(quick: bool) -> Finding:
                 chaotic, chaotic_error = mean, error
     wide = eoc.mlp(DEPTH, WIDE, activation="tanh", init=(2.0, 0.2))
     far, error = mean_and_error(
-        decay(log_curvature_moments(wide, wide.summarise(data), networks // 2), MARGIN)
+        decay(log_score_moments(wide, wide.summarise(data), networks // 2, criterion="grasp"), MARGIN)
     )
     log_chi = float(np.log(eoc.MeanField("tanh", 2.0, 0.2).chi()))
     evidence.append(
@@ -67,7 +66,7 @@ def check(quick: bool) -> Finding:
                 evidence.append(Evidence(what, "bounded" if depth > 30 else None, found[-1]))
             net = eoc.mlp(DEPTH, WIDTH, activation=name)
             mean, error = mean_and_error(
-                decay(measured[criterion](net, net.summarise(data), networks), MARGIN)
+                decay(log_score_moments(net, net.summarise(data), networks, criterion=criterion), MARGIN)
             )
             what = f"{name} critical, {criterion}: −d log m/dl, sampled, L = {DEPTH}"
             evidence.append(Evidence(what, 0.0, mean, error))

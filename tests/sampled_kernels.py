@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from torch_layers import WeightedInTorch
 
-from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.layers.random_numbers import Draw
 from eoc_theory.signals.data import DataSummary
 from eoc_theory.signals.fields import Gradient, Pairs, input_signal
 
@@ -97,7 +98,12 @@ def sampled(graph, batch, signals, seeds):
         draw = Draw(np.random.default_rng([7, seed]), np.float32)
         values, memories = [images.astype(np.float32)], [None]
         for node in graph.nodes[1:]:
-            value, memory = node.layer.forward_values([values[i] for i in node.inputs], draw)
+            inputs = [values[i] for i in node.inputs]
+            if node.layer.weighted is not None:
+                memory = WeightedInTorch(node.layer, inputs[0], draw)
+                value = memory.value
+            else:
+                value, memory = node.layer.forward_values(inputs, draw)
             values.append(value)
             memories.append(memory)
         units = graph.output_shape.channels
@@ -108,7 +114,7 @@ def sampled(graph, batch, signals, seeds):
         for position in range(len(graph.nodes) - 1, 0, -1):
             node, gradient = graph.nodes[position], arriving[position]
             if node.layer.weighted is not None:
-                back, scores = node.layer.backward_scores(memories[position], gradient)
+                back, scores = memories[position].backwards(gradient)
                 moments[position] = float(np.mean(scores.astype(float) ** 2))
                 parts = [back]
             else:

@@ -11,7 +11,7 @@ import numpy as np
 from ..signals.fields import Gradient, Pairs, Signal
 from .layer import Array, Shape
 from .normalisation import Normalisation, _scaled, _shift, _shifted, _standardised, _through_standardised
-from .sampled_weights import Draw
+from .random_numbers import Draw
 
 
 @dataclass(frozen=True)

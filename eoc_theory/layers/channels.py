@@ -13,8 +13,8 @@ from ..errors import ModelError
 from ..signals.fields import Field, Gradient, Pairs, Signal, average
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape, Width
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,6 @@ class ChannelScale(Layer):
 
     def heard(self, factor: float) -> ChannelScale:
         return self if self.gain else replace(self, gain=1.0)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return self.shift == 0.0
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         return self.gain**2 * inputs[0] + self.shift**2
@@ -93,10 +89,6 @@ class ChannelSlice(Layer):
     @property
     def _chosen(self) -> range:
         return range(self.start, self.stop, self.step)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def narrowed(
         self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
@@ -165,10 +157,6 @@ class ChannelShuffle(Layer):
         """Which channel stands at each place."""
         channels = np.arange(math.prod(self.extents)).reshape(self.extents)
         return channels.transpose(self.order).reshape(-1)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def narrowed(
         self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width

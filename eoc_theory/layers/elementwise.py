@@ -12,7 +12,7 @@ from ..activations import Activation
 from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
 from .activation_tables import evaluate
 from .layer import Array, Layer, Shape
-from .sampled_weights import Draw
+from .random_numbers import Draw
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,6 @@ class Nonlinearity(Layer):
             return np.maximum(x, 0), positive
         return x * np.where(positive, x.dtype.type(slopes[1]), x.dtype.type(slopes[0])), positive
 
-    def repeat_values(self, inputs: list[Array], draw: Draw, memory: Any) -> tuple[Array, Any]:
-        if self.activation.slopes is None:
-            return self.forward_values(inputs, draw)
-        # A homogeneous activation is its slope times its argument.
-        return self.backward_values(memory, inputs[0])[0], memory
-
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         slopes = self.activation.slopes
         if slopes is None:
@@ -113,10 +107,6 @@ class Dropout(Layer):
     @property
     def dropout(self) -> float:
         return self.p if self.training else 0.0
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         if not self.training:

@@ -12,8 +12,8 @@ import numpy as np
 from ..signals.fields import Gradient, Pairs, Signal, coarsen, refine
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,6 @@ class Sum(Layer):
 
     def heard(self, factor: float) -> Sum:
         return self.with_factors(tuple(value or factor for value in self.coefficients))
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         return sum(c**2 * value for c, value in zip(self.coefficients, inputs, strict=True))
@@ -113,10 +109,6 @@ class Concatenate(Layer):
         if not inputs or len({shape.space for shape in inputs}) > 1:
             raise self.refuse("inputs of one extent", " and ".join(map(str, inputs)) or "none")
         return Shape(sum(shape.channels for shape in inputs), inputs[0].space)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         return float(np.average(inputs, weights=[shape.channels for shape in shapes]))

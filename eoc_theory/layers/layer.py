@@ -1,8 +1,8 @@
 """The base class of all layer types: its name, the shape of its output, and its behaviour in each theory.
 
 A layer describes; it holds no weights. One class a layer type, each in one place with everything the theory
-needs of it: its output's shape, kernels forwards and backwards (`forward_kernel`, `backward_kernel`), values
-in one sampled network (`forward_values`, `backward_values`) and the positive means of SynFlow
+needs of it: its output's shape, kernels forwards and backwards (`forward_kernel`, `backward_kernel`), what it
+makes of channels that are drawn (`forward_values`, `backward_values`) and the positive means of SynFlow
 (`forward_means`, `backward_means`). What others ask of a layer is a property or a method with a default, that
 of a layer which passes its input on; nobody asks for its class.
 """
@@ -20,8 +20,8 @@ from ..activations import Activation
 from ..errors import ModelError
 from ..signals.means import Magnitudes, Means
 from ..signals.shape import Shape
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 from .weight_layer import WeightLayer
 
 if TYPE_CHECKING:
@@ -124,15 +124,6 @@ class Layer(ABC):
         """Whether it makes of a vector the same vector."""
         return False
 
-    @property
-    def is_homogeneous(self) -> bool:
-        """Whether its value grows as its inputs do, whatever their scale."""
-        return False
-
-    def in_unit(self, exponent: int) -> Layer:
-        """The normalisation that does the same to inputs in units of 2^exponent."""
-        return self
-
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         """Mean square of its value for inputs of these mean squares, terms of sums as uncorrelated."""
         return inputs[0]
@@ -187,9 +178,11 @@ class Layer(ABC):
             raise self.refuse("one input", len(inputs))
         return inputs[0]
 
-    @abstractmethod
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        """The value in one sampled network, and what the backward pass needs of the forward pass.
+        """The value of channels that are drawn, and what the backward pass needs of the forward pass.
+
+        Of layers without weights: what weights make of channels is drawn by
+        `eoc_theory.propagation.gaussian_graph`.
 
         Values have shape (channels, *space, batch): with the batch last, entries that belong together in
         convolutions, pooling and channel statistics are neighbours in memory, a fully connected layer is one
@@ -197,19 +190,16 @@ class Layer(ABC):
 
         Args:
             inputs: values of the nodes before; never written to.
-            draw: source of weights, biases and masks; its dtype is that of the values.
+            draw: source of shifts and masks; its dtype is that of the values.
         """
+        raise self.refuse("no channels that are drawn", type(self).__name__)
 
-    def repeat_values(self, inputs: list[Array], draw: Draw, memory: Any) -> tuple[Array, Any]:
-        """`forward_values` for slightly different inputs, gates and choices as they were in `memory`."""
-        return self.forward_values(inputs, draw)
-
-    @abstractmethod
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         """The gradient of each input from that of the output; exact, linear in `gradient`.
 
         `gradient` is never written to, and an array returned may be `gradient` itself.
         """
+        raise self.refuse("no channels that are drawn", type(self).__name__)
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         """The positive signal in SynFlow's network, and what the backward pass needs of the forward pass.
@@ -260,16 +250,6 @@ class Weighted(Layer):
     def log_moment(self, memory: Any, gradient: Gradient, pairs: Pairs) -> float:
         """log E[(W g)²] of one weight's gradient g, from what `forward_kernel` kept and the gradient."""
         return memory.log_moment(self.weight, gradient, pairs)
-
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        return [self.backward_scores(memory, gradient)[0]]
-
-    @abstractmethod
-    def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        """The input's gradient, and W times that of the weights, shape (fan_out, fan_in).
-
-        `memory` begins with the weights and the input.
-        """
 
     def windows(self, space: tuple[int, ...]) -> Array:
         """Flat input positions that each tap sees, (taps, positions); the number of positions if outside."""

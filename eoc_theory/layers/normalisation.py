@@ -12,7 +12,7 @@ import numpy as np
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from .batch_norm_corrections import MOST_POSITIONS, normalised_kernel, without_signal
 from .layer import Array, Layer, Shape, Width
-from .sampled_weights import Draw
+from .random_numbers import Draw
 
 
 def _standardised(x: Array, axis: int, eps: float) -> tuple[Array, Array]:
@@ -66,9 +66,6 @@ class Normalisation(Layer):
     def heard(self, factor: float) -> Normalisation:
         return self if self.gain else replace(self, gain=1.0)
 
-    def in_unit(self, exponent: int) -> Normalisation:
-        return replace(self, eps=math.ldexp(self.eps, max(-2 * exponent, -1000)))
-
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         return self.gain**2 + self.shift**2
 
@@ -104,10 +101,6 @@ class BatchNorm(Normalisation):
     @property
     def batch_statistics(self) -> bool | None:
         return self.training
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return not self.training
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         if self.training:

@@ -15,7 +15,7 @@ from ..activations import Activation, activation
 from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
 from ..signals.means import Magnitudes, Means, look, spread, window_indices
 from .layer import Array, Layer, Shape
-from .sampled_weights import Draw
+from .random_numbers import Draw
 from .weight_layer import PaddingMode, outside_entries
 
 #: Positions in all fields that are drawn for the law of a maximum, and fields at least and at most.
@@ -50,10 +50,6 @@ class PositionMean(Layer):
     @abstractmethod
     def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """The mean along each axis as a matrix (outputs, inputs); together their tensor product."""
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return _averaged(signals[0], self.matrices(signals[0][0].space))
@@ -238,10 +234,6 @@ class MaxPool(Layer):
             raise self.refuse(f"images of at least its window {self.kernel}", shape)
         return Shape(shape.channels, space)
 
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
-
     def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
         return MAXIMUM_ENTRIES * inputs[0].positions ** 2
 
@@ -310,15 +302,6 @@ class MaxPool(Layer):
             np.maximum(best, wide[tap], out=best)
         assert best is not None  # a window has at least one entry
         return best, (where, x.shape)
-
-    def repeat_values(self, inputs: list[Array], draw: Draw, memory: Any) -> tuple[Array, Any]:
-        where, shape = memory
-        wide, inner = self._surrounded(shape, where.shape[1:-1], inputs[0].dtype, 0.0)
-        wide[inner] = inputs[0]
-        chosen = np.zeros(where.shape, inputs[0].dtype)
-        for number, tap in enumerate(self._tap_slices(where.shape[1:-1])):
-            chosen += wide[tap] * (where == number)
-        return chosen, memory
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         where, shape = memory

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..signals.fields import Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
-from .layer import Array, Shape, Weighted, Width
-from .sampled_weights import Draw
-from .weighted import Convolution, _biased, _resized
+from .layer import Shape, Weighted, Width
+from .weighted import Convolution, _resized
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,6 @@ class PositionwiseDense(Weighted):
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
         return self._over(len(memory.space)).backward_kernel(memory, gradient, pairs)
-
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        x = inputs[0]
-        weights = draw.weights(self.weight)
-        value = (weights @ x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
-        return _biased(value, draw.biases(self.weight)), (weights, x)
-
-    def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        weights, x = memory
-        flat = gradient.reshape(len(gradient), -1)
-        back = (weights.T @ flat).reshape(x.shape)
-        return back, weights * (flat @ x.reshape(len(x), -1).T)
 
     def windows(self, space: tuple[int, ...]) -> np.ndarray:
         return self._over(len(space)).windows(space)

@@ -12,8 +12,8 @@ import numpy as np
 from ..signals.fields import Field, Gradient, Pairs, Signal, coarsen, refine
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape, Width
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,6 @@ class Input(Layer):
 
     @property
     def keeps_vectors(self) -> bool:
-        return True
-
-    @property
-    def is_homogeneous(self) -> bool:
         return True
 
     def variance_gain(self, mean_square: float) -> float:
@@ -67,10 +63,6 @@ class Flatten(Layer):
 
     @property
     def keeps_vectors(self) -> bool:
-        return True
-
-    @property
-    def is_homogeneous(self) -> bool:
         return True
 
     def sampled_channels(
@@ -126,10 +118,6 @@ class Identity(Layer):
     def keeps_vectors(self) -> bool:
         return True
 
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
-
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         return signals[0], None
 
@@ -154,10 +142,6 @@ class Subsample(Layer):
         if len(shape.space) != len(self.stride):
             raise self.refuse(f"images over {len(self.stride)} axes", shape)
         return Shape(shape.channels, tuple(-(-n // s) for n, s in zip(shape.space, self.stride, strict=True)))
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
         from .position_kernels import gather
@@ -211,10 +195,6 @@ class PadChannels(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
         return Shape(shape.channels + self.before + self.after, shape.space)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         channels = shapes[0].channels

@@ -13,8 +13,8 @@ from ..errors import ModelError
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape, Width
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,6 @@ class Transpose(Layer):
         if shape.channels != math.prod(self.space) or not shape.space:
             raise self.refuse(f"{math.prod(self.space)} channels at positions", shape)
         return Shape(shape.positions, self.space)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:
         return value.positions**2

@@ -12,28 +12,13 @@ import numpy as np
 from ..errors import ModelError
 from ..signals.fields import Field, Gradient, Pairs, Signal, average
 from ..signals.means import Magnitudes, Means, look, spread, window_indices
-from .convolution import (
-    Geometry,
-    continue_outside,
-    convolution_gradients,
-    convolve,
-    fold_outside,
-)
-from .layer import Array, Shape, Weighted, Width
-from .sampled_weights import Draw
+from .layer import Shape, Weighted, Width
 from .weight_layer import PaddingMode, WeightLayer, outside_entries
 
 
 def _resized(weight: WeightLayer, channels_in: int, fan_out: int) -> WeightLayer:
     """The same with other widths, its scales and kernel unchanged."""
     return replace(weight, fan_in=channels_in * math.prod(weight.kernel), fan_out=fan_out)
-
-
-def _biased(values: Array, biases: Array | None) -> Array:
-    """Values of shape (C, …, B), new for this purpose, with one number added to each channel."""
-    if biases is not None:
-        values += biases.reshape(-1, *(1,) * (values.ndim - 1))
-    return values
 
 
 @dataclass(frozen=True)
@@ -90,19 +75,6 @@ class Dense(Weighted):
         factor = self.weight.sigma_w**2 * self.weight.fan_out / self.weight.fan_in
         sent = gradient.groups[0] * gradient.groups[0].dtype.type(factor)
         return [Gradient((sent,) * memory.groups, None, gradient.log_scale)]
-
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        weights = draw.weights(self.weight)
-        return _biased(weights @ inputs[0], draw.biases(self.weight)), (weights, inputs[0])
-
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        return [memory[0].T @ gradient]
-
-    def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        weights, x = memory
-        scores = gradient @ x.T
-        scores *= weights
-        return weights.T @ gradient, scores
 
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         return self._through(inputs[0], self.weight.fan_out, magnitudes), None
@@ -211,41 +183,6 @@ class Convolution(Weighted):
         positions = (extent + before + after - dilation * (kernel - 1) - 1) // self.stride[axis] + 1
         at = np.arange(positions)[:, None] * self.stride[axis] - before + np.arange(kernel)[None] * dilation
         return outside_entries(at, extent, self.padding_mode)
-
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        x = inputs[0]
-        weights = draw.weights(self.weight, self.groups)
-        if self.padding_mode == "zeros":
-            value = convolve(weights, x, self.geometry, self.padding)
-        else:
-            value = convolve(weights, continue_outside(x, self._places(x.shape[1:-1])), self.geometry)
-        return _biased(value, draw.biases(self.weight)), (weights, x)
-
-    def backward_scores(self, memory: Any, gradient: Array) -> tuple[Array, Array]:
-        weights, x = memory
-        if self.padding_mode == "zeros":
-            own, back = convolution_gradients(weights, x, gradient, self.geometry, self.padding)
-            return back, weights * own
-        places = self._places(x.shape[1:-1])
-        own, back = convolution_gradients(
-            weights, continue_outside(x, places), gradient, self.geometry, ((0, 0),) * len(places)
-        )
-        return fold_outside(back, places, x.shape[1:-1]), weights * own
-
-    @property
-    def geometry(self) -> Geometry:
-        """Kernel, stride, dilation and groups."""
-        return Geometry(self.weight.kernel, self.stride, self.dilation, self.groups)
-
-    def _places(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """The entry that stands at each place of the padded image, along each axis."""
-        alone = replace(
-            self,
-            weight=replace(self.weight, kernel=(1,) * len(space)),
-            stride=(1,) * len(space),
-            dilation=(1,) * len(space),
-        )
-        return tuple(alone.taps(axis, extent)[:, 0] for axis, extent in enumerate(space))
 
     def windows(self, space: tuple[int, ...]) -> np.ndarray:
         return window_indices([self.taps(axis, n) for axis, n in enumerate(space)], space)

@@ -1,8 +1,7 @@
 """A narrower network in place of a very wide one, whose score distributions hardly depend on the width.
 
-All hidden widths shrink by one factor. What a width changes is of relative order 1/width, while the cost of a
-sampled network goes with its square; with normalisation 16 channels give the kept fractions of 96 within
-0.01, without it networks of fewer than 128 channels are left as they are.
+All hidden widths shrink by one factor. What a width changes is of relative order 1/width, while the cost of
+drawing its channels goes with its square (`eoc_theory.pruning.graph_theory`).
 """
 
 from __future__ import annotations
@@ -12,9 +11,6 @@ from functools import partial
 
 from ..layers import Shape
 from .graph import Graph, Node
-
-#: Fewest channels of a narrowed layer, with normalisation and without.
-LEAST_NORMALISED, LEAST_PLAIN = 32, 128
 
 
 def narrowed(graph: Graph, factor: float) -> Graph:

@@ -32,6 +32,12 @@ def mode_notes(modes: set[bool]) -> tuple[str, ...]:
     return ("batch normalisation in " + " and ".join(words[mode] for mode in sorted(modes, reverse=True)),)
 
 
+def forward_cost(graph: Graph) -> float:
+    """Multiply-adds of one input's forward pass."""
+    positions = (graph.shapes[at].positions for at in graph.weighted)
+    return float(sum(p * w.n_weights for p, w in zip(positions, graph.weight_layers, strict=True)))
+
+
 def feeds_weights(graph: Graph, position: int) -> bool:
     """Whether weights come after a node."""
     open_ = list(graph.consumers[position])

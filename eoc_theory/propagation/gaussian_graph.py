@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..layers import Shape, Weighted
-from ..layers.sampled_weights import Draw
+from ..layers.random_numbers import Draw
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs

@@ -134,7 +134,6 @@ def predict_collapse(
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     net = as_network(net, data, options, seed=seed)
     free = is_data_free(net, rule)
-    own = () if samples is None or free or isinstance(net, UnreadNetwork) else (OWN_SAMPLES,)
     batch, zeros = None, np.zeros(net.depth)
     if free:
         zeros = zeros_of_structure(net, rule)
@@ -147,9 +146,9 @@ def predict_collapse(
         zeros = ranked_zeros(net, rule, (law.laws,), batch)
     # Of signed scores the laws hold the positive ones alone.
     told = () if rule.signed else zero_notes(rule.label, net.weight_layers, net.weights, zeros, ())
-    networks = 0 if law.laws is None else len(law.laws.t)
-    trust = collapse_trust(net, rule, law.samples, networks)
-    sampled = net.sampler.notes if isinstance(net, UnreadNetwork) else ()
+    sampled = isinstance(net, UnreadNetwork) or (law.method == "sampled" and not free)
+    own = () if samples is None or free or sampled else (OWN_SAMPLES,)
+    trust = collapse_trust(net, rule, law.samples, law.networks if sampled else None)
     return CollapsePrediction(
         criterion=rule.label,
         layers=net.weight_layers,
@@ -160,9 +159,9 @@ def predict_collapse(
         bound=paper_bound(net, rule.label),
         median_error=float(trust.expected),
         median_error_bound=float(trust.bound),
-        notes=told + sampled + own + trust.notes,
+        notes=told + law.notes + own + trust.notes,
         n_weights=net.n_weights,
-        method="theory" if method == "theory" or (free and rule.rounds == 1) else "sampled",
+        method=law.method,
     )
 
 

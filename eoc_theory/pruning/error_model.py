@@ -24,7 +24,6 @@ from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
 from ..networks.queries import batch_norm_modes, is_normalised, is_residual
 from ..networks.resolve import Network
-from ..networks.unread import UnreadNetwork
 
 Array = np.ndarray
 
@@ -55,7 +54,9 @@ class Trust:
     notes: tuple[str, ...]
 
 
-def kept_trust(net: Network, criterion: Criterion, sparsity: Array, spread: Array, samples: int = 0) -> Trust:
+def kept_trust(
+    net: Network, criterion: Criterion, sparsity: Array, spread: Array, samples: int | None = None
+) -> Trust:
     """Error of the predicted mean fraction kept, averaged over the layers.
 
     Args:
@@ -63,25 +64,30 @@ def kept_trust(net: Network, criterion: Criterion, sparsity: Array, spread: Arra
         criterion: what ranks; where it fixes densities there is no error.
         sparsity: (n_s,).
         spread: predicted standard deviation of kept, averaged over the layers, (n_s,).
-        samples: number of networks that were sampled.
+        samples: number of networks that were sampled; None: there was another way.
     """
     if criterion.densities(net) is not None:
         return Trust(np.zeros(len(sparsity)), np.zeros(len(sparsity)), ())
-    if isinstance(net, UnreadNetwork):
+    if samples is not None:
         return _of_a_mean(_KEPT_OF_MEAN, spread, samples)
+    assert isinstance(net, Architecture)
     found = _estimate("kept", net, criterion.label, spread, sparsity)
     # Where nothing is pruned there is nothing to be wrong about.
     pruned = np.asarray(sparsity) > 0
     return Trust(found.expected * pruned, found.bound * pruned, found.notes)
 
 
-def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks: int = 0) -> Trust:
-    """Error of the predicted median of log₁₀(1 − s_cr); `samples` are the draws of s_cr in `networks`."""
+def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks: int | None = None) -> Trust:
+    """Error of the predicted median of log₁₀(1 − s_cr).
+
+    `samples` are the draws of s_cr in so many `networks` that were sampled; None: there was another way.
+    """
     if criterion.densities(net) is not None:
         return Trust(np.zeros(()), np.zeros(()), ())
     spread = np.log10(np.maximum(1.0 - samples, 0.5 / net.n_weights)).std()
-    if isinstance(net, UnreadNetwork):
+    if networks is not None:
         return _of_a_mean(_COLLAPSE_OF_MEAN, spread, networks)
+    assert isinstance(net, Architecture)
     return _estimate("collapse", net, criterion.label, spread)
 
 

@@ -1,128 +1,45 @@
-"""Laws of a graph's scores from a few networks of its own widths on part of the batch.
+"""Laws of a network's scores from a few networks that are sampled and scored.
 
 In a network with positions a gradient has many terms but few independent directions, so that widths of 16 to
 128 channels are far from infinite: the kernels of `eoc_theory.propagation.graph_kernels` alone can miss score
-moments by factors there. The law of the scores therefore comes from a few sampled networks (`sampled_graph`).
+moments by factors there. The law of the scores therefore comes from networks of the same widths, sampled in
+torch (`eoc_theory.pytorch.sample`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from ..base import checks
 from ..base.one_thread import with_one_thread
+from ..base.upward import upward
 from ..criteria.criterion import criterion as as_criterion
 from ..criteria.distributions.gradients import max_law
-from ..errors import ModelError
-from ..networks.architecture import Architecture
-from ..networks.downsample import within_reach
-from ..networks.graph import Graph
-from ..networks.narrow import LEAST_NORMALISED, LEAST_PLAIN, narrowed
-from ..networks.queries import is_normalised
-from ..networks.resolve import Network
+from ..networks.resolve import Network, Options
 from ..networks.unread import UnreadNetwork
-from ..propagation.sampled_graph import LayerSample, NetworkSample, sample_networks
 from ..propagation.score_grid import GRID, STEP
+from ..propagation.score_samples import LayerSample, NetworkSample
+from ..propagation.shared import digest, made_once
 from .allocation import NetworkLaws, quantiles_of
 
 Array = np.ndarray
 
 #: log-score of a layer whose scores are all 0.
 NOTHING = -1e4
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a prediction may cost, as far as inputs and networks are free.
-
-    Attributes:
-        budget: multiply-adds in forward passes.
-        passes: passes of one input through one network: the fewest; the fewest unless they cost more than
-            `most`; and the most.
-        networks: fewest and most networks.
-        inputs: fewest and most inputs that the networks see, classes in turn. Normalised networks differ less
-            from each other than batches do, so that inputs come first there; elsewhere networks do.
-        most: multiply-adds above which a network is narrowed (`narrowing`).
-        inputs_first: whether inputs come first in all networks.
-    """
-
-    budget: float
-    passes: tuple[int, int, int]
-    networks: tuple[int, int]
-    inputs: tuple[int, int]
-    most: float = 4e10
-    inputs_first: bool = False
-
-
-#: Networks without normalisation differ more from each other, and get so many times as many passes.
-PLAIN = 2.0
-#: For the mean law of the scores, and for the critical sparsity, which varies more from network to network.
-KEPT = Effort(7.0e9, (40, 100, 1600), (2, 16), (20, 100))
-COLLAPSE = Effort(6e10, (80, 160, 800), (8, 24), (20, 100), most=1.2e11)
-#: The same for a chain of fully connected layers. On 30 of 100 inputs log₁₀(1 − s_cr) comes out 0.1 too low.
-CHAIN_COLLAPSE = Effort(1e10, (80, 160, 6400), (24, 64), (20, 100), most=1.2e11, inputs_first=True)
-#: Gradients' worth of passes that scores take by what they need. Hess·g takes two gradients, in double
-#: precision.
-PASSES = {"weights": 1, "gradient": 1, "hessian_gradient": 4}
-
-
-def plan(
-    net: Architecture, batch: int, samples: int | None, effort: Effort = KEPT, passes: int = 1
-) -> tuple[int, int]:
-    """Inputs that the networks see, and number of networks; one of them takes `passes` passes."""
-    graph, classes = net.as_graph(), net.out_features
-    normalised = is_normalised(graph)
-    cost = forward_cost(graph) * passes
-    fewest, usual, most = effort.passes
-    total = effort.budget * (1.0 if normalised else PLAIN) / cost
-    total = float(np.clip(total, np.clip(effort.most / cost, fewest, usual), most))
-    inputs = int(
-        np.clip(total / effort.networks[0 if normalised or effort.inputs_first else 1], *effort.inputs)
-    )
-    if inputs >= batch:
-        inputs = batch
-    elif inputs > classes:
-        # As many of each class.
-        inputs -= inputs % classes
-    if samples is None:
-        samples = int(np.clip(total / inputs, *effort.networks))
-    return inputs, samples
-
-
-def holds_all(net: Architecture, batch: int, criterion: Any, effort: Effort) -> bool:
-    """Whether the effort is enough for its fewest networks on as many inputs as there are, or as it asks."""
-    inputs, samples = plan(net, batch, None, effort, PASSES[as_criterion(criterion).needs])
-    return inputs >= min(batch, effort.inputs[1]) and samples >= effort.networks[0]
-
-
-def affordable(graph: Graph, passes: int, most: float) -> tuple[Graph, tuple[str, ...]]:
-    """The graph, narrowed where so many passes of it cost more multiply-adds than `most`, and a note then."""
-    cost = forward_cost(graph) * passes
-    hidden = [graph.shapes[at].channels for at in graph.weighted[:-1]]
-    least = LEAST_NORMALISED if is_normalised(graph) else LEAST_PLAIN
-    factor = max(math.sqrt(most / cost), least / min(hidden, default=least))
-    if factor >= 0.75:
-        return graph, ()
-    try:
-        return narrowed(graph, factor), (f"sampled at {factor:.2g} of its width",)
-    except ModelError:
-        return graph, ()
-
-
-def forward_cost(graph: Graph) -> float:
-    """Multiply-adds of one input's forward pass."""
-    positions = (graph.shapes[at].positions for at in graph.weighted)
-    return float(sum(p * w.n_weights for p, w in zip(positions, graph.weight_layers, strict=True)))
+#: What the scores of sampled networks may be made of.
+NEEDS = ("weights", "gradient", "hessian_gradient")
+#: Fewest and most networks, for what is kept; for the critical sparsity, which varies more from network to
+#: network; and for that of a chain of fully connected layers.
+KEPT, COLLAPSE, CHAIN_COLLAPSE = (4, 16), (8, 24), (24, 64)
 
 
 @dataclass(frozen=True)
 class GraphLaws:
-    """Laws of a graph's scores.
+    """Laws of a network's scores.
 
     Attributes:
         laws: of all scores' sizes or, where they are signed, of the positive and of the negative ones.
@@ -138,12 +55,22 @@ class GraphLaws:
         return len(self.laws[0].t)
 
 
-#: Bytes for a weight of the largest layer: what it is drawn from, itself, its scores and their ranks.
-SAMPLED_BYTES = 80.0
+def can_sample() -> bool:
+    """Whether torch is here, in which networks are sampled."""
+    return find_spec("torch") is not None
 
 
-#: Fewest and most networks that are sampled in torch, for what is kept and for the critical sparsity.
-TORCH_KEPT, TORCH_COLLAPSE = (4, 16), (8, 24)
+def as_sampled(net: Network, data: Any = None, *, seed: int) -> UnreadNetwork:
+    """What samples networks like `net`; within `shared_samples` once for the same network and data.
+
+    Raises:
+        DataError: data that do not fit. MissingDependencyError: torch is not here.
+    """
+    if isinstance(net, UnreadNetwork):
+        return net
+    batch = net.summarise(data, seed=seed)
+    key = ("sampled", net, digest(batch), seed)
+    return made_once(key, lambda: upward("net=<sampled>")(net, batch, Options(method="sampled"), seed=seed))
 
 
 @with_one_thread
@@ -154,8 +81,7 @@ def graph_laws(
     *,
     samples: int | None,
     seed: int,
-    effort: Effort = KEPT,
-    workers: int = 2,
+    networks: tuple[int, int] = KEPT,
 ) -> GraphLaws:
     """Laws of the scores in `samples` networks.
 
@@ -163,30 +89,18 @@ def graph_laws(
         net: any network.
         criterion: one that needs "weights" or gradients, or its name.
         data: as in `Architecture.summarise`; an `UnreadNetwork` has its own.
-        samples: number of networks; None: as `plan` has it.
+        samples: number of networks; None: as many as their cost allows.
         seed: each network has its own stream of random numbers.
-        effort: how many inputs and networks there are.
-        workers: networks run at a time; the result does not depend on it.
+        networks: how many as a rule, and at most, where `samples` is None.
 
     Raises:
         DataError: data that do not fit. ModelError: values beyond the range of floats.
     """
     rule = as_criterion(criterion)
-    if rule.needs not in PASSES:
+    if rule.needs not in NEEDS:
         raise rule.unpredicted()
-    if isinstance(net, UnreadNetwork):
-        fewest, most = TORCH_COLLAPSE if effort in (COLLAPSE, CHAIN_COLLAPSE) else TORCH_KEPT
-        sampling = net.sampler.sample(rule, samples, seed, fewest, most)
-        return GraphLaws(_laws_of_signs(sampling.networks, sampling.shift, net.weights), sampling.notes)
-    net, batch, notes = within_reach(net, data, seed=seed)
-    passes = PASSES[rule.needs]
-    inputs, samples = plan(net, batch.size, samples, effort, passes)
-    graph, narrower = affordable(net.as_graph(), inputs * samples * passes, effort.most)
-    largest = max(layer.n_weights for layer in graph.weight_layers)
-    checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
-    networks = sample_networks(graph, batch, samples, seed, inputs=inputs, criterion=rule, workers=workers)
-    shift = batch_shift(np.stack([network.ratios for network in networks]), batch.size / inputs)
-    return GraphLaws(_laws_of_signs(networks, shift, net.weights), notes + narrower)
+    sampling = as_sampled(net, data, seed=seed).sampler.sample(rule, samples, seed, *networks)
+    return GraphLaws(_laws_of_signs(sampling.networks, sampling.shift, net.weights), sampling.notes)
 
 
 def _laws_of_signs(
@@ -197,27 +111,6 @@ def _laws_of_signs(
         joined_laws(list(layers), shift, weights)
         for layers in zip(*(network.signs for network in networks), strict=True)
     )
-
-
-def batch_shift(ratios: Array, parts: float) -> Array:
-    """½ log of E[g²] for the whole batch over that for a part of it, for each layer, shape (L,).
-
-    The batch's gradient is the mean over its inputs of theirs, which partly cancel: E[g²] = α + β/B, where α
-    comes from what inputs of one class have in common. Of a part's two halves, with mean gradients G_1 and
-    G_2, the mean square of G_1 − G_2 over that of G_1 + G_2 is the share r = β/(α B' + β) of the second term,
-    and in `parts` times as many inputs E[g²] is 1 − r + r/parts of the part's.
-
-    Args:
-        ratios: r of each network and layer, nan where it was not measured, shape (S, L). More than 1 shows
-            halves that are tied to each other, as batch normalisation does, and counts as 1.
-    """
-    layers = np.arange(ratios.shape[1])
-    known = np.isfinite(ratios).all(axis=0)
-    if parts <= 1.0 or known.sum() < 2:
-        return np.zeros(len(layers))
-    mean = np.exp(np.log(np.maximum(ratios[:, known], 1e-9)).mean(axis=0))
-    r = np.interp(layers, layers[known], np.minimum(mean, 1.0))
-    return 0.5 * np.log(1.0 - r * (1.0 - 1.0 / parts))
 
 
 def joined_laws(networks: list[list[LayerSample]], shift: Array, weights: Array) -> NetworkLaws:

@@ -26,27 +26,19 @@ from ..networks.downsample import LARGEST, within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import narrowed
 from ..networks.queries import is_normalised
-from ..propagation.carried_values import OutOfRangeError
+from ..propagation.carried_values import OutOfRangeError, Value
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent, loss_gradient
-from ..propagation.sampled_graph import (
-    LayerSample,
-    Scaled,
-    digest,
-    layer_samples,
-    made_once,
-    scored,
-)
 from ..propagation.score_grid import GRID, STEP
+from ..propagation.score_samples import LayerSample, layer_samples, scored
+from ..propagation.shared import digest, made_once
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
-from .graph_distributions import NOTHING, GraphLaws
+from .graph_distributions import NEEDS, NOTHING, GraphLaws
 
 Array = np.ndarray
 
-#: What criteria may need so that their scores have a distribution here.
-NEEDS = ("weights", "gradient", "hessian_gradient")
 #: Inputs that channels are drawn for, at most.
 MOST_INPUTS = 128
 #: Channels of the narrowest hidden layer in all repeats together, at least, with normalisation and without.
@@ -222,23 +214,23 @@ class _Scores:
             turned = self._bends[repeat] @ (weights * layer.weight_std) * math.exp(-log_scale)
             before, gradients = gradients, gradients + turned
             self._bent.append((_mean_square(weights * before), _mean_square(weights * gradients)))
-            values = Scaled(weights * gradients)
+            values = Value(weights * gradients)
         elif self._rule.is_product:
             # Gradients are of either sign alike.
-            values = Scaled(size.reshape(gradients.shape) * gradients)
+            values = Value(size.reshape(gradients.shape) * gradients)
         else:
             weights = size * np.where(rng.random(gradients.size) < 0.5, -1, 1) * layer.weight_std
             values = self._own(weights.reshape(gradients.shape), gradients, log_scale)
         found = layer_samples(values, signed=self._rule.signed)
         self._found.setdefault(number, []).append(found)
 
-    def _own(self, weights: Array, gradients: Array, log_scale: float) -> Scaled:
+    def _own(self, weights: Array, gradients: Array, log_scale: float) -> Value:
         """Scores that are no product of both."""
         if self._rule.needs == "weights":
-            return Scaled(np.asarray(self._rule.score(weights, None), dtype=float))
+            return Value(np.asarray(self._rule.score(weights, None), dtype=float))
         exponent = round(log_scale / math.log(2.0))
         derivative = gradients * math.exp(log_scale - exponent * math.log(2.0))
-        return scored(self._rule, weights, Scaled(derivative, exponent))
+        return scored(self._rule, weights, Value(derivative, exponent))
 
     def laws(self, log_moments: Array, moved: Array, weights: Array) -> tuple[NetworkLaws, ...]:
         """Of each sign, for log E[(W g)²] (L,) and what networks differ by in ½ of it, (S, L)."""

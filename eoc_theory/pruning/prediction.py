@@ -21,15 +21,15 @@ from ..networks.architecture import Architecture
 from ..networks.queries import batch_norm_modes, mode_notes
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
-from ..propagation.sampled_graph import shared_samples
 from ..propagation.score_grid import interpolate_grid
+from ..propagation.shared import shared_samples
 from .allocation import NetworkLaws, kept_fractions, threshold
 from .chain_distributions import DEFAULT_SAMPLES, network_laws
 from .critical_sparsity import critical_law
 from .data_free import is_data_free, predict_data_free
 from .data_free_results import DataFreeAllocation
 from .error_model import MEAN_ERROR, OWN_SAMPLES, Trust, kept_trust
-from .graph_distributions import TORCH_KEPT, GraphLaws, graph_laws
+from .graph_distributions import KEPT, GraphLaws, as_sampled, can_sample, graph_laws
 from .graph_theory import theory_laws
 from .rounds import allocate_in_rounds
 from .theory_error import theory_trust
@@ -162,10 +162,9 @@ def predict_pruning(
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
     al. 2021, section 2). Biases are not pruned.
 
-    Three ways lead to an answer. By theory the scores' distributions follow from kernels, and no network is
-    sampled. Else a few networks are sampled, with weights from the distributions of those at hand, and scored
-    with exact gradients: an `Architecture` and a model that `Architecture.from_torch` reads in NumPy, any
-    other model, whatever it computes, in torch.
+    Two ways lead to an answer. By theory the scores' distributions follow from kernels, and no network is
+    sampled. Else a few networks are sampled in torch, with weights from the distributions of those at hand,
+    and scored with exact gradients; a model may compute whatever it likes.
 
     Args:
         net: an `Architecture`; a torch model; or a factory, a function without arguments, or of a seed, that
@@ -177,11 +176,10 @@ def predict_pruning(
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)``, a `DataSummary`, a
             ``DataLoader``, a ``Dataset``, an iterable of batches, or a dict of keyword inputs with "labels".
         method: "theory", "sampled", or "auto": theory for chains of fully connected layers and for criteria
-            whose scores have a closed form, sampled networks for the rest.
+            whose scores have a closed form, sampled networks for the rest (theory where torch is missing).
         samples: networks sampled for criteria that need gradients; by default 16 for a chain of fully
             connected layers, and for any other network as many, 2 to 16, as
-            `eoc_theory.pruning.graph_distributions.KEPT` holds, or as
-            `eoc_theory.pytorch.sample.sampler.BUDGET` does.
+            `eoc_theory.pytorch.sample.sampler.BUDGET` allows and their differences ask for.
         seed: of those samples; the same seed gives the same bits.
         example_input: a batch of inputs, of which only the shape counts, or that shape; where neither `data`
             nor the first layer show it.
@@ -200,8 +198,7 @@ def predict_pruning(
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     net = as_network(net, data, options, seed=seed)
-    unread = isinstance(net, UnreadNetwork)
-    own = () if samples is None or unread or is_data_free(net, rule) else (OWN_SAMPLES,)
+    asked = samples
     with shared_samples():
         allocated = _allocated(net, rule, values, data, samples, seed, method)
         if isinstance(net, UnreadNetwork) and allocated.samples:
@@ -210,6 +207,8 @@ def predict_pruning(
         found = _with_critical_law(allocated, net, data, samples, seed, method)
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
     trust = _trust(net, rule, values, found)
+    free = is_data_free(net, rule)
+    own = () if asked is None or free or found.method == "sampled" else (OWN_SAMPLES,)
     return PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
@@ -223,7 +222,7 @@ def predict_pruning(
         notes=(
             zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
             + found.notes
-            + network_notes(net)
+            + (() if found.samples and found.method == "sampled" else network_notes(net))
             + own
             + trust.notes
         ),
@@ -290,8 +289,8 @@ def _allocated(
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
     if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
-        if method == "theory":
-            assert isinstance(net, Architecture)
+        if not isinstance(net, UnreadNetwork) and (method == "theory" or not can_sample()):
+            method = "theory"
             found = theory_laws(net, criterion, data, seed=seed)
             parts = allocate_graph(found.laws, values)
         else:
@@ -321,15 +320,16 @@ def _by_sampling(
 ) -> tuple[GraphLaws, tuple[Array, Array, Array, Array]]:
     """Laws from sampled networks and what is kept by them.
 
-    Of networks that are sampled as they stand there are more where they differ more from each other.
+    There are more where they differ more from each other.
     """
-    found = graph_laws(net, criterion, data, samples=samples, seed=seed)
+    sampled = as_sampled(net, data, seed=seed)
+    found = graph_laws(sampled, criterion, samples=samples, seed=seed)
     parts = allocate_graph(found.laws, values)
-    if isinstance(net, UnreadNetwork) and samples is None:
+    if samples is None:
         error = MEAN_ERROR * float(parts[1].mean(axis=-1).max())
-        wanted = min(math.ceil((error / _AIM) ** 2), TORCH_KEPT[1], net.sampler.most(criterion))
+        wanted = min(math.ceil((error / _AIM) ** 2), KEPT[1], sampled.sampler.most(criterion))
         if wanted > found.samples:
-            found = graph_laws(net, criterion, data, samples=wanted, seed=seed)
+            found = graph_laws(sampled, criterion, samples=wanted, seed=seed)
             parts = allocate_graph(found.laws, values)
     return found, parts
 
@@ -394,10 +394,12 @@ def _chances(laws: NetworkLaws, sparsity: Array) -> tuple[Array, Array]:
 
 def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation) -> Trust:
     """Error of what is kept, by how it was predicted."""
-    by_theory = found.method == "theory" and not is_data_free(net, criterion)
+    free = is_data_free(net, criterion)
+    by_theory = found.method == "theory" and not free
     if isinstance(net, Architecture) and not net.is_chain and by_theory:
         return theory_trust(net, criterion, values)
-    return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples)
+    sampled = isinstance(net, UnreadNetwork) or not (by_theory or free)
+    return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples if sampled else None)
 
 
 def _with_critical_law(

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
-from ..base import checks
-from ..base.one_thread import one_thread_products
 from ..criteria.criterion import Criterion
-from ..networks.downsample import within_reach
 from ..networks.resolve import Network
-from ..networks.unread import UnreadNetwork
-from ..propagation.sampled_graph import parts_in_turn
-from ..propagation.sampled_rounds import left_in_rounds
 from ..signals.data import DataSummary
-from .graph_distributions import PASSES, SAMPLED_BYTES, Effort, plan
+from .graph_distributions import as_sampled
 
 Array = np.ndarray
-T = TypeVar("T")
 
-#: What a prediction may cost: a network takes a gradient a round, so that few of them see few inputs.
-ROUNDS = Effort(2e11, (40, 100, 1600), (4, 16), (20, 100))
-#: Fewest and most networks that are sampled in torch.
-_TORCH_NETWORKS = (3, 8)
+#: Fewest and most networks.
+_NETWORKS = (3, 8)
 #: Relative error allowed in the number of weights left at the critical sparsity.
 RESOLUTION = 0.03
+#: Gradients' worth of passes that scores take by what they need. Hess·g takes two gradients, in double
+#: precision.
+_PASSES = {"weights": 1, "gradient": 1, "hessian_gradient": 4}
 
 
 @dataclass(frozen=True)
@@ -38,11 +31,13 @@ class RoundedNetworks:
 
     Attributes:
         left: (network, weights left, whether to stop when a layer is empty) → numbers kept, (L,).
+        each: what a function makes of the number of each network, side by side.
         samples: number of networks.
-        notes: where a lower resolution stands for this one.
+        notes: what the result says of them.
     """
 
     left: Callable[[int, int, bool], Array]
+    each: Callable[[Callable[[int], Any]], list[Any]]
     samples: int
     notes: tuple[str, ...]
 
@@ -56,29 +51,17 @@ def networks_in_rounds(
     solves: int,
 ) -> RoundedNetworks:
     """As many networks as are worth their cost where each is pruned `solves` times."""
-    passes = PASSES[criterion.needs] * 2 * criterion.rounds * solves
-    if isinstance(net, UnreadNetwork):
-        sampler = net.sampler
-        inputs, count = sampler.plan(samples, *_TORCH_NETWORKS, passes)
+    sampler = as_sampled(net, data, seed=seed).sampler
+    passes = _PASSES[criterion.needs] * 2 * criterion.rounds * solves
+    inputs, count = sampler.plan(samples, *_NETWORKS, passes)
 
-        def kept(index: int, left: int, stop: bool) -> Array:
-            return sampler.left_in_rounds(criterion, index, seed, inputs, left, stop)
+    def kept(index: int, left: int, stop: bool) -> Array:
+        return sampler.left_in_rounds(criterion, index, seed, inputs, left, stop)
 
-        return RoundedNetworks(kept, count, sampler.notes)
-    net, batch, notes = within_reach(net, data, seed=seed)
-    graph = net.as_graph()
-    inputs, samples = plan(net, batch.size, samples, ROUNDS, passes)
-    largest = max(layer.n_weights for layer in graph.weight_layers)
-    checks.memory(f"sampling a layer of {largest} weights", SAMPLED_BYTES * largest, "a narrower network")
+    def each(work: Callable[[int], Any]) -> list[Any]:
+        return sampler.each(work, range(count), inputs)
 
-    part = parts_in_turn(batch, net.input_shape, inputs)
-
-    def left(index: int, count: int, stop: bool) -> Array:
-        images, targets = part(index)
-        stream = [seed, 0x726F756E, index]
-        return left_in_rounds(criterion, graph, images, targets, stream, count, stop_when_empty=stop)
-
-    return RoundedNetworks(left, samples, notes)
+    return RoundedNetworks(kept, each, count, sampler.notes)
 
 
 def allocate_in_rounds(
@@ -88,7 +71,6 @@ def allocate_in_rounds(
     data: DataSummary | None,
     samples: int | None,
     seed: int,
-    workers: int = 2,
 ) -> tuple[Array, RoundedNetworks]:
     """Fractions kept in sampled networks, (S, n_s, L), and the networks."""
     networks = networks_in_rounds(net, criterion, data, samples, seed, len(sparsity))
@@ -97,7 +79,7 @@ def allocate_in_rounds(
     def network(index: int) -> Array:
         return np.stack([networks.left(index, net.n_weights - k, False) for k in removed])
 
-    counts = _each(network, networks.samples, workers)
+    counts = networks.each(network)
     return np.stack(counts) / net.weights, networks
 
 
@@ -107,7 +89,6 @@ def critical_in_rounds(
     data: DataSummary | None,
     samples: int | None,
     seed: int,
-    workers: int = 2,
 ) -> tuple[Array, Array]:
     """s_cr of sampled networks, (S,), and how often each layer is the weakest, (L,).
 
@@ -120,7 +101,7 @@ def critical_in_rounds(
     def network(index: int) -> tuple[float, int]:
         return _critical(lambda count: networks.left(index, count, True), net)
 
-    found = _each(network, networks.samples, workers)
+    found = networks.each(network)
     weakest = np.bincount([layer for _, layer in found], minlength=net.depth)
     return np.sort(np.array([critical for critical, _ in found])), weakest / len(found)
 
@@ -136,8 +117,3 @@ def _critical(left: Callable[[int], Array], net: Network) -> tuple[float, int]:
         else:
             emptied, weakest = middle, int(np.argmin(counts))
     return 1.0 - emptied / net.n_weights, weakest
-
-
-def _each(work: Callable[[int], T], count: int, workers: int) -> list[T]:
-    with one_thread_products(), ThreadPoolExecutor(max_workers=max(1, min(workers, count))) as pool:
-        return list(pool.map(work, range(count)))

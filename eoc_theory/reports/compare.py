@@ -17,7 +17,7 @@ from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
 from ..networks.resolve import Options, is_model
-from ..propagation.sampled_graph import shared_samples
+from ..propagation.shared import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
 from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
 from ..pytorch.loading import gathered_once

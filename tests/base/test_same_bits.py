@@ -134,8 +134,8 @@ def test_numbers_of_workers_change_no_bit(criterion, monkeypatch):
     import eoc_theory as eoc
     from eoc_theory.criteria.distributions import gradients as scores
     from eoc_theory.propagation import conditioned_chain as finite_width
-    from eoc_theory.propagation import sampled_graph
     from eoc_theory.pruning.prediction import predict_pruning
+    from eoc_theory.pytorch.sample import sampler
 
     nets = [
         eoc.mlp(6, 12, activation="relu", in_features=10),
@@ -155,9 +155,9 @@ def test_numbers_of_workers_change_no_bit(criterion, monkeypatch):
     alone = bits()
     for workers in (1, 3, 5):
 
-        def pool(max_workers, *, workers=workers):
-            return concurrent.futures.ThreadPoolExecutor(max_workers=workers)
+        def pool(max_workers, *, workers=workers, **options):
+            return concurrent.futures.ThreadPoolExecutor(max_workers=workers, **options)
 
-        for module in (finite_width, sampled_graph, scores):
+        for module in (finite_width, sampler, scores):
             monkeypatch.setattr(module, "ThreadPoolExecutor", pool)
         assert bits() == alone

@@ -12,7 +12,6 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.errors import MissingDependencyError
-from eoc_theory.layers.sampled_weights import Draw
 from paper_checks.__main__ import main
 from paper_checks.claim import Claim, Evidence, Finding, Verdict, measured, run
 from paper_checks.convergence_rates import extrapolated_constant
@@ -260,8 +259,9 @@ def test_sampled_graphs_have_the_gradients_of_torch():
     net = residual_mlp(3, 9, 1.1, scaling="decreasing")
     batch = net.summarise(eoc.digits(10))
     found = graph_log_score_moments(net, batch, 1, seed=5)[0]
-    draw = Draw(np.random.default_rng([5, 0]), np.float64)
-    weights = [torch.tensor(draw.weights(layer), requires_grad=True) for layer in net.layers]
+    parameters = dict(net.to_torch(5000).named_parameters())
+    drawn = [parameters[f"{layer.name}.weight"].detach().double() for layer in net.layers]
+    weights = [weight.requires_grad_() for weight in drawn]
     y = weights[0] @ torch.tensor(batch.inputs.T)
     for block, weight in enumerate(weights[1:-1], start=1):
         y = y + weight @ torch.relu(y) / (np.sqrt(block) * np.log(block + 1))

@@ -112,7 +112,7 @@ def test_what_is_kept_and_when_it_collapses_agree(criterion):
 
 
 def test_a_stated_chance_is_counted_once_for_both(monkeypatch):
-    from eoc_theory.propagation.sampled_graph import shared_samples
+    from eoc_theory.propagation.shared import shared_samples
     from eoc_theory.pruning import critical_sparsity
 
     made = []

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.criteria import criterion as as_criterion
 from eoc_theory.errors import ModelError
-from eoc_theory.layers.sampled_weights import Draw
-from eoc_theory.propagation.sampled_graph import sample_networks
 from eoc_theory.pruning import critical_sparsity
 from eoc_theory.pruning.allocation import NetworkLaws, threshold
 from eoc_theory.pruning.critical_sparsity import draw_critical_sparsity
-from eoc_theory.pruning.graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, graph_laws, holds_all
+from eoc_theory.pruning.graph_distributions import NOTHING, as_sampled, graph_laws
 from eoc_theory.pruning.prediction import empty_layers
+from eoc_theory.reports.subject import example_of
 
 NETS = {
     "chain": lambda: eoc.mlp(5, 12, activation="relu"),
@@ -26,8 +24,7 @@ NETS = {
 
 def laws_of(name: str, criterion: str = "snip") -> NetworkLaws:
     net = NETS[name]()
-    effort = CHAIN_COLLAPSE if net.graph is None else COLLAPSE
-    return graph_laws(net, criterion, eoc.digits(30), samples=6, seed=0, effort=effort).laws[0]
+    return graph_laws(net, criterion, eoc.digits(30), samples=6, seed=0).laws[0]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -44,31 +41,29 @@ def test_a_sampled_network_without_turns_has_its_own_critical_sparsity(monkeypat
     monkeypatch.setattr(critical_sparsity, "DRAWS_PER_NETWORK", 1)
     net, batch = NETS[name](), NETS[name]().summarise(eoc.digits(30))
     drawn, _ = draw_critical_sparsity(laws_of(name, criterion), seed=0)
-    graph = net.as_graph()
     for index, predicted in enumerate(drawn):
-        scores = exact_scores(graph, batch, criterion, index)
+        scores = exact_scores(net, batch, criterion, index)
         limit = min(layer.max() for layer in scores)
         counted = sum(int((layer <= limit).sum()) for layer in scores) / net.n_weights
         # Weights of one small layer more or less: the largest score lies in a bin with its next.
         assert predicted == pytest.approx(counted, abs=0.1 * (1 - counted) + 2 / net.n_weights)
 
 
-def exact_scores(graph, batch, criterion, index):
-    """Scores of network `index` as `sample_networks` draws it."""
-    from eoc_theory.propagation.infinite_width import loss_gradient
-    from eoc_theory.propagation.sampled_graph import own_scores, run_backwards, run_forwards
-
-    stream = [0, 0x67726170, index]
-    images = batch.inputs.T.reshape(graph.input_shape.channels, *graph.input_shape.space, batch.size)
+def exact_scores(net, batch, criterion, index):
+    """Scores of network `index` of those that are sampled, by plain autograd in double precision."""
+    torch = pytest.importorskip("torch")
+    source = as_sampled(net, batch, seed=0).sampler.source
+    model, weights = source.network([0, 0x746F7263, index])
+    model.double()
+    inputs = torch.tensor(batch.inputs.reshape(-1, *example_of(net).shape[1:]))
+    leaves = [weight.tensor for weight in weights]
+    loss = torch.nn.functional.cross_entropy(model(inputs), torch.tensor(batch.targets))
+    gradients = torch.autograd.grad(loss, leaves, create_graph=criterion == "grasp")
     if criterion == "grasp":
-        found = own_scores(as_criterion("grasp"), graph, images, batch.targets, stream)
-    else:
-        logits, memories = run_forwards(graph, images, Draw(np.random.default_rng(stream), np.float64))
-        sent = loss_gradient(logits.T, batch.targets).T
-        by_number = {n: score for n, score, _ in run_backwards(graph, memories, sent, np.float64)}
-        found = [by_number[n] for n in range(len(by_number))]
-    scores = [np.ldexp(one.values, one.exponent) for one in found]
-    return scores if criterion == "grasp" else [np.abs(one) for one in scores]
+        half = 0.5 * sum((g**2).sum() for g in gradients)
+        products = torch.autograd.grad(half, leaves)
+        return [(w * h).detach().numpy() for w, h in zip(leaves, products, strict=True)]
+    return [(w * g).abs().detach().numpy() for w, g in zip(leaves, gradients, strict=True)]
 
 
 def two_layers(largest: np.ndarray) -> NetworkLaws:
@@ -111,8 +106,10 @@ def test_a_layer_dead_in_one_network_is_dead_there_alone():
 
 
 def test_wide_or_too_deep_chains_are_left_to_their_kernels(monkeypatch):
-    small, wide = eoc.mlp(10, 100), eoc.mlp(30, 3000)
-    assert holds_all(small, 100, "snip", CHAIN_COLLAPSE) and not holds_all(wide, 100, "snip", CHAIN_COLLAPSE)
+    data = eoc.digits(100)
+    small, wide = eoc.mlp(10, 60), eoc.mlp(3, 3000)
+    assert eoc.predict_collapse(small, data=data).method == "sampled"
+    assert eoc.predict_collapse(wide, data=data, samples=4).method == "theory"
     used = []
 
     def refuse(*arguments, **options):
@@ -129,9 +126,8 @@ def test_wide_or_too_deep_chains_are_left_to_their_kernels(monkeypatch):
 
 def test_the_largest_score_is_that_of_the_rows():
     net, batch = NETS["chain"](), NETS["chain"]().summarise(eoc.digits(30))
-    networks = sample_networks(net.as_graph(), batch, 6, 0, criterion=as_criterion("snip"))
-    tops = [[s.log_rms + s.row_maxima.max() for s in network.signs[0]] for network in networks]
-    assert laws_of("chain").largest == pytest.approx(np.array(tops))
+    tops = [[np.log(layer.max()) for layer in exact_scores(net, batch, "snip", index)] for index in range(6)]
+    assert laws_of("chain").largest == pytest.approx(np.array(tops), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -158,7 +154,7 @@ def test_median_and_spread_of_a_residual_network(criterion):
         for seed in range(24)
     ]
     seen = np.log10(1 - np.array(measured))
-    laws = graph_laws(net, criterion, data, samples=48, seed=0, effort=COLLAPSE).laws[0]
+    laws = graph_laws(net, criterion, data, samples=48, seed=0).laws[0]
     law, independent = (
         np.log10(1 - draw_critical_sparsity(one, seed=0)[0]) for one in (laws, replace(laws, largest=None))
     )

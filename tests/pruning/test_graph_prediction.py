@@ -12,7 +12,6 @@ from eoc_theory.errors import ModelError
 from eoc_theory.layers import BatchNorm, Convolution, GroupNorm
 from eoc_theory.networks.downsample import within_reach
 from eoc_theory.networks.narrow import narrowed
-from eoc_theory.pruning.graph_distributions import KEPT, affordable, batch_shift, forward_cost, plan
 from eoc_theory.signals.data import DataSummary, digits_images
 
 SPARSITIES = np.array([0.8, 0.95])
@@ -148,46 +147,6 @@ def test_a_traced_model_is_predicted_like_its_architecture():
     assert [type(node.layer) for node in read.graph.nodes] == [type(node.layer) for node in net.graph.nodes]
     one, other = (eoc.predict_pruning(n, 0.9, data=data, samples=4).kept for n in (net, read))
     assert one == pytest.approx(other, abs=0.02)
-
-
-def test_inputs_and_networks_follow_the_cost():
-    cheap, costly = eoc.resnet(8, width=4, input_shape=(3, 8, 8)), eoc.cnn(8, 128, input_shape=(3, 32, 32))
-    assert plan(cheap, 100, None) == (100, 16)
-    assert plan(costly, 100, None) == (20, 2)
-    assert plan(costly, 7, None) == (7, 6)
-    assert plan(costly, 100, 9) == (20, 9)
-    assert costly.graph is not None
-    assert forward_cost(costly.graph) == 1024 * 9 * (3 * 128 + 6 * 128**2) + 1280
-
-
-def test_a_part_of_the_batch_stands_for_the_whole():
-    """E[g²] = α + β/B: where halves cancel nothing, a fifth of the inputs shows five times too much."""
-    ratios = np.array([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])
-    assert batch_shift(ratios, 5.0) == pytest.approx([-0.5 * np.log(5), 0.5 * np.log(0.6), 0.0], abs=1e-6)
-    assert not batch_shift(ratios, 1.0).any()
-    rng = np.random.default_rng(0)
-    common, own = rng.standard_normal(4000), rng.standard_normal((40, 4000))
-    gradients = common + 2.0 * own
-    part = gradients[:8]
-    signs = np.where(np.arange(8) < 4, 1.0, -1.0)
-    r = ((signs @ part) ** 2).sum() / (part.sum(axis=0) ** 2).sum()
-    wanted = (gradients.mean(axis=0) ** 2).mean() / (part.mean(axis=0) ** 2).mean()
-    shift = batch_shift(np.full((2, 3), r), 5.0)
-    assert np.exp(2 * shift) == pytest.approx(wanted, rel=0.05)
-
-
-def test_wide_networks_are_narrowed():
-    net = eoc.resnet(14, width=160)
-    assert net.graph is not None
-    graph, notes = affordable(net.graph, 40, KEPT.most)
-    assert notes == ("sampled at 0.62 of its width",)
-    channels = [layer.fan_out for layer in graph.weight_layers]
-    assert channels[0] == 96 and channels[-1] == 10
-    assert forward_cost(graph) * 40 < 1.2 * KEPT.most
-    plain = eoc.cnn(8, 128, input_shape=(3, 32, 32))
-    assert plain.graph is not None
-    # Without normalisation, fewer than 128 channels are another network.
-    assert affordable(plain.graph, 1000, KEPT.most) == (plain.graph, ())
 
 
 @pytest.mark.parametrize("shortcut", ["conv", "pad"])

@@ -7,25 +7,29 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.criteria import criterion
-from eoc_theory.propagation import sampled_graph
-from eoc_theory.propagation.sampled_graph import sample_networks, shared_samples
+from eoc_theory.propagation.shared import shared_samples
+from eoc_theory.pruning.graph_distributions import as_sampled
+
+pytest.importorskip("torch")
 
 
-def network():
-    return eoc.resnet(8, width=4, input_shape=(1, 8, 8))
+def network(width=4):
+    return eoc.resnet(8, width=width, input_shape=(1, 8, 8))
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """The streams of all networks that are sampled."""
+    from eoc_theory.pytorch.sample.sampler import Sampler
+
     drawn = []
-    real = sampled_graph._sample
+    real = Sampler._network
 
-    def counting(rule, graph, images, targets, stream):
-        drawn.append(tuple(stream))
-        return real(rule, graph, images, targets, stream)
+    def counting(self, rule, inputs, seed, index):
+        drawn.append((rule.label, inputs, seed, index))
+        return real(self, rule, inputs, seed, index)
 
-    monkeypatch.setattr(sampled_graph, "_sample", counting)
+    monkeypatch.setattr(Sampler, "_network", counting)
     return drawn
 
 
@@ -45,22 +49,22 @@ def test_both_predictions_are_the_same_bits(counted):
 
 
 def test_only_the_same_networks_on_the_same_batch_are_shared(counted):
-    net = network()
-    assert net.graph is not None
+    net, rule = network(), criterion("snip")
     first, second = (net.summarise(None, seed=seed) for seed in (0, 1))
+
+    def sample(net, batch, samples, seed):
+        return as_sampled(net, batch, seed=seed).sampler.sample(rule, samples, seed, 4, 16).networks
+
     with shared_samples():
-        few = sample_networks(net.graph, first, 2, 0, inputs=10, criterion=criterion("snip"))
-        more = sample_networks(net.graph, first, 3, 0, inputs=10, criterion=criterion("snip"))
+        few, more = (sample(net, first, samples, 0) for samples in (2, 3))
         assert more[:2] == few
         assert len(counted) == 3
-        for batch, seed, inputs in ((second, 0, 10), (first, 1, 10), (first, 0, 20)):
+        for batch, seed in ((second, 0), (first, 1)):
             before = len(counted)
-            sample_networks(net.graph, batch, 2, seed, inputs=inputs, criterion=criterion("snip"))
+            sample(net, batch, 2, seed)
             assert len(counted) == before + 2
-        wider = eoc.resnet(8, width=5, input_shape=(1, 8, 8))
-        assert wider.graph is not None
-        sample_networks(wider.graph, first, 2, 0, inputs=10, criterion=criterion("snip"))
-        assert len(counted) == 11
+        sample(network(5), first, 2, 0)
+        assert len(counted) == 9
 
 
 def test_a_diagnosis_samples_no_network_twice(counted):

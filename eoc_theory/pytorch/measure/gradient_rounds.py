@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ...propagation.sampled_rounds import schedule
 from ..models import PrunableWeight, require_torch
 from . import ranking
 
@@ -18,6 +17,12 @@ if TYPE_CHECKING:
 
 #: Scores of all layers for masks of what is left, None for all.
 Scores = Callable[["Sequence[torch.Tensor] | None"], "Sequence[torch.Tensor]"]
+
+
+def schedule(weights: int, left: int, rounds: int) -> list[int]:
+    """Number of weights left after each round: the density falls by the same factor in each."""
+    density = left / weights
+    return [round(weights * density ** (k / rounds)) for k in range(1, rounds)] + [left]
 
 
 def masks_in_rounds(

@@ -7,10 +7,11 @@ from typing import Any
 
 from ...errors import CallbackError, EOCError, ModelError
 from ...networks.architecture import Architecture
+from ...networks.downsample import within_reach
 from ...networks.queries import mode_notes
 from ...networks.resolve import Options
 from ...networks.unread import UnreadNetwork
-from ..batches import as_batch
+from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..factories import made
 from ..losses import as_loss
@@ -58,7 +59,10 @@ def sampled_network(
     """
     torch = require_torch()
     example, known = None, dict[str, ParameterLaw]()
+    notes: tuple[str, ...] = ()
     if isinstance(net, Architecture):
+        if not options.beyond_theory:
+            net, data, notes = within_reach(net, data, seed=seed)
         model, example = net.to_torch(0), _example(net)
     elif isinstance(net, torch.nn.Module):
         model = net
@@ -84,10 +88,23 @@ def sampled_network(
         options.dtype,
         ranked.multiplications,
         ranked.held,
-        (*batch_norm_notes(model), *ranked.notes, *source.notes, *(batch.notes if batch is not None else ())),
+        (
+            *notes,
+            *batch_norm_notes(model),
+            *ranked.notes,
+            *source.notes,
+            *(batch.notes if batch is not None else ()),
+        ),
         draws=ranked.draws,
     )
     return UnreadNetwork(source.layers, sampler, source.laws_known, reason)
+
+
+def _notes(
+    model: Any, first: tuple[str, ...], ranked: Ranked, source: Source, batch: Batch | None
+) -> tuple[str, ...]:
+    own = () if batch is None else batch.notes
+    return (*first, *batch_norm_notes(model), *ranked.notes, *source.notes, *own)
 
 
 def batch_norm_notes(model: Any) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ import torch
 from ...base.progress import followed
 from ...criteria.criterion import Criterion
 from ...errors import DataError
-from ...propagation.sampled_graph import LayerSample, NetworkSample, Scaled, layer_samples, made_once
+from ...propagation.carried_values import Value
+from ...propagation.score_samples import LayerSample, NetworkSample, layer_samples
+from ...propagation.shared import made_once
 from ...signals.data import classes_in_turn
 from ..batches import Batch
 from ..losses import Loss
@@ -150,9 +152,7 @@ class Sampler:
     def _network(self, rule: Criterion, inputs: int, seed: int, index: int) -> NetworkSample:
         scores = self._scores(rule, self._part(inputs, index), seed, index)
         layers = [_layer(score, signed=rule.signed) for score in scores]
-        return NetworkSample(
-            tuple(list(sign) for sign in zip(*layers, strict=True)), np.full(len(layers), np.nan)
-        )
+        return NetworkSample(tuple(list(sign) for sign in zip(*layers, strict=True)))
 
     def _part(self, size: int, index: int) -> Batch | None:
         """Some of the inputs; each network takes up where the one before left off."""
@@ -221,19 +221,15 @@ class Sampler:
     def left_in_rounds(
         self, rule: Criterion, index: int, seed: int, inputs: int, left: int, stop: bool
     ) -> Array:
-        """Numbers of weights that a network pruned in rounds keeps in each layer, (L,)."""
+        """Numbers of weights that a network pruned in rounds keeps in each layer, (L,); for use in `each`."""
+        model, weights = self.source.network([seed, 0x746F7263, index])
+        part = self._part(inputs, index)
 
-        def work(index: int) -> Array:
-            model, weights = self.source.network([seed, 0x746F7263, index])
-            part = self._part(inputs, index)
+        def scores(masks: Any) -> Any:
+            return self._gradient_scores(rule, model, weights, part, seed, masks)
 
-            def scores(masks: Any) -> Any:
-                return self._gradient_scores(rule, model, weights, part, seed, masks)
-
-            masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
-            return np.array(counts(masks))
-
-        return self.each(work, range(index, index + 1), inputs)[0]
+        masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
+        return np.array(counts(masks))
 
 
 def _passes(rule: Criterion) -> float:
@@ -245,7 +241,7 @@ def _layer(score: Any, *, signed: bool) -> tuple[LayerSample, ...]:
     values = score.detach().cpu().numpy()
     rows = values.reshape(len(values) if values.ndim else 1, -1)
     kept = rows.dtype in (np.float32, np.float64)
-    return layer_samples(Scaled(rows if kept else rows.astype(np.float32)), signed=signed)
+    return layer_samples(Value(rows if kept else rows.astype(np.float32)), signed=signed)
 
 
 def _log_square(score: Any) -> float:

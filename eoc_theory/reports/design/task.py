@@ -10,8 +10,8 @@ import numpy as np
 
 from ...criteria.criterion import Criterion
 from ...networks.architecture import Architecture
+from ...networks.queries import forward_cost
 from ...pruning.collapse import CollapsePrediction, predict_collapse
-from ...pruning.graph_distributions import forward_cost
 from ...pruning.prediction import predict_pruning
 from ...signals.data import DataSummary
 

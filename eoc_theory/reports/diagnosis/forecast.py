@@ -11,7 +11,7 @@ from ...criteria.criterion import Criterion
 from ...mean_field.maps import MeanField
 from ...networks.architecture import Architecture
 from ...propagation.infinite_width import propagate_batch
-from ...propagation.sampled_graph import shared_samples
+from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros

@@ -18,7 +18,7 @@ from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, ModelError
 from ...networks.resolve import Options, as_network, is_model
 from ...networks.unread import UnreadNetwork
-from ...propagation.sampled_graph import shared_samples
+from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros
