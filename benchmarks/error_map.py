@@ -104,15 +104,13 @@ class Group:
         return [one for one in here if one.kind in self.kinds]
 
 
-OTHERS = ("grasp", "magnitude", "synflow-oneshot", "synflow")
-#: With normalisation the error is no part of the spread: it hardly changes with the width. The tables of
-#: convolutional networks do not hold the spread of s_cr.
+OTHERS = ("magnitude", "synflow-oneshot", "synflow")
+#: SNIP of other networks, and GraSP, are sampled: theirs is the error of a mean. The tables of convolutional
+#: networks do not hold the spread of s_cr.
 GROUPS = (
-    *(Group("kept", "snip", (kind,), proportional="normalised" not in kind) for kind in ("chain", *GRAPHS)),
-    *(Group("kept", criterion, ("chain",)) for criterion in (*OTHERS, "random")),
+    *(Group("kept", criterion, ("chain",)) for criterion in ("snip", *OTHERS, "random")),
     *(Group("kept", criterion, GRAPHS) for criterion in OTHERS),
     *(Group("collapse", criterion, ("chain",)) for criterion in ("snip", *OTHERS, "random")),
-    *(Group("collapse", "snip", (kind,), proportional=False) for kind in GRAPHS),
     *(Group("collapse", criterion, GRAPHS, proportional=False) for criterion in OTHERS),
 )
 #: Powers that are fitted in place of the map's, or beside them, for the report.

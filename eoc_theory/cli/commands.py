@@ -481,6 +481,7 @@ def design(args: argparse.Namespace) -> int:
             args.sparsity,
             criterion=args.criterion,
             data=data,
+            method=args.method,
             example_input=shape,
             max_collapse_probability=args.max_collapse_probability,
             networks=args.networks,

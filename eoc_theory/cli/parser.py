@@ -265,6 +265,7 @@ def _design(commands: Any) -> None:
         metavar="P",
         help="highest accepted probability that a layer collapses or is disconnected (default: 0.01)",
     )
+    _way(made)
     made.add_argument(
         "--networks",
         type=whole,
@@ -403,17 +404,20 @@ def _sampling(made: argparse.ArgumentParser, samples_help: str) -> None:
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the samples (default: 0)")
 
 
-def _method(
-    made: argparse.ArgumentParser,
-    device_help: str,
-    auto: str = "theory for fully connected networks, else sampled",
-) -> None:
+_AUTO = "theory for fully connected networks, else sampled"
+
+
+def _way(made: argparse.ArgumentParser, auto: str = _AUTO) -> None:
     made.add_argument(
         "--method",
         default="auto",
         help="theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
         f"auto: {auto} (default: auto)",
     )
+
+
+def _method(made: argparse.ArgumentParser, device_help: str, auto: str = _AUTO) -> None:
+    _way(made, auto)
     made.add_argument(
         "--exclude",
         type=lambda text: text.split(","),

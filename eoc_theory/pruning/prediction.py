@@ -396,7 +396,7 @@ def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation
     """Error of what is kept, by how it was predicted."""
     free = is_data_free(net, criterion)
     by_theory = found.method == "theory" and not free
-    if isinstance(net, Architecture) and not net.is_chain and by_theory:
+    if isinstance(net, Architecture) and by_theory and not (net.is_chain and criterion.has_kernel_law):
         return theory_trust(net, criterion, values)
     sampled = isinstance(net, UnreadNetwork) or not (by_theory or free)
     return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples if sampled else None)

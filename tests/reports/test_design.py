@@ -187,6 +187,18 @@ def test_normalised_networks_have_no_scale_to_set():
     assert [c.initialisation for c in found.candidates] == [None, None]
 
 
+@pytest.mark.parametrize("method", ["theory", "sampled"])
+def test_the_method_is_that_of_the_predictions(method):
+    found = eoc.design(ORDERED, 0.9, method=method)
+    assert found.method == found.to_dict()["method"] == method
+    best = eoc.predict_collapse(found.before.architecture, method=method)
+    assert found.critical_sparsity_before == best.quantile(0.5)
+    # Theory samples nothing, so that what is disconnected stays unknown.
+    assert np.isnan(found.cut_probability) == (method == "theory")
+    with pytest.raises(ArgumentError, match="method must be"):
+        eoc.design(ORDERED, 0.9, method="guessed")
+
+
 def test_the_same_bits_again():
     first, second = (eoc.design(RELU, 0.97, networks=2, seed=3) for _ in range(2))
     assert first.to_json() == second.to_json()

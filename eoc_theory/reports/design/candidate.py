@@ -22,6 +22,8 @@ Array = np.ndarray
 #: Samples of a first look at the distribution of the critical sparsity, of a chain of layers and of other
 #: networks: about a quarter of the usual ones, so that its error may be twice as large.
 _QUICK, _QUICK_ERROR = (16, 6), 2.0
+#: Bound of the median's error in log₁₀(1 − s_cr) where none is stated.
+_UNKNOWN_ERROR = 0.5
 #: Samples of the critical sparsity that count as independent at most: they come from some 8 to 64 networks.
 _INDEPENDENT = 32
 
@@ -147,7 +149,8 @@ def _emptied(task: Task, net: Architecture, law: CollapsePrediction, factor: flo
         return Chance(1.0, 1.0, 1.0)
     limits, left = _log_left(law, net), math.log(task.left / net.n_weights)
     independent = min(len(limits), _INDEPENDENT)
-    error = factor * math.log(10.0) * law.median_error_bound
+    bound = law.median_error_bound
+    error = factor * math.log(10.0) * (_UNKNOWN_ERROR if math.isnan(bound) else bound)
     return Chance(*(smooth_share(limits, left + shift, independent) for shift in (0.0, error, -error)))
 
 

@@ -20,7 +20,7 @@ from ...errors import EOCError, ModelError
 from ...errors.text import prose
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
-from ...networks.resolve import as_architecture
+from ...networks.resolve import METHODS, as_architecture
 from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
 from ..diagnosis.initialisation import read
@@ -53,6 +53,7 @@ class Design(Drawable):
         critical_sparsity: median of the smallest sparsity at which a layer collapses, under the design.
         critical_sparsity_before: the same of the network as it is under global ranking.
         seed: of everything random.
+        method: "theory" or "sampled": where kept and the probability of collapse come from.
     """
 
     criterion: str
@@ -65,6 +66,7 @@ class Design(Drawable):
     critical_sparsity: float
     critical_sparsity_before: float
     seed: int
+    method: str = "theory"
 
     @property
     def feasible(self) -> bool:
@@ -179,6 +181,7 @@ class Design(Drawable):
                 "sparsity": self.sparsity,
                 "max_collapse_probability": self.max_collapse_probability,
                 "seed": self.seed,
+                "method": self.method,
                 "feasible": self.feasible,
                 "verdict": self.verdict,
                 "steps": self.steps,
@@ -205,6 +208,7 @@ def design(
     *,
     criterion: Any = "snip",
     data: Any = None,
+    method: str = "auto",
     example_input: Any = None,
     max_collapse_probability: float = 0.01,
     networks: int | None = None,
@@ -236,6 +240,8 @@ def design(
         sparsity: fraction of all weights to remove, in [0, 1).
         criterion: as in `predict_pruning`.
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
+        method: as in `predict_pruning`. Under "theory" no network is sampled, and whether layers are
+            disconnected stays unknown, unless `networks` says otherwise.
         example_input: a batch of inputs that a torch model can be traced with, or its shape; by default the
             first two of `data`. A chain of Linear layers needs none.
         max_collapse_probability: highest accepted probability of either, in [0, 1).
@@ -252,6 +258,8 @@ def design(
     rule = as_criterion(criterion)
     sparsity = checks.fraction("sparsity", sparsity)
     tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
+    if checks.one_of("method", method, METHODS) == "theory" and networks is None:
+        networks = 0
     if networks is not None:
         networks = checks.integer("networks", networks, minimum=0, maximum=MOST_SAMPLES)
     seed = checks.integer("seed", seed, minimum=0)
@@ -263,7 +271,8 @@ def design(
     total = found.n_weights
     batch = found.summarise(data, seed=seed)
     said = progress or (lambda text: None)
-    task = Task(sparsity, total - round(sparsity * total), rule, batch, tolerance, networks, seed, said)
+    left = total - round(sparsity * total)
+    task = Task(sparsity, left, rule, batch, tolerance, networks, seed, said, method)
     said("as it is, global")
     ranked = [by_global_ranking(task, found, None)]
     before = ranked[0].candidate
@@ -299,6 +308,7 @@ def design(
         critical_sparsity=limit,
         critical_sparsity_before=ranked[0].critical_sparsity,
         seed=seed,
+        method=ranked[0].law.method,
     )
 
 

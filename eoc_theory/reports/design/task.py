@@ -33,6 +33,7 @@ class Task:
         tolerance: highest accepted probability of collapse.
         networks: how many are sampled; None: as many as are cheap.
         seed: of everything random.
+        method: of the predictions, as in `predict_pruning`.
         said: is told what is being tried.
     """
 
@@ -44,14 +45,22 @@ class Task:
     networks: int | None
     seed: int
     said: Callable[[str], None]
+    method: str = "auto"
 
     def predicted(self, net: Architecture, sparsity: Any) -> Any:
-        return predict_pruning(net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed)
+        return predict_pruning(
+            net, sparsity, criterion=self.criterion, data=self.data, seed=self.seed, method=self.method
+        )
 
     def law(self, net: Architecture, samples: int | None = None) -> CollapsePrediction:
         """The distribution of the critical sparsity."""
         return predict_collapse(
-            net, criterion=self.criterion, data=self.data, samples=samples, seed=self.seed
+            net,
+            criterion=self.criterion,
+            data=self.data,
+            samples=samples,
+            seed=self.seed,
+            method=self.method,
         )
 
     def draws(self, net: Architecture) -> tuple[int, int]:
