@@ -177,7 +177,10 @@ def _sampled(
     net: Network, criterion: Criterion, batch: DataSummary, samples: int | None, seed: int
 ) -> GraphLaws | None:
     """Laws of the scores with the largest in each network; None of chains beyond the range of floats."""
-    networks = CHAIN_COLLAPSE if net.is_chain else COLLAPSE
+    networks = COLLAPSE
+    if net.is_chain:
+        usual = int(np.clip(CHAIN_WORK / (batch.size * net.n_weights), *CHAIN_COLLAPSE))
+        networks = usual, CHAIN_COLLAPSE[1]
     try:
         return graph_laws(net, criterion, batch, samples=samples, seed=seed, networks=networks)
     except ModelError:

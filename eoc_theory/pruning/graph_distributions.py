@@ -34,7 +34,7 @@ NOTHING = -1e4
 NEEDS = ("weights", "gradient", "hessian_gradient")
 #: Fewest and most networks, for what is kept; for the critical sparsity, which varies more from network to
 #: network; and for that of a chain of fully connected layers.
-KEPT, COLLAPSE, CHAIN_COLLAPSE = (4, 16), (8, 24), (24, 64)
+KEPT, COLLAPSE, CHAIN_COLLAPSE = (4, 16), (8, 24), (24, 40)
 
 
 @dataclass(frozen=True)

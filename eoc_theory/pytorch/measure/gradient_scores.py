@@ -77,6 +77,7 @@ def gradient_scores(
     masks: Sequence[torch.Tensor] | None = None,
     notes: list[str] | None = None,
     held: float = 0.0,
+    given_up: bool = False,
 ) -> list[torch.Tensor]:
     """Scores by the loss's gradient g, or by Hess·g, for each of `weights`, as tensors on `device`.
 
@@ -99,6 +100,8 @@ def gradient_scores(
             network that is left, at all weights where the criterion lets removed ones come back.
         notes: is given what there is to say of the scores' precision.
         held: bytes that autograd keeps of one input in single precision, where that is known.
+        given_up: whether the model is the caller's no more and one that `Architecture.to_torch` made: it is
+            run itself, and ends in the precision of the scores. Not with masks.
 
     Raises:
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
@@ -112,7 +115,9 @@ def gradient_scores(
     said: list[str] = [] if notes is None else notes
 
     def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
-        with _Loss(model, weights, batch, goal, device, precision, seed, strict, power, held) as objective:
+        with _Loss(
+            model, weights, batch, goal, device, precision, seed, strict, power, held, given_up
+        ) as objective:
             before = objective.prune(masks) if masks is not None else objective.leaves
             whole = before if criterion.regrows else objective.leaves
             scores = _scored(criterion, derivatives(objective), whole)
@@ -319,6 +324,7 @@ class _Loss:
         strict: bool,
         power: int = 0,
         held: float = 0.0,
+        given_up: bool = False,
     ) -> None:
         """`power` of two multiplies the loss; `said` is what there is to note of the result."""
         self.seed, self.strict, self.dtype = seed, strict, dtype
@@ -329,16 +335,20 @@ class _Loss:
         self.names = [w.name or "weight" for w in weights]
         self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
         self.count = goal.count(batch.targets)
-        twin = converted(model, device, dtype)
-        self.model = twin.model
-        self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
+        self._given_up, self._undo = given_up, contextlib.ExitStack()
+        if given_up:
+            self.model = model.to(device=device, dtype=dtype).requires_grad_(False)
+            self.leaves = [w.tensor.requires_grad_() for w in weights]
+        else:
+            twin = converted(model, device, dtype)
+            self.model = twin.model
+            self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
         # Σ_b ‖δ_b‖‖h_b‖ per layer, noted on the way back; NaN where a layer is not Linear or was not met.
         self.addends = [math.nan] * len(weights)
         self._noting = True
         self._note_linear_layers()
         if power:
             self._note_signals()
-        self._undo = contextlib.ExitStack()
 
     def _note_linear_layers(self) -> None:
         linear, index = require_torch().nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
@@ -346,7 +356,7 @@ class _Loss:
             own = module._parameters
             at = index.get(id(own.get("weight", own.get("weight_orig"))))
             if isinstance(module, linear) and at is not None:
-                module.register_forward_hook(self._hook(at))
+                self._undo.callback(module.register_forward_hook(self._hook(at)).remove)
 
     def _note_signals(self) -> None:
         names = {id(leaf): name for leaf, name in zip(self.leaves, self.names, strict=True)}
@@ -362,7 +372,7 @@ class _Loss:
             own = module._parameters
             name = names.get(id(own.get("weight", own.get("weight_orig"))))
             if name is not None:
-                module.register_forward_hook(noting(name))
+                self._undo.callback(module.register_forward_hook(noting(name)).remove)
 
     def check_signals(self, scores: Sequence[torch.Tensor]) -> None:
         """Raises OutOfRangeError where no score is left and the signal has fallen out of the range."""
@@ -425,9 +435,11 @@ class _Loss:
 
     def _returned(self, part: slice) -> Any:
         torch = require_torch()
-        # Each pass starts from the state that the model was given in, whatever another pass wrote.
-        shared = {id(parameter) for parameter in self.model.parameters()}
-        model = Twin(self.model, lambda t: t if id(t) in shared else t.clone()).model
+        model = self.model
+        if not self._given_up:
+            # Each pass starts from the state that the model was given in, whatever another pass wrote.
+            shared = {id(parameter) for parameter in model.parameters()}
+            model = Twin(model, lambda t: t if id(t) in shared else t.clone()).model
         # Attention's fast kernels have no second derivative.
         with seeded(self.seed), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             return self.batch.part(part).call(model)

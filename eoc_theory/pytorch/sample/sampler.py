@@ -189,6 +189,7 @@ class Sampler:
             masks=masks,
             loss=self.loss,
             held=self.held,
+            given_up=self.source.is_built and masks is None,
         )
 
     def _shift(self, rule: Criterion, inputs: int, seed: int, networks: list[NetworkSample]) -> Array:

@@ -29,6 +29,11 @@ class Source(Protocol):
     @property
     def laws_known(self) -> bool: ...
     @property
+    def is_built(self) -> bool:
+        """Whether its networks are what `Architecture.to_torch` makes, and of no further use."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]: ...
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
@@ -38,6 +43,8 @@ class Source(Protocol):
 
 class Redrawn:
     """Networks like one model, its parameters drawn from the distributions that its own show."""
+
+    is_built = False
 
     def __init__(self, model: Any, weights: Sequence[PrunableWeight]) -> None:
         self._model, self._weights = model, list(weights)
@@ -76,6 +83,8 @@ def _shuffled_notes(weights: Sequence[PrunableWeight], laws: Sequence[ParameterL
 
 class Made:
     """Networks that a function makes."""
+
+    is_built = False
 
     def __init__(
         self,
@@ -151,6 +160,8 @@ class Built:
     layers: tuple[WeightLayer, ...]
     laws_known: bool = True
     notes: tuple[str, ...] = ()
+
+    is_built = True
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """A new torch model of it."""
