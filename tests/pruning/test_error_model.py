@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -181,9 +182,11 @@ def test_notes_say_what_was_not_measured(net, sparsity, criterion, words):
 
 
 def test_other_numbers_of_samples_are_told():
-    net = eoc.mlp(5, 20)
-    for notes in (eoc.predict_pruning(net, 0.9, samples=4).notes, eoc.predict_collapse(net, samples=4).notes):
-        assert notes == ("expected error is that of the default number of samples",)
+    net, said = eoc.mlp(5, 20), ("expected error is that of the default number of samples",)
+    for call in (lambda **asked: eoc.predict_pruning(net, 0.9, **asked), partial(eoc.predict_collapse, net)):
+        assert call(samples=4, method="theory").notes == said
+        # Of sampled networks the error is that of a mean over so many.
+        assert call(samples=4, method="sampled").notes == ()
     assert eoc.predict_pruning(net, 0.9, criterion="magnitude", samples=4).notes == ()
 
 
@@ -194,7 +197,7 @@ def test_command_line_prints_the_error(capsys):
     assert main(["predict", *arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert 0 < printed["kept_error"] < printed["kept_error_bound"]
-    assert main(["collapse", *arguments[:4], "--width", "4"]) == 0
+    assert main(["collapse", *arguments[:4], "--width", "4", "--method", "theory"]) == 0
     out = capsys.readouterr().out
     assert "expected error " in out and "note: expected error extrapolated" in out
     assert main(["collapse", *arguments, "--json"]) == 0

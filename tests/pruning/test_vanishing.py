@@ -179,14 +179,15 @@ def test_batch_norm_of_one_input_leaves_nothing_to_rank():
     calls = (
         lambda: eoc.predict_pruning(model, 0.5, data=data, method="theory"),
         lambda: eoc.predict_collapse(model, data=data, method="theory"),
-        lambda: eoc.diagnose(model, data=data),
-        lambda: eoc.design(model, 0.5, data=data),
+        lambda: eoc.design(model, 0.5, data=data, method="theory"),
     )
     for call in calls:
         with pytest.raises(
             EOCError, match=r"BatchNorm '1' is in training mode, and normalises one value to 0"
         ):
             call()
+    with pytest.raises(EOCError, match=r"module '1' .BatchNorm1d.: Expected more than 1 value per channel"):
+        eoc.diagnose(model, data=data)
     with pytest.raises(EOCError, match=r"module '1' .BatchNorm1d.: Expected more than 1 value per channel"):
         eoc.measure_pruning(model, 0.5, data=data)
 

@@ -172,3 +172,26 @@ def test_inputs_of_0_are_diagnosed_where_biases_make_a_signal():
     found = eoc.diagnose(model, data=(torch.zeros(12, 6), torch.arange(12) % 3), sparsity=0.5)
     assert found.cure is None and found.after is None
     assert found.before.zero_scores[0] == 1.0
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+@pytest.mark.parametrize("power", [-600, 60, 130, 400, 600])
+def test_data_of_any_scale_have_one_ranking(convolutional, power):
+    """Signals so large that gradients by them vanish: logits as small, and as many layers, as before."""
+    torch.manual_seed(0)
+    first = torch.nn.Conv2d(3, 6, 3, bias=False) if convolutional else torch.nn.Linear(48, 8, bias=False)
+    parts = [first, torch.nn.ReLU()]
+    for _ in range(6):
+        parts += [torch.nn.Linear(24 if convolutional else 8, 8, bias=False), torch.nn.ReLU()]
+        if convolutional:
+            parts[-2:] = [torch.nn.Conv2d(6, 6, 1, bias=False), torch.nn.ReLU()]
+    parts += [torch.nn.Flatten(), torch.nn.Linear(24 if convolutional else 8, 5, bias=False)]
+    model = torch.nn.Sequential(*parts).double()
+    x = torch.randn(10, *((3, 4, 4) if convolutional else (48,)), dtype=torch.float64) * 1e-9
+    y = torch.arange(10) % 5
+    reference = eoc.measure_pruning(model, 0.8, data=(x, y))
+    # What comes larger leaves smaller: the logits are those of before.
+    with torch.no_grad():
+        model[2].weight.mul_(2.0**-power)
+    scaled = eoc.measure_pruning(model, 0.8, data=(x * 2.0**power, y))
+    assert scaled.kept == pytest.approx(reference.kept, abs=1e-3)

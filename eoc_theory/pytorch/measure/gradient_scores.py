@@ -38,6 +38,8 @@ _TOP = 800
 _APART = 1e-200
 # A signal under this, and not 0, has lost digits to denormal numbers.
 _LEAST_SIGNAL = 1e-300
+# Where all scores are less than so much of the largest signal, the gradients by that lose digits.
+_FLOAT32_LEAST, _FLOAT64_LEAST = 1e-34, 1e-290
 # What autograd may keep for one part of the batch, in bytes, where the batch can be cut at all.
 _CHUNK_BYTES = 2**29
 # A second backward pass keeps the first one's intermediate values too.
@@ -113,6 +115,7 @@ def gradient_scores(
     goal = as_loss(loss, output, criterion.temperature)
     derivatives = _gradients if criterion.needs == "gradient" else _curvatures
     said: list[str] = [] if notes is None else notes
+    largest = [0.0]
 
     def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
         with _Loss(
@@ -122,6 +125,9 @@ def gradient_scores(
             whole = before if criterion.regrows else objective.leaves
             scores = _scored(criterion, derivatives(objective), whole)
             _check_range(scores, objective.names, precision, strict)
+            largest[0] = objective.largest_signal
+            if strict and _falls_away(scores, largest[0], _FLOAT32_LEAST):
+                raise PrecisionLostError
             if power:
                 objective.check_signals(scores)
             said[:] = objective.said
@@ -134,7 +140,7 @@ def gradient_scores(
         with contextlib.suppress(PrecisionLostError):
             return attempt(torch.float32, strict=True)
     return _in_range(
-        lambda power: attempt(torch.float64, False, power),
+        lambda power: (attempt(torch.float64, False, power), largest[0]),
         model,
         weights,
         criterion,
@@ -146,7 +152,7 @@ def gradient_scores(
 
 
 def _in_range(
-    compute: Callable[[int], list[torch.Tensor]],
+    compute: Callable[[int], tuple[list[torch.Tensor], float]],
     model: Any,
     weights: Sequence[PrunableWeight],
     criterion: Criterion,
@@ -158,18 +164,19 @@ def _in_range(
     """Scores in double precision, or where that does not hold them those of `chain_scores`.
 
     Of a model that is no chain they are tried once more with the loss multiplied by a power of two. `compute`
-    gives them for such a power; what there is to say of it is added to `said`. `batch` is None where it is
-    not one that `chain_scores` takes.
+    gives them for such a power, and the largest signal; what there is to say of it is added to `said`.
+    `batch` is None where it is not one that `chain_scores` takes.
 
     Raises ModelError where they can be had by none of these.
     """
     refused: OutOfRangeError | None = None
     try:
-        scores = compute(0)
+        scores, signal = compute(0)
+        away = _falls_away(scores, signal, _FLOAT64_LEAST)
         top = max(float(score.abs().max()) for score in scores)
         # Where removed weights score nothing, or scores are no multiple of the derivative, there is no more.
         alone = masks is not None or not criterion.proportional
-        if _held(scores) or (alone and (top == 0 or not needs_carrying(top))):
+        if (_held(scores) and not away) or (alone and (top == 0 or not needs_carrying(top))):
             return scores
     except OutOfRangeError as error:
         scores, top, refused = [], math.nan, error
@@ -189,7 +196,12 @@ def _in_range(
         if top < 1.0:
             # As near to the upper end as leaves room for the way back.
             power = min(_TOP - math.frexp(top)[1], _RAISED) if top > 0 else _RAISED
-        again = compute(power)
+        again, signal = compute(power)
+        if _falls_away(again, signal, _FLOAT64_LEAST):
+            raise OutOfRangeError(
+                f"the model's signal is {signal:.1e} where its {criterion.label} scores are at most "
+                f"{max(_tops(again)):.1e}: between them lies more than double precision holds"
+            )
         if _held(again):
             return again
         if scores and not needs_carrying(max(_tops(again))):
@@ -235,6 +247,12 @@ def _held(scores: Sequence[torch.Tensor]) -> bool:
     return not needs_carrying(max(tops)) and (min(tops) > 0 or least > _APART * max(tops))
 
 
+def _falls_away(scores: Sequence[torch.Tensor], signal: float, least: float) -> bool:
+    """Whether gradients by a signal so large are under `least`, where scores keep none of their digits."""
+    top = max(_tops(scores))
+    return 0.0 < top < least * signal
+
+
 def _scored(
     criterion: Criterion, derivatives: list[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
@@ -262,7 +280,10 @@ def _curvatures(loss: _Loss) -> list[torch.Tensor]:
     gradients = [g.detach() for g in kept] if kept is not None else loss.gradients(_GRASP_FACTOR)
     loss.check_cancellation(gradients)
     # H v for v = g/‖g‖: the norm is common to all layers, and its square may leave the floating-point range.
-    norm = math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
+    top = max(float(g.abs().max()) for g in gradients)
+    unit = top if 0 < top < math.inf else 1.0
+    squares = (float(torch.linalg.vector_norm(g.double() / unit)) for g in gradients)
+    norm = unit * math.hypot(*squares)
     if not 0 < norm < math.inf:
         if loss.strict:
             raise PrecisionLostError
@@ -347,8 +368,7 @@ class _Loss:
         self.addends = [math.nan] * len(weights)
         self._noting = True
         self._note_linear_layers()
-        if power:
-            self._note_signals()
+        self._note_signals()
 
     def _note_linear_layers(self) -> None:
         linear, index = require_torch().nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
@@ -364,7 +384,8 @@ class _Loss:
         def noting(name: str) -> Callable[..., None]:
             def note(module: Any, args: tuple[Any, ...], out: Any) -> None:
                 values = out[0] if isinstance(out, tuple) else out
-                self.signals.append((name, float(values.detach().abs().max())))
+                if values.numel():
+                    self.signals.append((name, float(values.detach().abs().max())))
 
             return note
 
@@ -373,6 +394,13 @@ class _Loss:
             name = names.get(id(own.get("weight", own.get("weight_orig"))))
             if name is not None:
                 self._undo.callback(module.register_forward_hook(noting(name)).remove)
+
+    @property
+    def largest_signal(self) -> float:
+        """The largest size of an input, or of an output of a layer with weights."""
+        inputs = self.batch.inputs
+        first = float(inputs.abs().max()) if inputs.is_floating_point() and inputs.numel() else 0.0
+        return max([first, *(size for _, size in self.signals if math.isfinite(size))])
 
     def check_signals(self, scores: Sequence[torch.Tensor]) -> None:
         """Raises OutOfRangeError where no score is left and the signal has fallen out of the range."""
