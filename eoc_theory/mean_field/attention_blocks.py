@@ -15,7 +15,6 @@ Cowsik et al. 2024) for such a K; the MLP's maps are duals of its activation at 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -69,21 +68,22 @@ class Trajectory:
         variance: q of the tokens before each block, and after the last.
         gap: 1 − p there.
         entropy: of the attention weights in each block, in nats.
-        gradient: mean squared gradient at the same places, 1 after the last block.
+        log_gradient: log of the mean squared gradient at the same places, 0 after the last block.
         gradient_similarity: correlation of the gradients of two tokens.
-        query_moment: score moment of W_q, and of W_k: mean over tokens of E Σ W²g² up to a factor of all layers.
-        value_moment: of W_v, and of W_o.
-        mlp_moments: of the MLP's first and second matrix, shape (2, depth, points); None without an MLP.
+        log_query_moment: log of the score moment of W_q, which is that of W_k: E Σ W²g² over one matrix, up to a
+            factor of all; −inf where it is 0.
+        log_value_moment: the same of W_v, which is that of W_o.
+        log_mlp_moments: the same of the MLP's first and second matrix, shape (2, depth, points); None without.
     """
 
     variance: Array
     gap: Array
     entropy: Array
-    gradient: Array
+    log_gradient: Array
     gradient_similarity: Array
-    query_moment: Array
-    value_moment: Array
-    mlp_moments: Array | None
+    log_query_moment: Array
+    log_value_moment: Array
+    log_mlp_moments: Array | None
 
 
 def propagate_stack(
@@ -96,29 +96,30 @@ def propagate_stack(
     inner: list[Signal] = []
     for _ in range(stack.depth):
         seen.append(branches.moments(states[-1].other))
-        middle = _added(stack, alpha, states[-1], branches.attention(states[-1], seen[-1]))
-        inner.append(middle)
-        states.append(middle if branches.mlp is None else _added(stack, alpha, middle, branches.through(middle)))
-    gradients = [Signal(np.ones_like(beta), np.full_like(beta, gradient_similarity))]
-    moments = []
+        inner.append(_added(stack, alpha, states[-1], branches.attention(states[-1], seen[-1])))
+        alone = branches.mlp is None
+        states.append(inner[-1] if alone else _added(stack, alpha, inner[-1], branches.through(inner[-1])))
+    log_gradient = [np.zeros_like(beta)]
+    alike = [np.full_like(beta, gradient_similarity)]
+    log_moments: list[Array] = []
     for block in reversed(range(stack.depth)):
-        back, first, second = _backwards(
-            stack, branches, alpha, (states[block], inner[block]), seen[block], gradients[-1]
+        back, moments = _backwards(
+            stack, branches, alpha, (states[block], inner[block]), seen[block], alike[-1]
         )
-        gradients.append(back)
-        moments.append((*first, *second))
-    gradients.reverse()
-    moments.reverse()
-    columns = [np.stack(column) for column in zip(*moments, strict=True)]
+        log_moments.append(np.log(np.maximum(moments, 0.0)) + log_gradient[-1])
+        # Every block starts from a gradient of size 1, so that none overflows.
+        log_gradient.append(log_gradient[-1] + np.log(back.same))
+        alike.append(back.other / back.same)
+    of_matrices = np.stack(log_moments[::-1], axis=1)
     return Trajectory(
         np.stack([state.same for state in states]),
         np.stack([state.other for state in states]),
         np.stack([one.entropy for one in seen]),
-        np.stack([one.same for one in gradients]),
-        np.stack([one.other / one.same for one in gradients]),
-        columns[0],
-        columns[1],
-        np.stack(columns[2:]) if len(columns) > 2 else None,
+        np.stack(log_gradient[::-1]),
+        np.stack(alike[::-1]),
+        of_matrices[0],
+        of_matrices[1],
+        None if branches.mlp is None else of_matrices[2:],
     )
 
 
@@ -188,33 +189,33 @@ def _backwards(
     alpha: Array,
     states: tuple[Signal, Signal],
     m: AttentionMoments,
-    back: Signal,
-) -> tuple[Signal, tuple[Array, Array], tuple[Array, ...]]:
-    """The gradient before a block, and the score moments of its matrices."""
+    alike: Array,
+) -> tuple[Signal, Array]:
+    """The gradient before a block for one of size 1 after it, and the score moments, shape (2 or 4, points)."""
     first, middle = states
-    second: tuple[Array, ...] = ()
-
-    def split(state: Signal, branch: Signal, back: Signal) -> tuple[Signal, Signal, Array]:
-        """The gradients of the skip path and of the branch, and what the branch's norm divides by."""
-        shrink = _variance(stack, alpha, state, branch) if stack.norm == "post" else np.ones_like(alpha)
-        past = Signal(stack.skip**2 * back.same / shrink, stack.skip**2 * back.other / shrink)
-        into = Signal(alpha**2 * back.same / shrink, alpha**2 * back.other / shrink)
-        return past, into, state.same
-
+    back = Signal(np.ones_like(alike), alike)
+    moments: tuple[Array, ...] = ()
     if branches.mlp is not None:
-        past, into, variance = split(middle, branches.through(middle), back)
-        branch, second = branches.back_through(middle, into)
-        back = _sum(past, branch, variance)
-    past, into, variance = split(first, branches.attention(first, m), back)
-    branch, moments = branches.back_attention(first, m, into)
-    return _sum(past, branch, variance), moments, second
+        past, into = _split(stack, alpha, middle, branches.through(middle), back)
+        branch, moments = branches.back_through(middle, into)
+        back = _sum(past, branch, middle.same)
+    past, into = _split(stack, alpha, first, branches.attention(first, m), back)
+    branch, of_attention = branches.back_attention(first, m, into)
+    return _sum(past, branch, first.same), np.stack([*of_attention, *moments])
+
+
+def _split(
+    stack: Stack, alpha: Array, state: Signal, branch: Signal, back: Signal
+) -> tuple[Signal, Signal]:
+    """The gradients of the skip path and of the branch, after the norm that follows a sum in a post-LN block."""
+    shrink = _variance(stack, alpha, state, branch) if stack.norm == "post" else np.ones_like(alpha)
+    past, into = stack.skip**2 / shrink, alpha**2 / shrink
+    return Signal(past * back.same, past * back.other), Signal(into * back.same, into * back.other)
 
 
 def _sum(past: Signal, branch: Signal, variance: Array) -> Signal:
-    """Both gradients; the branch's norm has divided its own by the variance of what comes in."""
+    """Both gradients; a norm before the branch has divided its own by the variance of what comes in.
+
+    In a post-LN block that variance is 1.
+    """
     return Signal(past.same + branch.same / variance, past.other + branch.other / variance)
-
-
-def uniform_entropy(tokens: int) -> float:
-    """The entropy of even attention, in nats."""
-    return math.log(tokens)
