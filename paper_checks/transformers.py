@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
+
+import eoc_theory as eoc
+from eoc_theory.mean_field.attention_blocks import Norm, Stack, Trajectory, propagate_stack
 
 Array = np.ndarray
 
@@ -40,6 +44,16 @@ class Blocks:
     similarity: float = 0.0
     alike: bool = False
 
+    def theory(self) -> Trajectory:
+        """The kernels of such blocks, at one point."""
+        act = None if self.activation is None else eoc.activation(self.activation)
+        stack = Stack(
+            self.tokens, self.depth, cast("Norm", self.norm), act, self.gain, self.mlp_gain, self.skip
+        )
+        point = np.array([self.score_scale]), np.array([self.alpha])
+        alike = float(self.alike)
+        return propagate_stack(stack, *point, similarity=self.similarity, gradient_similarity=alike)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -59,14 +73,14 @@ class Seen:
     log_moments: dict[str, Array]
 
 
-def sample(net: Blocks, seed: int, *, gradients: bool = True) -> Seen:
-    """One network from its seed, on one sequence of Gaussian tokens."""
+def sample(net: Blocks, seed: int, *, gradients: bool = True, double: bool = False) -> Seen:
+    """One network from its seed, on one sequence of Gaussian tokens, in single or double precision."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Any:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64 if double else torch.float32)
 
     own, common = normal(net.tokens, net.width), normal(1, net.width)
     x = math.sqrt(1.0 - net.similarity) * own + math.sqrt(net.similarity) * common
@@ -78,14 +92,11 @@ def sample(net: Blocks, seed: int, *, gradients: bool = True) -> Seen:
         weights.append((name, made))
         return made
 
-    act, second = _activation(net.activation)
     with torch.set_grad_enabled(gradients):
         for _ in range(net.depth):
             x = _added(net, x, lambda h: _attention(net, h, weight, entropies))
-            if act is not None:
-                scale = net.mlp_gain / math.sqrt(second)
-                x = _added(net, x, lambda h: act(h @ weight("w1", net.width, 4 * net.width, 1.0))
-                           @ weight("w2", 4 * net.width, net.width, scale))  # fmt: skip
+            if net.activation is not None:
+                x = _added(net, x, lambda h: _mlp(net, h, weight))
             places.append(x)
     variance, gap = np.array([_moments(place.detach()) for place in places]).T
     if not gradients:
@@ -95,9 +106,11 @@ def sample(net: Blocks, seed: int, *, gradients: bool = True) -> Seen:
     squares = np.array([float((g**2).mean()) for g in found[: len(places)]])
     moments: dict[str, list[float]] = {}
     for (name, w), g in zip(weights, found[len(places) :], strict=True):
-        moments.setdefault(name, []).append(math.log(float(((w * g) ** 2).sum())))
+        moments.setdefault(name, []).append(math.log(float(((w.detach() * g) ** 2).sum())))
     log_gradient = np.log(squares / squares[-1])
-    return Seen(variance, gap, np.array(entropies), log_gradient, {k: np.array(v) for k, v in moments.items()})
+    return Seen(
+        variance, gap, np.array(entropies), log_gradient, {k: np.array(v) for k, v in moments.items()}
+    )
 
 
 def _attention(net: Blocks, h: Any, weight: Callable[..., Any], entropies: list[float]) -> Any:
@@ -115,6 +128,13 @@ def _attention(net: Blocks, h: Any, weight: Callable[..., Any], entropies: list[
     return (a @ v).transpose(0, 1).reshape(T, d) @ weight("o", d, d, gain)
 
 
+def _mlp(net: Blocks, h: Any, weight: Callable[..., Any]) -> Any:
+    assert net.activation is not None
+    function, second = _activation(net.activation)
+    hidden = function(h @ weight("w1", net.width, 4 * net.width, 1.0))
+    return hidden @ weight("w2", 4 * net.width, net.width, net.mlp_gain / math.sqrt(second))
+
+
 def _added(net: Blocks, x: Any, branch: Callable[[Any], Any]) -> Any:
     from torch.nn.functional import layer_norm
 
@@ -123,12 +143,11 @@ def _added(net: Blocks, x: Any, branch: Callable[[Any], Any]) -> Any:
     return layer_norm(net.skip * x + net.alpha * branch(x), x.shape[-1:], eps=0.0)
 
 
-def _activation(name: str | None) -> tuple[Any, float]:
+@cache
+def _activation(name: str) -> tuple[Any, float]:
     """The function, and its second moment under N(0, 1) by Gauss's rule."""
     import torch
 
-    if name is None:
-        return None, 1.0
     function = getattr(torch.nn.functional, name)
     nodes, rule = np.polynomial.hermite_e.hermegauss(200)
     values = function(torch.tensor(nodes)).numpy()

@@ -150,7 +150,9 @@ def _attention(commands: Any) -> None:
         ("--similarity", number, "P", 0.0, "correlation of two tokens at the input"),
         ("--gradient-similarity", number, "P", 0.0, "the same of gradients at the output"),
     ):
-        shown = f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
+        shown = (
+            f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
+        )
         made.add_argument(option, type=kind, metavar=metavar, default=default, help=shown)
     _plot(made)
 

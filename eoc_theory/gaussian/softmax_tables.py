@@ -1,4 +1,4 @@
-"""Softmax moments at many points: interpolated between values that are computed once for each number of tokens."""
+"""Softmax moments at many points: interpolated in a table that is made once for each number of tokens."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class SoftmaxTable:
     """Moments of the softmax over `tokens` scores by interpolation, within 1e-4 of their own size.
 
     The nodes are even in asinh β for the scale β = σ_qσ_k of the scores and, for the correlation ρ of tokens,
-    in asinh(β(1 − ρ)): that is the scale at which two rows' scores differ. Logarithms are interpolated, of what
-    is divided by its limit for small β.
+    in asinh(β(1 − ρ)): that is the scale at which two rows' scores differ. Logarithms are interpolated, of
+    what is divided by its limit for small β.
     """
 
     def __init__(self, tokens: int, top: float) -> None:

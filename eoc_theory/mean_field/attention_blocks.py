@@ -1,16 +1,17 @@
 """Kernels of transformer blocks among tokens that are all alike: two numbers a layer, both ways.
 
 Tokens have equal variance q and equal correlation p, and so do the gradients with respect to them. Full
-attention, wide layers and many heads keep it so. With 1 − p = Δ, scores of s.d. β = σ_qσ_k, and the moments s, δ,
-t and t' of the softmax (`eoc_theory.gaussian.softmax_tables`: square, difference, jacobian, pair_jacobian)
+attention, wide layers and many heads keep it so. With 1 − p = Δ, scores of s.d. β = σ_qσ_k, and the moments
+s, δ, t and t' of the softmax (`eoc_theory.gaussian.softmax_tables`: square, difference, jacobian,
+pair_jacobian)
 
 - attention puts out variance σ_v²σ_o² (1 − Δ(1 − s)), of which σ_v²σ_o² Δδ differs from token to token;
 - a gradient kernel with entries d (same token) and e (two tokens) comes back through the values as
-  d s + (T−1) e (s − δ), through the queries as β²Δ² (d t, e t') and through the keys as β²Δ (d t + (T−1) p e t'),
-  each times σ_v²σ_o²; sums over tokens pass the values unchanged, and those through the keys are 0.
+  d s + (T−1) e (s − δ), through the queries as β²Δ² (d t, e t') and through the keys as β²Δ (d t + (T−1) p e
+  t'), each times σ_v²σ_o²; sums over tokens pass the values unchanged, and those through the keys are 0.
 
-The source is the kernel recursion E[A K Aᵀ] of attention at infinite width (Hron et al. 2020; Noci et al. 2022;
-Cowsik et al. 2024) for such a K; the MLP's maps are duals of its activation at variance 1.
+The source is the kernel recursion E[A K Aᵀ] of attention at infinite width (Hron et al. 2020; Noci et al.
+2022; Cowsik et al. 2024) for such a K; the MLP's maps are duals of its activation at variance 1.
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ class Trajectory:
         entropy: of the attention weights in each block, in nats.
         log_gradient: log of the mean squared gradient at the same places, 0 after the last block.
         gradient_similarity: correlation of the gradients of two tokens.
-        log_query_moment: log of the score moment of W_q, which is that of W_k: E Σ W²g² over one matrix, up to a
-            factor of all; −inf where it is 0.
+        log_query_moment: log of the score moment of W_q, which is that of W_k: E Σ W²g² over one matrix, up
+            to a factor of all; −inf where it is 0.
         log_value_moment: the same of W_v, which is that of W_o.
-        log_mlp_moments: the same of the MLP's first and second matrix, shape (2, depth, points); None without.
+        log_mlp_moments: the same of the MLP's first and second matrix, shape (2, depth, points); None
+            without.
     """
 
     variance: Array
@@ -89,7 +91,7 @@ class Trajectory:
 def propagate_stack(
     stack: Stack, beta: Array, alpha: Array, *, similarity: float, gradient_similarity: float
 ) -> Trajectory:
-    """The trajectory of every point (β, α), arrays of shape (points,), from tokens of correlation `similarity`."""
+    """The trajectory of every point (β, α), arrays (points,), from tokens of correlation `similarity`."""
     branches = _Branches(stack, beta)
     states = [Signal(np.ones_like(beta), np.full_like(beta, 1.0 - similarity))]
     seen: list[AttentionMoments] = []
@@ -106,7 +108,8 @@ def propagate_stack(
         back, moments = _backwards(
             stack, branches, alpha, (states[block], inner[block]), seen[block], alike[-1]
         )
-        log_moments.append(np.log(np.maximum(moments, 0.0)) + log_gradient[-1])
+        with np.errstate(divide="ignore"):  # without scores nothing comes back to the queries
+            log_moments.append(np.log(np.maximum(moments, 0.0)) + log_gradient[-1])
         # Every block starts from a gradient of size 1, so that none overflows.
         log_gradient.append(log_gradient[-1] + np.log(back.same))
         alike.append(back.other / back.same)
@@ -191,7 +194,7 @@ def _backwards(
     m: AttentionMoments,
     alike: Array,
 ) -> tuple[Signal, Array]:
-    """The gradient before a block for one of size 1 after it, and the score moments, shape (2 or 4, points)."""
+    """The gradient before a block for one of size 1 after it, and score moments, (2 or 4, points)."""
     first, middle = states
     back = Signal(np.ones_like(alike), alike)
     moments: tuple[Array, ...] = ()
@@ -204,10 +207,8 @@ def _backwards(
     return _sum(past, branch, first.same), np.stack([*of_attention, *moments])
 
 
-def _split(
-    stack: Stack, alpha: Array, state: Signal, branch: Signal, back: Signal
-) -> tuple[Signal, Signal]:
-    """The gradients of the skip path and of the branch, after the norm that follows a sum in a post-LN block."""
+def _split(stack: Stack, alpha: Array, state: Signal, branch: Signal, back: Signal) -> tuple[Signal, Signal]:
+    """The gradients of the skip path and of the branch; in a post-LN block a norm follows their sum."""
     shrink = _variance(stack, alpha, state, branch) if stack.norm == "post" else np.ones_like(alpha)
     past, into = stack.skip**2 / shrink, alpha**2 / shrink
     return Signal(past * back.same, past * back.other), Signal(into * back.same, into * back.other)

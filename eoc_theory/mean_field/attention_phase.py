@@ -1,8 +1,8 @@
-"""Where transformers can be trained: phases over the scale of the scores and the strength of the residual branches.
+"""Where transformers can be trained: phases over the scale of scores and the strength of residual branches.
 
-Dong et al. 2021 (rank collapse), Noci et al. 2022 (its effect on the gradients of queries and keys), Zhai et al.
-2023 (entropy collapse), Cowsik et al. 2024 (exponents of tokens and gradients), Giorlandino & Goldt 2026 (the
-transition at many tokens).
+Dong et al. 2021 (rank collapse), Noci et al. 2022 (its effect on the gradients of queries and keys), Zhai et
+al. 2023 (entropy collapse), Cowsik et al. 2024 (exponents of tokens and gradients), Giorlandino & Goldt 2026
+(the transition at many tokens).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable
 from ..base.upward import upward
-from ..errors import ArgumentError, TooLargeError
+from ..errors import ArgumentError, EOCError, TooLargeError
+from ..gaussian.duals import DualTable
 from ..gaussian.softmax_tables import LARGEST_SCALE
 from .attention_blocks import Norm, Stack, Trajectory, propagate_stack
 
@@ -39,6 +40,9 @@ CHUNK = 4096
 #: Tokens that a table is made for.
 MOST_TOKENS = 1_000_000
 
+#: Of gains and strengths.
+LARGEST_FACTOR = 1e6
+
 #: Tokens that share more of their variance than this after the last block are alike: rank collapse.
 COLLAPSED_SIMILARITY = 0.95
 #: A row of attention that attends to fewer tokens than this (e to its entropy) is nearly one-hot.
@@ -47,7 +51,13 @@ FEWEST_ATTENDED = 2.0
 GRADIENT_RANGE = 1000.0
 
 #: The phases, in the order in which they are judged.
-ATTENTION_PHASES = ("rank-collapsed", "entropy-collapsed", "exploding", "vanishing", "trainable")
+ATTENTION_PHASES: tuple[str, ...] = (
+    "rank-collapsed",
+    "entropy-collapsed",
+    "exploding",
+    "vanishing",
+    "trainable",
+)
 
 
 @public
@@ -59,17 +69,18 @@ class AttentionPhase(Drawable):
         score_scale: σ_qσ_k, the standard deviation of attention scores between uncorrelated tokens.
         residual_strength: α, the factor of every branch before it is added.
         similarity: correlation of two tokens after the last block.
-        token_exponent: mean of log((1 − p') / (1 − p)) over a block, p and p' the correlations before and after
-            it, over the second half of the blocks: negative where tokens become alike, −inf where faster than
-            exponentially, 0 where they stay as they are.
-        gradient_exponent: mean growth of the log of the mean squared gradient over a block, towards the input:
-            positive where gradients explode, negative where they vanish.
+        token_exponent: mean of log((1 − p') / (1 − p)) over a block, p and p' the correlations before and
+            after it, over the second half of the blocks: negative where tokens become alike, −inf where
+            faster than exponentially, 0 where they stay as they are.
+        gradient_exponent: mean growth of the log of the mean squared gradient over a block, towards the
+            input: positive where gradients explode, negative where they vanish.
         entropy: of a row of attention weights in nats, mean over blocks.
-        query_share: log of the score moment of W_q over that of W_v, mean over blocks; W_k has that of W_q, and
-            W_o that of W_v. Strongly negative where queries and keys are starved of gradient.
+        query_share: log of the score moment of W_q over that of W_v, mean over blocks; W_k has that of W_q,
+            and W_o that of W_v. Strongly negative where queries and keys are starved of gradient.
         phase: the first of these that applies. "rank-collapsed": similarity over 0.95. "entropy-collapsed":
-            e^entropy below 2, a row attends to fewer than two tokens. "exploding", "vanishing": the mean squared
-            gradient of the first block is more than 1,000 times that of the last, or less than 1/1,000.
+            e^entropy below 2, a row attends to fewer than two tokens. "exploding", "vanishing": the mean
+            squared gradient of the first block is more than 1,000 times that of the last, or less than
+            1/1,000.
             "trainable": none of them.
         tokens, depth, norm, activation, gain, mlp_gain, skip: of the blocks, see `attention_phase`.
         input_similarity, gradient_similarity: correlations of two tokens at the input, and of their gradients
@@ -121,11 +132,12 @@ class AttentionPhase(Drawable):
         """
         try:
             values = json.loads(checks.text("text", text))
-            grids = {name: _numbers(values[name]) for name in _NUMBERS}
-            given = {name: values[name] for name in (field.name for field in fields(cls))}
-            act = values["activation"]
-            given |= grids | {"phase": np.array(values["phase"], dtype=np.str_)}
-            return cls(**given | {"activation": None if act is None else resolve(act)})
+            given: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
+            given |= {name: _numbers(values[name]) for name in _NUMBERS}
+            given["phase"] = np.array(values["phase"], dtype=np.str_)
+            if given["activation"] is not None:
+                given["activation"] = resolve(given["activation"])
+            return cls(**given)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ArgumentError(
                 f"text must be what AttentionPhase.to_json gives, got {checks.shown(text)}"
@@ -183,24 +195,25 @@ def attention_phase(
 ) -> AttentionPhase:
     """Compute rank collapse, entropy collapse and the trainable region of a transformer at initialisation.
 
-    A block is attention, then an MLP, each added to its input: x + α f(LN(x)), "pre", or LN(x + α f(x)), "post".
-    Widths and numbers of heads are infinite; attention is full, with scores q·k/√d_k. Nothing is sampled.
+    A block is attention, then an MLP, each added to its input: x + α f(LN(x)), "pre", or LN(x + α f(x)),
+    "post". Widths and numbers of heads are infinite; attention is full, with scores q·k/√d_k. Nothing is
+    sampled.
 
     Args:
         score_scale: σ_qσ_k, numbers in [0, 64], 1-D; σ is the standard deviation of a weight times √fan_in.
             None: 50 from 0.1 to 32.
-        residual_strength: α, numbers > 0, 1-D. None: 50 from 0.05 to 5.
+        residual_strength: α, numbers in (0, 10⁶], 1-D. None: 50 from 0.05 to 5.
         tokens: number of tokens, at least 2.
         depth: number of blocks.
         norm: where LayerNorm or RMSNorm stands, "pre" or "post".
-        activation: of the MLP, anything :func:`eoc_theory.activation` accepts; its hidden units have variance 1.
-            None: no MLP.
-        gain: σ_vσ_o, of value and output matrix together, > 0.
-        mlp_gain: standard deviation of the MLP's output, > 0.
+        activation: of the MLP, anything :func:`eoc_theory.activation` accepts; its hidden units have
+            variance 1. None: no MLP.
+        gain: σ_vσ_o, of value and output matrix together, in [10⁻⁶, 10⁶].
+        mlp_gain: standard deviation of the MLP's output, in [10⁻⁶, 10⁶].
         skip: factor of x in the sums, in [0, 1]; 0: no skip connections.
         similarity: correlation of two tokens at the input, in [0, 1).
-        gradient_similarity: correlation of the gradients of two tokens after the last block, in [0, 1]: 0 for a
-            loss at every token, 1 for a mean over tokens.
+        gradient_similarity: correlation of the gradients of two tokens after the last block, in [0, 1]: 0
+            for a loss at every token, 1 for a mean over tokens.
 
     Raises:
         ArgumentError: an argument outside the above. TooLargeError: more than 10⁸ points times blocks.
@@ -214,36 +227,59 @@ def attention_phase(
         checks.integer("depth", depth, minimum=1),
         cast("Norm", checks.one_of("norm", norm, ("pre", "post"))),
         None if activation is None else resolve(activation),
-        checks.positive("gain", gain),
-        checks.positive("mlp_gain", mlp_gain),
+        _gain("gain", gain),
+        _gain("mlp_gain", mlp_gain),
         _between("skip", skip),
     )
-    alike, alike_back = checks.fraction("similarity", similarity), _between("gradient_similarity", gradient_similarity)
+    alike = checks.fraction("similarity", similarity)
+    alike_back = _between("gradient_similarity", gradient_similarity)
     if scales.size * strengths.size * stack.depth > MOST_STEPS:
         raise TooLargeError(
-            f"score_scale, residual_strength and depth must make at most {MOST_STEPS} points times blocks, got "
-            f"{scales.size} x {strengths.size} x {stack.depth}"
+            f"score_scale, residual_strength and depth must make at most {MOST_STEPS} points times blocks, "
+            f"got {scales.size} x {strengths.size} x {stack.depth}"
         )
-    if stack.activation is not None and not _usable(stack.activation):
-        raise ArgumentError("activation must have a second moment > 0 under N(0, 1), got 0 or no finite one")
+    _check_moments(stack.activation)
+    grids = _on_grid(stack, scales, strengths, alike, alike_back)
+    names = ("similarity", "token_exponent", "gradient_exponent", "entropy", "query_share")
+    made: dict[str, Any] = dict(zip(names, grids, strict=True)) | vars(stack)
+    return AttentionPhase(
+        scales,
+        strengths,
+        phase=_phases(made["similarity"], made["entropy"], made["gradient_exponent"] * stack.depth),
+        input_similarity=alike,
+        gradient_similarity=alike_back,
+        **made,
+    )
+
+
+def _on_grid(stack: Stack, scales: Array, strengths: Array, alike: float, alike_back: float) -> list[Array]:
+    """The facts of every point, each of shape (len(strengths), len(scales))."""
     beta, alpha = np.tile(scales, strengths.size), np.repeat(strengths, scales.size)
-    parts = []
+    parts: list[tuple[Array, ...]] = []
     for first in range(0, beta.size, CHUNK):
         some = slice(first, first + CHUNK)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-            parts.append(_facts(propagate_stack(
+        with np.errstate(all="ignore"):
+            found = propagate_stack(
                 stack, beta[some], alpha[some], similarity=alike, gradient_similarity=alike_back
-            )))  # fmt: skip
-    grids = [np.concatenate(column).reshape(strengths.size, scales.size) for column in zip(*parts, strict=True)]
-    settings = (stack.tokens, stack.depth, stack.norm, stack.activation, stack.gain, stack.mlp_gain, stack.skip)
-    return AttentionPhase(scales, strengths, *grids, _phases(*grids[:4], stack.depth), *settings, alike, alike_back)
+            )
+            parts.append(_facts(found))
+    shape = (strengths.size, scales.size)
+    return [np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)]
 
 
-def _usable(activation: Activation) -> bool:
-    from ..gaussian.duals import DualTable
-
-    table = DualTable(activation, 1.0)
-    return bool(0.0 < table.phi_at_one < math.inf and math.isfinite(table.dphi_at_one))
+def _check_moments(activation: Activation | None) -> None:
+    """Refuse an activation that puts out nothing or no finite variance."""
+    if activation is None:
+        return
+    try:
+        table = DualTable(activation, 1.0)
+        usable = 0.0 < table.phi_at_one < math.inf and math.isfinite(table.dphi_at_one)
+    except EOCError:
+        usable = False
+    if not usable:
+        raise ArgumentError(
+            f"activation must have finite moments > 0 under N(0, 1), got {checks.shown(activation.name)}"
+        )
 
 
 def _facts(found: Trajectory) -> tuple[Array, Array, Array, Array, Array]:
@@ -263,12 +299,9 @@ def _facts(found: Trajectory) -> tuple[Array, Array, Array, Array, Array]:
     )
 
 
-def _phases(
-    similarity: Array, token_exponent: Array, gradient_exponent: Array, entropy: Array, depth: int
-) -> NDArray[np.str_]:
+def _phases(similarity: Array, entropy: Array, growth: Array) -> NDArray[np.str_]:
     """The phase of every point, the first of ATTENTION_PHASES that applies."""
-    del token_exponent
-    growth, range_ = gradient_exponent * depth, math.log(GRADIENT_RANGE)
+    range_ = math.log(GRADIENT_RANGE)
     conditions = (
         similarity > COLLAPSED_SIMILARITY,
         entropy < math.log(FEWEST_ATTENDED),
@@ -280,14 +313,27 @@ def _phases(
 
 def _axis(name: str, values: ArrayLike) -> Array:
     lowest = name == "score_scale"
-    accepted = f"a 1-D array of numbers in [0, {LARGEST_SCALE:g}]" if lowest else "a 1-D array of numbers > 0"
+    accepted = (
+        f"a 1-D array of numbers in [0, {LARGEST_SCALE:g}]"
+        if lowest
+        else "a 1-D array of numbers in (0, 1e6]"
+    )
     array = checks.numbers_of(name, values, accepted)
     if array.ndim != 1 or array.size == 0:
         raise ArgumentError(f"{name} must be {accepted}, got shape {array.shape}")
-    inside = (array >= 0.0) & (array <= LARGEST_SCALE) if lowest else (array > 0.0) & (array < 1e100)
+    inside = (
+        (array >= 0.0) & (array <= LARGEST_SCALE) if lowest else (array > 0.0) & (array <= LARGEST_FACTOR)
+    )
     if not inside.all():
         raise ArgumentError(f"{name} must be {accepted}, got {array[~inside][0]:g}")
     return array
+
+
+def _gain(name: str, value: Any) -> float:
+    number = checks.positive(name, value)
+    if not 1.0 / LARGEST_FACTOR <= number <= LARGEST_FACTOR:
+        raise ArgumentError(f"{name} must be a number in [1e-6, 1e6], got {number:g}")
+    return number
 
 
 def _between(name: str, value: Any) -> float:

@@ -125,7 +125,7 @@ def _contours(
     values: Array,
     levels: tuple[float, ...],
     colour: str,
-    linestyle: str,
+    linestyle: Any,
     name: str,
 ) -> Any:
     """Contours of finite values at the levels that they cross, and their legend entry."""
