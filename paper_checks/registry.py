@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from . import (
+    attention_gradients,
+    attention_phases,
+    attention_rank,
+    attention_scaling,
+    attention_similarity,
+    attention_transition,
     convergence_rates,
     critical_depth,
     dropout,
@@ -43,4 +49,10 @@ CLAIMS: tuple[Claim, ...] = (
     surviving_connections.CLAIM,
     weight_laws.CLAIM,
     dropout.CLAIM,
+    attention_similarity.CLAIM,
+    attention_rank.CLAIM,
+    attention_transition.CLAIM,
+    attention_gradients.CLAIM,
+    attention_scaling.CLAIM,
+    attention_phases.CLAIM,
 )
