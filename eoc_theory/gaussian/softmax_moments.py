@@ -136,13 +136,13 @@ def _log_u(T: int, s: float, step: float) -> Array:
     highest = log_T + s * min(math.sqrt(2.0 * log_T) + 5.0, 0.5 * s + REACH)
     lowest = max(s * float(ndtri(10.0 ** (-11.0 / T))), log_T - REACH * s / math.sqrt(T))
     first, last = -highest - TAIL, -lowest + math.log(TAIL)
-    return first + step * np.arange(math.ceil((last - first) / step) + 1)
+    return np.asarray(first + step * np.arange(math.ceil((last - first) / step) + 1), dtype=np.float64)
 
 
 @lru_cache(maxsize=1)
 def _hermite() -> tuple[Array, Array]:
     nodes, weights = hermegauss(NODES)
-    return np.asarray(nodes, dtype=np.float64), np.asarray(weights / weights.sum(), dtype=np.float64)
+    return np.array(nodes, dtype=np.float64), np.array(weights / weights.sum(), dtype=np.float64)
 
 
 def _normal(sd: float, step: float) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ FILLS = {
 }
 #: Token similarities, and powers of ten of the gradient's growth through all blocks, that get a contour.
 SIMILARITIES = (0.1, 0.25, 0.5, 0.75, 0.95)
-GROWTHS = (-9, -6, -3, -1, 1, 3, 6, 9)
+GROWTHS = (-9, -6, -3, 3, 6, 9)
 #: A phase with a smaller share of the picture is not named in it.
 NAMED = 0.04
 
