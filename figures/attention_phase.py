@@ -34,7 +34,7 @@ LOOKS = dict(
         ATTENTION_PHASES, zip((*COLOURS[:2], COLOURS[3], GREY, COLOURS[2]), "os^vD", strict=True), strict=True
     )
 )
-ON_GRID = ("similarity", "token_exponent", "gradient_exponent", "entropy", "query_share")
+ON_GRID = ("similarity", "gap", "token_exponent", "gradient_exponent", "entropy", "query_share")
 
 
 def compute() -> Results:

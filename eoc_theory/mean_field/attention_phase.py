@@ -68,7 +68,8 @@ class AttentionPhase(Drawable):
     Attributes:
         score_scale: σ_qσ_k, the standard deviation of attention scores between uncorrelated tokens.
         residual_strength: α, the factor of every branch before it is added.
-        similarity: correlation of two tokens after the last block.
+        similarity: correlation p of two tokens after the last block.
+        gap: 1 − p there, with digits of its own where tokens are nearly alike.
         token_exponent: mean of log((1 − p') / (1 − p)) over a block, p and p' the correlations before and
             after it, over the second half of the blocks: negative where tokens become alike, −inf where
             faster than exponentially, 0 where they stay as they are.
@@ -90,6 +91,7 @@ class AttentionPhase(Drawable):
     score_scale: Array
     residual_strength: Array
     similarity: Array
+    gap: Array
     token_exponent: Array
     gradient_exponent: Array
     entropy: Array
@@ -240,8 +242,7 @@ def attention_phase(
         )
     _check_moments(stack.activation)
     grids = _on_grid(stack, scales, strengths, alike, alike_back)
-    names = ("similarity", "token_exponent", "gradient_exponent", "entropy", "query_share")
-    made: dict[str, Any] = dict(zip(names, grids, strict=True)) | vars(stack)
+    made: dict[str, Any] = dict(zip(_NUMBERS_ON_GRID, grids, strict=True)) | vars(stack)
     return AttentionPhase(
         scales,
         strengths,
@@ -282,8 +283,8 @@ def _check_moments(activation: Activation | None) -> None:
         )
 
 
-def _facts(found: Trajectory) -> tuple[Array, Array, Array, Array, Array]:
-    """Similarity, token exponent, gradient exponent, entropy and share of the queries of every point."""
+def _facts(found: Trajectory) -> tuple[Array, ...]:
+    """Similarity, gap, token exponent, gradient exponent, entropy and share of the queries of every point."""
     depth = len(found.entropy)
     half = depth // 2
     log_gap = np.log(found.gap)
@@ -292,6 +293,7 @@ def _facts(found: Trajectory) -> tuple[Array, Array, Array, Array, Array]:
     share = (found.log_query_moment - found.log_value_moment).mean(axis=0)
     return (
         1.0 - found.gap[-1],
+        found.gap[-1],
         exponent,
         found.log_gradient[0] / depth,
         found.entropy.mean(axis=0),
@@ -350,7 +352,6 @@ def _numbers(values: Any) -> Array:
     return np.array(flat).reshape(array.shape)
 
 
-_ON_GRID = (
-    "similarity", "token_exponent", "gradient_exponent", "entropy", "query_share", "phase",
-)  # fmt: skip
-_NUMBERS = ("score_scale", "residual_strength", *_ON_GRID[:5])
+_NUMBERS_ON_GRID = ("similarity", "gap", "token_exponent", "gradient_exponent", "entropy", "query_share")
+_ON_GRID = (*_NUMBERS_ON_GRID, "phase")
+_NUMBERS = ("score_scale", "residual_strength", *_NUMBERS_ON_GRID)

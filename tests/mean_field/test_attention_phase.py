@@ -144,7 +144,7 @@ def test_a_grid_is_its_points():
     options = {"tokens": 20, "depth": 6, "norm": "post", "activation": "relu", "similarity": 0.1}
     grid = eoc.attention_phase([0.0, 1.0, 7.0], [0.2, 2.0], **options)
     frame_columns = grid.to_frame().columns[2:]
-    assert len(frame_columns) == 6
+    assert len(frame_columns) == 7
     for i, alpha in enumerate(grid.residual_strength):
         for j, beta in enumerate(grid.score_scale):
             point = one(beta, alpha, **options)
