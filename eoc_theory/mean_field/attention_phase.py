@@ -145,14 +145,23 @@ class AttentionPhase(Drawable):
                 f"text must be what AttentionPhase.to_json gives, got {checks.shown(text)}"
             ) from None
 
-    def plot(self, path: Any = None, *, ax: Axes | None = None) -> Figure:
+    def plot(self, path: Any = None, *, ax: Axes | None = None) -> Figure | Axes:
         """Draw the phases, with contours of similarity and gradients.
 
         Args:
-            path: a file to write, PNG, PDF or SVG; None: only the matplotlib figure is returned.
-            ax: axes to draw in; None makes a figure.
+            path: a file to write, PNG, PDF or SVG; None: nothing is written.
+            ax: matplotlib axes to draw in; None: a figure of its own.
+
+        Returns:
+            `ax` where it is given, else the figure.
+
+        Raises:
+            ArgumentError: `path` cannot be written, `ax` are no axes, or the grid is too small to be drawn.
         """
-        return upward("AttentionPhase.plot")(self, path, ax=ax)
+        if ax is not None and not (hasattr(ax, "get_figure") and hasattr(ax, "plot")):
+            raise ArgumentError(f"ax must be matplotlib axes, got {checks.shown(ax)}")
+        figure = upward("AttentionPhase.plot")(self, path, ax=ax)
+        return figure if ax is None else ax
 
     def summary(self) -> str:
         """The blocks, the share of each phase, and the score scales that can be trained, as text."""

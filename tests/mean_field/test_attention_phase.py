@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,11 +235,13 @@ def test_nothing_handed_in_is_changed():
 
 def test_plot(tmp_path):
     grid = eoc.attention_phase(np.linspace(0.0, 8.0, 5), [0.1, 0.5, 2.0], norm="post")
-    figure = grid.plot(tmp_path / "phase.png")
+    figure: Any = grid.plot(tmp_path / "phase.png")
     assert (tmp_path / "phase.png").read_bytes().startswith(b"\x89PNG")
     (ax,) = figure.axes
     assert "sigma_q" in ax.get_xlabel() and "post-LN, 12 blocks, 64 tokens" in ax.get_title(loc="left")
-    assert grid.plot(ax=ax) is figure
+    assert grid.plot(ax=ax) is ax
+    with pytest.raises(ArgumentError, match="ax must be matplotlib axes"):
+        grid.plot(ax="a")
     with pytest.raises(ArgumentError, match="2 x 2"):
         one().plot()
     with pytest.raises(ArgumentError, match="rise or fall"):
