@@ -43,12 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     _init(commands)
     _curve(commands)
     _phase(commands)
-    _attention(commands)
     _predict(commands)
     _collapse(commands)
     _compare(commands)
     _diagnose(commands)
     _design(commands)
+    _attention(commands)
     return parser
 
 
@@ -122,38 +122,6 @@ def _phase(commands: Any) -> None:
     _grid(made, "--sigma-w", "0.5:3:100", "weight scales")
     _grid(made, "--sigma-b", "0:1:100", "bias scales")
     _dropout(made)
-    _plot(made)
-
-
-def _attention(commands: Any) -> None:
-    examples = [
-        "eoc attention --depth 12 --tokens 64 --plot attention.png",
-        "eoc attention --norm post --activation none --score-scale 0.5,1,2,4 --residual-strength 0.1:1:10",
-    ]
-    made = _command(
-        commands,
-        "attention",
-        "where transformers can be trained: rank collapse, entropy collapse and gradients on a grid",
-        examples,
-        "attention",
-    )
-    _grid(made, "--score-scale", "0.1:32:50:log", "σ_qσ_k")
-    _grid(made, "--residual-strength", "0.05:5:50:log", "factors of the residual branches")
-    for option, kind, metavar, default, text in (
-        ("--tokens", whole, "T", 64, "number of tokens"),
-        ("--depth", whole, "L", 12, "number of blocks"),
-        ("--norm", str, "NORM", "pre", "pre or post: where LayerNorm stands"),
-        ("--activation", str, "ACT", "gelu", "of the MLP; none: blocks of attention alone"),
-        ("--gain", number, "G", 1.0, "σ_vσ_o, of value and output matrix together"),
-        ("--mlp-gain", number, "G", 1.0, "standard deviation of the MLP's output"),
-        ("--skip", number, "S", 1.0, "factor of the skip connections; 0: none"),
-        ("--similarity", number, "P", 0.0, "correlation of two tokens at the input"),
-        ("--gradient-similarity", number, "P", 0.0, "the same of gradients at the output"),
-    ):
-        shown = (
-            f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
-        )
-        made.add_argument(option, type=kind, metavar=metavar, default=default, help=shown)
     _plot(made)
 
 
@@ -311,6 +279,38 @@ def _design(commands: Any) -> None:
         "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
     )
     _layers(made)
+    _plot(made)
+
+
+def _attention(commands: Any) -> None:
+    examples = [
+        "eoc attention --depth 12 --tokens 64 --plot attention.png",
+        "eoc attention --norm post --activation none --score-scale 0.5,1,2,4 --residual-strength 0.1:1:10",
+    ]
+    made = _command(
+        commands,
+        "attention",
+        "where transformers can be trained: rank collapse, entropy collapse and gradients on a grid",
+        examples,
+        "attention",
+    )
+    _grid(made, "--score-scale", "0.1:32:50:log", "σ_qσ_k")
+    _grid(made, "--residual-strength", "0.05:5:50:log", "factors of the residual branches")
+    for option, kind, metavar, default, text in (
+        ("--tokens", whole, "T", 64, "number of tokens"),
+        ("--depth", whole, "L", 12, "number of blocks"),
+        ("--norm", str, "NORM", "pre", "pre or post: where LayerNorm stands"),
+        ("--activation", str, "ACT", "gelu", "of the MLP; none: blocks of attention alone"),
+        ("--gain", number, "G", 1.0, "σ_vσ_o, of value and output matrix together"),
+        ("--mlp-gain", number, "G", 1.0, "standard deviation of the MLP's output"),
+        ("--skip", number, "S", 1.0, "factor of the skip connections; 0: none"),
+        ("--similarity", number, "P", 0.0, "correlation of two tokens at the input"),
+        ("--gradient-similarity", number, "P", 0.0, "the same of gradients at the output"),
+    ):
+        shown = (
+            f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
+        )
+        made.add_argument(option, type=kind, metavar=metavar, default=default, help=shown)
     _plot(made)
 
 

@@ -19,7 +19,7 @@ from eoc_theory.cli import main
 from eoc_theory.cli.parser import build_parser, grid
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("init", "curve", "phase", "attention", "predict", "collapse", "compare", "diagnose", "design")
+COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design", "attention")
 NET = ["--activation", "tanh", "--depth", "4", "--width", "20"]
 
 
@@ -115,31 +115,6 @@ def test_phase(capsys, tmp_path):
     # "inf" is text because JSON has no such number; NumPy reads it as one.
     np.testing.assert_allclose(np.array(found["q_star"], dtype=float), diagram.q_star)
     assert "inf" in found["q_star"][-1]
-
-
-def test_attention(capsys, tmp_path):
-    axes = [
-        "--score-scale",
-        "0.1:30:6:log",
-        "--residual-strength",
-        "0.2,1,3",
-        "--norm",
-        "post",
-        "--tokens",
-        "16",
-    ]
-    path = tmp_path / "attention.svg"
-    out = run(capsys, "attention", *axes, "--plot", str(path))
-    assert "rank-collapsed" in out and "post-LN transformer, 12 blocks, 16 tokens, gelu MLP" in out
-    assert path.exists()
-    text = run(capsys, "attention", *axes, "--json")
-    found = eoc.attention_phase(np.geomspace(0.1, 30, 6), [0.2, 1.0, 3.0], norm="post", tokens=16)
-    assert json.loads(text)["phase"] == found.phase.tolist()
-    again = eoc.AttentionPhase.from_json(text)
-    np.testing.assert_allclose(again.score_scale, found.score_scale, rtol=1e-12)
-    np.testing.assert_allclose(again.similarity, found.similarity, rtol=1e-9)
-    alone = json.loads(run(capsys, "attention", *axes, "--activation", "none", "--json"))
-    assert alone["activation"] is None
 
 
 # --- networks -----------------------------------------------------------------------------------------------
@@ -330,11 +305,6 @@ PREDICT = ["predict", *NET, "--sparsity", "0.5"]
         (["curve", "tanh", "--sigma-b", "0:1:0"], "LOW:HIGH:POINTS"),
         (["phase", "tanh", "--sigma-w", "0:1:5"], "sigma_w"),
         (["phase", "tanh", "--plot", "phase.jpg"], ".svg"),
-        (["attention", "--norm", "batch"], "norm"),
-        (["attention", "--score-scale", "0:1:3:log"], "LOW:HIGH:POINTS:log"),
-        (["attention", "--score-scale", "1:2:3:lin"], "LOW:HIGH:POINTS:log"),
-        (["attention", "--score-scale", "1,100"], "score_scale"),
-        (["attention", "--tokens", "1"], "tokens"),
         (["predict", *NET], "--sparsity"),
         (["predict", "--activation", "tanh", "--sparsity", "0.5"], "--depth"),
         ([*PREDICT, "--sparsity", "1"], "sparsity"),
