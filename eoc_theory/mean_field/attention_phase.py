@@ -79,9 +79,9 @@ class AttentionPhase(Drawable):
         query_share: log of the score moment of W_q over that of W_v, mean over blocks; W_k has that of W_q,
             and W_o that of W_v. Strongly negative where queries and keys are starved of gradient.
         phase: the first of these that applies. "rank-collapsed": similarity over 0.95. "entropy-collapsed":
-            e^entropy below 2, a row attends to fewer than two tokens. "exploding", "vanishing": the mean
-            squared gradient of the first block is more than 1,000 times that of the last, or less than
-            1/1,000.
+            e^entropy below 2, a row attends to fewer than two tokens (of two or three: below √T).
+            "exploding", "vanishing": the mean squared gradient of the first block is more than 1,000 times
+            that of the last, or less than 1/1,000.
             "trainable": none of them.
         tokens, depth, norm, activation, gain, mlp_gain, skip: of the blocks, see `attention_phase`.
         input_similarity, gradient_similarity: correlations of two tokens at the input, and of their gradients
@@ -113,7 +113,8 @@ class AttentionPhase(Drawable):
         Raises:
             ArgumentError: there is no phase of that name.
         """
-        return float(np.mean(self.phase == checks.one_of("phase", phase, ATTENTION_PHASES)))
+        name = str(phase) if isinstance(phase, np.str_) else phase  # as the entries of `phase` are
+        return float(np.mean(self.phase == checks.one_of("phase", name, ATTENTION_PHASES)))
 
     def to_frame(self) -> pd.DataFrame:
         """One row a point, residual strength by residual strength."""
@@ -255,7 +256,9 @@ def attention_phase(
     return AttentionPhase(
         scales,
         strengths,
-        phase=_phases(made["similarity"], made["entropy"], made["gradient_exponent"] * stack.depth),
+        phase=_phases(
+            stack.tokens, made["similarity"], made["entropy"], made["gradient_exponent"] * stack.depth
+        ),
         input_similarity=alike,
         gradient_similarity=alike_back,
         **made,
@@ -310,12 +313,12 @@ def _facts(found: Trajectory) -> tuple[Array, ...]:
     )
 
 
-def _phases(similarity: Array, entropy: Array, growth: Array) -> NDArray[np.str_]:
+def _phases(tokens: int, similarity: Array, entropy: Array, growth: Array) -> NDArray[np.str_]:
     """The phase of every point, the first of ATTENTION_PHASES that applies."""
     range_ = math.log(GRADIENT_RANGE)
     conditions = (
         similarity > COLLAPSED_SIMILARITY,
-        entropy < math.log(FEWEST_ATTENDED),
+        entropy < min(math.log(FEWEST_ATTENDED), 0.5 * math.log(tokens)),
         growth > range_,
         growth < -range_,
     )

@@ -157,6 +157,7 @@ def test_phases_are_what_they_are_called():
     grid = eoc.attention_phase(depth=24, norm="post")
     assert set(np.unique(grid.phase).tolist()) <= set(ATTENTION_PHASES)
     assert sum(grid.share(phase) for phase in ATTENTION_PHASES) == pytest.approx(1.0)
+    assert grid.share(grid.phase[0, 0]) == grid.share("trainable") > 0
     growth = grid.gradient_exponent * 24
     assert ((grid.phase == "rank-collapsed") == (grid.similarity > 0.95)).all()
     trainable = grid.phase == "trainable"
@@ -167,6 +168,11 @@ def test_phases_are_what_they_are_called():
     assert grid.phase[0, -1] == "entropy-collapsed"
     assert one(5.0, 4.0).phase[0, 0] == "exploding"
     assert one(0.5, 1.5, norm="post", activation="relu", skip=0.0).phase[0, 0] == "rank-collapsed"
+
+
+def test_of_two_tokens_a_row_can_attend_to_both():
+    assert one(0.3, 0.3, tokens=2).phase[0, 0] == "trainable"
+    assert one(30.0, 0.3, tokens=2).phase[0, 0] == "entropy-collapsed"
 
 
 def test_deep_stacks_overflow_nothing():
