@@ -26,7 +26,7 @@ def one_layer(p: float, *, width: int, networks: int) -> tuple[float, float]:
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
-    width, networks = (256, 8) if quick else (384, 12)
+    width, networks = (256, 8) if quick else (512, 20)
     steps = np.array([one_layer(p, width=width, networks=networks) for p in STARTS])
     power = float(np.polyfit(steps[:, 0], steps[:, 1], 1)[0])
     constant = float(np.exp((steps[:, 1] - 3.0 * steps[:, 0])[-1]))

@@ -8,6 +8,7 @@ from . import (
     attention_rank,
     attention_scaling,
     attention_similarity,
+    attention_training,
     attention_transition,
     convergence_rates,
     critical_depth,
@@ -55,4 +56,5 @@ CLAIMS: tuple[Claim, ...] = (
     attention_gradients.CLAIM,
     attention_scaling.CLAIM,
     attention_phases.CLAIM,
+    attention_training.CLAIM,
 )

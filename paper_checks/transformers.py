@@ -163,3 +163,8 @@ def _moments(x: Any) -> tuple[float, float]:
     correlation = kernel / torch.sqrt(size[:, None] * size)
     T = len(size)
     return float(size.mean()), float((T * T - correlation.sum()) / (T * (T - 1)))
+
+
+def gelu_second_moment() -> float:
+    """E φ(Z)² of GELU for Z ~ N(0, 1)."""
+    return _activation("gelu")[1]

@@ -28,8 +28,8 @@ def test_quick_claims_on_attention_have_their_recorded_verdicts(name):
     assert outcome.agrees, outcome.to_text()
 
 
-def test_there_are_six_claims_on_attention_with_sources():
-    assert len(OF_ATTENTION) == 6
+def test_there_are_seven_claims_on_attention_with_sources():
+    assert len(OF_ATTENTION) == 7
     assert all("20" in claim.statement for claim in OF_ATTENTION.values())
 
 
