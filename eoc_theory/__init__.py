@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .criteria import Criterion, criterion, register_criterion
     from .errors import EOCError
     from .layers.register import register_layer
+    from .mean_field.attention_phase import AttentionPhase, attention_phase
     from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
     from .mean_field.maps import MeanField
     from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
@@ -49,6 +50,7 @@ _MODULES = {
     "pruning.collapse": ("CollapsePrediction", "predict_collapse"),
     "reports.compare": ("Comparison", "compare"),
     "pytorch.measure.connectivity": ("connected_weights",),
+    "mean_field.attention_phase": ("AttentionPhase", "attention_phase"),
     "mean_field.edge_of_chaos": ("CriticalCurve", "CriticalPoint", "critical_curve", "edge_of_chaos"),
     "signals.data": ("DataSummary", "digits", "digits_images"),
     "signals.datasets": ("load_images",),
@@ -70,6 +72,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "Activation",
     "Architecture",
+    "AttentionPhase",
     "CollapsePrediction",
     "Comparison",
     "Criterion",
@@ -88,6 +91,7 @@ __all__ = [
     "WeightLayer",
     "activation",
     "activation_names",
+    "attention_phase",
     "cnn",
     "compare",
     "connected_weights",

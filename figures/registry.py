@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     atlas,
+    attention_phase,
     collapse,
     collapse_depth,
     correlation_convergence,
@@ -24,6 +25,7 @@ FIGURES: tuple[FigureScript | StudyFigure, ...] = (
     phase_diagram.FIGURE,
     correlation_convergence.FIGURE,
     dropout.FIGURE,
+    attention_phase.FIGURE,
     kept_per_layer.FIGURE,
     collapse.FIGURE,
     collapse_depth.FIGURE,

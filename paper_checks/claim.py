@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _SOURCE = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
 
 
+#: The groups of claims.
+PAPER, ATTENTION = "Robust Pruning at Initialization", "Transformers at initialisation"
+
+
 class Verdict(str, Enum):
     """What the evidence says of a claim."""
 
@@ -68,6 +72,7 @@ class Claim:
         method: how it is checked.
         recorded: the verdict on record; another one is news, and the run fails.
         check: runs the check; its argument is True for the quick form (fewer seeds and layers).
+        group: what the claims that it is shown with are about.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Claim:
     method: str
     recorded: Verdict
     check: Callable[[bool], Finding]
+    group: str = PAPER
 
     @property
     def brief(self) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 
 import eoc_theory
 from eoc_theory.reports.plots.pages import document, inline, write
@@ -76,12 +77,13 @@ def page(outcomes: Sequence[Outcome], *, quick: bool) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         '<p class="sub">Claims of Hayou, Ton, Doucet &amp; Teh (ICLR 2021) and of the papers it builds '
-        "on, each set against computation and sampled networks. Where experiment and formula differ, the "
+        "on, and of papers on transformers at initialisation, each set against computation and sampled "
+        "networks. Where experiment and formula differ, the "
         "experiment wins. χ is the factor by which a layer multiplies the mean squared gradient (1 on the "
         "edge of chaos), m<sup>l</sup> the mean squared score of layer l, L the number of layers, N the "
         "width, s<sub>cr</sub> the smallest sparsity at which a layer has lost all its weights. Pairs in "
         "brackets are (σ<sub>w</sub>, σ<sub>b</sub>); ± is one standard error over networks.</p>",
-        _index(outcomes),
+        *(_index(group, list(some)) for group, some in groupby(outcomes, key=lambda o: o.claim.group)),
         *(_section(number_, outcome) for number_, outcome in enumerate(outcomes)),
         f"<footer>eoc-theory {escape(eoc_theory.__version__)}; the {form} form of {len(outcomes)} checks, "
         f"{minutes:.1f} minutes: python -m paper_checks --{form}</footer>",
@@ -94,13 +96,14 @@ def _mark(outcome: Outcome) -> str:
     return f'<span class="mark {_KINDS[verdict]}">{escape(verdict.value)}</span>'
 
 
-def _index(outcomes: Sequence[Outcome]) -> str:
+def _index(group: str, outcomes: Sequence[Outcome]) -> str:
     rows = "".join(
         f'<tr><td class="left"><a href="#{escape(o.claim.name)}">{escape(o.claim.name)}</a></td>'
         f'<td class="left">{_mark(o)}</td><td class="left">{prose(o.claim.brief)}</td></tr>'
         for o in outcomes
     )
-    return f'<div class="card wide"><table class="index"><tbody>{rows}</tbody></table></div>'
+    title = f"<p><b>{escape(group)}</b></p>"
+    return f'<div class="card wide">{title}<table class="index"><tbody>{rows}</tbody></table></div>'
 
 
 def _section(position: int, outcome: Outcome) -> str:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from . import (
+    attention_gradients,
+    attention_phases,
+    attention_rank,
+    attention_scaling,
+    attention_similarity,
+    attention_training,
+    attention_transition,
     convergence_rates,
     critical_depth,
     dropout,
@@ -43,4 +50,11 @@ CLAIMS: tuple[Claim, ...] = (
     surviving_connections.CLAIM,
     weight_laws.CLAIM,
     dropout.CLAIM,
+    attention_similarity.CLAIM,
+    attention_rank.CLAIM,
+    attention_transition.CLAIM,
+    attention_gradients.CLAIM,
+    attention_scaling.CLAIM,
+    attention_phases.CLAIM,
+    attention_training.CLAIM,
 )

@@ -96,6 +96,7 @@ def results() -> dict[str, Any]:
     return {
         "Activation": eoc.activation("relu"),
         "Architecture": net(),
+        "AttentionPhase": eoc.attention_phase([1.0, 2.0], [0.5, 1.0], tokens=4, depth=2),
         "CollapsePrediction": eoc.predict_collapse(net(), criterion="magnitude"),
         "Comparison": eoc.compare(net(), 0.5, seeds=1, criterion="magnitude", device="cpu"),
         "CriticalCurve": eoc.critical_curve("tanh", sigma_b=[0.0, 0.5]),
@@ -117,6 +118,12 @@ def results() -> dict[str, Any]:
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "activation": lambda: {"spec": "tanh"},
     "activation_names": dict,
+    "attention_phase": lambda: {
+        "score_scale": [1.0, 2.0],
+        "residual_strength": [0.5],
+        "tokens": 4,
+        "depth": 2,
+    },
     "cnn": lambda: {"depth": 3, "channels": 2, "input_shape": (1, 4, 4), "classes": 2},
     "compare": lambda: {
         "factory": net(),
@@ -159,6 +166,8 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 #: The same of methods that need arguments.
 OF_METHODS: dict[str, Callable[[], dict[str, Any]]] = {
     "Activation.__call__": lambda: {"x": [0.5, -1.0]},
+    "AttentionPhase.share": lambda: {"phase": "trainable"},
+    "AttentionPhase.from_json": lambda: {"text": results()["AttentionPhase"].to_json()},
     "Architecture.from_graph": lambda: {"graph": net().as_graph()},
     "Architecture.from_torch": lambda: {"model": dense()},
     "CollapsePrediction.quantile": lambda: {"p": 0.5},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
+from itertools import groupby
 
 from .invoking import parser_of
 
@@ -56,11 +57,13 @@ def figures() -> str:
 
 @cache
 def claims() -> str:
-    """A table of the claims and the verdicts on record; then each with how it is checked."""
+    """A table of the claims and the verdicts on record, by groups; then each with how it is checked."""
     from paper_checks.registry import CLAIMS
 
-    table = "| claim | verdict on record |\n|---|---|\n"
-    table += "".join(f"| [{one.name}](#{one.name}) | {one.recorded.value} |\n" for one in CLAIMS)
+    table = ""
+    for group, some in groupby(CLAIMS, key=lambda one: one.group):
+        table += f"| {group} | verdict on record |\n|---|---|\n"
+        table += "".join(f"| [{one.name}](#{one.name}) | {one.recorded.value} |\n" for one in some) + "\n"
     sections = [
         _section(
             one.name,

@@ -23,6 +23,7 @@ STEPS = {
     "data=<of torch>": "pytorch.loading:as_pair",
     "Architecture.to_torch": "pytorch.models:build_model",
     "Architecture.propagate": "propagation.any_network:propagate_network",
+    "AttentionPhase.plot": "reports.plots:plot_attention_phase",
     "CollapsePrediction.plot": "reports.plots:plot_collapse",
     "Comparison.plot": "reports.plots:plot_comparison",
     "CriticalCurve.plot": "reports.plots:plot_critical_curve",

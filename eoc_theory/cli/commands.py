@@ -24,6 +24,7 @@ from .output import (
 from .progress import bar, working
 
 if TYPE_CHECKING:
+    from ..mean_field.attention_phase import AttentionPhase
     from ..mean_field.edge_of_chaos import CriticalCurve, CriticalPoint
     from ..mean_field.phase_diagram import PhaseDiagram
     from ..pruning.prediction import PruningPrediction
@@ -185,6 +186,45 @@ def _law(point: CriticalPoint) -> str:
         return "none in the limit q -> 0, where the activation is linear"
     power = "depth" if law.exponent == 1 else f"depth^{law.exponent}"
     return f"1 - c ~ {law.constant:.10g} / {power}  ({law.kind})"
+
+
+def attention(args: argparse.Namespace) -> int:
+    """``eoc attention``: the phases of transformers."""
+    from ..mean_field.attention_phase import attention_phase
+
+    names = ("tokens", "depth", "norm", "gain", "mlp_gain", "skip", "similarity", "gradient_similarity")
+    with working("attention phases"):
+        found = attention_phase(
+            args.score_scale,
+            args.residual_strength,
+            activation=None if args.activation == "none" else args.activation,
+            **{name: getattr(args, name) for name in names},
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        say(f"{found.summary()}\n")
+        _print_attention(found)
+    return _picture(found, args)
+
+
+def _print_attention(found: AttentionPhase) -> None:
+    from ..mean_field.attention_phase import ATTENTION_PHASES
+
+    rows, columns = (_spread(len(axis)) for axis in (found.residual_strength, found.score_scale))
+    letters = dict(zip(ATTENTION_PHASES, "rexvt", strict=True))
+
+    def cell(i: int, j: int) -> str:
+        growth = found.gradient_exponent[i, j] * found.depth / math.log(10.0)
+        return f"{letters[str(found.phase[i, j])]} {found.similarity[i, j]:.2f} {growth:+.1f}"
+
+    print_table(
+        ["strength \\ scale", *(f"{found.score_scale[j]:.3g}" for j in columns)],
+        [(f"{found.residual_strength[i]:.3g}", *(cell(i, j) for j in columns)) for i in rows],
+        left=0,
+        note="r, e: rank- and entropy-collapsed; x, v: gradients explode, vanish; t: trainable. Then token\n"
+        "similarity after the last block, and log10 of the gradients' growth through all blocks",
+    )
 
 
 # --- networks -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _compare(commands)
     _diagnose(commands)
     _design(commands)
+    _attention(commands)
     return parser
 
 
@@ -280,6 +282,38 @@ def _design(commands: Any) -> None:
     _plot(made)
 
 
+def _attention(commands: Any) -> None:
+    examples = [
+        "eoc attention --depth 12 --tokens 64 --plot attention.png",
+        "eoc attention --norm post --activation none --score-scale 0.5,1,2,4 --residual-strength 0.1:1:10",
+    ]
+    made = _command(
+        commands,
+        "attention",
+        "where transformers can be trained: rank collapse, entropy collapse and gradients on a grid",
+        examples,
+        "attention",
+    )
+    _grid(made, "--score-scale", "0.1:32:50:log", "σ_qσ_k")
+    _grid(made, "--residual-strength", "0.05:5:50:log", "factors of the residual branches")
+    for option, kind, metavar, default, text in (
+        ("--tokens", whole, "T", 64, "number of tokens"),
+        ("--depth", whole, "L", 12, "number of blocks"),
+        ("--norm", str, "NORM", "pre", "pre or post: where LayerNorm stands"),
+        ("--activation", str, "ACT", "gelu", "of the MLP; none: blocks of attention alone"),
+        ("--gain", number, "G", 1.0, "σ_vσ_o, of value and output matrix together"),
+        ("--mlp-gain", number, "G", 1.0, "standard deviation of the MLP's output"),
+        ("--skip", number, "S", 1.0, "factor of the skip connections; 0: none"),
+        ("--similarity", number, "P", 0.0, "correlation of two tokens at the input"),
+        ("--gradient-similarity", number, "P", 0.0, "the same of gradients at the output"),
+    ):
+        shown = (
+            f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
+        )
+        made.add_argument(option, type=kind, metavar=metavar, default=default, help=shown)
+    _plot(made)
+
+
 # --- groups of options --------------------------------------------------------------------------------------
 
 
@@ -438,7 +472,8 @@ def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -
         type=grid,
         default=grid(default),
         metavar="GRID",
-        help=f"{what}: LOW:HIGH:POINTS, or numbers separated by commas (default: {default})",
+        help=f"{what}: LOW:HIGH:POINTS, evenly, or LOW:HIGH:POINTS:log; or numbers separated by commas "
+        f"(default: {default})",
     )
 
 
@@ -474,13 +509,20 @@ def _reader(accepted: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _read_grid(text: str) -> list[float]:
     if ":" not in text:
         return _read_numbers(text)
-    low, high, points = text.split(":")
+    low, high, points, *kind = text.split(":")
+    if kind not in ([], ["log"]):
+        raise ValueError
     count = int(points)
     if count < 1:
         raise ValueError
     if count > MOST_POINTS:
         raise argparse.ArgumentTypeError(f"must have at most {MOST_POINTS} points, got {count}")
     start, stop = float(low), float(high)
+    if kind:
+        if not (0.0 < start < math.inf and 0.0 < stop < math.inf):
+            raise ValueError
+        rate = math.log(stop / start) / max(count - 1, 1)
+        return [start * math.exp(i * rate) for i in range(count - 1)] + [stop if count > 1 else start]
     step = (stop - start) / max(count - 1, 1)
     return [start + i * step for i in range(count - 1)] + [stop if count > 1 else start]
 
@@ -519,5 +561,5 @@ number = _reader("a number", float)
 whole = _reader("a whole number", int)
 numbers = _reader("numbers separated by commas", _read_numbers)
 counts = _reader("whole numbers separated by commas", _read_counts)
-grid = _reader("LOW:HIGH:POINTS or numbers separated by commas", _read_grid)
+grid = _reader("LOW:HIGH:POINTS, LOW:HIGH:POINTS:log or numbers separated by commas", _read_grid)
 initialisation = _reader("eoc, kaiming, pytorch or SIGMA_W,SIGMA_B", _read_init)

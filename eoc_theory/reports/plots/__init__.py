@@ -7,6 +7,7 @@ imported when the first picture is drawn.
 
 from __future__ import annotations
 
+from .attention import plot_attention_phase
 from .connections import plot_connections
 from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
@@ -14,6 +15,7 @@ from .pruning import plot_collapse, plot_comparison, plot_prediction
 
 __all__ = [
     "check_path",
+    "plot_attention_phase",
     "plot_collapse",
     "plot_comparison",
     "plot_connections",

@@ -251,7 +251,7 @@ def _name_phases(ax: Axes, diagram: PhaseDiagram) -> None:
     ):
         if where.mean() < 0.04:
             continue
-        row, column = _middle(where)
+        row, column = middle(where)
         ax.text(
             diagram.sigma_w[column],
             diagram.sigma_b[row],
@@ -265,7 +265,7 @@ def _name_phases(ax: Axes, diagram: PhaseDiagram) -> None:
         )
 
 
-def _middle(where: Array) -> tuple[int, int]:
+def middle(where: Array) -> tuple[int, int]:
     """The point of a region that is farthest from its border (and from the picture's)."""
     from scipy.ndimage import distance_transform_edt
 
