@@ -38,6 +38,13 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
     return files
 
 
+def on_post_build(config: Any, **_: Any) -> None:
+    """Writes the explorer beside the page that links to it."""
+    from eoc_theory.reports.explorer import write_explorer
+
+    write_explorer(Path(config["site_dir"]) / "explorer-page.html")
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fills the marks."""
     return fill(markdown)
