@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import EOCError
     from .layers.register import register_layer
     from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
+    from .mean_field.gain import Gain, gain
     from .mean_field.maps import MeanField
     from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
     from .networks.architecture import Architecture, WeightLayer, mlp
@@ -57,6 +58,7 @@ _MODULES = {
     "errors": ("EOCError",),
     "pytorch.initialize": ("initialize_",),
     "pytorch.prune": ("prune_",),
+    "mean_field.gain": ("Gain", "gain"),
     "mean_field.maps": ("MeanField",),
     "pytorch.measure.measure": ("PruningMeasurement", "measure_pruning"),
     "mean_field.phase_diagram": ("PhaseDiagram", "phase_diagram"),
@@ -79,6 +81,7 @@ __all__ = [
     "Design",
     "Diagnosis",
     "EOCError",
+    "Gain",
     "MeanField",
     "PhaseDiagram",
     "Propagation",
@@ -98,6 +101,7 @@ __all__ = [
     "digits",
     "digits_images",
     "edge_of_chaos",
+    "gain",
     "initialize_",
     "load_images",
     "magnitude_bound",

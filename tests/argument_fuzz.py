@@ -138,6 +138,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "digits": lambda: {"n": 10},
     "digits_images": lambda: {"n": 10, "shape": (1, 8, 8)},
     "edge_of_chaos": lambda: {"activation": "tanh"},
+    "gain": lambda: {"activation": "tanh"},
     "initialize_": lambda: {"model": dense()},
     "load_images": lambda: {"name": "mnist", "n": 10, "folder": idx_files()},
     "magnitude_bound": lambda: {"alphas": [1.0, 2.0], "zetas": [1.0, 1.0], "width": 50.0},
