@@ -13,8 +13,6 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-EXTRAS = ("torch", "data", "cluster", "safetensors", "lightning")
-
 
 def theory() -> None:
     """All that needs no extra."""
@@ -70,7 +68,7 @@ def torch() -> None:
     assert abs(share - 0.5) < 0.01
     net = eoc.cnn(4, 4, input_shape=(1, 8, 8), classes=3)
     assert eoc.predict_pruning(net, 0.5, samples=2).method == "sampled"
-    assert eoc.diagnose(model, (20,), sparsity=0.5, criterion="magnitude").sparsity == 0.5
+    assert eoc.diagnose(model, (2, 20), sparsity=0.5, criterion="magnitude").sparsity == 0.5
 
 
 def data() -> None:
@@ -89,7 +87,55 @@ def cluster() -> None:
         assert client.submit(lambda: 6 * 7).result() == 42
 
 
-CHECKS: dict[str, Callable[[], None]] = {"torch": torch, "data": data, "cluster": cluster}
+def safetensors() -> None:
+    """Masks in files, without torch."""
+    import numpy as np
+
+    import eoc_theory as eoc
+
+    masks = {"0": np.array([[True, False], [True, True]])}
+    with tempfile.TemporaryDirectory() as folder:
+        eoc.save_masks(masks, Path(folder) / "masks.safetensors")
+        assert np.array_equal(eoc.load_masks(Path(folder) / "masks.safetensors")["0"], masks["0"])
+
+
+def lightning() -> None:
+    """The callback, in a real trainer."""
+    import lightning.pytorch as pl
+    import torch
+
+    import eoc_theory as eoc
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+
+        def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    callback = eoc.lightning_callback(every=2)
+    rows = torch.utils.data.TensorDataset(torch.randn(32, 4), torch.arange(32) % 2)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, callbacks=[callback], default_root_dir=folder,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(Module(), torch.utils.data.DataLoader(rows, batch_size=4))
+    assert [step for step, _ in callback.history] == [0, 2, 4, 6]
+    assert all((scales.gradient > 0).all() for _, scales in callback.history)
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "torch": torch,
+    "data": data,
+    "cluster": cluster,
+    "safetensors": safetensors,
+    "lightning": lightning,
+}
 
 
 def command(*arguments: str) -> str:
@@ -108,7 +154,7 @@ def main(extras: list[str]) -> None:
     home = Path(eoc_theory.__file__).resolve()
     assert "site-packages" in home.parts, f"this is a checkout, not a wheel: {home}"
     theory()
-    if "torch" not in extras:
+    if not {"torch", "lightning"} & set(extras):
         without_torch()
     for extra in extras:
         CHECKS[extra]()

@@ -25,9 +25,10 @@ class Gain(float):
     point: CriticalPoint
 
     def __new__(cls, point: CriticalPoint) -> Gain:
-        made = super().__new__(cls, point.sigma_w)
-        made.point = point
-        return made
+        return super().__new__(cls, point.sigma_w)
+
+    def __init__(self, point: CriticalPoint) -> None:
+        self.point = point
 
     def __getnewargs__(self) -> tuple[CriticalPoint]:
         return (self.point,)

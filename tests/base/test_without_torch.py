@@ -1,4 +1,4 @@
-"""What an installation without torch does: all names are there, theory works, the rest names what is missing."""
+"""What an installation without torch does: all names are there, and theory works."""
 
 from __future__ import annotations
 
