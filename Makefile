@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv install install-dev demo test quick lint format typecheck bench figures checks docs clean
+.PHONY: help venv install install-dev demo test quick lint format typecheck bench figures checks docs docs-deploy clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ checks: install ## the paper's claims: statement, evidence, verdict
 
 docs: $(VENV)/.installed-docs ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-deploy: $(VENV)/.installed-docs ## the site of VERSION beside those of older versions, on the branch gh-pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --push --update-aliases $(VERSION) latest
+	$(BIN)/mike set-default --push latest
 
 clean:
 	rm -rf build site dist demo.png .pytest_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .layers.register import register_layer
     from .mean_field.attention_phase import AttentionPhase, attention_phase
     from .mean_field.edge_of_chaos import CriticalCurve, CriticalPoint, critical_curve, edge_of_chaos
+    from .mean_field.gain import Gain, gain
     from .mean_field.maps import MeanField
     from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
     from .networks.architecture import Architecture, WeightLayer, mlp
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from .pruning.paper_bounds import magnitude_bound, snip_bound
     from .pruning.prediction import PruningPrediction, predict_pruning
     from .pytorch.initialize import initialize_
+    from .pytorch.mask_files import load_masks, masks_of, save_masks
     from .pytorch.measure.connectivity import connected_weights
     from .pytorch.measure.measure import PruningMeasurement, measure_pruning
     from .pytorch.prune import prune_
     from .pytorch.rescale import rescale_
+    from .pytorch.watch import LayerScales, lightning_callback, watch_layers
     from .reports.compare import Comparison, compare
     from .reports.design.design import Design, design
     from .reports.diagnosis import Diagnosis, diagnose
@@ -58,13 +61,16 @@ _MODULES = {
     "reports.diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("EOCError",),
     "pytorch.initialize": ("initialize_",),
+    "pytorch.mask_files": ("load_masks", "masks_of", "save_masks"),
     "pytorch.prune": ("prune_",),
+    "mean_field.gain": ("Gain", "gain"),
     "mean_field.maps": ("MeanField",),
     "pytorch.measure.measure": ("PruningMeasurement", "measure_pruning"),
     "mean_field.phase_diagram": ("PhaseDiagram", "phase_diagram"),
     "pruning.prediction": ("PruningPrediction", "predict_pruning"),
     "propagation.infinite_width": ("Propagation", "propagate"),
     "pytorch.rescale": ("rescale_",),
+    "pytorch.watch": ("LayerScales", "lightning_callback", "watch_layers"),
     "propagation.summary": ("SummaryPropagation", "propagate_summary"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -82,6 +88,8 @@ __all__ = [
     "Design",
     "Diagnosis",
     "EOCError",
+    "Gain",
+    "LayerScales",
     "MeanField",
     "PhaseDiagram",
     "Propagation",
@@ -102,9 +110,13 @@ __all__ = [
     "digits",
     "digits_images",
     "edge_of_chaos",
+    "gain",
     "initialize_",
+    "lightning_callback",
     "load_images",
+    "load_masks",
     "magnitude_bound",
+    "masks_of",
     "measure_pruning",
     "mlp",
     "phase_diagram",
@@ -117,8 +129,10 @@ __all__ = [
     "register_layer",
     "rescale_",
     "resnet",
+    "save_masks",
     "snip_bound",
     "vgg",
+    "watch_layers",
 ]
 
 

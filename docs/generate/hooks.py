@@ -16,6 +16,7 @@ if str(ROOT) not in sys.path:  # pragma: no cover - `mkdocs` does not, `python -
     sys.path.insert(0, str(ROOT))
 
 from docs.generate.generated import fill  # noqa: E402
+from docs.generate.notebooks import TUTORIALS, as_page, read, repository  # noqa: E402
 from docs.generate.running import run_page  # noqa: E402
 
 log = get_plugin_logger("docs.generate")
@@ -30,12 +31,26 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
             name = f"{one.name}{suffix}"
             source = str(ROOT / "figures" / name)
             files.append(File.generated(config, f"figures/{name}", abs_src_path=source))
+    for path in sorted(TUTORIALS.glob("*.ipynb")):
+        page, pictures = as_page(path.stem, read(path), repository())
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=page))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=content))
     for page in list(files.documentation_pages()):
+        if page.src_uri.startswith("tutorials/"):
+            continue  # run by the tests
         for name, content in _made(page.src_uri, page.content_string):
             folder = page.src_uri.rpartition("/")[0]
             uri = f"{folder}/{name}" if folder else name
             files.append(File.generated(config, uri, content=content))
     return files
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Writes the explorer beside the page that links to it."""
+    from eoc_theory.reports.explorer import write_explorer
+
+    write_explorer(Path(config["site_dir"]) / "explorer-page.html")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

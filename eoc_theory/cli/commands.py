@@ -81,6 +81,50 @@ def init(args: argparse.Namespace) -> int:
     return 0
 
 
+def gain(args: argparse.Namespace) -> int:
+    """``eoc gain``: the critical σ_w and the lines that use it."""
+    from ..mean_field.gain import gain as compute
+
+    found = compute(args.activation, args.sigma_b, q=args.q, dropout=args.dropout)
+    scaling = found.variance_scaling
+    if args.json:
+        print_json(
+            {
+                "activation": found.point.activation.name,
+                "gain": found.sigma_w,
+                "sigma_b": found.sigma_b,
+                "variance_scaling": scaling,
+            }
+        )
+        return 0
+    keywords = ", ".join(f"{name}={value!r}" for name, value in scaling.items())
+    print_facts(
+        [
+            ("gain", f"{found.sigma_w:.12g}"),
+            ("sigma_b", f"{found.sigma_b:.12g}"),
+            ("torch", f"torch.nn.init.orthogonal_(weight, gain={found.sigma_w!r})"),
+            ("JAX, Flax", f"jax.nn.initializers.variance_scaling({keywords})"),
+            ("Keras", f"keras.initializers.VarianceScaling({keywords})"),
+        ]
+    )
+    if found.point.note:
+        say(f"note: {found.point.note}")
+    return 0
+
+
+def explore(args: argparse.Namespace) -> int:
+    """``eoc explore``: a page for a browser."""
+    from ..reports.explorer import DEFAULT, write_explorer
+
+    with working("tables of activations"):
+        names = write_explorer(args.html, args.activations or DEFAULT)
+    if args.json:
+        print_json({"html": str(args.html), "activations": list(names)})
+    else:
+        say(f"wrote {args.html}, with {', '.join(names)}")
+    return 0
+
+
 def curve(args: argparse.Namespace) -> int:
     """``eoc curve``: the critical curve."""
     from ..mean_field.edge_of_chaos import critical_curve

@@ -41,8 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"eoc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _init(commands)
+    _gain(commands)
     _curve(commands)
     _phase(commands)
+    _explore(commands)
     _predict(commands)
     _collapse(commands)
     _compare(commands)
@@ -95,6 +97,45 @@ def _init(commands: Any) -> None:
     given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale: s.d. of a weight × √fan_in")
     given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
     _dropout(made)
+
+
+def _gain(commands: Any) -> None:
+    examples = ["eoc gain tanh --sigma-b 0.2", "eoc gain gelu --q 1", "eoc gain silu --q 1 --json"]
+    made = _command(
+        commands, "gain", "the edge of chaos as a gain for torch, JAX, Flax and Keras", examples, "gain"
+    )
+    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
+    given = made.add_mutually_exclusive_group()
+    given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
+    given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
+    _dropout(made)
+
+
+def _explore(commands: Any) -> None:
+    examples = [
+        "eoc explore --html explorer.html",
+        'eoc explore gelu "x/(1+exp(-1.7*x))" --html explorer.html',
+    ]
+    made = _command(
+        commands,
+        "explore",
+        "a page for a browser that shows phases, maps and pruning as σ_w, σ_b and depth are moved",
+        examples,
+        "explore",
+    )
+    made.add_argument(
+        "activations",
+        nargs="*",
+        metavar="ACT",
+        help="names or expressions in x (default: fifteen common activations, some half a minute)",
+    )
+    made.add_argument(
+        "--html",
+        required=True,
+        type=html_page,
+        metavar="FILE",
+        help="write one self-contained page; the suffix must be .html",
+    )
 
 
 def _curve(commands: Any) -> None:

@@ -56,11 +56,16 @@ class Stretch:
     @classmethod
     def at(cls, act: Activation, q: Array) -> Stretch:
         """The map for variances q."""
+        width = 1.0 / np.sqrt(1.0 + q / cls.length(act) ** 2)
+        return cls(width, np.arcsinh(0.5 * np.pi / width))
+
+    @staticmethod
+    def length(act: Activation) -> float:
+        """The shortest length over which φ changes, in units of x."""
         lengths = [act.length_scale, *np.diff(act.kinks)]
         if act.oscillation:
             lengths.append(1.0 / act.oscillation)
-        width = 1.0 / np.sqrt(1.0 + q / min(lengths) ** 2)
-        return cls(width, np.arcsinh(0.5 * np.pi / width))
+        return float(min(lengths))
 
     def angle(self, x: Array) -> Array:
         """θ at x."""

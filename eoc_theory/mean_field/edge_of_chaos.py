@@ -293,7 +293,7 @@ def _homogeneous(act: Activation, q: float = DATA_VARIANCE) -> CriticalPoint:
 def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
     if act.slopes is not None:
         return [_homogeneous(act)] if sigma_b == 0.0 and any(act.slopes) else []
-    points = [] if sigma_b > 0.0 else _at_zero_variance(act)
+    points = [] if sigma_b > 0.0 else at_zero_variance(act)
     for curve in curves(act, sigma_b * sigma_b):
         for low, high in curve.crossings(sigma_b * sigma_b):
             point = _solve_sigma_b(curve, sigma_b, low, high)
@@ -309,7 +309,7 @@ def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
         return [_homogeneous(act)] if abs(sigma_w / _homogeneous_sigma_w(act) - 1.0) < 1e-8 else []
     points = []
     target = 1.0 / (sigma_w * sigma_w)
-    at_zero = _at_zero_variance(act)
+    at_zero = at_zero_variance(act)
     if at_zero and abs(at_zero[0].sigma_w / sigma_w - 1.0) < 1e-15:
         points += at_zero
     for curve in (scan, far_scan):
@@ -348,7 +348,7 @@ def _with_variance(act: Activation, q: float) -> list[CriticalPoint]:
     return [] if point is None else [point]
 
 
-def _at_zero_variance(act: Activation) -> list[CriticalPoint]:
+def at_zero_variance(act: Activation) -> list[CriticalPoint]:
     """σ_b = 0 and q → 0: φ is its own tangent there. Empty where φ(0) ≠ 0 or φ'(0) = 0."""
     slope2 = _slope_at_zero(act)
     if slope2 is None:

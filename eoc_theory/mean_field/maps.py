@@ -355,7 +355,7 @@ def noisy_correlations(act: Activation, q: Array, weight: Array, dropout: float)
     """`correlations` under dropout, for the σ_w² = weight of the weights themselves."""
     weight, q = _tabled(act, weight, q)
     limit = (q == 0.0) | np.isinf(q)
-    stand_in = np.ones_like(q) if act.slopes is not None else np.clip(q, SMALLEST, _largest(act))
+    stand_in = np.ones_like(q) if act.slopes is not None else np.clip(q, SMALLEST, limit_variance(act))
     at = np.where(limit, stand_in, q)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         phi2 = moment_table(act).phi2(at)
@@ -370,7 +370,7 @@ def noisy_correlations(act: Activation, q: Array, weight: Array, dropout: float)
     return 1.0 - gap, slope
 
 
-def _largest(act: Activation) -> float:
+def limit_variance(act: Activation) -> float:
     """Where the limit q → ∞ is judged: an oscillation has long averaged out at a hundred radians."""
     return min(LARGEST, (100.0 / act.oscillation) ** 2) if act.oscillation else LARGEST
 
@@ -391,7 +391,7 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
         # Whether it is chaotic must be judged where the tables are read.
         chi = np.where(weight != own, weight * moment_table(act).dphi2(np.where(q > 0.0, q, 1.0)), chi)
     limit = (q == 0.0) | np.isinf(q)
-    at = np.where(limit, np.clip(q, SMALLEST, _largest(act)), q)
+    at = np.where(limit, np.clip(q, SMALLEST, limit_variance(act)), q)
     if limit.any():
         table = moment_table(act)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -15,7 +15,6 @@ from ..networks.unread import UnreadNetwork
 from ..pytorch.factories import made
 from ..pytorch.models import prunable_weights
 from ..pytorch.read import read_network
-from ..pytorch.sample.sources import Redrawn
 
 #: Of streams of measured networks, so that none is one of the sampled networks that predict.
 _MEASURED = 0x6D656173
@@ -53,6 +52,8 @@ class Subject:
             return cls(factory.to_torch, net.summarise(data), example_of(factory), net)
         if is_model(factory):
             net = as_network(factory, data, options)
+            from ..pytorch.sample.sources import Redrawn  # torch at its top
+
             source = Redrawn(factory, prunable_weights(factory))
             return cls(lambda seed: source.network([seed, _MEASURED])[0], *_inputs(net, data, options), net)
 

@@ -19,7 +19,19 @@ from eoc_theory.cli import main
 from eoc_theory.cli.parser import build_parser, grid
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("init", "curve", "phase", "predict", "collapse", "compare", "diagnose", "design", "attention")
+COMMANDS = (
+    "init",
+    "gain",
+    "curve",
+    "phase",
+    "explore",
+    "predict",
+    "collapse",
+    "compare",
+    "diagnose",
+    "design",
+    "attention",
+)
 NET = ["--activation", "tanh", "--depth", "4", "--width", "20"]
 
 

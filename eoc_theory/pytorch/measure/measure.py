@@ -29,7 +29,6 @@ from ..models import (
     uncounted_notes,
     uncounted_weights,
 )
-from ..products import has_candidates
 from ..ranked import Ranked, ranked_weights
 from . import ranking, scoring
 from .connectivity import Paths
@@ -193,6 +192,8 @@ def measure_pruning(
         raise ArgumentError("sparsity must be one number where an allocation is given, got several")
     whole = prunable_weights(model, required=False)
     goal = as_loss(loss, output)
+    from ..products import has_candidates  # torch at its top
+
     own_products = has_candidates(model, whole) and (data is not None or example_input is not None)
     if not whole and not own_products:
         prunable_weights(model)  # says that there is none

@@ -1,11 +1,13 @@
-"""Self-contained pages, without scripts, fonts or requests; pictures are svg elements in them."""
+"""Self-contained pages, without fonts or requests; pictures are svg elements in them."""
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -19,20 +21,29 @@ if TYPE_CHECKING:
 TEXT = {"#000000": "currentColor"}
 
 
-def document(title: str, style: str, body: Sequence[str]) -> str:
-    """The page's text, from its style sheet and the lines of its body."""
+def document(title: str, style: str, body: Sequence[str], *, scripts: Sequence[str] = ()) -> str:
+    """The page's text, from its style sheet, the lines of its body and the scripts that run behind it.
+
+    No other script can run: the page names the digests of these.
+    """
+    scripts = [f"\n{script.strip()}\n" for script in scripts]
+    digests = (base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = "".join(f" 'sha256-{digest}'" for digest in digests)
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         # Nothing is loaded, and the page says so itself.
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
+        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        + (f"; script-src{allowed}" if allowed else "")
+        + '">',
         '<link rel="icon" href="data:,">',
         f"<title>{escape(title)}</title>",
         f"<style>{style}</style>",
     ]
     lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", "<main>", *body]
-    return "\n".join([*lines, "</main>", "</body>", "</html>", ""])
+    behind = [f"<script>{script}</script>" for script in scripts]
+    return "\n".join([*lines, "</main>", *behind, "</body>", "</html>", ""])
 
 
 def inline(figure: Figure, label: str, *, prefix: str, salt: str, colours: Mapping[str, str] = TEXT) -> str:
