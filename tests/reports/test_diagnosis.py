@@ -346,6 +346,7 @@ def test_without_biases_none_are_asked_for():
 
 def test_a_pruned_model_is_rescaled_not_drawn_anew():
     torch = pytest.importorskip("torch")
+    pytest.importorskip("torch.nn.utils.prune")
     model = eoc.initialize_(chain(), sigma_b=0.2, seed=0)
     for module in model:
         if isinstance(module, torch.nn.Linear):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,17 @@ import numpy as np
 
 from ...base import checks
 from ...base.boundary import public
+from ...base.codec import packed, unpacked
+from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
+from ...base.result import Drawable
+from ...base.tables import Table
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, ModelError
+from ...networks.naming import network_name
 from ...pruning import vanishing
-from ...pruning.prediction import check_sparsities
+from ...pruning.prediction import check_sparsities, kept_headline, kept_table
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..inputs import shown_input
@@ -49,8 +54,8 @@ _SEARCH_RESOLUTION = 0.03
 
 
 @public
-@dataclass(frozen=True)
-class PruningMeasurement:
+@dataclass(frozen=True, repr=False, eq=False)
+class PruningMeasurement(Drawable):
     """What pruning one network did to each of its L weight layers.
 
     Attributes:
@@ -72,6 +77,9 @@ class PruningMeasurement:
         notes: where scores that tie, or are 0 throughout a layer, decide; and which weights were not counted.
         uncounted: names of parameters with two or more dimensions that were not ranked: embeddings,
             positions, weights on which the loss does not depend, and those excluded.
+        network: what the network is called.
+
+    In plain data the masks are packed: {"shape": …, "bits": the bits in base64}.
     """
 
     criterion: str
@@ -86,6 +94,42 @@ class PruningMeasurement:
     masks: dict[str, np.ndarray] | tuple[dict[str, np.ndarray], ...] | None
     notes: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    network: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as plain numbers, strings, lists and dicts, the masks packed."""
+        several = self.masks if isinstance(self.masks, tuple) else (self.masks,)
+        made = [None if group is None else {n: packed(m) for n, m in group.items()} for group in several]
+        told = replace(self, masks=None)
+        return super(PruningMeasurement, told).to_dict() | {
+            "masks": made if isinstance(self.masks, tuple) else made[0]
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PruningMeasurement:
+        """The measurement that `to_dict` gave as `values`.
+
+        Raises:
+            ArgumentError: `values` are not of a measurement.
+        """
+        made = super().from_dict({**values, "masks": None} if isinstance(values, Mapping) else values)
+        try:
+            given = values.get("masks")
+            several = tuple(
+                {name: unpacked(mask) for name, mask in group.items()}
+                for group in (given if isinstance(given, list) else [given or {}])
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArgumentError(f"masks must be packed as to_dict packs them: {error}") from None
+        return replace(made, masks=several if isinstance(given, list) else several[0] if given else None)
+
+    def _headline(self) -> str:
+        known = np.isfinite(self.critical_sparsity)
+        limit = f", critical sparsity {shown_sparsity(self.critical_sparsity)}" if known else ""
+        return kept_headline(self, f"measured{limit}")
+
+    def _table(self) -> Table:
+        return kept_table(self, {"zero scores": self.zero_scores})
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
@@ -324,6 +368,7 @@ def _measurement(
         masks=None if not masks else by_name[0] if scalar else by_name,
         notes=outcome.notes + uncounted_notes(model, found, left),
         uncounted=tuple(left),
+        network=network_name(model) or f"{len(names)} layers",
     )
 
 

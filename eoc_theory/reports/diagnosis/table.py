@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...base.formatting import probability, shown_layers
+from ...base.tables import Table
 from ...errors.text import name
 
 if TYPE_CHECKING:
@@ -129,6 +130,16 @@ def legend(found: Diagnosis) -> list[tuple[str, str]]:
     shown = {column.heading for column in columns(found, [0])}
     shown |= {"cured"} if found.after is not None else set()
     return [(names, text) for names, text in LEGEND if shown & set(names.split(", "))]
+
+
+def table(found: Diagnosis) -> Table:
+    """The columns for a notebook, a deep network's layers thinned out."""
+    shown = shown_layers(len(found.layers))
+    made = columns(found, shown)
+    rows = tuple(zip(*(column.cells for column in made), strict=True))
+    count = len(found.layers)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} layers; to_frame() holds each"
+    return Table(tuple(column.heading for column in made), rows, note=note)
 
 
 def as_text(found: Diagnosis) -> str:

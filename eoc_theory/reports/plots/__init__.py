@@ -10,7 +10,7 @@ from __future__ import annotations
 from .connections import plot_connections
 from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
-from .pruning import plot_collapse, plot_comparison, plot_prediction
+from .pruning import plot_collapse, plot_comparison, plot_measurement, plot_prediction
 
 __all__ = [
     "check_path",
@@ -18,6 +18,7 @@ __all__ = [
     "plot_comparison",
     "plot_connections",
     "plot_critical_curve",
+    "plot_measurement",
     "plot_phase_diagram",
     "plot_prediction",
 ]
