@@ -122,12 +122,13 @@ def _decode_union(args: tuple[Any, ...], value: Any) -> Any:
         return None
     # Of a number and an array a list is the array; of several classes the one that takes it.
     options = [arg for arg in args if arg is not NoneType]
-    for option in sorted(options, key=lambda arg: _is_list(arg) != isinstance(value, list)):
+    options.sort(key=lambda arg: _is_list(arg) != isinstance(value, list))
+    for option in options[:-1]:
         try:
             return decode(option, value)
-        except (ValueError, TypeError, KeyError) as error:
-            reason = error
-    raise reason
+        except (ValueError, TypeError, KeyError):
+            continue
+    return decode(options[-1], value)
 
 
 def _is_list(hint: Any) -> bool:

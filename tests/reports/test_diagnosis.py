@@ -26,7 +26,7 @@ from eoc_theory.reports.diagnosis.initialisation import (
     recognise,
 )
 from eoc_theory.reports.diagnosis.remedies import cures, with_stable_branches
-from eoc_theory.reports.diagnosis.table import columns, fitting
+from eoc_theory.reports.diagnosis.table import columns
 
 DEPTH, WIDTH = 20, 40
 
@@ -294,15 +294,6 @@ def test_print_shows_verdict_and_table(sick):
     assert " ".join(text.split()).startswith(sick.verdict)
     assert max(map(len, text.splitlines())) < 150
     assert "layers.19" in text and f"of {DEPTH} layers" in text
-
-
-def test_columns_that_do_not_fit_are_left_out(sick):
-    made = columns(sick)
-    assert fitting(made, 1000) == made
-    narrow = [column.heading for column in fitting(made, 60)]
-    assert narrow == ["layer", "sigma_w", "on edge", "chi", "kept", "P(empty)"]
-    least = [column.heading for column in fitting(made, 1)]
-    assert least == ["layer", "sigma_w", "chi", "kept", "P(empty)"]
 
 
 def test_plot(sick, well, tmp_path):

@@ -58,11 +58,11 @@ def plot_design(
             ("design", kept, {"color": COLOURS[0], "marker": "o"}),
         )
         for said, values, look in looks:
-            own = look | ({} if marks else {"marker": None})
+            own: dict[str, Any] = look | ({} if marks else {"marker": None})
             ax.plot(depth[main], values[main], markersize=3, label=said, **own)
             if not main.all():
                 # No line leads through layers on a shortcut.
-                beside = look | {"linestyle": "none", "marker": look.get("marker", "_")}
+                beside: dict[str, Any] = look | {"linestyle": "none", "marker": look.get("marker", "_")}
                 ax.plot(depth[~main], values[~main], markersize=3, markerfacecolor="white", **beside)
         ax.set_yscale("log")
         ax.set_ylim(floor, 2.0 * float(design.weights.max()))

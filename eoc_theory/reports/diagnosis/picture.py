@@ -130,7 +130,7 @@ def draw_moments(ax: Axes, diagnosis: Diagnosis) -> None:
     x = np.arange(1, len(diagnosis.layers) + 1)
     main = ~off_path(diagnosis.layers, diagnosis.shortcuts)
     for outlook, colour, label in _outlooks(diagnosis):
-        look = {"color": colour, "marker": _dots(len(x)), "markersize": 2.5, "label": label}
+        look: dict[str, Any] = {"color": colour, "marker": _dots(len(x)), "markersize": 2.5, "label": label}
         _line(ax, x, outlook.log10_moment, main, **look)
     ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
     low, high = ax.get_ylim()
@@ -239,7 +239,8 @@ def _line(ax: Axes, x: Array, y: Array, main: Array, **look: Any) -> None:
             "markerfacecolor": "white",
             "linestyle": "none",
         }
-        ax.plot(x[~main], y[~main], **(look | beside | {"label": None}))
+        marks: dict[str, Any] = look | beside | {"label": None}
+        ax.plot(x[~main], y[~main], **marks)
 
 
 def _legend(ax: Axes) -> None:

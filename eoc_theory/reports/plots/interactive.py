@@ -142,8 +142,8 @@ def _hovers(
     layers: Sequence[str], values: Array, std: Array | None, weights: Array | None, chosen: Array
 ) -> list[str]:
     shown = []
-    for i in np.flatnonzero(chosen):
-        lines = [f"<b>{escape(name(layers[i]))}</b> (layer {i + 1})"]
+    for i in np.flatnonzero(chosen).tolist():
+        lines = [f"<b>{escape(name(str(layers[i])))}</b> (layer {i + 1})"]
         spread = "" if std is None or not np.isfinite(std[i]) else f" ± {std[i]:.3g}"
         lines.append(f"{values[i]:.4g}{spread}")
         if weights is not None:
