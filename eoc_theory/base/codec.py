@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -49,6 +49,10 @@ def decode(hint: Any, value: Any) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if isinstance(hint, TypeVar):
+        return _decode_union(hint.__constraints__, value)
+    if is_dataclass(origin):  # of a generic class
+        hint = origin
     if origin in (Union, UnionType):
         return _decode_union(args, value)
     if origin is Literal:

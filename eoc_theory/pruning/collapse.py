@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base import checks
 from ..base.boundary import public
@@ -14,6 +16,7 @@ from ..base.formatting import sparsity as shown_sparsity
 from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table
+from ..base.typing import DType, Floats, LossName, Method
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..errors.text import shortened
@@ -61,8 +64,8 @@ class CollapsePrediction(Drawable):
     criterion: str
     layers: tuple[str, ...]
     critical_sparsity: float
-    samples: Array
-    weakest_probability: Array
+    samples: Floats
+    weakest_probability: Floats
     weakest_layer: str
     bound: float | None
     median_error: float = np.nan
@@ -72,7 +75,11 @@ class CollapsePrediction(Drawable):
     method: str = "theory"
     network: str = ""
 
-    def quantile(self, p: float | Array) -> float | Array:
+    @overload
+    def quantile(self, p: float) -> float: ...
+    @overload
+    def quantile(self, p: ArrayLike) -> Floats: ...
+    def quantile(self, p: ArrayLike) -> float | Floats:
         """Sparsity that s_cr stays under with probability p."""
         levels = checks.numbers_of("p", p)
         if not np.all((levels >= 0) & (levels <= 1)):
@@ -80,7 +87,11 @@ class CollapsePrediction(Drawable):
         value = np.quantile(self.samples, levels) if levels.size else levels
         return float(value) if value.ndim == 0 else value
 
-    def probability(self, sparsity: float | Array) -> float | Array:
+    @overload
+    def probability(self, sparsity: float) -> float: ...
+    @overload
+    def probability(self, sparsity: ArrayLike) -> Floats: ...
+    def probability(self, sparsity: ArrayLike) -> float | Floats:
         """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity.
 
         What is removed is a whole number of weights, as where a network is pruned.
@@ -130,15 +141,15 @@ def predict_collapse(
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     samples: int | None = None,
     seed: int = 0,
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
-    dtype: str = "auto",
+    dtype: DType = "auto",
 ) -> CollapsePrediction:
     """Distribution of the critical sparsity of `net` under `criterion`.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..base.boundary import public
@@ -16,6 +17,7 @@ from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
 from ..base.tables import Table, cell
+from ..base.typing import DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray
+Counts = NDArray[np.int64]
+
+#: A number that is not known, whatever a field's numbers are.
+UNKNOWN: Any = np.nan
 
 #: Sparsities that one call answers.
 MOST_SPARSITIES = 10_000
@@ -64,7 +70,7 @@ SMOOTHING_NODES = 9
 
 @public
 @dataclass(frozen=True, repr=False, eq=False)
-class PruningPrediction(Drawable):
+class PruningPrediction(Drawable, Generic[S]):
     """What a network of L weight layers is predicted to keep, over its random initialisations.
 
     Attributes:
@@ -94,18 +100,18 @@ class PruningPrediction(Drawable):
     """
 
     criterion: str
-    sparsity: float | Array
+    sparsity: S
     layers: tuple[str, ...]
-    weights: Array
-    kept: Array
-    kept_std: Array
-    empty_probability: Array
-    collapse_probability: float | Array
+    weights: Counts
+    kept: Floats
+    kept_std: Floats
+    empty_probability: Floats
+    collapse_probability: S
     samples: int
     notes: tuple[str, ...] = ()
-    kept_error: float | Array = np.nan
-    kept_error_bound: float | Array = np.nan
-    zero_scores: float | Array = np.nan
+    kept_error: S = UNKNOWN
+    kept_error_bound: S = UNKNOWN
+    zero_scores: float | Floats = np.nan
     method: str = "theory"
     network: str = ""
     shortcuts: tuple[str, ...] = ()
@@ -192,24 +198,58 @@ def check_sparsities(sparsity: Any) -> Array:
     return np.array([checks.fraction("sparsity", value) for value in values])
 
 
+@overload
+def predict_pruning(
+    net: Any,
+    sparsity: float,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    samples: int | None = None,
+    seed: int = 0,
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: DType = "auto",
+) -> PruningPrediction[float]: ...
+@overload
+def predict_pruning(
+    net: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    samples: int | None = None,
+    seed: int = 0,
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: DType = "auto",
+) -> PruningPrediction[Floats]: ...
 @isolated
 @public
 def predict_pruning(
     net: Any,
-    sparsity: float | Sequence[float] | Array,
+    sparsity: ArrayLike,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     samples: int | None = None,
     seed: int = 0,
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
-    dtype: str = "auto",
-) -> PruningPrediction:
+    dtype: DType = "auto",
+) -> PruningPrediction[Any]:
     """Fraction of the weights that pruning at initialisation keeps in each layer, and its standard deviation.
 
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et

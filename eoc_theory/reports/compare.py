@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base import checks
 from ..base.boundary import public
@@ -14,6 +15,7 @@ from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table
+from ..base.typing import Floats, LossName, Method, S
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
@@ -21,7 +23,7 @@ from ..networks.naming import network_name
 from ..networks.resolve import Options, is_model
 from ..propagation.shared import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
-from ..pruning.prediction import PruningPrediction, check_sparsities, kept_headline, predict_pruning
+from ..pruning.prediction import Counts, PruningPrediction, check_sparsities, kept_headline, predict_pruning
 from ..pytorch.loading import gathered_once
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 from .subject import Subject
@@ -35,7 +37,7 @@ MOST_SEEDS = 1_000_000
 
 @public
 @dataclass(frozen=True, repr=False, eq=False)
-class Comparison(Drawable):
+class Comparison(Drawable, Generic[S]):
     """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
 
     Where the sparsity is a single number the sparsity axis is absent.
@@ -55,25 +57,25 @@ class Comparison(Drawable):
     """
 
     criterion: str
-    sparsity: float | np.ndarray
+    sparsity: S
     layers: tuple[str, ...]
-    weights: np.ndarray
-    seeds: np.ndarray
-    kept: np.ndarray
-    critical_sparsity: np.ndarray
-    log_score_moments: np.ndarray
-    prediction: PruningPrediction
+    weights: Counts
+    seeds: Counts
+    kept: Floats
+    critical_sparsity: Floats
+    log_score_moments: Floats
+    prediction: PruningPrediction[S]
     collapse: CollapsePrediction
     complete: bool = True
     network: str = ""
 
     @property
-    def measured_kept(self) -> np.ndarray:
+    def measured_kept(self) -> Floats:
         """Mean over seeds of the measured fraction kept, (n_s, L)."""
         return self.kept.mean(axis=0)
 
     @property
-    def measured_std(self) -> np.ndarray:
+    def measured_std(self) -> Floats:
         """Standard deviation over seeds, (n_s, L); NaN for a single seed."""
         if len(self.seeds) < 2:
             return np.full(self.kept.shape[1:], np.nan)
@@ -148,23 +150,55 @@ class Comparison(Drawable):
         return Table(heads, rows, left=2, note=note)
 
 
-@isolated
-@public
+@overload
 def compare(
     factory: Any,
-    sparsity: float | Sequence[float] | np.ndarray,
+    sparsity: float,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     seeds: int | Iterable[int] = 10,
     device: Any = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
+) -> Comparison[float]: ...
+@overload
+def compare(
+    factory: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison[Floats]: ...
+@isolated
+@public
+def compare(
+    factory: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison[Any]:
     """Predict what pruning keeps, prune real networks, and lay the two side by side.
 
     An interrupt (Ctrl-C) after the first seed stops the measurement and keeps what was finished.

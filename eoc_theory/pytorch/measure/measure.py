@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base import checks
 from ...base.boundary import public
@@ -16,12 +17,13 @@ from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table
+from ...base.typing import DType, Floats, LossName, S
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, ModelError
 from ...networks.naming import network_name
 from ...pruning import vanishing
-from ...pruning.prediction import check_sparsities, kept_headline, kept_table
+from ...pruning.prediction import Counts, check_sparsities, kept_headline, kept_table
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..inputs import shown_input
@@ -55,7 +57,7 @@ _SEARCH_RESOLUTION = 0.03
 
 @public
 @dataclass(frozen=True, repr=False, eq=False)
-class PruningMeasurement(Drawable):
+class PruningMeasurement(Drawable, Generic[S]):
     """What pruning one network did to each of its L weight layers.
 
     Attributes:
@@ -83,15 +85,15 @@ class PruningMeasurement(Drawable):
     """
 
     criterion: str
-    sparsity: float | np.ndarray
+    sparsity: S
     layers: tuple[str, ...]
-    weights: np.ndarray
-    kept: np.ndarray
+    weights: Counts
+    kept: Floats
     critical_sparsity: float
     weakest_layer: str
-    log_score_moments: np.ndarray
-    zero_scores: np.ndarray
-    masks: dict[str, np.ndarray] | tuple[dict[str, np.ndarray], ...] | None
+    log_score_moments: Floats
+    zero_scores: Floats
+    masks: Any
     notes: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
     network: str = ""
@@ -106,7 +108,7 @@ class PruningMeasurement(Drawable):
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PruningMeasurement:
+    def from_dict(cls, values: Mapping[str, Any]) -> PruningMeasurement[Any]:
         """The measurement that `to_dict` gave as `values`.
 
         Raises:
@@ -149,25 +151,61 @@ class PruningMeasurement(Drawable):
         )
 
 
-@isolated
-@public
+@overload
 def measure_pruning(
     model: Any,
-    sparsity: float | Sequence[float] | np.ndarray,
+    sparsity: float,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     example_input: Any = None,
     device: Any = "auto",
     seed: int = 0,
-    dtype: str = "auto",
+    dtype: DType = "auto",
     masks: bool = True,
     collapse: bool = True,
     allocation: Any = None,
     exclude: Any = (),
-) -> PruningMeasurement:
+) -> PruningMeasurement[float]: ...
+@overload
+def measure_pruning(
+    model: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    example_input: Any = None,
+    device: Any = "auto",
+    seed: int = 0,
+    dtype: DType = "auto",
+    masks: bool = True,
+    collapse: bool = True,
+    allocation: Any = None,
+    exclude: Any = (),
+) -> PruningMeasurement[Floats]: ...
+@isolated
+@public
+def measure_pruning(
+    model: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    example_input: Any = None,
+    device: Any = "auto",
+    seed: int = 0,
+    dtype: DType = "auto",
+    masks: bool = True,
+    collapse: bool = True,
+    allocation: Any = None,
+    exclude: Any = (),
+) -> PruningMeasurement[Any]:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
     Exactly round(s·n) of the network's n weights are removed: those of matrix products and convolutions on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -16,6 +16,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table
+from ...base.typing import LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
@@ -314,9 +315,9 @@ def diagnose(
     sparsity: float = 0.9,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     seed: int = 0,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
