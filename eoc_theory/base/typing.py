@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    S = TypeVar("S", float, Floats, default=Any)
+    S = TypeVar("S", bound=float | Floats, default=Any)
 else:
     from typing import TypeVar
 

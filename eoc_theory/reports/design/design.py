@@ -15,6 +15,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table
+from ...base.typing import Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
@@ -250,7 +251,7 @@ def design(
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     example_input: Any = None,
     max_collapse_probability: float = 0.01,
     networks: int | None = None,
