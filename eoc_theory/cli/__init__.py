@@ -27,10 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, own = "eoc", None
     try:
         parser = build_parser()
-        words = folded(sys.argv[1:] if argv is None else argv, parser)
-        if not words:
-            say(parser.format_help(), end="")
-            return 0
+        words = folded(sys.argv[1:] if argv is None else argv, parser) or ["--help"]
         mistake = first_mistake(words, parser)
         if mistake is not None:
             return _fail(*mistake, 2)
