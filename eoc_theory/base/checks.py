@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import ArgumentError, CallbackError, EOCError, TooLargeError
 from ..errors.text import printable, shortened
+from .suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -314,5 +315,6 @@ def one_of(name: str, value: T, options: Collection[T]) -> T:
         found = False
     if not found:
         listed = ", ".join(repr(option) for option in options)
-        raise ArgumentError(f"{name} must be one of {listed}, got {shown(value)}")
+        meant = did_you_mean(value, options)
+        raise ArgumentError(f"{name} must be one of {listed}, got {shown(value)}{meant}")
     return value

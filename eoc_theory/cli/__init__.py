@@ -20,13 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Errors are one line on stderr. What is none of the toolkit's own errors is a bug, and keeps its traceback.
     """
+    from .mistakes import commands_of, first_mistake, folded, of_library
     from .parser import build_parser
 
     prepare_streams()
-    name = "eoc"
+    name, own = "eoc", None
     try:
-        args = build_parser().parse_args(argv)
-        name = f"eoc {args.command}"
+        parser = build_parser()
+        words = folded(sys.argv[1:] if argv is None else argv, parser) or ["--help"]
+        mistake = first_mistake(words, parser)
+        if mistake is not None:
+            return _fail(*mistake, 2)
+        args = parser.parse_args(words)
+        name, own = f"eoc {args.command}", commands_of(parser)[args.command]
         code = args.run(args)
         sys.stdout.flush()
         return code
@@ -34,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except EOCError as error:
         computing = isinstance(error, (ConvergenceError, MissingDependencyError))
-        return _fail(name, str(error), 1 if computing else 2)
+        return _fail(name, of_library(error, own), 1 if computing else 2)
     except KeyboardInterrupt:
         return _fail(name, "interrupted", 1)
     except BrokenPipeError:

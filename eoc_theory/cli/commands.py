@@ -129,7 +129,7 @@ def curve(args: argparse.Namespace) -> int:
     """``eoc curve``: the critical curve."""
     from ..mean_field.edge_of_chaos import critical_curve
 
-    with working("critical curve"):
+    with working("critical curve", args.progress):
         found = critical_curve(args.activation, sigma_b=args.sigma_b, dropout=args.dropout)
     if args.json:
         arrays = {name: getattr(found, name) for name in ("sigma_w", "sigma_b", "q", "stable")}
@@ -154,7 +154,7 @@ def phase(args: argparse.Namespace) -> int:
     """``eoc phase``: the phase diagram."""
     from ..mean_field.phase_diagram import phase_diagram
 
-    with working("phase diagram"):
+    with working("phase diagram", args.progress):
         found = phase_diagram(
             args.activation, sigma_w=args.sigma_w, sigma_b=args.sigma_b, dropout=args.dropout
         )
@@ -280,7 +280,7 @@ def predict(args: argparse.Namespace) -> int:
     from .networks import describe, network
 
     net, data = network(args)
-    with working("predicting"):
+    with working("predicting", args.progress):
         found = predict_pruning(
             net,
             _sparsities(args),
@@ -340,7 +340,7 @@ def collapse(args: argparse.Namespace) -> int:
 
     net, data = network(args)
     asked = check_sparsities(args.sparsity) if args.sparsity else np.array([])
-    with working("predicting"):
+    with working("predicting", args.progress):
         found = predict_collapse(
             net,
             criterion=args.criterion,
@@ -383,7 +383,7 @@ def compare(args: argparse.Namespace) -> int:
     net, data = network(args)
     first = checks.integer("seed", args.seed, minimum=0)
     seeds = range(first, first + checks.integer("seeds", args.seeds, 1, MOST_SEEDS))
-    with bar("pruning networks:", "predicting") as progress:
+    with bar("pruning networks:", "predicting", args.progress) as progress:
         found = run(
             net,
             _sparsities(args),
@@ -476,7 +476,7 @@ def diagnose(args: argparse.Namespace) -> int:
 
     seed = checks.integer("seed", args.seed, minimum=0)
     model, shape, data = _own_model(args, seed)
-    with working("diagnosing"):
+    with working("diagnosing", args.progress):
         found = run(
             model,
             shape,
@@ -517,14 +517,14 @@ def _own_model(args: argparse.Namespace, seed: int) -> tuple[Any, tuple[int, ...
 
 
 def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
-    from ..reports.diagnosis.table import columns, fitting
+    from ..reports.diagnosis.table import columns
 
     width = line_width()
     say(f"{args.model}: {len(found.layers)} weight layers, {int(found.weights.sum())} weights\n")
     for heading, text in found.paragraphs:
         print_prose(heading, text, min(width, 100))
     positions = shown_layers(len(found.layers), args.all_layers)
-    made = fitting(columns(found, positions), width)
+    made = columns(found, positions)
     left = next((i for i, column in enumerate(made) if not column.left), len(made))
     print_table(
         [column.heading for column in made],
@@ -559,7 +559,7 @@ def design(args: argparse.Namespace) -> int:
         described_only(args)
         net, shape, data = _own_model(args, checks.integer("seed", args.seed, minimum=0))
         heading = f"{args.model}; {args.criterion}, {batch_of(args, data)}"
-    with working("designing") as said:
+    with working("designing", args.progress) as said:
         found = run(
             net,
             args.sparsity,

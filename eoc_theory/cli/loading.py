@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
+from ..base.suggestions import nearest
 from ..errors import ArgumentError, ModelError
 
 
@@ -38,7 +39,9 @@ def load_model(spec: str, seed: int = 0) -> Any:
         found = _guarded(f"importing {module_name}", lambda: _module(module_name))
         for part in path.split("."):
             if not hasattr(found, part):
-                raise ArgumentError(f"{module_name} has no {path!r}{_instead(found)}")
+                raise ArgumentError(
+                    f"MODULE:FACTORY: {module_name} has no {path!r}{_instead(found, part, module_name)}"
+                )
             found = getattr(found, part)
         if not isinstance(found, torch.nn.Module):
             if not callable(found):
@@ -55,7 +58,7 @@ def _module(name: str) -> Any:
     if name.endswith(".py"):
         path = os.path.abspath(name)
         if not os.path.isfile(path):
-            raise ArgumentError(f"no file {name!r}")
+            raise ArgumentError(f"MODULE:FACTORY: no file {name!r} in this folder")
         # Its neighbours can be imported, as when it is run.
         _search(os.path.dirname(path))
         label = os.path.splitext(os.path.basename(path))[0]
@@ -78,12 +81,16 @@ def _module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as missing:
         if missing.name and (name == missing.name or name.startswith(missing.name + ".")):
-            raise ArgumentError(f"no module {name!r} in this folder or among the installed ones") from None
+            raise ArgumentError(
+                f"MODULE:FACTORY: no module {name!r} in this folder or among the installed ones{_file(name)}"
+            ) from None
         raise
     except (TypeError, ValueError):
         # ".nets", "..nets" and the like: relative to nothing.
         if name.startswith(".") or ".." in name:
-            raise ArgumentError(f"MODULE must be a dotted name or a .py file, got {name!r}") from None
+            raise ArgumentError(
+                f"MODULE:FACTORY: MODULE must be a dotted name or a .py file, got {name!r}"
+            ) from None
         raise
 
 
@@ -104,8 +111,20 @@ def _guarded(what: str, call: Callable[[], Any]) -> Any:
         raise ModelError(f"{what} failed: {type(error).__name__}{f': {text}' if text else ''}") from None
 
 
-def _instead(found: Any) -> str:
+def _file(name: str) -> str:
+    """The file that could have been meant by a module's name."""
+    path = name.replace(".", os.sep) + ".py"
+    near = (
+        nearest(path, [file for file in os.listdir() if file.endswith(".py")]) if os.sep not in path else None
+    )
+    return f"; did you mean {near}:…?" if near else ""
+
+
+def _instead(found: Any, wanted: str, module: str) -> str:
     """Names that could have been meant."""
+    near = nearest(wanted, [name for name in dir(found) if callable(getattr(found, name, None))])
+    if near is not None:
+        return f"; did you mean {module}:{near}?"
     names = (
         [
             name

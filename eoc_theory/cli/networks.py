@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..base import checks
+from ..base.suggestions import did_you_mean
 from ..errors import ArgumentError, DataError
 from ..networks.architecture import Architecture, Init, mlp
 from ..networks.builders import cnn, resnet, vgg
@@ -97,7 +98,7 @@ def _build(args: argparse.Namespace, shape: tuple[int, ...], classes: int) -> Ar
     laws |= {"input_shape": shape, "classes": classes}
     if args.kind == "cnn":
         return cnn(args.depth, args.width, padding_mode=args.padding or "circular", **laws)
-    kind = args.normalisation or "batch"
+    kind = checks.one_of("normalisation", args.normalisation or "batch", ("batch", "group", "layer", "none"))
     laws["normalisation"] = None if kind == "none" else kind
     laws["training"] = (
         checks.one_of("mode", args.mode or "training", ("training", "evaluation")) == "training"
@@ -174,7 +175,9 @@ def load_data(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray] | None:
     if name in SETS:
         return load_images(name, 100 if batch is None else batch, folder=args.data_folder)
     if not name.endswith(".npz"):
-        raise ArgumentError(f"data must be digits, {', '.join(SETS)}, none or a FILE.npz, got {name!r}")
+        meant = did_you_mean(name, ("digits", *SETS, "none"))
+        accepted = f"digits, {', '.join(SETS)}, none or a FILE.npz"
+        raise ArgumentError(f"data must be {accepted}, got {name!r}{meant}")
     inputs, targets = _read_npz(name)
     if batch is None:
         return inputs, targets

@@ -15,6 +15,8 @@ from ..errors import EOCError
 from ..errors.text import json_text, one_line, prose
 from ..errors.text import name as shown_name
 
+#: Between two columns of a table.
+GAP = 3
 #: What the shell says of a command that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -72,26 +74,54 @@ def print_json(values: dict[str, Any]) -> None:
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, note: str = ""
 ) -> None:
-    """A table, its first `left` columns aligned left and the others right."""
+    """A table, its first `left` columns aligned left and the others right.
+
+    Where the window is too narrow for all columns, they stand in several tables below each other, each with
+    the first `left` columns.
+    """
+    shown = [[shown_name(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for number, chosen in enumerate(_folds(widths, left, line_width())):
+        if number:
+            say()
+        _print_columns(shown, chosen, left)
+    if note:
+        say(note)
+
+
+def _folds(widths: Sequence[int], left: int, width: int) -> list[list[int]]:
+    """Which columns stand beside each other; the first ones are repeated where the others do not fit."""
+    fixed = list(range(max(left, 1)))
+    taken = sum(widths[i] + GAP for i in fixed)
+    folds, room = [list(fixed)], width - taken
+    for column in range(len(fixed), len(widths)):
+        if widths[column] > room and len(folds[-1]) > len(fixed):
+            folds.append(list(fixed))
+            room = width - taken
+        folds[-1].append(column)
+        room -= widths[column] + GAP
+    return folds
+
+
+def _print_columns(shown: Sequence[Sequence[str]], chosen: Sequence[int], left: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(Text(shown_name(heading)), justify="left" if index < left else "right", no_wrap=True)
+    headings, *rows = shown
+    for index in chosen:
+        table.add_column(Text(headings[index]), justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
         # Text, so that brackets in an activation's name are not taken for markup.
-        table.add_row(*(Text(shown_name(cell)) for cell in row))
+        table.add_row(*(Text(row[index]) for index in chosen))
     console = Console(file=sys.stdout, highlight=False)
     # As wide as it needs, also where a line goes on in the next one of a window: numbers cut short are none.
     console.width = max(
         console.width, console.measure(table, options=console.options.update(width=10**4)).maximum
     )
     console.print(table)
-    if note:
-        say(note)
 
 
 def line_width() -> int:

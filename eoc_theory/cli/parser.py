@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from ..base.suggestions import did_you_mean
 from ..base.version import __version__
 from ..errors import EOCError
 from ..errors.text import one_line
+from .completion import PrintCompletion
+from .mistakes import of_parser
 
 #: Points of a grid that is given as LOW:HIGH:POINTS.
 MOST_POINTS = 1_000_000
 
 Init = str | tuple[float, float]
+
+#: Initialisations that have a name.
+INITIALISATIONS = ("eoc", "kaiming", "pytorch")
+#: Losses that have a name.
+LOSSES = ("cross_entropy", "mse", "bce")
+#: Kinds of devices that torch knows.
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "ipu", "xla", "vulkan", "meta")
 
 ACT_HELP = "a name such as tanh or 'leaky_relu(0.1)', or an expression in x such as 'x/(1+exp(-x))'"
 PLOT_HELP = "write a picture; the suffix .png, .pdf or .svg sets its format"
@@ -25,7 +36,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Reports unusable arguments in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {one_line(message)}", file=sys.stderr)
+        print(f"{self.prog}: {one_line(of_parser(message, self))}", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -35,10 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
         prog="eoc",
         description="Theory of deep networks at initialisation: the edge of chaos, what pruning keeps, "
         "and when layers collapse.",
-        epilog="example: eoc init tanh --sigma-b 0.2; 'eoc COMMAND --help' shows examples for each command",
+        epilog="example: eoc init tanh --sigma-b 0.2; 'eoc COMMAND --help' shows examples for each command; "
+        'eval "$(eoc --print-completion bash)" completes words in a shell',
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"eoc {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        metavar="SHELL",
+        help="print the script that completes words in bash, zsh or tcsh (the extra `completion`)",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _init(commands)
     _gain(commands)
@@ -78,6 +96,20 @@ def _command(
     made.set_defaults(run=call)
     made.add_argument(
         "--json", action="store_true", help="print only JSON, whose keys are the attributes of the API"
+    )
+    shown = made.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--progress",
+        action="store_const",
+        const=True,
+        help="tell on stderr how far long work is, also where that is no terminal",
+    )
+    shown.add_argument(
+        "--quiet",
+        action="store_const",
+        const=False,
+        dest="progress",
+        help="tell nothing on stderr but errors",
     )
     return made
 
@@ -241,7 +273,7 @@ def _diagnose(commands: Any) -> None:
     )
     made.add_argument(
         "--sparsity",
-        type=number,
+        type=fraction,
         default=0.9,
         metavar="S",
         help="fraction of the weights to remove (default: 0.9)",
@@ -250,6 +282,7 @@ def _diagnose(commands: Any) -> None:
     _method(made, "auto, cpu, cuda … (default: auto)", "theory where the model can be read, else sampled")
     made.add_argument(
         "--loss",
+        type=loss,
         default="cross_entropy",
         help="of sampled networks: cross_entropy, mse or bce (default: cross_entropy)",
     )
@@ -299,11 +332,11 @@ def _design(commands: Any) -> None:
     )
     _network(made, required=False)
     made.add_argument(
-        "--sparsity", required=True, type=number, metavar="S", help="fraction of the weights to remove"
+        "--sparsity", required=True, type=fraction, metavar="S", help="fraction of the weights to remove"
     )
     made.add_argument(
         "--max-collapse-probability",
-        type=number,
+        type=fraction,
         default=0.01,
         metavar="P",
         help="highest accepted probability that a layer collapses or is disconnected (default: 0.01)",
@@ -378,6 +411,7 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
     )
     net.add_argument(
         "--kind",
+        type=str.lower,
         default="mlp",
         help="mlp, fully connected; cnn, plain convolutions; resnet, stable-resnet (depth 6n + 2) or vgg "
         "(11, 13, 16, 19) (default: mlp)",
@@ -388,12 +422,19 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         metavar="C,H,W",
         help="shape of one image (default: that of the data; without data: 3,32,32)",
     )
-    net.add_argument("--padding", help="padding of cnn: circular, zeros or reflect (default: circular)")
+    net.add_argument(
+        "--padding", type=str.lower, help="padding of cnn: circular, zeros or reflect (default: circular)"
+    )
     net.add_argument(
         "--normalisation",
+        type=str.lower,
         help="normalisation of resnet and vgg: batch, group, layer or none (default: batch)",
     )
-    net.add_argument("--mode", help="mode of batch normalisation: training or evaluation (default: training)")
+    net.add_argument(
+        "--mode",
+        type=str.lower,
+        help="mode of batch normalisation: training or evaluation (default: training)",
+    )
     _distribution(net)
     net.add_argument(
         "--in-features",
@@ -427,6 +468,7 @@ def _distribution(net: Any) -> None:
     )
     net.add_argument(
         "--law",
+        type=str.lower,
         help="distribution of the weights: normal or uniform, in convolutional networks also truncated or "
         "orthogonal (default: normal; with --init pytorch: uniform)",
     )
@@ -437,6 +479,7 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
     pruning = made.add_argument_group("pruning")
     pruning.add_argument(
         "--criterion",
+        type=str.lower,
         default="snip",
         metavar="CRITERION",
         help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk or force, with options "
@@ -444,6 +487,7 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
     )
     pruning.add_argument(
         "--data",
+        type=data_name,
         default="none",
         metavar="DATA",
         help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
@@ -468,7 +512,7 @@ def _sparsity(made: argparse.ArgumentParser, *, required: bool) -> None:
         "--sparsity",
         required=required,
         action="extend",
-        type=numbers,
+        type=fractions,
         metavar="S",
         help="fraction of the weights to remove; for several, separate them with commas or repeat the option",
     )
@@ -485,6 +529,7 @@ _AUTO = "theory for fully connected networks, else sampled"
 def _way(made: argparse.ArgumentParser, auto: str = _AUTO) -> None:
     made.add_argument(
         "--method",
+        type=str.lower,
         default="auto",
         help="theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
         f"auto: {auto} (default: auto)",
@@ -500,7 +545,7 @@ def _method(made: argparse.ArgumentParser, device_help: str, auto: str = _AUTO) 
         metavar="NAMES",
         help="layers whose weights stay, separated by commas; patterns such as 'layers.*' too",
     )
-    made.add_argument("--device", default="auto", help=device_help)
+    made.add_argument("--device", type=device, default="auto", help=device_help)
 
 
 def _layers(made: argparse.ArgumentParser) -> None:
@@ -521,7 +566,7 @@ def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -
 def _dropout(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--dropout",
-        type=number,
+        type=fraction,
         default=0.0,
         metavar="P",
         help="probability of dropping an activation (default: 0)",
@@ -536,15 +581,91 @@ def _plot(made: argparse.ArgumentParser) -> None:
 
 
 def _reader(accepted: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`read`, with an error that says what is accepted."""
+    """`read`, with an error that says what is accepted and, where that can be told, what to write instead."""
 
     def convert(text: str) -> Any:
         try:
             return read(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {accepted}, got {text[:60]!r}") from None
+            instead = _instead(text, read)
+            raise argparse.ArgumentTypeError(f"must be {accepted}, got {text[:60]!r}{instead}") from None
 
     return convert
+
+
+#: What people write for a number or between numbers, and what is meant.
+_MEANT = (
+    (re.compile(r"(\d+),(\d+)"), r"\1.\2"),  # a decimal comma
+    (re.compile(r"([\d.,]+)\s*[xX×]\s*(?=\d)"), r"\1,"),  # 3x32x32
+    (re.compile(r"[\[(](.*)[\])]"), r"\1"),  # [0.5, 0.9]
+    (re.compile(r"([\d.]+)[\s;|]+(?=[\d.])"), r"\1,"),  # 0.5;0.9
+    (re.compile(r",\s+"), ","),
+    (re.compile(r"([\d.]+)-([\d.]+)"), r"\1:\2:21"),  # 0-1
+    (re.compile(r"([\d.]+)(?::|\.\.)([\d.]+)"), r"\1:\2:21"),  # 0:1
+    (re.compile(r"(\d+)\.\d+"), r"\1"),  # 5.5 layers
+)
+
+
+def _instead(text: str, read: Callable[[str], Any]) -> str:
+    """What to write for `text`, "" if that cannot be told."""
+    if _PERCENT.fullmatch(text):
+        pattern = [(_PERCENT, lambda found: f"{float(found[1]) / 100:g}")]
+        text = text.replace(" ", "")
+    else:
+        pattern = list(_MEANT)
+    for meant, form in pattern:
+        other = meant.sub(form, text.strip())
+        if other == text:
+            continue
+        try:
+            read(other)
+        except ValueError:
+            continue
+        return f"; write {other}"
+    return ""
+
+
+_PERCENT = re.compile(r"\s*([\d.]+)\s*%\s*")
+
+
+def _read_fraction(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or 0.0 <= value < 1.0:
+        return value  # what is no number is refused by the library, as there
+    hint = ""
+    if value == 1.0:
+        hint = "; 1 leaves nothing, write a number under 1 such as 0.99"
+    elif 1.0 < value < 100.0:
+        hint = f"; for {value:g} % write {value / 100:g}"
+    raise argparse.ArgumentTypeError(f"must be a number in [0, 1), got {text}{hint}")
+
+
+def _read_fractions(text: str) -> list[float]:
+    parts = text.split(",")
+    if any(_PERCENT.fullmatch(part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"must be fractions in [0, 1), got {text[:60]!r}; write {_unpercent(parts)}"
+        )
+    return [_read_fraction(part) for part in parts]
+
+
+def _unpercent(parts: list[str]) -> str:
+    found = [(part, _PERCENT.fullmatch(part)) for part in parts]
+    return ",".join(f"{float(match[1]) / 100:g}" if match else part.strip() for part, match in found)
+
+
+def data_name(text: str) -> str:
+    """The name of a data set in lower case; a file's as it is."""
+    return text if text.lower().endswith(".npz") else text.lower()
+
+
+def device(text: str) -> str:
+    """A device of torch, as far as its name tells."""
+    kind = text.partition(":")[0].lower()
+    if kind in DEVICES:
+        return text.lower()
+    meant = did_you_mean(kind, DEVICES).replace("'", "") or f"; write one of {', '.join(DEVICES[:4])}"
+    raise argparse.ArgumentTypeError(f"must be auto or a device of torch, got {text[:60]!r}{meant}")
 
 
 def _read_grid(text: str) -> list[float]:
@@ -578,7 +699,14 @@ def _read_counts(text: str) -> tuple[int, ...]:
 
 def _read_init(text: str) -> Init:
     if "," not in text:
-        return text
+        if text.lower() in INITIALISATIONS:
+            return text.lower()
+        try:
+            meant = f"; write {float(text):g},0"
+        except ValueError:
+            meant = did_you_mean(text, INITIALISATIONS)
+        accepted = "eoc, kaiming, pytorch or SIGMA_W,SIGMA_B"
+        raise argparse.ArgumentTypeError(f"must be {accepted}, got {text[:60]!r}{meant}")
     sigma_w, sigma_b = text.split(",")
     return float(sigma_w), float(sigma_b)
 
@@ -598,7 +726,17 @@ def html_page(text: str) -> Any:
     return picture(text, ".html", ".htm")
 
 
+def loss(text: str) -> str:
+    """The name of a loss."""
+    if text.lower() in LOSSES:
+        return text.lower()
+    meant = did_you_mean(text, LOSSES)
+    raise argparse.ArgumentTypeError(f"must be {', '.join(LOSSES)}, got {text[:60]!r}{meant}")
+
+
 number = _reader("a number", float)
+fraction = _reader("a number in [0, 1)", _read_fraction)
+fractions = _reader("numbers in [0, 1), separated by commas", _read_fractions)
 whole = _reader("a whole number", int)
 numbers = _reader("numbers separated by commas", _read_numbers)
 counts = _reader("whole numbers separated by commas", _read_counts)

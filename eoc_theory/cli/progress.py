@@ -8,18 +8,51 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+#: Seconds between two lines where there is no terminal.
+_BETWEEN_LINES = 2.0
 #: Seconds between two changes of what is shown, and until the time left is estimated.
 _PAUSE, _ESTIMATED_AFTER = 0.2, 2.0
 
 
+def _tells(shown: bool | None) -> bool:
+    return sys.stderr.isatty() if shown is None else shown
+
+
 @contextmanager
-def working(text: str) -> Iterator[Callable[[str], None] | None]:
+def _lines(text: str) -> Iterator[Callable[..., None]]:
+    """A function that says how far the work is in lines on stderr, one in some seconds."""
+    from ..base.progress import listened_to
+    from .output import say
+
+    before = -_BETWEEN_LINES
+
+    def show(now: str, *, last: bool = False) -> None:
+        nonlocal before
+        if last or time.monotonic() - before >= _BETWEEN_LINES:
+            before = time.monotonic()
+            say(f"{text}: {now}", file=sys.stderr)
+
+    say(f"{text} …", file=sys.stderr)
+    with listened_to(Stages(show)):
+        yield show
+
+
+@contextmanager
+def working(text: str, shown: bool | None = None) -> Iterator[Callable[[str], None] | None]:
     """A spinner with `text` while the work inside goes on, and how far it is where the work tells.
 
     Gives a function that says what it is at.
+
+    Args:
+        shown: True: tell it where there is no terminal too, in lines; False: tell nothing; None: on a
+            terminal alone.
     """
-    if not sys.stderr.isatty():
+    if not _tells(shown):
         yield None
+        return
+    if not sys.stderr.isatty():
+        with _lines(text) as said:
+            yield said
         return
     from rich.console import Console
     from rich.markup import escape
@@ -60,10 +93,19 @@ class Stages:
 
 
 @contextmanager
-def bar(text: str, after: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A function of (done, total) that moves a progress bar; its label becomes `after` when all is done."""
-    if not sys.stderr.isatty():
+def bar(text: str, after: str, shown: bool | None = None) -> Iterator[Callable[[int, int], None] | None]:
+    """A function of (done, total) that moves a progress bar; its label becomes `after` when all is done.
+
+    Args:
+        shown: as of `working`.
+    """
+    if not _tells(shown):
         yield None
+        return
+    if not sys.stderr.isatty():
+        with _lines(after) as said:
+            # The last line always comes, however fast the work was.
+            yield lambda done, total: said(f"{text} {done} of {total}", last=done == total)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -71,15 +113,15 @@ def bar(text: str, after: str) -> Iterator[Callable[[int, int], None] | None]:
 
     from ..base.progress import listened_to
 
-    with Progress(console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(after, total=None)
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(after, total=None)
 
         def move(done: int, total: int) -> None:
             label = after if done == total else f"{text} {done} of {total}"
-            shown.update(task, completed=done, total=total, description=label)
+            bars.update(task, completed=done, total=total, description=label)
 
         def say(now: str) -> None:
-            shown.update(task, description=escape(f"{after}: {now}"))
+            bars.update(task, description=escape(f"{after}: {now}"))
 
         with listened_to(Stages(say)):
             yield move

@@ -50,7 +50,7 @@ def classes_with_weights() -> Iterator[type]:
 
 
 @public
-def register_layer(module: Any, layer: Any, *, weights: bool = False) -> None:
+def register_layer(module: type, layer: Describe | type[Layer], *, weights: bool = False) -> None:
     """Make a torch module class of one's own known: how the theory reads it.
 
     Models that hold such modules are predicted, diagnosed, measured and initialised as others are. The

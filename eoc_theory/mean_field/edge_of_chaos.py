@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..activations import Activation, activation
 from ..base import checks
 from ..base.boundary import public
-from ..base.result import Drawable
+from ..base.result import Drawable, Result
+from ..base.tables import Table, cell, facts
 from ..errors import (
     ArgumentError,
     ConvergenceError,
@@ -52,7 +53,7 @@ from .critical_scan import (
 )
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -70,8 +71,8 @@ WORST = 1e-3
 
 
 @public
-@dataclass(frozen=True)
-class CriticalPoint:
+@dataclass(frozen=True, repr=False, eq=False)
+class CriticalPoint(Result):
     """A point (σ_w, σ_b) with χ = 1 and its variance q.
 
     Attributes:
@@ -136,6 +137,45 @@ class CriticalPoint:
         """ξ_c, the layers over which correlations approach c* by a factor e; inf without dropout."""
         slope = self._limit()[1]
         return math.inf if slope == 1.0 else -1.0 / math.log(slope) if slope > 0.0 else 0.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for the point, and one for each of its `others`."""
+        import pandas as pd
+
+        names = ("sigma_w", "sigma_b", "q", "chi", "variance_slope", "is_stable", "error")
+        points = (self, *self.others)
+        columns = {name: [getattr(point, name) for point in points] for name in names}
+        return pd.DataFrame({"activation": self.activation.name, **columns, "dropout": self.dropout})
+
+    def _headline(self) -> str:
+        what = "stationary" if self.dropout else "edge of chaos"
+        noise = f" under dropout {self.dropout:g}" if self.dropout else ""
+        return (
+            f"{self.activation.name}, {what}{noise}: sigma_w = {self.sigma_w:.10g}, "
+            f"sigma_b = {self.sigma_b:.6g}, q = {self.q:.6g}{'' if self.is_stable else ' (unstable)'}"
+        )
+
+    def _told(self) -> dict[str, Any]:
+        law = self.convergence
+        return {
+            "is_stable": self.is_stable,
+            "note": self.note,
+            "c_star": self.c_star,
+            "depth_scale": self.depth_scale,
+            "convergence": {"kind": law.kind, "exponent": law.exponent, "constant": law.constant},
+        }
+
+    def _notes(self) -> tuple[str, ...]:
+        return (self.note,) if self.note else ()
+
+    def _table(self) -> Table:
+        names = ("sigma_w", "sigma_b", "q", "chi", "variance_slope", "is_stable", "error")
+        if not self.others:
+            return facts({name: getattr(self, name) for name in names})
+        points = (self, *self.others)
+        heads = ("", "chosen", *("other" for _ in self.others))
+        rows = tuple((name, *(cell(getattr(point, name), 10) for point in points)) for name in names)
+        return Table(heads, rows)
 
     def _limit(self) -> tuple[float, float]:
         """1 − c* and the slope of the correlation map there."""
@@ -474,7 +514,7 @@ def _at(
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class CriticalCurve(Drawable):
     """The edge of chaos as a curve.
 
@@ -493,6 +533,21 @@ class CriticalCurve(Drawable):
     q: Array
     stable: NDArray[np.bool_]
     dropout: float = 0.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a σ_b."""
+        import pandas as pd
+
+        names = ("sigma_b", "sigma_w", "q", "stable")
+        return pd.DataFrame({name: np.ravel(getattr(self, name)) for name in names})
+
+    def _headline(self) -> str:
+        known = self.sigma_w[np.isfinite(self.sigma_w)]
+        noise = f" under dropout {self.dropout:g}" if self.dropout else ""
+        return (
+            f"{self.activation.name}, critical curve{noise}: {known.size} of {self.sigma_w.size} points, "
+            f"sigma_w {known.min(initial=np.inf):.6g} to {known.max(initial=-np.inf):.6g}"
+        )
 
 
 @public

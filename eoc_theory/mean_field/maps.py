@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,8 @@ from ..activations import Activation
 from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Result
+from ..base.tables import Table, facts
 from ..errors import ArgumentError, TooLargeError
 from ..gaussian import MomentTable, moment_table
 from ..gaussian.duals import DualTable
@@ -36,6 +38,9 @@ from .variance import (
     homogeneous_gain,
     limits,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -62,8 +67,8 @@ class DepthScales(NamedTuple):
 
 
 @public
-@dataclass(frozen=True)
-class MeanField:
+@dataclass(frozen=True, repr=False, eq=False)
+class MeanField(Result):
     """An infinitely wide network with weights N(0, σ_w²/fan_in) and biases N(0, σ_b²).
 
     Variances start from 1, that of normalised data; `q_star` is the fixed point that they reach from there.
@@ -102,7 +107,7 @@ class MeanField:
         """V(q) = σ_b² + σ_w² E[φ(√q Z)²]/(1−p) for variances q ≥ 0, of q's shape (inf stays inf)."""
         array = _variances(q)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            value = self.sigma_b**2 + self._weight * self._table.phi2(np.where(array > 0.0, array, 1.0))
+            value = self.sigma_b**2 + self._weight * self._moments.phi2(np.where(array > 0.0, array, 1.0))
         at_zero = self.sigma_b**2 + self._weight * float(self.activation(np.zeros(1))[0]) ** 2
         value = np.where(array == 0.0, at_zero, value)
         return np.where(np.isinf(array), np.inf, value)[()]
@@ -225,8 +230,39 @@ class MeanField:
 
     # --- shared ---
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row with the scales, the fixed point, the phase and the depth scales."""
+        import pandas as pd
+
+        return pd.DataFrame({key: [value] for key, value in self._values().items()})
+
+    def _values(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in ("sigma_w", "sigma_b", "dropout")}
+        return {"activation": self.activation.name, **given, **self._told()}
+
+    def _told(self) -> dict[str, Any]:
+        xi_q, xi_c = self.depth_scales
+        return {
+            "phase": self.phase,
+            "q_star": self.q_star,
+            "chi": float(self.chi()),
+            "c_star": self.c_star,
+            "xi_q": xi_q,
+            "xi_c": xi_c,
+        }
+
+    def _headline(self) -> str:
+        noise = f", dropout {self.dropout:g}" if self.dropout else ""
+        return (
+            f"{self.activation.name}, sigma_w = {self.sigma_w:.6g}, sigma_b = {self.sigma_b:.6g}{noise}: "
+            f"{self.phase}, q* = {self.q_star:.6g}, chi = {float(self.chi()):.6g}"
+        )
+
+    def _table(self) -> Table:
+        return facts(self._values())
+
     @property
-    def _table(self) -> MomentTable:
+    def _moments(self) -> MomentTable:
         return moment_table(self.activation)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,18 +13,24 @@ from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable
+from ..base.tables import Table
 from ..errors import ArgumentError, TooLargeError
 from .maps import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Array = NDArray[np.float64]
 
+#: Rows and columns of a phase diagram that are shown as text.
+SHOWN_GRID = 8
 #: Points of a phase diagram: some 250 bytes and 5 µs each.
 MOST_POINTS = 10_000_000
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class PhaseDiagram(Drawable):
     """Mean-field quantities on a grid; every array but the axes has shape (len(sigma_b), len(sigma_w)).
 
@@ -56,6 +62,35 @@ class PhaseDiagram(Drawable):
     xi_c: Array
     phase: NDArray[np.str_]
     dropout: float = 0.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a point, σ_b by σ_b."""
+        import pandas as pd
+
+        names = ("q_star", "chi", "variance_slope", "c_star", "xi_q", "xi_c", "phase")
+        axes = {
+            "sigma_w": np.tile(self.sigma_w, len(self.sigma_b)),
+            "sigma_b": np.repeat(self.sigma_b, len(self.sigma_w)),
+        }
+        return pd.DataFrame({**axes, **{name: np.ravel(getattr(self, name)) for name in names}})
+
+    def _headline(self) -> str:
+        noise = f" under dropout {self.dropout:g}" if self.dropout else ""
+        shares = ", ".join(f"{np.mean(self.phase == name):.0%} {name}" for name in np.unique(self.phase))
+        return (
+            f"{self.activation.name}, phase diagram{noise}: {len(self.sigma_w)} x {len(self.sigma_b)} "
+            f"points, {shares}"
+        )
+
+    def _table(self) -> Table:
+        """The phase and the depth scale ξ_c on a coarse grid."""
+        rows, columns = (_few(len(axis)) for axis in (self.sigma_b, self.sigma_w))
+        cells = tuple(
+            (f"{self.sigma_b[i]:.3g}", *(f"{self.phase[i, j]} {self.xi_c[i, j]:.3g}" for j in columns))
+            for i in rows
+        )
+        heads = ("sigma_b \\ sigma_w", *(f"{self.sigma_w[j]:.3g}" for j in columns))
+        return Table(heads, cells, note="phase, and the depth scale xi_c of correlations in layers")
 
 
 @public
@@ -99,6 +134,11 @@ def phase_diagram(
     return PhaseDiagram(
         act, weights, biases, q, chi, variance_slope, c_star, xi_q, xi_c, phases(chi, dropout), dropout
     )
+
+
+def _few(count: int) -> list[int]:
+    """Up to SHOWN_GRID indices from first to last."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, SHOWN_GRID))})
 
 
 def _axis(name: str, values: ArrayLike, *, positive: bool) -> Array:

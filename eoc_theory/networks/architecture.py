@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.upward import upward
 from ..errors import ArgumentError, ModelError, TooLargeError
+from ..errors.text import printable, shortened
 from ..layers import Shape, WeightLaw, WeightLayer
 from .graph import Graph
 from .layer_list import LayerList
@@ -27,12 +28,14 @@ Init = Literal["eoc", "kaiming", "pytorch"] | tuple[float, float]
 DEFAULT_SIGMA_B = 0.2
 #: Weights of a network, which are counted in 64 bits.
 MOST_WEIGHTS = 2**62
+#: Characters of a name that a `repr` shows.
+LONGEST_SHOWN = 100
 #: Layers of a network, at most.
 MOST_LAYERS = 100_000
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture(LayerList):
     """A network as plain data: its weight layers, first to last, and the graph that connects them.
 
@@ -40,12 +43,15 @@ class Architecture(LayerList):
         layers: the weight layers.
         graph: all that happens between input and logits; None for a chain of fully connected layers, each
             followed by its activation.
+        name: what texts and pictures call it, "" for none; networks are equal whatever they are called.
     """
 
     layers: tuple[WeightLayer, ...]
     graph: Graph | None = None
+    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        checks.text("name", self.name)
         if not (isinstance(self.layers, tuple) and all(isinstance(one, WeightLayer) for one in self.layers)):
             raise ModelError(f"layers must be a tuple of WeightLayer, got {checks.shown(self.layers)}")
         if sum(layer.fan_in * layer.fan_out for layer in self.layers) >= MOST_WEIGHTS:
@@ -66,10 +72,14 @@ class Architecture(LayerList):
                 raise ModelError(f"layer {before.name} has no activation and is not the last layer")
 
     @classmethod
-    def from_graph(cls, graph: Graph) -> Architecture:
+    def from_graph(cls, graph: Graph, name: str = "") -> Architecture:
         """The architecture of a graph; one that is a plain chain of fully connected layers becomes that."""
         chain = _checked_graph(graph).as_chain()
-        return cls(graph.weight_layers, graph) if chain is None else cls(chain)
+        return cls(graph.weight_layers, graph, name) if chain is None else cls(chain, name=name)
+
+    def __repr__(self) -> str:
+        named = shortened(printable(self.name), LONGEST_SHOWN) if self.name else "a network"
+        return f"<Architecture: {named}, {self.depth} weight layers, {self.n_weights} weights>"
 
     @property
     def is_chain(self) -> bool:
@@ -222,7 +232,8 @@ def mlp(
                 law=law,
             )
             for index, (fan_in, fan_out) in enumerate(pairwise(sizes))
-        )
+        ),
+        name=f"{act.name} MLP, {depth} layers of width {width}" if depth > 1 else f"{act.name} MLP, 1 layer",
     )
 
 

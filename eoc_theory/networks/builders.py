@@ -118,7 +118,7 @@ def cnn(
     if head == "average":
         net.add(AdaptiveAveragePool("pool", (1,) * axes))
     net.classifier("fc", classes)
-    return net.architecture()
+    return net.architecture(f"{weights.activation.name} CNN, {depth} layers of {channels} channels")
 
 
 @public
@@ -178,7 +178,7 @@ def vgg(
         index += 1
     net.add(AdaptiveAveragePool("pool", (1, 1)))
     net.classifier("classifier", classes)
-    return net.architecture()
+    return net.architecture(f"VGG-{depth}")
 
 
 @public
@@ -262,7 +262,7 @@ def resnet(
             )
     net.add(AdaptiveAveragePool("pool", (1, 1)))
     net.classifier("fc", (1000 if imagenet else 10) if classes is None else classes)
-    return net.architecture()
+    return net.architecture(f"{'stable ' if scaling == 'stable' else ''}ResNet-{depth}")
 
 
 def _residual_blocks(depth: int, imagenet: bool) -> tuple[int, ...]:
@@ -418,5 +418,5 @@ class _Builder:
         self.add(Sum(f"{prefix}add", (1.0, factor)), past, end)
         return self.nonlinearity(f"{prefix}act{len(steps)}")
 
-    def architecture(self) -> Architecture:
-        return Architecture.from_graph(self._graph.build())
+    def architecture(self, name: str) -> Architecture:
+        return Architecture.from_graph(self._graph.build(), name)

@@ -36,12 +36,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..base.boundary import public
 from ..base.freed_memory import give_back
 from ..base.one_thread import with_one_thread
+from ..base.result import Result
 from ..errors import ModelError
 from ..layers import WeightLayer
 from ..networks.architecture import Architecture
@@ -49,8 +51,11 @@ from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs, Signal, input_signal
-from .infinite_width import Cotangent
+from .infinite_width import Cotangent, ends, layer_frame
 from .kernel_memory import KernelMemories
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray
 
@@ -66,8 +71,9 @@ SINGLE_RANGE = (1e-15, 1e15)
 LARGEST_VARIANCE = 1e150
 
 
-@dataclass(frozen=True)
-class GraphPropagation:
+@public
+@dataclass(frozen=True, repr=False, eq=False)
+class GraphPropagation(Result):
     """What a batch becomes in every weight layer, at infinite width.
 
     Attributes:
@@ -92,6 +98,13 @@ class GraphPropagation:
     top: Cotangent
     pairs: Pairs
     notes: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: variance, correlation, χ and the logarithm of the score moment."""
+        return layer_frame(self, ("q", "c", "chi", "log_moment"))
+
+    def _headline(self) -> str:
+        return f"{len(self.layers)} layers of {ends(self.q, 'q')}, {ends(self.c, 'c')}"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ appendix). The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,10 +24,14 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.one_thread import with_one_thread
 from ..base.progress import followed
+from ..base.result import Result
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
 from .chain_kernels import Kernel, LayerStep, Pass, input_kernel, split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray
 
@@ -41,8 +45,8 @@ _HESSIAN = {"snip": False, "grasp": True}
 
 
 @public
-@dataclass(frozen=True)
-class Propagation:
+@dataclass(frozen=True, repr=False, eq=False)
+class Propagation(Result):
     """The kernels of a batch, layer by layer, at infinite width.
 
     The kernels are arrays of all layers or, where few are needed, dicts by the layer's position.
@@ -85,6 +89,13 @@ class Propagation:
     input_exponent: int
     acting: tuple[Activation, ...]
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: variance, correlation, χ and the logarithms of score moment and gradient."""
+        return layer_frame(self, ("q", "c", "chi", "log_moment", "log_gradient"))
+
+    def _headline(self) -> str:
+        return f"{len(self.layers)} layers of {ends(self.q, 'q')}, {ends(self.c, 'c')}"
+
     def gradient_into(self, layer: int, net: Architecture) -> Array:
         """Kernel of ``W^T δ``, the gradient at the outputs h of `layer`, up to a positive factor."""
         layer = self._position(layer, len(self.layers) - 2)
@@ -105,6 +116,18 @@ class Propagation:
         if layer > last:
             raise ArgumentError(f"layer must be at most {last}, got {layer}")
         return layer
+
+
+def layer_frame(found: Any, names: Sequence[str]) -> pd.DataFrame:
+    """One row a layer, with the attributes of these names."""
+    import pandas as pd
+
+    return pd.DataFrame({"layer": found.layers, **{name: getattr(found, name) for name in names}})
+
+
+def ends(values: Array, symbol: str) -> str:
+    """The first and the last of the values, in words."""
+    return f"{symbol} {values[0]:.4g} to {values[-1]:.4g}"
 
 
 @public

@@ -9,15 +9,20 @@ enter through Γ_d alone, as a mean over pairs of one class and of two. See
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Result
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
 from .chain_kernels import Kernel, forward_steps, split
-from .infinite_width import LOGIT_DRAWS, backward_step, chain_only, loss_gradient
+from .infinite_width import LOGIT_DRAWS, backward_step, chain_only, ends, layer_frame, loss_gradient
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray
 
@@ -25,8 +30,8 @@ _EPS = float(np.finfo(float).eps)
 
 
 @public
-@dataclass(frozen=True)
-class SummaryPropagation:
+@dataclass(frozen=True, repr=False, eq=False)
+class SummaryPropagation(Result):
     """The kernels of an exchangeable batch, layer by layer, at infinite width; arrays of shape (L,).
 
     Attributes:
@@ -46,6 +51,14 @@ class SummaryPropagation:
     gradient_different: Array
     log_gradient: Array
     log_moment: Array
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer."""
+        names = ("q", "c", "gradient_same", "gradient_different", "log_gradient", "log_moment")
+        return layer_frame(self, names)
+
+    def _headline(self) -> str:
+        return f"{len(self.layers)} layers of {ends(self.q, 'q')}, {ends(self.c, 'c')}"
 
 
 @public

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.formatting import plain
+from ..base.formatting import FULL_TABLE, probability
+from ..base.formatting import sparsity as shown_sparsity
 from ..base.isolation import isolated
 from ..base.result import Drawable
+from ..base.tables import Table
+from ..base.typing import DType, Floats, LossName, Method
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
+from ..errors.text import shortened
 from ..mean_field.maps import MeanField
+from ..networks.naming import network_name
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
 from .critical_sparsity import critical_law, share_at_most
@@ -25,11 +32,14 @@ from .prediction import MOST_SAMPLES
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, zeros_of_structure
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Array = np.ndarray
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class CollapsePrediction(Drawable):
     """Distribution of the critical sparsity s_cr, the smallest sparsity at which some layer collapses.
 
@@ -48,13 +58,14 @@ class CollapsePrediction(Drawable):
             `median_error` is extrapolated.
         n_weights: of the network, of which pruning removes a whole number; 0 where it is not known.
         method: "theory" or "sampled".
+        network: what the network is called.
     """
 
     criterion: str
     layers: tuple[str, ...]
     critical_sparsity: float
-    samples: Array
-    weakest_probability: Array
+    samples: Floats
+    weakest_probability: Floats
     weakest_layer: str
     bound: float | None
     median_error: float = np.nan
@@ -62,8 +73,13 @@ class CollapsePrediction(Drawable):
     notes: tuple[str, ...] = ()
     n_weights: int = 0
     method: str = "theory"
+    network: str = ""
 
-    def quantile(self, p: float | Array) -> float | Array:
+    @overload
+    def quantile(self, p: float) -> float: ...
+    @overload
+    def quantile(self, p: ArrayLike) -> Floats: ...
+    def quantile(self, p: ArrayLike) -> float | Floats:
         """Sparsity that s_cr stays under with probability p."""
         levels = checks.numbers_of("p", p)
         if not np.all((levels >= 0) & (levels <= 1)):
@@ -71,7 +87,11 @@ class CollapsePrediction(Drawable):
         value = np.quantile(self.samples, levels) if levels.size else levels
         return float(value) if value.ndim == 0 else value
 
-    def probability(self, sparsity: float | Array) -> float | Array:
+    @overload
+    def probability(self, sparsity: float) -> float: ...
+    @overload
+    def probability(self, sparsity: ArrayLike) -> Floats: ...
+    def probability(self, sparsity: ArrayLike) -> float | Floats:
         """P(s_cr ≤ sparsity): the probability that some layer is empty at that sparsity.
 
         What is removed is a whole number of weights, as where a network is pruned.
@@ -82,23 +102,35 @@ class CollapsePrediction(Drawable):
         share = share_at_most(self.samples, levels, self.n_weights)
         return float(share) if levels.ndim == 0 else share
 
-    def to_dict(self) -> dict[str, Any]:
-        """Mean, quantiles, weakest layers, bound and expected error as plain numbers; nan is None."""
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer, with the probability that it is the first to collapse."""
+        import pandas as pd
+
+        return pd.DataFrame({"layer": self.layers, "weakest_probability": self.weakest_probability})
+
+    def _told(self) -> dict[str, Any]:
         levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-        return plain(
-            {
-                "criterion": self.criterion,
-                "method": self.method,
-                "layers": self.layers,
-                "critical_sparsity": self.critical_sparsity,
-                "quantile": {str(p): self.quantile(p) for p in levels},
-                "weakest_layer": self.weakest_layer,
-                "weakest_probability": self.weakest_probability,
-                "bound": self.bound,
-                "median_error": self.median_error,
-                "median_error_bound": self.median_error_bound,
-                "notes": self.notes,
-            }
+        return {"quantile": {str(p): self.quantile(p) for p in levels}}
+
+    def _headline(self) -> str:
+        low, middle, high = (shown_sparsity(float(self.quantile(p))) for p in (0.1, 0.5, 0.9))
+        named = f"{shortened(self.network, 60)}, " if self.network else ""
+        weakest = f"weakest layer {shortened(self.weakest_layer, 40)}"
+        return (
+            f"{named}{self.criterion}: critical sparsity {middle} (80 % in {low} to {high}), {weakest}, "
+            f"{self.method}"
+        )
+
+    def _table(self) -> Table:
+        """The layers that may be the first to collapse, the likeliest first."""
+        order = np.argsort(-self.weakest_probability, kind="stable")[:FULL_TABLE]
+        order = [i for i in order if self.weakest_probability[i] > 0.0]
+        rows = tuple((self.layers[i], probability(float(self.weakest_probability[i]))) for i in order)
+        rest = len(self.layers) - len(rows)
+        return Table(
+            ("layer", "P(first to collapse)"),
+            rows,
+            note=f"{rest} other layers are less likely" if rest else "",
         )
 
 
@@ -109,15 +141,15 @@ def predict_collapse(
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     samples: int | None = None,
     seed: int = 0,
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
-    dtype: str = "auto",
+    dtype: DType = "auto",
 ) -> CollapsePrediction:
     """Distribution of the critical sparsity of `net` under `criterion`.
 
@@ -132,7 +164,7 @@ def predict_collapse(
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
-    net = as_network(net, data, options, seed=seed)
+    given, net = net, as_network(net, data, options, seed=seed)
     free = is_data_free(net, rule)
     batch, zeros = None, np.zeros(net.depth)
     if free:
@@ -162,6 +194,7 @@ def predict_collapse(
         notes=told + law.notes + own + trust.notes,
         n_weights=net.n_weights,
         method=law.method,
+        network=network_name(given, net),
     )
 
 

@@ -7,7 +7,7 @@ theorems add a remainder whose constant they do not give. Its order is returned 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -15,8 +15,12 @@ from scipy.special import erf, log_ndtr
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Result
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray
 
@@ -25,8 +29,8 @@ WIDEST = 1e100
 
 
 @public
-@dataclass(frozen=True)
-class SnipBound:
+@dataclass(frozen=True, repr=False, eq=False)
+class SnipBound(Result):
     """Bound on E[s_cr] of SNIP off the edge of chaos; floats, or arrays where the arguments were.
 
     Attributes:
@@ -45,10 +49,27 @@ class SnipBound:
         below = np.asarray(self.value) < 1.0
         return below if below.ndim else bool(below)
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a bound."""
+        import pandas as pd
+
+        names = ("value", "remainder", "kappa", "binding")
+        columns = np.broadcast_arrays(*(np.asarray(getattr(self, name)) for name in names))
+        return pd.DataFrame({name: column.ravel() for name, column in zip(names, columns, strict=True)})
+
+    def _told(self) -> dict[str, Any]:
+        return {"binding": self.binding}
+
+    def _headline(self) -> str:
+        values = np.ravel(self.value)
+        if values.size == 1:
+            return f"E[s_cr] <= {values[0]:.6g}{'' if np.all(self.binding) else ', which says nothing'}"
+        return f"{values.size} bounds on E[s_cr], {values.min():.6g} to {values.max():.6g}"
+
 
 @public
-@dataclass(frozen=True)
-class MagnitudeBound:
+@dataclass(frozen=True, repr=False, eq=False)
+class MagnitudeBound(Result):
     """Bound on E[s_cr] of magnitude pruning of a network with one layer of smallest weights.
 
     Attributes:
@@ -74,6 +95,19 @@ class MagnitudeBound:
     @property
     def binding(self) -> bool:
         return self.value < 1.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row with all that is known of the bound."""
+        import pandas as pd
+
+        names = ("value", "whole", "remainder", "epsilon", "x", "gamma", "layer", "binding")
+        return pd.DataFrame({name: [getattr(self, name)] for name in names})
+
+    def _told(self) -> dict[str, Any]:
+        return {"binding": self.binding}
+
+    def _headline(self) -> str:
+        return f"E[s_cr] <= {self.value:.6g}{'' if self.binding else ', which says nothing'}"
 
 
 @public

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.formatting import equals, probability, shown_layers
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
+from ..base.tables import Table, cell
+from ..base.typing import DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
+from ..errors.text import shortened
 from ..networks.architecture import Architecture
+from ..networks.naming import network_name, shortcut_layers
 from ..networks.queries import batch_norm_modes, mode_notes
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
@@ -40,6 +46,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray
+Counts = NDArray[np.int64]
+
+#: A number that is not known, whatever a field's numbers are.
+UNKNOWN: Any = np.nan
 
 #: Sparsities that one call answers.
 MOST_SPARSITIES = 10_000
@@ -59,8 +69,8 @@ SMOOTHING_NODES = 9
 
 
 @public
-@dataclass(frozen=True)
-class PruningPrediction(Drawable):
+@dataclass(frozen=True, repr=False, eq=False)
+class PruningPrediction(Drawable, Generic[S]):
     """What a network of L weight layers is predicted to keep, over its random initialisations.
 
     Attributes:
@@ -85,22 +95,36 @@ class PruningPrediction(Drawable):
             which ranks in rounds. `notes` say where pruning has to choose among them.
         method: "theory" where `kept` follows from kernels or closed forms; "sampled" where it is that of a
             few networks that were sampled and scored.
+        network: what the network is called.
+        shortcuts: names of the layers that stand on a shortcut, beside a residual branch.
     """
 
     criterion: str
-    sparsity: float | Array
+    sparsity: S
     layers: tuple[str, ...]
-    weights: Array
-    kept: Array
-    kept_std: Array
-    empty_probability: Array
-    collapse_probability: float | Array
+    weights: Counts
+    kept: Floats
+    kept_std: Floats
+    empty_probability: Floats
+    collapse_probability: S
     samples: int
     notes: tuple[str, ...] = ()
-    kept_error: float | Array = np.nan
-    kept_error_bound: float | Array = np.nan
-    zero_scores: float | Array = np.nan
+    kept_error: S = UNKNOWN
+    kept_error_bound: S = UNKNOWN
+    zero_scores: float | Floats = np.nan
     method: str = "theory"
+    network: str = ""
+    shortcuts: tuple[str, ...] = ()
+
+    def _headline(self) -> str:
+        chance = np.atleast_1d(self.collapse_probability)
+        several = " to " + probability(float(chance[-1])) if len(chance) > 1 else ""
+        shown = equals("P(collapse)", probability(float(chance[0])) + several)
+        return kept_headline(self, f"{shown}, {self.method}")
+
+    def _table(self) -> Table:
+        more = {"± s.d.": self.kept_std, "P(empty)": self.empty_probability}
+        return kept_table(self, more if np.ndim(self.sparsity) == 0 else {})
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
@@ -123,6 +147,41 @@ class PruningPrediction(Drawable):
         )
 
 
+#: Sparsities that a table has columns for.
+MOST_COLUMNS = 6
+
+
+def kept_headline(found: Any, more: str) -> str:
+    """Network, criterion, sparsities and what is kept in the layers, of a prediction or a measurement."""
+    sparsity = np.ravel(found.sparsity)
+    at = f"sparsity {sparsity[0]:.6g}"
+    at += f" to {sparsity[-1]:.6g} ({len(sparsity)})" if len(sparsity) > 1 else ""
+    kept = f"kept {np.min(found.kept):.3g} to {np.max(found.kept):.3g} of {len(found.layers)} layers"
+    named = f"{shortened(found.network, 60)}, " if found.network else ""
+    return f"{named}{found.criterion} at {at}: {kept}, {more}"
+
+
+def kept_table(found: Any, more: Mapping[str, Any]) -> Table:
+    """A row a layer and a column a sparsity, as far as there is room, and a column for each of `more`."""
+    sparsity, kept = np.ravel(found.sparsity), np.atleast_2d(found.kept)
+    layers = shown_layers(len(found.layers))
+    columns = sorted({round(i) for i in np.linspace(0, len(sparsity) - 1, min(len(sparsity), MOST_COLUMNS))})
+    heads = [f"kept at {sparsity[i]:.6g}" for i in columns]
+    rows = tuple(
+        (
+            found.layers[k],
+            str(found.weights[k]),
+            *(f"{kept[i, k]:.4f}" for i in columns),
+            *(cell(np.broadcast_to(values, len(found.layers))[k]) for values in more.values()),
+        )
+        for k in layers
+    )
+    left_out = [f"{len(layers)} of {len(found.layers)} layers"] if len(layers) < len(found.layers) else []
+    left_out += [f"{len(columns)} of {len(sparsity)} sparsities"] if len(columns) < len(sparsity) else []
+    note = f"{', '.join(left_out)}; to_frame() holds each" if left_out else ""
+    return Table(("layer", "weights", *heads, *more), rows, note=note)
+
+
 def check_sparsities(sparsity: Any) -> Array:
     """`sparsity` as an array (n_s,) of numbers in [0, 1)."""
     try:
@@ -139,24 +198,58 @@ def check_sparsities(sparsity: Any) -> Array:
     return np.array([checks.fraction("sparsity", value) for value in values])
 
 
+@overload
+def predict_pruning(
+    net: Any,
+    sparsity: float,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    samples: int | None = None,
+    seed: int = 0,
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: DType = "auto",
+) -> PruningPrediction[float]: ...
+@overload
+def predict_pruning(
+    net: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    samples: int | None = None,
+    seed: int = 0,
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    device: Any = "auto",
+    dtype: DType = "auto",
+) -> PruningPrediction[Floats]: ...
 @isolated
 @public
 def predict_pruning(
     net: Any,
-    sparsity: float | Sequence[float] | Array,
+    sparsity: ArrayLike,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     samples: int | None = None,
     seed: int = 0,
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
-    dtype: str = "auto",
-) -> PruningPrediction:
+    dtype: DType = "auto",
+) -> PruningPrediction[Any]:
     """Fraction of the weights that pruning at initialisation keeps in each layer, and its standard deviation.
 
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
@@ -197,7 +290,7 @@ def predict_pruning(
     if samples is not None:
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
-    net = as_network(net, data, options, seed=seed)
+    given, net = net, as_network(net, data, options, seed=seed)
     asked = samples
     with shared_samples():
         allocated = _allocated(net, rule, values, data, samples, seed, method)
@@ -230,6 +323,8 @@ def predict_pruning(
         kept_error_bound=_plain(one(trust.bound)),
         zero_scores=found.zeros,
         method=found.method,
+        network=network_name(given, net),
+        shortcuts=shortcut_layers(net),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..base.isolation import isolated
 from ..networks.architecture import Architecture
+from ..networks.naming import CONTAINERS
 from .factories import made
 from .inputs import shown_input
 from .trace import trace
@@ -26,7 +27,8 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     Raises:
         ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
     """
-    return Architecture.from_graph(trace(model, example_input))
+    kind = type(model).__name__
+    return Architecture.from_graph(trace(model, example_input), "" if kind in CONTAINERS else kind)
 
 
 def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:

@@ -11,6 +11,7 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing, converted, seeded
+from ..base.result import Result
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from ..networks.graph import Graph
 from ..networks.queries import is_divided_out
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @public
-@dataclass(frozen=True)
-class Rescaling:
+@dataclass(frozen=True, repr=False, eq=False)
+class Rescaling(Result):
     """What :func:`rescale_` did, for the L weight layers.
 
     σ_w and χ are those of weights that are independent of each other. After a rescaling by the signal they
@@ -62,6 +63,10 @@ class Rescaling:
 
         columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
         return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
+
+    def _headline(self) -> str:
+        low, high = float(self.factors.min(initial=np.inf)), float(self.factors.max(initial=-np.inf))
+        return f"{len(self.layers)} layers rescaled by {low:.4g} to {high:.4g}"
 
 
 @public

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.formatting import plain
+from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
+from ..base.tables import Table
+from ..base.typing import Floats, LossName, Method, S
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
+from ..networks.naming import network_name
 from ..networks.resolve import Options, is_model
 from ..propagation.shared import shared_samples
 from ..pruning.collapse import CollapsePrediction, predict_collapse
-from ..pruning.prediction import PruningPrediction, check_sparsities, predict_pruning
+from ..pruning.prediction import Counts, PruningPrediction, check_sparsities, kept_headline, predict_pruning
 from ..pytorch.loading import gathered_once
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 from .subject import Subject
@@ -32,8 +36,8 @@ MOST_SEEDS = 1_000_000
 
 
 @public
-@dataclass(frozen=True)
-class Comparison(Drawable):
+@dataclass(frozen=True, repr=False, eq=False)
+class Comparison(Drawable, Generic[S]):
     """A prediction and the measurements of S seeds, for L weight layers and n_s sparsities.
 
     Where the sparsity is a single number the sparsity axis is absent.
@@ -49,27 +53,29 @@ class Comparison(Drawable):
         prediction: what `predict_pruning` says.
         collapse: what `predict_collapse` says.
         complete: False if measuring was interrupted before the last seed.
+        network: what the network is called.
     """
 
     criterion: str
-    sparsity: float | np.ndarray
+    sparsity: S
     layers: tuple[str, ...]
-    weights: np.ndarray
-    seeds: np.ndarray
-    kept: np.ndarray
-    critical_sparsity: np.ndarray
-    log_score_moments: np.ndarray
-    prediction: PruningPrediction
+    weights: Counts
+    seeds: Counts
+    kept: Floats
+    critical_sparsity: Floats
+    log_score_moments: Floats
+    prediction: PruningPrediction[S]
     collapse: CollapsePrediction
     complete: bool = True
+    network: str = ""
 
     @property
-    def measured_kept(self) -> np.ndarray:
+    def measured_kept(self) -> Floats:
         """Mean over seeds of the measured fraction kept, (n_s, L)."""
         return self.kept.mean(axis=0)
 
     @property
-    def measured_std(self) -> np.ndarray:
+    def measured_std(self) -> Floats:
         """Standard deviation over seeds, (n_s, L); NaN for a single seed."""
         if len(self.seeds) < 2:
             return np.full(self.kept.shape[1:], np.nan)
@@ -107,41 +113,92 @@ class Comparison(Drawable):
             }
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Prediction and measurement as plain values; `measured_std` is None for one seed."""
-        listed = ("weights", "seeds", "kept", "measured_kept", "critical_sparsity")
-        spread = self.measured_std.tolist() if len(self.seeds) > 1 else None
-        values = {
-            "criterion": self.criterion,
-            "sparsity": np.asarray(self.sparsity).tolist(),
-            "layers": list(self.layers),
-            **{name: getattr(self, name).tolist() for name in listed},
-            "measured_std": spread,
+    def _told(self) -> dict[str, Any]:
+        """Means over seeds; `measured_std` is None for one seed."""
+        return {
+            "measured_kept": self.measured_kept,
+            "measured_std": self.measured_std if len(self.seeds) > 1 else None,
             "mean_absolute_error": self.mean_absolute_error,
-            "prediction": self.prediction.to_dict(),
-            "collapse": self.collapse.to_dict(),
-            "complete": self.complete,
         }
-        return plain(values)
+
+    def _headline(self) -> str:
+        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        stopped = "" if self.complete else ", interrupted"
+        return kept_headline(self, f"mean absolute error {self.mean_absolute_error:.4f}, {seeds}{stopped}")
+
+    def _notes(self) -> tuple[str, ...]:
+        return self.prediction.notes
+
+    def _table(self) -> Table:
+        """Predicted and measured, sparsity by sparsity."""
+        frame = self.to_frame()
+        layers, count = shown_layers(len(self.layers)), len(self.layers)
+        rows = tuple(
+            (
+                f"{row['sparsity']:.6g}",
+                str(row["layer"]),
+                str(row["weights"]),
+                *(f"{row[name]:.4f}" for name in ("predicted", "predicted_std", "measured")),
+                f"{row['measured_std']:.4f}" if len(self.seeds) > 1 else "–",
+                f"{row['error']:+.4f}",
+            )
+            for at in range(0, len(frame), count)
+            for row in (frame.iloc[at + k] for k in layers)
+        )
+        heads = ("sparsity", "layer", "weights", "predicted", "± s.d.", "measured", "± s.d.", "error")
+        note = "" if len(layers) == count else f"{len(layers)} of {count} layers; to_frame() holds each"
+        return Table(heads, rows, left=2, note=note)
 
 
-@isolated
-@public
+@overload
 def compare(
     factory: Any,
-    sparsity: float | Sequence[float] | np.ndarray,
+    sparsity: float,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     example_input: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     seeds: int | Iterable[int] = 10,
     device: Any = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
+) -> Comparison[float]: ...
+@overload
+def compare(
+    factory: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison[Floats]: ...
+@isolated
+@public
+def compare(
+    factory: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    method: Method = "auto",
+    example_input: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    exclude: Any = (),
+    seeds: int | Iterable[int] = 10,
+    device: Any = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison[Any]:
     """Predict what pruning keeps, prune real networks, and lay the two side by side.
 
     An interrupt (Ctrl-C) after the first seed stops the measurement and keeps what was finished.
@@ -208,6 +265,7 @@ def compare(
             raise
         subject.only(len(measured))
     prediction, collapse = predicted or predict()
+    network = network_name(factory, subject.network())
     first = measured[0]
     order = _order(first.layers, prediction.layers)
     return Comparison(
@@ -219,9 +277,10 @@ def compare(
         kept=np.array([m.kept for m in measured])[..., order],
         critical_sparsity=np.array([m.critical_sparsity for m in measured]),
         log_score_moments=np.array([m.log_score_moments for m in measured])[:, order],
-        prediction=prediction,
-        collapse=collapse,
+        prediction=replace(prediction, network=network),
+        collapse=replace(collapse, network=network),
         complete=len(measured) == len(chosen),
+        network=network,
     )
 
 

@@ -121,8 +121,9 @@ def _average(nets: list[Architecture]) -> Architecture:
         for i, layer in enumerate(first.layers)
     )
     if first.is_chain:
-        return Architecture(layers)
-    return Architecture.from_graph(first.as_graph().with_weights({layer.name: layer for layer in layers}))
+        return Architecture(layers, name=first.name)
+    graph = first.as_graph().with_weights({layer.name: layer for layer in layers})
+    return Architecture.from_graph(graph, first.name)
 
 
 def _structure(net: Architecture) -> tuple[Any, ...]:

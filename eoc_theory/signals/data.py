@@ -7,24 +7,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.result import Result
+from ..base.tables import Table
 from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
+#: Classes that are shown as text.
+MOST_SHOWN = 12
 #: Where scikit-learn keeps the digits.
 _DIGITS = ("datasets", "data", "digits.csv.gz")
 
 
 @public
-@dataclass(frozen=True)
-class DataSummary:
+@dataclass(frozen=True, repr=False, eq=False)
+class DataSummary(Result):
     """A batch of inputs with its labels.
 
     Attributes:
@@ -67,6 +74,28 @@ class DataSummary:
     def covariance(self) -> np.ndarray:
         """Input kernel x_a·x_b / features, shape (B, B)."""
         return self.inputs @ self.inputs.T / self.inputs.shape[1]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an input: its target, then its features."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.inputs, columns=[f"x{i}" for i in range(self.inputs.shape[1])])
+        frame.insert(0, "target", self.targets)
+        return frame
+
+    def _headline(self) -> str:
+        what = ", random stand-ins" if self.synthetic else ""
+        return f"{self.size} inputs of {self.inputs.shape[1]} features in {self.classes} classes{what}"
+
+    def _table(self) -> Table:
+        """The classes: how many inputs, and their mean square."""
+        shown = [number for number in range(self.classes) if (self.targets == number).any()][:MOST_SHOWN]
+        rows = []
+        for number in shown:
+            own = self.inputs[self.targets == number]
+            rows.append((str(number), str(len(own)), f"{np.mean(own**2):.4g}"))
+        note = "" if len(shown) == self.classes else f"{len(shown)} of {self.classes} classes"
+        return Table(("class", "inputs", "mean square"), tuple(rows), note=note)
 
     def spread_indices(self, size: int) -> np.ndarray:
         """Positions of `size` of the inputs, classes in turn: labels stay as balanced as they were."""

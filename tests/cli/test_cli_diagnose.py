@@ -138,7 +138,7 @@ def test_picture_and_page(capsys, folder):
         ("nets_of_mine.inner:deep", "no module 'nets_of_mine.inner'"),
         (".nets:deep", "dotted name"),
         ("gone.py:deep", "no file 'gone.py'"),
-        ("nets_of_mine:dep", "no 'dep'; it has deep, Shallow"),
+        ("nets_of_mine:dep", "no 'dep'; did you mean nets_of_mine:deep?"),
         ("nets_of_mine:Holder.outer", "no 'Holder.outer'"),
         ("nets_of_mine:seven", "got int"),
         ("nets_of_mine:number", "must return a torch.nn.Module, got int"),

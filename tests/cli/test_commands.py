@@ -66,9 +66,22 @@ def test_closed_streams_swallow_what_is_printed(closed):
 
 
 @pytest.mark.parametrize("columns", [20, 80, 200])
-def test_tables_are_as_wide_as_they_need(columns, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", str(columns))
+def test_tables_fold_where_a_window_is_narrow_and_lose_nothing(columns, monkeypatch, capsys):
+    monkeypatch.setattr("eoc_theory.cli.output.line_width", lambda: columns)
     cells = ["stages.2.1.shortcut.0", *(f"0.{i:010d}" for i in range(20))]
     print_table(cells, [cells], note="all of it")
-    head, _, row, note = capsys.readouterr().out.splitlines()
-    assert head.split() == row.split() == cells and note == "all of it"
+    *lines, note = capsys.readouterr().out.splitlines()
+    assert note == "all of it"
+    tables = "\n".join(lines).split("\n\n")
+    assert all(len(line) <= max(columns, 21 + 3 + 12) for line in lines)
+    assert (len(tables) == 1) == (columns > 21 + 20 * 15)
+    rows = [(head.split(), row.split()) for head, _, row in (table.splitlines() for table in tables)]
+    assert all(head == row and head[0] == cells[0] for head, row in rows)
+    assert [cell for head, _ in rows for cell in head[1:]] == cells[1:]
+
+
+def test_tables_in_a_pipe_stay_in_one_piece_up_to_200_characters(capsys):
+    cells = ["layer", *(f"0.{i:08d}" for i in range(12))]
+    print_table(cells, [cells])
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.split() == row.split() == cells

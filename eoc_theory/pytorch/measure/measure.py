@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base import checks
 from ...base.boundary import public
+from ...base.codec import packed, unpacked
+from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
+from ...base.result import Drawable
+from ...base.tables import Table
+from ...base.typing import DType, Floats, LossName, S
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, ModelError
+from ...networks.naming import network_name
 from ...pruning import vanishing
-from ...pruning.prediction import check_sparsities
+from ...pruning.prediction import Counts, check_sparsities, kept_headline, kept_table
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..inputs import shown_input
@@ -48,8 +55,8 @@ _SEARCH_RESOLUTION = 0.03
 
 
 @public
-@dataclass(frozen=True)
-class PruningMeasurement:
+@dataclass(frozen=True, repr=False, eq=False)
+class PruningMeasurement(Drawable, Generic[S]):
     """What pruning one network did to each of its L weight layers.
 
     Attributes:
@@ -71,20 +78,59 @@ class PruningMeasurement:
         notes: where scores that tie, or are 0 throughout a layer, decide; and which weights were not counted.
         uncounted: names of parameters with two or more dimensions that were not ranked: embeddings,
             positions, weights on which the loss does not depend, and those excluded.
+        network: what the network is called.
+
+    In plain data the masks are packed: {"shape": …, "bits": the bits in base64}.
     """
 
     criterion: str
-    sparsity: float | np.ndarray
+    sparsity: S
     layers: tuple[str, ...]
-    weights: np.ndarray
-    kept: np.ndarray
+    weights: Counts
+    kept: Floats
     critical_sparsity: float
     weakest_layer: str
-    log_score_moments: np.ndarray
-    zero_scores: np.ndarray
-    masks: dict[str, np.ndarray] | tuple[dict[str, np.ndarray], ...] | None
+    log_score_moments: Floats
+    zero_scores: Floats
+    masks: Any
     notes: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    network: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as plain numbers, strings, lists and dicts, the masks packed."""
+        several = self.masks if isinstance(self.masks, tuple) else (self.masks,)
+        made = [None if group is None else {n: packed(m) for n, m in group.items()} for group in several]
+        told = replace(self, masks=None)
+        return super(PruningMeasurement, told).to_dict() | {
+            "masks": made if isinstance(self.masks, tuple) else made[0]
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PruningMeasurement[Any]:
+        """The measurement that `to_dict` gave as `values`.
+
+        Raises:
+            ArgumentError: `values` are not of a measurement.
+        """
+        made = super().from_dict({**values, "masks": None} if isinstance(values, Mapping) else values)
+        try:
+            given = values.get("masks")
+            several = tuple(
+                {name: unpacked(mask) for name, mask in group.items()}
+                for group in (given if isinstance(given, list) else [given or {}])
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArgumentError(f"masks must be packed as to_dict packs them: {error}") from None
+        return replace(made, masks=several if isinstance(given, list) else several[0] if given else None)
+
+    def _headline(self) -> str:
+        known = np.isfinite(self.critical_sparsity)
+        limit = f", critical sparsity {shown_sparsity(self.critical_sparsity)}" if known else ""
+        return kept_headline(self, f"measured{limit}")
+
+    def _table(self) -> Table:
+        return kept_table(self, {"zero scores": self.zero_scores})
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
@@ -104,25 +150,61 @@ class PruningMeasurement:
         )
 
 
-@isolated
-@public
+@overload
 def measure_pruning(
     model: Any,
-    sparsity: float | Sequence[float] | np.ndarray,
+    sparsity: float,
     *,
     criterion: Any = "snip",
     data: Any = None,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     example_input: Any = None,
     device: Any = "auto",
     seed: int = 0,
-    dtype: str = "auto",
+    dtype: DType = "auto",
     masks: bool = True,
     collapse: bool = True,
     allocation: Any = None,
     exclude: Any = (),
-) -> PruningMeasurement:
+) -> PruningMeasurement[float]: ...
+@overload
+def measure_pruning(
+    model: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    example_input: Any = None,
+    device: Any = "auto",
+    seed: int = 0,
+    dtype: DType = "auto",
+    masks: bool = True,
+    collapse: bool = True,
+    allocation: Any = None,
+    exclude: Any = (),
+) -> PruningMeasurement[Floats]: ...
+@isolated
+@public
+def measure_pruning(
+    model: Any,
+    sparsity: ArrayLike,
+    *,
+    criterion: Any = "snip",
+    data: Any = None,
+    loss: LossName | Callable[..., Any] = "cross_entropy",
+    output: Any = None,
+    example_input: Any = None,
+    device: Any = "auto",
+    seed: int = 0,
+    dtype: DType = "auto",
+    masks: bool = True,
+    collapse: bool = True,
+    allocation: Any = None,
+    exclude: Any = (),
+) -> PruningMeasurement[Any]:
     """Score the real weights of a network, rank them globally, and tell what each layer keeps.
 
     Exactly round(s·n) of the network's n weights are removed: those of matrix products and convolutions on
@@ -325,6 +407,7 @@ def _measurement(
         masks=None if not masks else by_name[0] if scalar else by_name,
         notes=outcome.notes + uncounted_notes(model, found, left),
         uncounted=tuple(left),
+        network=network_name(model) or f"{len(names)} layers",
     )
 
 

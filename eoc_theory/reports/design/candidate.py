@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...base.boundary import public
 from ...base.formatting import plain
 from ...networks.architecture import Architecture
 from ...pruning.collapse import CollapsePrediction
@@ -28,6 +29,7 @@ _UNKNOWN_ERROR = 0.5
 _INDEPENDENT = 32
 
 
+@public
 @dataclass(frozen=True)
 class Candidate:
     """An initialisation and an allocation for a network of L weight layers; arrays (L,).

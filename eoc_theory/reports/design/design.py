@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ...base import checks
 from ...base.boundary import public
-from ...base.formatting import plain
+from ...base.codec import encode
+from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
+from ...base.tables import Table
+from ...base.typing import Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, ModelError
-from ...errors.text import prose
+from ...errors.text import prose, shortened
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
+from ...networks.naming import network_name, shortcut_layers
 from ...networks.resolve import METHODS, as_architecture
 from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
@@ -38,7 +42,7 @@ SIGMA_B = (0.0, 0.05, 0.1, DEFAULT_SIGMA_B)
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Design(Drawable):
     """How to prune a network of L weight layers to a sparsity without collapse; arrays (L,).
 
@@ -54,6 +58,8 @@ class Design(Drawable):
         critical_sparsity_before: the same of the network as it is under global ranking.
         seed: of everything random.
         method: "theory" or "sampled": where kept and the probability of collapse come from.
+        network: what the network is called.
+        shortcuts: names of the layers that stand on a shortcut, beside a residual branch.
     """
 
     criterion: str
@@ -67,6 +73,8 @@ class Design(Drawable):
     critical_sparsity_before: float
     seed: int
     method: str = "theory"
+    network: str = ""
+    shortcuts: tuple[str, ...] = ()
 
     @property
     def feasible(self) -> bool:
@@ -174,7 +182,10 @@ class Design(Drawable):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists; nan is None."""
+        """Plain numbers, strings, lists and dicts; nan is None.
+
+        `chosen` is the place of the choice among the `candidates`, whose first is the network as it is.
+        """
         return plain(
             {
                 "criterion": self.criterion,
@@ -191,9 +202,41 @@ class Design(Drawable):
                 "critical_sparsity": self.critical_sparsity,
                 "critical_sparsity_before": self.critical_sparsity_before,
                 "before": self.before.to_dict(),
-                "candidates": [candidate.to_dict() for candidate in self.candidates],
+                "candidates": [{**encode(candidate), **candidate.to_dict()} for candidate in self.candidates],
+                "chosen": next(i for i, one in enumerate(self.candidates) if one is self.chosen),
+                "network": self.network,
+                "shortcuts": self.shortcuts,
             }
         )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Design:
+        """The design that `to_dict` gave as `values`.
+
+        Raises:
+            ArgumentError: `values` are not of a design.
+        """
+        chosen = None
+        if isinstance(values, Mapping):
+            listed, chosen = values.get("candidates"), values.get("chosen")
+            if isinstance(listed, list) and type(chosen) is int and 0 <= chosen < len(listed):
+                values = {**values, "chosen": listed[chosen], "before": listed[0]}
+        made = super().from_dict(values)
+        one = made.candidates[chosen] if type(chosen) is int else made.chosen
+        return replace(made, chosen=one, before=made.candidates[0])
+
+    def _headline(self) -> str:
+        named = f"{shortened(self.network, 50)}, " if self.network else ""
+        outcome = self.chosen.name if self.feasible else "nothing that was tried avoids collapse"
+        chance = f"P(collapse) {probability(self.collapse_probability)}"
+        return f"{named}{self.criterion} at sparsity {self.sparsity:.6g}: {outcome}, {chance}"
+
+    def _said(self) -> tuple[tuple[str, str], ...]:
+        steps = (("In Python", "; ".join(self.steps)),) if self.feasible else ()
+        return (("Design", self.verdict), *steps)
+
+    def _table(self) -> Table:
+        return upward("Design.<table>")(self)
 
     def __str__(self) -> str:
         """Verdict, candidates and layers, as text."""
@@ -208,7 +251,7 @@ def design(
     *,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     example_input: Any = None,
     max_collapse_probability: float = 0.01,
     networks: int | None = None,
@@ -309,6 +352,8 @@ def design(
         critical_sparsity_before=ranked[0].critical_sparsity,
         seed=seed,
         method=ranked[0].law.method,
+        network=network_name(net, found),
+        shortcuts=shortcut_layers(found),
     )
 
 

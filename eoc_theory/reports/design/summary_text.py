@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...base.formatting import equals, probability, shown_layers, sparsity
+from ...base.tables import Table
 from ...errors.text import name
 
 if TYPE_CHECKING:
@@ -191,6 +192,14 @@ def layer_rows(found: Design, layers: Sequence[int]) -> list[tuple[str, ...]]:
         )
         for i in layers
     ]
+
+
+def table(found: Design) -> Table:
+    """What each layer keeps, deep networks thinned out."""
+    shown = shown_layers(len(found.layers))
+    count = len(found.layers)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} layers; to_frame() holds each"
+    return Table(LAYER_HEADINGS, tuple(layer_rows(found, shown)), note=note)
 
 
 def as_text(found: Design) -> str:

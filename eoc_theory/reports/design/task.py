@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...base.typing import Method
 from ...criteria.criterion import Criterion
 from ...networks.architecture import Architecture
 from ...networks.queries import forward_cost
@@ -45,7 +46,7 @@ class Task:
     networks: int | None
     seed: int
     said: Callable[[str], None]
-    method: str = "auto"
+    method: Method = "auto"
 
     def predicted(self, net: Architecture, sparsity: Any) -> Any:
         return predict_pruning(

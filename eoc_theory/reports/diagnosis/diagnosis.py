@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 
 from ...base import checks
 from ...base.boundary import public
-from ...base.formatting import plain
+from ...base.codec import encode
+from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
+from ...base.tables import Table
+from ...base.typing import LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, DataError, EOCError, ModelError
 from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
+from ...networks.naming import network_name, shortcut_layers
 from ...networks.resolve import Network, Options, as_architecture, is_model
 from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
@@ -36,7 +41,7 @@ Array = np.ndarray
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Diagnosis(Drawable):
     """The findings about a network of L weight layers; arrays have shape (L,).
 
@@ -62,6 +67,8 @@ class Diagnosis(Drawable):
             theory. See `eoc_theory.pytorch.sample.observe.Observed`.
         signals_after: the same after the cure, or None.
         notes: what the numbers take for granted.
+        network: what the network is called.
+        shortcuts: names of the layers that stand on a shortcut, beside a residual branch.
     """
 
     criterion: str
@@ -83,6 +90,8 @@ class Diagnosis(Drawable):
     signals: Observed | None = None
     signals_after: Observed | None = None
     notes: tuple[str, ...] = ()
+    network: str = ""
+    shortcuts: tuple[str, ...] = ()
 
     @property
     def sigma_w(self) -> Array:
@@ -230,10 +239,14 @@ class Diagnosis(Drawable):
                 "residual_blocks": len(self.reading.joins),
                 "batch_norms": dict(zip(("training", "evaluation"), self.reading.batch_norms, strict=True)),
                 "sigma_w_edge": self.sigma_w_edge,
-                "before": self.before.to_dict(),
+                "reading": encode(self.reading),
+                "off": self.off,
+                "before": _outlook(self.before),
                 "cure": None if self.cure is None else _cure(self.cure),
-                "after": None if self.after is None else self.after.to_dict(),
+                "after": None if self.after is None else _outlook(self.after),
                 "notes": self.notes,
+                "network": self.network,
+                "shortcuts": self.shortcuts,
                 **self._signals(),
             }
         )
@@ -241,7 +254,31 @@ class Diagnosis(Drawable):
     def _signals(self) -> dict[str, Any]:
         """What sampled networks show, as found and after the cure."""
         shown = {"signals": self.signals, "signals_after": self.signals_after}
-        return {name: vars(seen) for name, seen in shown.items() if seen is not None}
+        return {name: encode(seen) for name, seen in shown.items() if seen is not None}
+
+    @classmethod
+    def _hints(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        hints = get_type_hints(cls, localns={"Observed": Any})
+        if values.get("signals") is None:
+            return hints
+        from ...pytorch.sample.observe import Observed
+
+        return hints | {"signals": Observed, "signals_after": Observed | None}
+
+    def _headline(self) -> str:
+        named = f"{shortened(self.network, 50)}, " if self.network else ""
+        wrong = ", ".join(self.problems) or "nothing to cure"
+        cured = " (cured)" if self.after is not None else ""
+        return (
+            f"{named}{len(self.layers)} weight layers, {self.criterion} at sparsity {self.sparsity:.6g}: "
+            f"{wrong}{cured}, P(collapse) {probability(self.collapse_probability)}, {self.method}"
+        )
+
+    def _said(self) -> tuple[tuple[str, str], ...]:
+        return self.paragraphs
+
+    def _table(self) -> Table:
+        return upward("Diagnosis.<table>")(self)
 
     def __str__(self) -> str:
         """The verdict and the table, as text."""
@@ -256,6 +293,11 @@ class Diagnosis(Drawable):
             ArgumentError: `path` does not end in .html or cannot be written.
         """
         upward("Diagnosis.to_html")(self, path, shortened(checks.text("title", title), LONGEST_NAME))
+
+
+def _outlook(outlook: Outlook) -> dict[str, Any]:
+    """A prediction as plain data, with what follows from it."""
+    return encode(outlook) | outlook.to_dict()
 
 
 def _cure(cure: Cure) -> dict[str, Any]:
@@ -273,9 +315,9 @@ def diagnose(
     sparsity: float = 0.9,
     criterion: Any = "snip",
     data: Any = None,
-    method: str = "auto",
+    method: Method = "auto",
     seed: int = 0,
-    loss: Any = "cross_entropy",
+    loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
     exclude: Any = (),
     device: Any = "auto",
@@ -371,6 +413,8 @@ def _by_theory(
         off=off,
         synthetic=batch.synthetic,
         seed=seed,
+        network=network_name(model, net),
+        shortcuts=shortcut_layers(net),
     )
 
 
@@ -401,6 +445,7 @@ def _by_sampling(
         signals=found.before.signals,
         signals_after=None if found.after is None else found.after.signals,
         notes=found.before.notes,
+        network=network_name(model, net),
     )
 
 

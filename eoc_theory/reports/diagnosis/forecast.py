@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...base.boundary import public
 from ...criteria.criterion import Criterion
 from ...mean_field.maps import MeanField
 from ...networks.architecture import Architecture
@@ -26,6 +27,7 @@ SAFE = 0.05
 STARVED = 0.1
 
 
+@public
 @dataclass(frozen=True)
 class Outlook:
     """An initialisation of L weight layers and what pruning at one sparsity does to it; arrays (L,).

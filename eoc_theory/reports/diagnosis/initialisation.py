@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...activations import Activation
+from ...base.boundary import public
 from ...errors import NoCriticalPointError
 from ...layers import WeightLayer
 from ...mean_field.edge_of_chaos import edge_of_chaos
@@ -40,6 +41,7 @@ class Join:
     scale: float
 
 
+@public
 @dataclass(frozen=True)
 class Reading:
     """What an initialisation is, layer by layer; L weight layers.

@@ -13,9 +13,13 @@ from ..plots.style import (
     GREY,
     canvas,
     finish,
+    layer_axis,
+    name_height,
     new_figure,
+    off_path,
     sparsity_axis,
     style,
+    title_of,
 )
 
 if TYPE_CHECKING:
@@ -36,20 +40,28 @@ WIDE = 30.0
 FLOOR = 1e-5
 
 
-def plot_diagnosis(diagnosis: Diagnosis, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_diagnosis(
+    diagnosis: Diagnosis, path: str | os.PathLike[str] | None = None, *, ax: Axes | None = None
+) -> Figure:
     """Kept per layer, score moments, σ_w beside the edge of chaos and P(collapse), before and after the cure.
 
     Args:
         diagnosis: from `eoc_theory.diagnose`.
         path: file to write (png, pdf or svg), or None.
+        ax: axes to draw what is kept in; None makes a figure with all four.
 
     Raises:
         ArgumentError: `path` cannot be written.
     """
     with style():
-        figure = new_figure(2 * COLUMN, 5.2)
-        for ax, (_, draw) in zip(figure.subplots(2, 2).flat, panels(diagnosis), strict=True):
-            draw(ax, diagnosis)
+        if ax is not None:
+            figure, ax = canvas(ax, 2.5)
+            draw_kept(ax, diagnosis)
+            return finish(figure, path)
+        title = title_of(diagnosis.network, f"{diagnosis.criterion} at s = {diagnosis.sparsity:g}")
+        figure = new_figure(2 * COLUMN, 5.2 + 2.0 * name_height(diagnosis.layers), title)
+        for one, (_, draw) in zip(figure.subplots(2, 2).flat, panels(diagnosis), strict=True):
+            draw(one, diagnosis)
         return finish(figure, path)
 
 
@@ -71,7 +83,7 @@ def plot_panel(
 ) -> Figure:
     """One of the four, as a figure of its own."""
     with style():
-        figure, ax = canvas(None, 2.5)
+        figure, ax = canvas(None, 2.5 + (name_height(diagnosis.layers) if draw is not draw_collapse else 0.0))
         draw(ax, diagnosis)
         return finish(figure, path)
 
@@ -85,12 +97,14 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
     # The bottom of the axis, where what is nothing is drawn.
     bottom = max(FLOOR, min(0.5 * float(kept[kept > FLOOR].min(initial=1.0)), 1e-3)) if logarithmic else 0.0
     x = np.arange(1, len(diagnosis.layers) + 1)
+    main = ~off_path(diagnosis.layers, diagnosis.shortcuts)
     for outlook, colour, label in outlooks:
         low = np.clip(outlook.kept - outlook.kept_std, bottom, 1.0)
         high = np.clip(outlook.kept + outlook.kept_std, bottom, 1.0)
-        ax.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0)
+        ax.fill_between(x[main], low[main], high[main], color=colour, alpha=0.22, linewidth=0)
         mark = "o" if len(x) == 1 else None
-        ax.plot(x, np.maximum(outlook.kept, bottom), color=colour, marker=mark, markersize=3.5, label=label)
+        mean = np.maximum(outlook.kept, bottom)
+        _line(ax, x, mean, main, color=colour, marker=mark, markersize=3.5, label=label)
         if len(outlook.emptied):
             size = float(np.clip(120.0 / len(x), 3.0, 6.0))
             at = np.full(len(outlook.emptied), bottom)
@@ -107,22 +121,24 @@ def draw_kept(ax: Axes, diagnosis: Diagnosis) -> None:
     else:
         ax.set_ylim(0.0, min(1.03, 1.08 * max(top, 1.0 - diagnosis.sparsity)))
     ax.set_ylabel(f"fraction kept at s = {diagnosis.sparsity:g}")
-    _layers_axis(ax, len(x))
+    layer_axis(ax, diagnosis.layers)
     _legend(ax)
 
 
 def draw_moments(ax: Axes, diagnosis: Diagnosis) -> None:
     """Decades between each layer's score moment and the last layer's."""
     x = np.arange(1, len(diagnosis.layers) + 1)
+    main = ~off_path(diagnosis.layers, diagnosis.shortcuts)
     for outlook, colour, label in _outlooks(diagnosis):
-        ax.plot(x, outlook.log10_moment, color=colour, marker=_dots(len(x)), markersize=2.5, label=label)
+        look: dict[str, Any] = {"color": colour, "marker": _dots(len(x)), "markersize": 2.5, "label": label}
+        _line(ax, x, outlook.log10_moment, main, **look)
     ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
     low, high = ax.get_ylim()
     if high - low < 2.0:
         # Less than two decades is no drama, and is not drawn as one.
         ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
     ax.set_ylabel("log$_{10}$ $m^l/m^L$")
-    _layers_axis(ax, len(x))
+    layer_axis(ax, diagnosis.layers)
     _legend(ax)
 
 
@@ -150,7 +166,7 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
     else:
         ax.set_ylim(0.0, 1.15 * float(shown.max()))
     ax.set_ylabel("$\\sigma_w$")
-    _layers_axis(ax, len(x))
+    layer_axis(ax, diagnosis.layers)
     _legend(ax)
 
 
@@ -176,7 +192,7 @@ def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
     if high - low < 2.0:
         ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
     ax.set_ylabel("log$_{10}$ signal, gradient / last")
-    _layers_axis(ax, len(diagnosis.layers))
+    layer_axis(ax, diagnosis.layers)
     _legend(ax)
 
 
@@ -213,12 +229,18 @@ def _dots(layers: int) -> str | None:
     return "o" if layers <= 40 else None
 
 
-def _layers_axis(ax: Axes, layers: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set_xlim(0.4, layers + max(0.6, 0.02 * layers))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
-    ax.set_xlabel("weight layer, from the input")
+def _line(ax: Axes, x: Array, y: Array, main: Array, **look: Any) -> None:
+    """A line through the layers of the main path; those on a shortcut are marks beside it."""
+    ax.plot(x[main], y[main], **look)
+    if not main.all():
+        beside: dict[str, Any] = {
+            "marker": "D",
+            "markersize": 2.6,
+            "markerfacecolor": "white",
+            "linestyle": "none",
+        }
+        marks: dict[str, Any] = look | beside | {"label": None}
+        ax.plot(x[~main], y[~main], **marks)
 
 
 def _legend(ax: Axes) -> None:

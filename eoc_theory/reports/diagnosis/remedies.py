@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from ...errors import EOCError
 from ...layers import WeightLayer
@@ -22,13 +23,13 @@ class Cure:
     Attributes:
         steps: what to do, one instruction each, as code where a function does it.
         does: what that sets, in words that continue "that …".
-        net: the network after it.
+        net: the network after it; None where the diagnosis was read from JSON.
         factors: what the weights of layers are multiplied by, by name, where that is the change.
     """
 
     steps: tuple[str, ...]
     does: str
-    net: Network
+    net: Network = field(default=cast(Network, None), compare=False, repr=False)
     factors: Mapping[str, float] | None = None
 
 
@@ -93,7 +94,7 @@ def _gradients_restored(net: Architecture) -> Cure:
         steps.append(f"set the factors that are 0 to {factor:.3g}")
     nodes = [Node(node.layer.heard(factor), node.inputs) for node in nodes]
     does = "lets gradients reach every layer before pruning (or train for some steps before it)"
-    return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes))))
+    return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes)), net.name))
 
 
 def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[float, ...]:
@@ -130,8 +131,8 @@ def at_scales(net: Architecture, scales: Mapping[str, tuple[float, float]]) -> A
 def with_weights(net: Architecture, weights: Mapping[str, WeightLayer]) -> Architecture:
     """`net` with other weight layers, by name."""
     if net.is_chain:
-        return Architecture(tuple(weights[layer.name] for layer in net))
-    return Architecture.from_graph(net.as_graph().with_weights(weights))
+        return Architecture(tuple(weights[layer.name] for layer in net), name=net.name)
+    return Architecture.from_graph(net.as_graph().with_weights(weights), net.name)
 
 
 def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
@@ -145,4 +146,4 @@ def with_stable_branches(net: Architecture, reading: Reading) -> Architecture:
             for index, value in enumerate(node.layer.factors(len(node.inputs)))
         )
         nodes[join.position] = Node(node.layer.with_factors(factors), node.inputs)
-    return Architecture.from_graph(Graph(tuple(nodes)))
+    return Architecture.from_graph(Graph(tuple(nodes)), net.name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...base.formatting import probability, shown_layers
+from ...base.tables import Table
 from ...errors.text import name
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .diagnosis import Diagnosis
 
 #: What is between two columns of plain text and of a terminal's table, and the widest a line may be.
-GAP, TERMINAL_GAP = 2, 3
+GAP = 2
 TEXT_WIDTH = 100
 
 
@@ -28,13 +29,11 @@ class Column:
 
     Attributes:
         left: aligned left.
-        rank: the columns of the highest rank are left out first where room lacks; those of rank 0 never.
     """
 
     heading: str
     cells: tuple[str, ...]
     left: bool = False
-    rank: int = 0
 
     @property
     def width(self) -> int:
@@ -48,66 +47,55 @@ def columns(found: Diagnosis, layers: Sequence[int] | None = None) -> list[Colum
     """All columns, with cells for the `layers` at these positions (default: all)."""
     positions = range(len(found.layers)) if layers is None else layers
 
-    def column(heading: str, cells: Sequence[str], *, left: bool = False, rank: int = 0) -> Column:
-        return Column(heading, tuple(cells[i] for i in positions), left, rank)
+    def column(heading: str, cells: Sequence[str], *, left: bool = False) -> Column:
+        return Column(heading, tuple(cells[i] for i in positions), left)
 
     made = [
         column("layer", [name(layer) for layer in found.layers], left=True),
-        column("type", [name(kind) for kind in found.kinds], left=True, rank=4),
-        column("weights", [str(n) for n in found.weights], rank=6),
-        column("fan_in", [str(n) for n in found.fan_in], rank=7),
-        column("law", found.laws, left=True, rank=8),
-        column("sigma_w", [_number(x) for x in found.sigma_w], rank=0 if found.signals is None else 5),
+        column("type", [name(kind) for kind in found.kinds], left=True),
+        column("weights", [str(n) for n in found.weights]),
+        column("fan_in", [str(n) for n in found.fan_in]),
+        column("law", found.laws, left=True),
+        column("sigma_w", [_number(x) for x in found.sigma_w]),
     ]
     own = _of_scales(found) if found.signals is None else _of_signals(found, found.signals)
-    made += [column(heading, cells, rank=rank) for heading, cells, rank in own]
+    made += [column(heading, cells) for heading, cells in own]
     made += [
-        column("log10 m", [_signed(x) for x in found.log10_moment], rank=2),
+        column("log10 m", [_signed(x) for x in found.log10_moment]),
         column("kept", [f"{x:.4f}" for x in found.kept]),
-        column("± s.d.", [f"{x:.4f}" for x in found.kept_std], rank=3),
+        column("± s.d.", [f"{x:.4f}" for x in found.kept_std]),
         column("P(empty)", [probability(float(x)) for x in found.empty_probability]),
     ]
     if found.after is not None:
-        made.append(column("cured: kept", [f"{x:.4f}" for x in found.after.kept], rank=2))
+        made.append(column("cured: kept", [f"{x:.4f}" for x in found.after.kept]))
         empty = [probability(float(x)) for x in found.after.empty_probability]
-        made.append(column("cured: P(empty)", empty, rank=2))
+        made.append(column("cured: P(empty)", empty))
     return made
 
 
-def _of_scales(found: Diagnosis) -> list[tuple[str, list[str], int]]:
-    """Heading, cells and rank of what theory says of scales."""
+def _of_scales(found: Diagnosis) -> list[tuple[str, list[str]]]:
+    """Heading and cells of what theory says of scales."""
     edge = [
         "any" if normal else _number(scale)
         for scale, normal in zip(found.sigma_w_edge, found.reading.normalised, strict=True)
     ]
     return [
-        ("on edge", edge, 1),
-        ("sigma_b", [_number(x) for x in found.sigma_b], 5),
-        ("chi", [_number(x) for x in found.chi], 0),
+        ("on edge", edge),
+        ("sigma_b", [_number(x) for x in found.sigma_b]),
+        ("chi", [_number(x) for x in found.chi]),
     ]
 
 
-def _of_signals(found: Diagnosis, seen: Observed) -> list[tuple[str, list[str], int]]:
+def _of_signals(found: Diagnosis, seen: Observed) -> list[tuple[str, list[str]]]:
     """The same of what sampled networks show."""
     zeros = np.nan_to_num(found.before.zero_scores)
-    made = [("signal", [_number(x) for x in seen.signal], 0)]
-    made.append(("gradient", [_number(x) for x in seen.gradient], 0))
+    made = [("signal", [_number(x) for x in seen.signal])]
+    made.append(("gradient", [_number(x) for x in seen.gradient]))
     if seen.has_tokens:
-        made.append(("tokens", [_number(x) for x in seen.token_similarity], 1))
+        made.append(("tokens", [_number(x) for x in seen.token_similarity]))
     if zeros.any():
-        made.append(("zero scores", [f"{x:.4f}" for x in zeros], 3))
+        made.append(("zero scores", [f"{x:.4f}" for x in zeros]))
     return made
-
-
-def fitting(made: list[Column], width: int) -> list[Column]:
-    """As many of the columns as `width` characters hold, the least important left out."""
-    shown = list(made)
-    while sum(column.width + TERMINAL_GAP for column in shown) - TERMINAL_GAP > width:
-        last = max(column.rank for column in shown)
-        if not last:
-            break
-        shown = [column for column in shown if column.rank < last]
-    return shown
 
 
 #: What the headings mean, for a line under the table and for a page.
@@ -129,6 +117,16 @@ def legend(found: Diagnosis) -> list[tuple[str, str]]:
     shown = {column.heading for column in columns(found, [0])}
     shown |= {"cured"} if found.after is not None else set()
     return [(names, text) for names, text in LEGEND if shown & set(names.split(", "))]
+
+
+def table(found: Diagnosis) -> Table:
+    """The columns for a notebook, a deep network's layers thinned out."""
+    shown = shown_layers(len(found.layers))
+    made = columns(found, shown)
+    rows = tuple(zip(*(column.cells for column in made), strict=True))
+    count = len(found.layers)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} layers; to_frame() holds each"
+    return Table(tuple(column.heading for column in made), rows, note=note)
 
 
 def as_text(found: Diagnosis) -> str:

@@ -11,7 +11,7 @@ from .attention import plot_attention_phase
 from .connections import plot_connections
 from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
-from .pruning import plot_collapse, plot_comparison, plot_prediction
+from .pruning import plot_collapse, plot_comparison, plot_measurement, plot_prediction
 
 __all__ = [
     "check_path",
@@ -20,6 +20,7 @@ __all__ = [
     "plot_comparison",
     "plot_connections",
     "plot_critical_curve",
+    "plot_measurement",
     "plot_phase_diagram",
     "plot_prediction",
 ]

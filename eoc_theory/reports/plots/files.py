@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -55,10 +56,23 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     target = check_path(path)
     suffix = target.suffix.lower()
-    # A fixed salt and TrueType fonts: the same picture gives the same file, and its text can be searched.
-    fixed: Any = {"svg.hashsalt": "eoc-theory", "pdf.fonttype": 42}
+    # A fixed salt, and text as text: the same picture gives the same file, which can be searched.
+    fixed: Any = {"svg.hashsalt": "eoc-theory", "svg.fonttype": "none", "pdf.fonttype": 42}
     with replacing(target) as stream, matplotlib.rc_context(fixed):
-        figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+        if suffix != ".svg":
+            figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+            return
+        made = BytesIO()
+        figure.savefig(made, format="svg", metadata=FORMATS[suffix])
+        # Formulas are spaced by characters that editors do not show.
+        stream.write(made.getvalue().replace("\xa0".encode(), b"&#160;"))
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG picture for a screen."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=figure.dpi)
+    return stream.getvalue()
 
 
 @contextmanager

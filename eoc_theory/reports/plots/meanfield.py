@@ -43,9 +43,12 @@ def plot_critical_curve(
     Raises:
         ArgumentError: `path` cannot be written.
     """
+    from matplotlib.ticker import MaxNLocator
+
     curves = list(curve) if isinstance(curve, Sequence) else [curve]
     with style():
-        figure, ax = canvas(ax, 2.6)
+        title = ", ".join(dict.fromkeys(label(one.activation.name) for one in curves[:3]))
+        figure, ax = canvas(ax, 2.6, f"{title}{', …' if len(curves) > 3 else ''}: edge of chaos")
         unstable = False
         for one, colour in zip(curves, colours(len(curves)), strict=True):
             unstable |= _draw_curve(ax, one, colour)
@@ -54,6 +57,7 @@ def plot_critical_curve(
         ax.set_xlabel(BIAS_LABEL)
         ax.set_ylabel(r"critical weight scale $\sigma_w$")
         ax.margins(x=0.03, y=0.08)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
         low = min(float(np.min(one.sigma_b)) for one in curves)
         high = max(float(np.max(one.sigma_b)) for one in curves)
         if high > low:

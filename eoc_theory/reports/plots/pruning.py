@@ -16,10 +16,14 @@ from .style import (
     canvas,
     colours,
     finish,
+    layer_axis,
+    name_height,
     new_figure,
+    off_path,
     points,
     sparsity_axis,
     style,
+    title_of,
 )
 
 if TYPE_CHECKING:
@@ -28,12 +32,17 @@ if TYPE_CHECKING:
 
     from ...pruning.collapse import CollapsePrediction
     from ...pruning.prediction import PruningPrediction
+    from ...pytorch.measure.measure import PruningMeasurement
     from ..compare import Comparison
 
 Path = str | os.PathLike[str] | None
 Array = np.ndarray
 
 PREDICTED, MEASURED = COLOURS[0], COLOURS[1]
+#: How layers on a shortcut are marked, through which no line leads.
+SHORTCUT: Any = {
+    "fmt": "D", "markersize": 2.6, "markeredgewidth": 0.7, "elinewidth": 0.6, "markerfacecolor": "white",
+}  # fmt: skip
 
 
 def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axes | None = None) -> Figure:
@@ -48,24 +57,63 @@ def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axe
         ArgumentError: `path` cannot be written.
     """
     with style():
-        figure, ax = canvas(ax, 2.6)
+        height = 2.6 + name_height(prediction.layers)
+        figure, ax = canvas(ax, height, title_of(prediction.network, prediction.criterion))
         _draw_kept(ax, prediction)
         return finish(figure, path)
 
 
-def plot_comparison(comparison: Comparison, path: Path = None) -> Figure:
-    """Theory beside experiment: kept per layer above, the distribution of the critical sparsity below.
+def plot_measurement(measurement: PruningMeasurement, path: Path = None, *, ax: Axes | None = None) -> Figure:
+    """Fraction kept in each layer of a network that was pruned, as points.
 
     Args:
-        comparison: from `eoc_theory.compare`.
+        measurement: from `eoc_theory.measure_pruning`; each of its sparsities has points of its own.
         path: file to write (png, pdf or svg), or None.
+        ax: axes to draw in; None makes a figure.
 
     Raises:
         ArgumentError: `path` cannot be written.
     """
     with style():
-        figure = new_figure(COLUMN, 5.0)
-        upper, lower = figure.subplots(2, 1, height_ratios=(1.25, 1.0))
+        layers = measurement.layers
+        title = title_of(measurement.network, measurement.criterion, "measured")
+        figure, ax = canvas(ax, 2.6 + name_height(layers), title)
+        sparsity, kept = np.ravel(measurement.sparsity), np.atleast_2d(measurement.kept)
+        depth = np.arange(1, len(layers) + 1)
+        size = float(np.clip(90.0 / len(depth), 1.6, 3.5))
+        for i, colour in enumerate(colours(len(sparsity))):
+            ax.plot(
+                depth, kept[i], color=colour, linestyle="none", marker=MARKERS[i % len(MARKERS)],
+                markersize=size, markerfacecolor="white", markeredgewidth=0.8,
+                label=f"sparsity {sparsity[i]:g}" if i < 12 else None,
+            )  # fmt: skip
+        ax.set_ylabel("fraction of weights kept")
+        ax.set_ylim(0.0, min(1.03, 1.08 * float(kept.max())) or 1.0)
+        layer_axis(ax, layers)
+        _legend_above(ax, 3)
+        return finish(figure, path)
+
+
+def plot_comparison(comparison: Comparison, path: Path = None, *, ax: Axes | None = None) -> Figure:
+    """Theory beside experiment: kept per layer above, the distribution of the critical sparsity below.
+
+    Args:
+        comparison: from `eoc_theory.compare`.
+        path: file to write (png, pdf or svg), or None.
+        ax: axes to draw the upper part in; None makes a figure with both.
+
+    Raises:
+        ArgumentError: `path` cannot be written.
+    """
+    with style():
+        if ax is not None:
+            figure, ax = canvas(ax, 2.6)
+            _draw_kept(ax, comparison.prediction, comparison)
+            return finish(figure, path)
+        title = title_of(comparison.network, comparison.criterion)
+        names = name_height(comparison.layers)
+        figure = new_figure(COLUMN, 5.0 + names, title)
+        upper, lower = figure.subplots(2, 1, height_ratios=(2.8 + names, 2.2))
         _draw_kept(upper, comparison.prediction, comparison)
         _draw_collapse(lower, comparison.collapse, comparison.critical_sparsity)
         return finish(figure, path)
@@ -86,7 +134,7 @@ def plot_collapse(
         ArgumentError: `path` cannot be written, or `measured` holds no numbers in [0, 1].
     """
     with style():
-        figure, ax = canvas(ax, 2.5)
+        figure, ax = canvas(ax, 2.5, title_of(collapse.network, collapse.criterion))
         _draw_collapse(ax, collapse, measured)
         return finish(figure, path)
 
@@ -98,24 +146,32 @@ def _draw_kept(ax: Axes, prediction: PruningPrediction, comparison: Comparison |
     sparsity = np.atleast_1d(prediction.sparsity)
     kept, std = np.atleast_2d(prediction.kept), np.atleast_2d(prediction.kept_std)
     depth = np.arange(1, kept.shape[1] + 1)
+    beside = off_path(prediction.layers, prediction.shortcuts)
     shades = colours(len(sparsity))
     top = float((kept + std).max())
     for i, colour in enumerate(shades):
-        low, high = np.clip(kept[i] - std[i], 0.0, 1.0), np.clip(kept[i] + std[i], 0.0, 1.0)
-        ax.fill_between(depth, low, high, color=colour, alpha=0.22, linewidth=0)
-        # One layer is no line.
-        ax.plot(depth, kept[i], color=colour, marker="_" if len(depth) == 1 else None)
+        draw_band(ax, depth, kept[i], std[i], colour, beside)
         if comparison is not None:
             mean = np.atleast_2d(comparison.measured_kept)[i]
             spread = np.nan_to_num(np.atleast_2d(comparison.measured_std)[i])
             top = max(top, float((mean + spread).max()))
             _points(ax, depth, mean, spread, colour, MARKERS[i % len(MARKERS)])
-    ax.set_xlabel("weight layer, from the input")
     ax.set_ylabel("fraction of weights kept")
     ax.set_ylim(0.0, min(1.03, 1.05 * top) if top > 0.0 else 1.0)
-    ax.set_xlim(0.4, depth[-1] + max(0.6, 0.02 * depth[-1]))
-    integer_ticks(ax)
-    _legend_kept(ax, prediction.criterion, sparsity, shades, comparison)
+    layer_axis(ax, prediction.layers)
+    _legend_kept(ax, prediction.criterion, sparsity, shades, comparison, bool(beside.any()))
+
+
+def draw_band(ax: Axes, x: Array, mean: Array, std: Array, colour: Any, beside: Array, **line: Any) -> None:
+    """A line with a band through the layers of the main path; layers on a shortcut as marks of their own."""
+    low, high = np.clip(mean - std, 0.0, 1.0), np.clip(mean + std, 0.0, 1.0)
+    main = ~beside
+    ax.fill_between(x[main], low[main], high[main], color=colour, alpha=0.22, linewidth=0)
+    # One layer is no line.
+    ax.plot(x[main], mean[main], color=colour, marker="_" if main.sum() == 1 else None, **line)
+    if beside.any():
+        spread = [mean[beside] - low[beside], high[beside] - mean[beside]]
+        ax.errorbar(x[beside], mean[beside], yerr=spread, color=colour, **SHORTCUT)
 
 
 def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker: str) -> None:
@@ -126,14 +182,13 @@ def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker:
     points(ax, x, mean, [np.minimum(spread, mean), spread], colour=colour, marker=marker, zorder=3, **look)
 
 
-def integer_ticks(ax: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
-
-
 def _legend_kept(
-    ax: Axes, criterion: str, sparsity: Array, shades: list[Any], comparison: Comparison | None
+    ax: Axes,
+    criterion: str,
+    sparsity: Array,
+    shades: list[Any],
+    comparison: Comparison | None,
+    beside: bool = False,
 ) -> None:
     """Above the axes, where it hides nothing: the meaning of line and points, and each sparsity's colour."""
     from matplotlib.legend_handler import HandlerTuple
@@ -143,6 +198,9 @@ def _legend_kept(
     one = shades[0] if len(shades) == 1 else GREY
     handles: list[Any] = [(Patch(color=one, alpha=0.22, linewidth=0), Line2D([], [], color=one))]
     labels = [f"{criterion}, predicted: mean ± s.d. over seeds"]
+    if beside:
+        handles.append(ax.errorbar([], [], yerr=[], color=one, **SHORTCUT))
+        labels.append("the same, layers on a shortcut")
     if comparison is not None:
         seeds = len(comparison.seeds)
         handles.append(
@@ -249,12 +307,12 @@ def _bins(seen: Array, low: float, high: float) -> int:
     return int(np.clip(np.sqrt(len(seen)) * 1.5 / max(inside, 0.05), 8, 60))
 
 
-def _legend_above(ax: Axes) -> None:
+def _legend_above(ax: Axes, most: int = 2) -> None:
     handles, _ = ax.get_legend_handles_labels()
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(-0.05, 1.0),
-        ncols=2 if len(handles) > 1 else 1,
+        ncols=min(most, max(len(handles), 1)),
         columnspacing=1.0,
         borderaxespad=0.2,
     )

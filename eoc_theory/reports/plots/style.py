@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+_NUMBER = re.compile(r"\d+")
+
 #: Width of a journal's column, inches.
 COLUMN = 3.5
 
@@ -27,6 +31,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY = "#595959"
 #: Characters of a name in a title or a legend.
 LONGEST_LABEL = 40
+#: Characters of a network's name in a title.
+LONGEST_TITLE = 80
+#: Characters of a title in an inch, and the height of one of its lines in inches.
+CHARACTERS, TITLE_LINE = 16, 0.15
+#: Names of layers under an axis one column wide, and characters of each.
+MOST_NAMES, LONGEST_TICK = 24, 22
 
 _STYLE: Any = {
     "font.size": 8.0,
@@ -57,16 +67,27 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure outside pyplot, size in inches."""
-    from matplotlib.figure import Figure
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """An empty figure outside pyplot, size in inches, and higher by the lines of its title."""
+    from .figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=_STYLE["figure.dpi"])
+    lines = textwrap.wrap(title, max(20, int(width * CHARACTERS)))
+    figure = Figure(
+        figsize=(width, height + TITLE_LINE * len(lines)), layout="constrained", dpi=_STYLE["figure.dpi"]
+    )
+    if lines:
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=_STYLE["axes.titlesize"])
+    return figure
 
 
-def label(text: str) -> str:
+def title_of(network: str, *more: str) -> str:
+    """The name of a network, and what else there is to say, as a title."""
+    return ", ".join(filter(None, (label(network, LONGEST_TITLE), *more)))
+
+
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
     """A name as it may stand in a picture: no formula, in characters that the font has."""
-    return "".join(map(_glyph, shortened(name(text), LONGEST_LABEL))).replace("$", "\\$")
+    return "".join(map(_glyph, shortened(name(text), longest))).replace("$", "\\$")
 
 
 @lru_cache(maxsize=4096)
@@ -79,10 +100,10 @@ def _glyph(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def canvas(ax: Axes | None, height: float) -> tuple[Figure, Axes]:
-    """The axes to draw in: those given, or the only ones of a new figure."""
+def canvas(ax: Axes | None, height: float, title: str = "") -> tuple[Figure, Axes]:
+    """The axes to draw in: those given, or the only ones of a new figure with that title."""
     if ax is None:
-        figure = new_figure(COLUMN, height)
+        figure = new_figure(COLUMN, height, title)
         return figure, figure.subplots()
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -96,6 +117,45 @@ def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
 
         save(figure, path)
     return figure
+
+
+def are_named(layers: Sequence[str]) -> bool:
+    """Whether the names of layers say more than their places do: whether more than one number differs."""
+    patterns = {_NUMBER.sub("#", layer) for layer in layers}
+    return len(layers) > 1 and (len(patterns) > 1 or any(pattern.count("#") > 1 for pattern in patterns))
+
+
+def name_height(layers: Sequence[str]) -> float:
+    """Inches that the names of layers take under an axis."""
+    longest = max((min(len(layer), LONGEST_TICK) for layer in layers), default=0)
+    return 0.052 * longest if are_named(layers) else 0.0
+
+
+def layer_axis(ax: Axes, layers: Sequence[str]) -> None:
+    """Make x the axis of weight layers 1, 2, …; with their names, where these say more than the numbers."""
+    count = len(layers)
+    ax.set_xlim(0.4, count + max(0.6, 0.02 * count))
+    if not are_named(layers):
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
+        ax.set_xlabel("weight layer, from the input")
+        return
+    every = -(-count // MOST_NAMES)
+    shown = range(0, count, every)
+    ax.set_xticks([i + 1 for i in shown], [label(layers[i], LONGEST_TICK) for i in shown])
+    ax.tick_params(axis="x", labelrotation=90, labelsize=5.5, pad=1.0, length=2.0)
+    if every > 1:
+        ax.set_xticks(range(1, count + 1), minor=True)
+        ax.tick_params(axis="x", which="minor", length=1.0)
+    ax.set_xlabel(
+        "weight layer, in the order of the model" + (f" (every {every}th named)" if every > 1 else "")
+    )
+
+
+def off_path(layers: Sequence[str], shortcuts: Collection[str]) -> Array:
+    """Which layers stand on a shortcut, so that no line may lead through them, shape (L,)."""
+    return np.array([layer in shortcuts for layer in layers], dtype=bool)
 
 
 def points(ax: Axes, x: Any, y: Any, error: Any, *, colour: Any, marker: str, **look: Any) -> None:
