@@ -16,6 +16,7 @@ from ..errors import ArgumentError, ModelError, TooLargeError
 from ..layers import Shape, WeightLaw, WeightLayer
 from .graph import Graph
 from .layer_list import LayerList
+from .queries import vocabulary_of
 
 if TYPE_CHECKING:
     from ..signals.data import DataSummary
@@ -109,7 +110,14 @@ class Architecture(LayerList):
         from ..signals.data import as_data
 
         seed = checks.integer("seed", seed, minimum=0)
-        return as_data(data, in_features=self.in_features, classes=self.out_features, seed=seed)
+        vocabulary = 0 if self.is_chain else vocabulary_of(self.as_graph())
+        return as_data(
+            data,
+            in_features=self.in_features,
+            classes=self.out_features,
+            seed=seed,
+            vocabulary=vocabulary,
+        )
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any = None) -> Architecture:

@@ -25,7 +25,7 @@ from ..networks.architecture import Architecture
 from ..networks.downsample import LARGEST, within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import narrowed
-from ..networks.queries import is_normalised
+from ..networks.queries import attends, is_normalised
 from ..propagation.carried_values import OutOfRangeError, Value
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
@@ -151,7 +151,8 @@ def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int)
 
 def _plan(net: Architecture, data: Any, seed: int) -> _Plan:
     """The network at a resolution and widths that the work allows."""
-    alike = is_normalised(net.as_graph())
+    # What attends to what depends on single inputs, so that averages over those alike are none of it.
+    alike = is_normalised(net.as_graph()) and not attends(net.as_graph())
     for largest in RESOLUTIONS:
         smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
         graph = smaller.as_graph()
