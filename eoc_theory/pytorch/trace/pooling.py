@@ -8,6 +8,7 @@ from typing import Any
 from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
 from . import layout as lay
 from .layout import BATCH, CHANNELS
+from .normalisation import mean_square
 from .readers import reads
 from .recorder import Recorder
 from .values import Signal, Unreadable
@@ -168,7 +169,9 @@ def _mean_over(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> S
 
 @reads("mean")
 def _mean(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _mean_over(recorder, recorder.check(input), dim, keepdim)
+    signal = recorder.check(input)
+    squares = mean_square(recorder, signal, dim, keepdim)
+    return _mean_over(recorder, signal, dim, keepdim) if squares is None else squares
 
 
 @reads("sum")

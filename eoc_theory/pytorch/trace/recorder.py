@@ -20,7 +20,7 @@ from ...networks.graph import Node
 from ..activations import from_torch
 from . import layout as lay
 from .layout import BATCH, CHANNELS, Layout
-from .values import Constant, Expression, Mask, Operation, Signal
+from .values import Constant, Expression, Lazy, Mask, Operation, Signal
 from .weights import Weights
 
 
@@ -109,6 +109,8 @@ class Recorder:
         Raises:
             ModelError: it is something else, or its memory was changed through another tensor.
         """
+        if isinstance(signal, Lazy):
+            signal = signal.settled(self)
         if not isinstance(signal, Signal):
             raise self.refuse(f"takes a tensor computed from the input, got {describe(signal)}")
         if signal.version != signal.storage.version:
