@@ -115,6 +115,7 @@ class GaussianGraph:
         alike: whether covariances are averaged over inputs that are alike.
         repeats: draws of the whole graph.
         seed: of all draws.
+        apart: whether every input counts for itself, and no class for its inputs.
         dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its
             range. Gradients have a unit of their own at every node.
     """
@@ -130,10 +131,11 @@ class GaussianGraph:
         repeats: int,
         seed: int,
         dtype: Any = np.float32,
+        apart: bool = False,
     ) -> None:
         self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
         self._alike, self._dtype = alike, dtype
-        self.panel = Panel.of(batch, inputs)
+        self.panel = Panel.of(batch, inputs, apart=apart)
         self._whole = self.panel.size == batch.size
         self._part = batch.take(self.panel.chosen)
         self._pairs = Pairs.of(self._part)

@@ -120,6 +120,7 @@ def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: in
                 repeats=plan.repeats,
                 seed=seed,
                 dtype=dtype,
+                apart=attends(plan.graph),
             )
             try:
                 moments = _run(process, rule, scores, net.out_features)

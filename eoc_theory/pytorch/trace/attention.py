@@ -65,7 +65,7 @@ def headed(recorder: Recorder, signal: Any, *, swapped: bool = False) -> Headed:
             f"attention is read over all tokens of an input, head by head, got a tensor of shape "
             f"{recorder.text(signal)}"
         )
-    if repeated and (not heads or before.index(repeated[0]) < before.index(heads[-1])):
+    if repeated and heads and before.index(repeated[0]) < before.index(heads[-1]):
         raise recorder.refuse("attention is read where each head of keys serves neighbouring queries")
     node = recorder.position(signal)
     if lay.joined(channels) != lay.whole(CHANNELS, signal.shape.channels):
@@ -211,6 +211,9 @@ def _one_matrix(recorder: Recorder, tensor: torch.Tensor, sizes: tuple[int, ...]
 def product(recorder: Recorder, left: Any, right: Any) -> Any:
     """The product of two tensors' last two dimensions: scores of queries and keys."""
     if isinstance(left, Constant) or isinstance(right, Constant):
+        raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
+    last = recorder.check(right).layout[-1]
+    if lay.axis_of(last) is None or lay.axis_of(last) <= CHANNELS:
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
     q, k = headed(recorder, left), headed(recorder, right, swapped=True)
     if q.size != k.size or q.heads != k.heads * k.repeats:

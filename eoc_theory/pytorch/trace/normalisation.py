@@ -69,6 +69,9 @@ def _layer_norm(
 ) -> Any:  # fmt: skip
     signal = recorder.settled(input)
     gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    if len(normalized_shape) == 1 and len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) == 1:
+        # Tokens whose channels a graph would take for positions.
+        signal = recorder.transposed(signal)
     over = signal.layout[len(signal.layout) - len(normalized_shape) :]
     factors = [factor for dimension in over for factor in dimension]
     sizes = {axis: 1 for axis in range(len(signal.shape.space) + 1)}

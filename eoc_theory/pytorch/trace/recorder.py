@@ -40,6 +40,7 @@ class Recorder:
         in_leaf: whether that is a module of torch's own with a forward pass of its own.
         operation, target: the ATen operation that is being read, its name as users know it and itself.
         once: whether the tensor that it takes is used by nothing else.
+        takes_tokens: whether the model's input is token numbers.
     """
 
     def __init__(self, shape: Shape, batch: int, kind: str) -> None:
@@ -56,6 +57,7 @@ class Recorder:
         self.operation = ""
         self.target: Any = None
         self.once = False
+        self.takes_tokens = False
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 
@@ -174,14 +176,15 @@ class Recorder:
             ModelError: its dimensions are no such two, and the batch.
         """
         positions, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
-        if set(signal.layout[1:]) != {positions, channels} or len(signal.layout) != 3:
+        batch = lay.whole(BATCH, self.batch)
+        if set(signal.layout) != {batch, positions, channels} or len(signal.layout) != 3:
             raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
         layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
         made = self.add(layer, self.position(signal))
         new = {
             positions: lay.whole(CHANNELS, made.shape.channels),
             channels: self._all_positions(made.shape),
-            signal.layout[0]: signal.layout[0],
+            batch: batch,
         }
         return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
 
@@ -198,7 +201,7 @@ class Recorder:
         if (
             second.shape == swapped
             and len(second.layout) == 3
-            and self.position(second) > self.position(first)
+            and self.position(second) > self.position(first) > 0
         ):
             second = self.transposed(second, first.shape.space)
         elif (

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...layers import ChannelShuffle, ChannelSlice, Flatten, Pad, Pick, Subsample
+from ...layers import ChannelSlice, Flatten, Pad, Pick, Subsample
 from ...networks.graph import Node
 from . import layout as lay
+from .channel_groups import channel_groups
 from .layout import CHANNELS, EXPANDED
 from .readers import reads
 from .recorder import Recorder, describe
@@ -195,7 +196,7 @@ def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Any:
     if len(dimension) == 1 and dimension[0].axis == CHANNELS and stop > start and (
         dimension != lay.whole(CHANNELS, signal.shape.channels)
     ):  # fmt: skip
-        return _groups(recorder, signal, dim, range(start, stop, step))
+        return channel_groups(recorder, signal, dim, range(start, stop, step))
     axis = lay.axis_of(dimension)
     if axis == CHANNELS and dimension == lay.whole(CHANNELS, signal.shape.channels) and stop > start:
         layer = ChannelSlice(recorder.label(), start, stop, step)
@@ -218,45 +219,6 @@ def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Any:
             f"{recorder.text(signal)} cannot be read; channels and positions can"
         )
     return replace(made, layout=tuple(own if d == dim else old for d, old in enumerate(signal.layout)))
-
-
-def _groups(recorder: Recorder, signal: Signal, dim: int, chosen: range) -> Signal:
-    """Those channels whose place along one of several dimensions that they lie on is chosen."""
-    ((_, stride, size),) = signal.layout[dim]
-    position, outer = recorder.position(signal), signal.shape.channels // (size * stride)
-    if outer > 1:
-        # That dimension's steps become the longest ones.
-        shuffle = ChannelShuffle(recorder.label(), (outer, size, stride), (1, 0, 2))
-        position = recorder.position(recorder.add(shuffle, position))
-    block = outer * stride
-    if chosen.step != 1:
-        raise recorder.refuse("of every so-manieth group of channels cannot be read; neighbouring ones can")
-    layer = ChannelSlice(recorder.label(), chosen.start * block, chosen.stop * block)
-    made = recorder.add(layer, position)
-    layout = []
-    for d, dimension in enumerate(signal.layout):
-        factors = [
-            lay.Factor(CHANNELS, f.stride // size * len(chosen), f.size)
-            if f.axis == CHANNELS and f.stride >= size * stride
-            else f
-            for f in dimension
-        ]
-        if d == dim:
-            factors = [lay.Factor(CHANNELS, stride, len(chosen))]
-        layout.append(lay.joined(factors))
-    if outer > 1 and len(chosen) > 1:
-        # Chosen groups lie outermost, before what was outer.
-        layout = [
-            tuple(
-                lay.Factor(CHANNELS, f.stride // len(chosen), f.size)
-                if f.axis == CHANNELS and f.stride >= stride * len(chosen) and d != dim
-                else f
-                for f in dimension
-            )
-            for d, dimension in enumerate(layout)
-        ]
-        layout[dim] = (lay.Factor(CHANNELS, block, len(chosen)),)
-    return replace(made, layout=tuple(layout))
 
 
 def _every(recorder: Recorder, signal: Signal, axis: int, step: int) -> Signal:
@@ -299,7 +261,7 @@ def _entry(recorder: Recorder, signal: Signal, dim: int, index: int) -> Signal |
     if len(dimension) == 1 and dimension[0].axis == CHANNELS and dimension != lay.whole(
         CHANNELS, shape.channels
     ):  # fmt: skip
-        return _unpadded_layout(recorder, _groups(recorder, signal, dim, range(index, index + 1)), left)
+        return _unpadded_layout(recorder, channel_groups(recorder, signal, dim, range(index, index + 1)), left)
     positions = lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
     if dimension != positions or signal.padding is not None:
         return None

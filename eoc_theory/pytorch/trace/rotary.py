@@ -10,6 +10,7 @@ import torch
 
 from ...layers import Rotary
 from . import layout as lay
+from .channel_groups import channel_groups
 from .constants import number
 from .layout import CHANNELS
 from .recorder import Recorder, describe
@@ -112,6 +113,12 @@ class Turned(Lazy):
     def settled(self, recorder: Recorder) -> Signal:
         size = self.base.sizes[-1]
         if self.matrix.shape[1:] != (size, size):
+            start = int(self.matrix[0, 0].argmax())
+            own = np.eye(size)[start : start + self.matrix.shape[1]]
+            if self.matrix.shape[1:] == own.shape and np.array_equal(self.matrix[0], own):
+                if len(self.matrix) == 1:
+                    last = len(self.base.sizes) - 1
+                    return channel_groups(recorder, self.base, last, range(start, start + len(own)))
             raise recorder.refuse("takes some of a head's channels, which cannot be read")
         found = rotation(self.matrix)
         if found is None:

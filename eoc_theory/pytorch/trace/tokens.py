@@ -11,6 +11,7 @@ import torch
 
 from ...layers import ClassToken, Embedding, PositionEmbedding, Shape, Sinusoids
 from . import layout as lay
+from .constants import number
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
@@ -115,3 +116,12 @@ def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | No
     own = list(signal.layout)
     own[dim] = lay.whole(1, made.shape.space[0])
     return replace(made, layout=tuple(own))
+
+
+@reads("ne", "eq")
+def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
+    """Token numbers against one of them, as that of padding: no input is taken to hold it."""
+    value = number(other)
+    if recorder.takes_tokens and isinstance(input, Signal) and input.position == 0 and isinstance(value, float):
+        return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
+    return recorder.elementwise(input, other)

@@ -52,8 +52,10 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
     sizes = (max(sizes[0], 2), *sizes[1:])
-    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=_takes_tokens(model, sizes))
+    tokens = _takes_tokens(model, sizes)
+    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=tokens)
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
+    recorder.takes_tokens = tokens
     with torch.inference_mode(False), torch.no_grad():
         output = _Reading(recorder, found).output()
     return finish(recorder, _logits(recorder, output), expected)
