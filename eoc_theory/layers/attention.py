@@ -13,8 +13,8 @@ from ..errors import ModelError
 from ..signals.means import Magnitudes, Means
 from .drawn import DrawnLayer
 from .layer import Array, Shape, Width
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 #: Queries whose scores are drawn to tell how evenly attention attends.
 _QUERIES = 4096

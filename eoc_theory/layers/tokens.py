@@ -12,8 +12,8 @@ import numpy as np
 from ..signals.fields import Gradient, Pairs, Signal
 from .drawn import DrawnLayer
 from .layer import Array, Layer, Shape, Width
+from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
-from .sampled_weights import Draw
 
 
 @dataclass(frozen=True)

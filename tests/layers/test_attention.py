@@ -20,7 +20,7 @@ from eoc_theory.layers import (
     Shape,
     Sinusoids,
 )
-from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.layers.random_numbers import Draw
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

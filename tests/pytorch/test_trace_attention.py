@@ -10,7 +10,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory import layers as kinds
 from eoc_theory.errors import ModelError
-from eoc_theory.layers.sampled_weights import Draw
+from eoc_theory.layers.random_numbers import Draw
 
 torch = pytest.importorskip("torch")
 import graph_values  # noqa: E402
