@@ -92,6 +92,10 @@ class Attention(DrawnLayer):
     def attends(self) -> bool:
         return True
 
+    @property
+    def head_groups(self) -> int:
+        return self.kv_heads
+
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         # Scores of independent q and k are Gaussian, and tokens' values uncorrelated.
         q, k = shapes[0], shapes[1]

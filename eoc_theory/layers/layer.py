@@ -130,6 +130,11 @@ class Layer(ABC):
         return False
 
     @property
+    def head_groups(self) -> int:
+        """Of attention: groups of its heads that share keys and values; 0 of any other layer."""
+        return 0
+
+    @property
     def is_random(self) -> bool:
         """Whether its value is of random numbers of its own, independent of its input's in each channel."""
         return self.weighted is not None

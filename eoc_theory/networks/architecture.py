@@ -101,7 +101,9 @@ class Architecture(LayerList):
 
         A chain of fully connected layers is computed over all pairs of the batch's inputs
         (`eoc_theory.propagation.infinite_width.propagate`), any other network over pairs of positions and
-        kinds of pairs of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`).
+        kinds of pairs of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`), and one with
+        attention over all pairs of inputs and tokens of drawn channels
+        (`eoc_theory.propagation.channel_kernels.propagate_channels`).
         """
         return upward("Architecture.propagate")(self, data, seed=seed)
 

@@ -15,6 +15,11 @@ def attends(graph: Graph) -> bool:
     return any(node.layer.attends for node in graph.nodes)
 
 
+def kv_heads(graph: Graph) -> list[int]:
+    """Heads of keys and values of each attention, in order."""
+    return [node.layer.head_groups for node in graph.nodes if node.layer.attends]
+
+
 def has_kernels(graph: Graph) -> bool:
     """Whether kernels of kinds of pairs of inputs tell the whole network, and not drawn channels alone."""
     return all(node.layer.has_kernels for node in graph.nodes)
