@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..base.isolation import isolated
 from ..networks.architecture import Architecture
-from .factories import made
 from .inputs import shown_input
 from .trace import trace
 
@@ -26,14 +26,23 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     Raises:
         ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
     """
-    return Architecture.from_graph(trace(model, example_input))
+    return _read(model, example_input, {})
 
 
+def _read(model: Any, example_input: Any, known: Mapping[str, Any]) -> Architecture:
+    """With the laws that are known of parameters without values, by their names."""
+    return Architecture.from_graph(trace(model, example_input, known))
+
+
+@isolated
 def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:
-    """`read_architecture` of a model, or of what a factory makes first.
+    """`read_architecture` of a model, or of what a factory makes first, large tensors of it without memory.
 
     The shape of one input is that of `example_input`, or else that which `data` show.
     """
+    known: dict[str, Any] = {}
     if not hasattr(model, "named_modules"):
-        model = made(model, 0)
-    return read_architecture(model, shown_input(model, data, example_input))
+        from .weightless import weightless
+
+        model, known = weightless(model)
+    return _read(model, shown_input(model, data, example_input), known)

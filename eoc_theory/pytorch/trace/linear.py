@@ -12,7 +12,7 @@ from .layout import CHANNELS
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Signal
-from .weights import Weights, read_weights
+from .weights import Weights, read_weights, weights_of_law
 
 
 def layer_name(parameter: str) -> str:
@@ -76,6 +76,13 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
     """
     if name in recorder.weights:
         raise recorder.refuse("is called twice: weights that are used more than once cannot be read")
+    law = recorder.law_of(weight)
+    if law is not None:
+        sigma_b = 0.0 if bias is None else float(bias.tensor.detach().double().square().mean().sqrt())
+        if bias is not None and recorder.law_of(bias) is not None:
+            sigma_b = recorder.law_of(bias).std
+        weights = recorder.weights[name] = weights_of_law(name, weight.sizes, law.law, law.std, sigma_b)
+        return weights
     parts = []
     for value in (weight, bias):
         own, mask = (value, None) if value is None or value.unmasked is None else value.unmasked

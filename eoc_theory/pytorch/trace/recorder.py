@@ -41,6 +41,7 @@ class Recorder:
         operation, target: the ATen operation that is being read, its name as users know it and itself.
         once: whether the tensor that it takes is used by nothing else.
         takes_tokens: whether the model's input is token numbers.
+        known: laws of parameters without values, by their names (`weightless`).
     """
 
     def __init__(self, shape: Shape, batch: int, kind: str) -> None:
@@ -58,6 +59,7 @@ class Recorder:
         self.target: Any = None
         self.once = False
         self.takes_tokens = False
+        self.known: Mapping[str, Any] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 
@@ -84,6 +86,11 @@ class Recorder:
         if self.in_leaf:
             return self.path or self.operation
         return f"{self.path}.{self.operation}" if self.path else self.operation
+
+    def law_of(self, value: Constant) -> Any:
+        """The law of a parameter without values, or of one that is the same in another order; else None."""
+        names = [name for name in value.parameters if name in self.known]
+        return self.known[names[0]] if len(names) == len(value.parameters) == 1 else None
 
     def unique(self, name: str) -> str:
         """`name`, with a number after it where it has been given before."""

@@ -30,8 +30,9 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     signal = recorder.check(indices)
     if signal.position != 0 or signal.shape.space:
         raise recorder.refuse("looks up token numbers only that are the model's input")
-    table = weight.tensor.detach().double()
-    layer = Embedding(recorder.label(_owner(weight)), *map(int, table.shape), _rms(table))
+    law = recorder.law_of(weight)
+    std = _rms(weight.tensor.detach()) if law is None else law.std
+    layer = Embedding(recorder.label(_owner(weight)), *map(int, weight.sizes), std)
     made = recorder.add(layer, 0)
     positions = lay.whole(1, made.shape.space[0])
     return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))

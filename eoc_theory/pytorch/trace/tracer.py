@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
 
 
-def trace_model(model: Any, example_input: Any = None) -> Graph:
+def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Graph:
     """The graph of a model; see `eoc_theory.pytorch.trace.trace`."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -55,7 +56,7 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     tokens = _takes_tokens(model, sizes)
     found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=tokens)
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
-    recorder.takes_tokens = tokens
+    recorder.takes_tokens, recorder.known = tokens, known
     with torch.inference_mode(False), torch.no_grad():
         output = _Reading(recorder, found).output()
     return finish(recorder, _logits(recorder, output), expected)
