@@ -26,20 +26,32 @@ class Turned(Lazy):
 
     Attributes:
         base: the tensor whose last dimension holds a head's channels.
-        matrix: what each of the channels counts for in each entry, (positions or 1, *entries, channels).
+        factors: of the terms of each entry, (terms, positions or 1, *entries).
+        sources: which channel each term takes, (terms, *entries).
     """
 
     base: Signal
-    matrix: np.ndarray
+    factors: np.ndarray
+    sources: np.ndarray
 
     @classmethod
     def of(cls, base: Signal) -> Turned:
         """The tensor itself."""
-        return cls(base, np.eye(base.sizes[-1])[None])
+        size = base.sizes[-1]
+        return cls(base, np.ones((1, 1, size)), np.arange(size)[None])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """What each of the channels counts for in each entry, (positions or 1, entries, channels)."""
+        _, positions, entries = self.factors.shape
+        found = np.zeros((positions, entries, self.base.sizes[-1]))
+        for factor, source in zip(self.factors, self.sources, strict=True):
+            found[:, np.arange(entries), source] += factor
+        return found
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (*self.base.sizes[:-1], *self.matrix.shape[1:-1])
+        return (*self.base.sizes[:-1], *self.sources.shape[1:])
 
     @property
     def _tokens(self) -> int:
@@ -49,13 +61,13 @@ class Turned(Lazy):
 
     def part(self, part: slice) -> Turned:
         """Some of the entries of the last dimension."""
-        return replace(self, matrix=self.matrix[..., part, :])
+        return replace(self, factors=self.factors[..., part], sources=self.sources[..., part])
 
     def times(self, recorder: Recorder, factor: Any) -> Turned:
         """With a factor for all, or one for each entry and position."""
         factor = number(factor)
         if isinstance(factor, float):
-            return replace(self, matrix=self.matrix * factor)
+            return replace(self, factors=self.factors * factor)
         if not isinstance(factor, Constant):
             raise recorder.refuse(f"multiplies a head's channels by fixed numbers only, got {describe(factor)}")
         sizes = self.sizes
@@ -64,17 +76,20 @@ class Turned(Lazy):
             whole = tensor.expand(torch.broadcast_shapes(tensor.shape, sizes))
         except RuntimeError:
             raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}") from None
-        if tuple(whole.shape) != sizes or self.matrix.ndim != 3:
+        if tuple(whole.shape) != sizes or self.sources.ndim != 2:
             raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}")
         own = whole.movedim((self._tokens, -1), (0, 1)).reshape(sizes[self._tokens], sizes[-1], -1)
         if not bool((own == own[..., :1]).all()):
             raise recorder.refuse("multiplies a head's channels by numbers that inputs or heads differ in")
-        return replace(self, matrix=self.matrix * own[..., 0].numpy()[..., None])
+        return replace(self, factors=self.factors * own[..., 0].numpy())
 
     def plus(self, recorder: Recorder, other: Any, factor: float = 1.0) -> Turned:
         """With another sum of the same channels added."""
         other = _like(recorder, self.base, other)
-        return replace(self, matrix=self.matrix + factor * other.matrix)
+        factors = _alike([self.factors, factor * other.factors])
+        return replace(
+            self, factors=np.concatenate(factors), sources=np.concatenate([self.sources, other.sources])
+        )
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         first = given.get("input")
@@ -86,11 +101,7 @@ class Turned(Lazy):
         if name in ("add", "sub"):
             return self._added(recorder, name, given)
         if name in ("cat", "stack") and given["dim"] in (-1, len(self.sizes) - (name == "cat")):
-            parts = [_like(recorder, self.base, part).matrix for part in given["tensors"]]
-            whole = max(len(part) for part in parts)
-            parts = [np.broadcast_to(part, (whole, *part.shape[1:])) for part in parts]
-            joined = np.concatenate(parts, axis=-2) if name == "cat" else np.stack(parts, axis=-2)
-            return replace(self, matrix=joined)
+            return self._joined([_like(recorder, self.base, part) for part in given["tensors"]], name)
         if name == "slice" and given["dim"] % len(self.sizes) == len(self.sizes) - 1:
             return self.part(slice(given["start"], given["end"], given["step"]))
         if name in ("flatten", "view", "reshape", "_unsafe_view", "reshape_as", "view_as"):
@@ -104,23 +115,29 @@ class Turned(Lazy):
         factor = float(number(given["alpha"])) * (1.0 if name == "add" else -1.0)
         return _like(recorder, self.base, left).plus(recorder, right, factor)
 
+    def _joined(self, parts: list[Turned], name: str) -> Turned:
+        """Their entries one after the other ("cat"), or in turns once they are flattened ("stack")."""
+        terms = max(len(part.factors) for part in parts)
+        factors = _alike([_filled(part.factors, terms) for part in parts])
+        sources = [_filled(part.sources, terms) for part in parts]
+        join: Any = np.concatenate if name == "cat" else np.stack
+        return replace(self, factors=join(factors, axis=-1), sources=join(sources, axis=-1))
+
     def _flattened(self) -> Any:
         """Neighbours that were stacked, as one dimension again."""
-        if self.matrix.ndim != 4:
+        if self.sources.ndim != 3:
             return NotImplemented
-        return replace(self, matrix=self.matrix.reshape(len(self.matrix), -1, self.matrix.shape[-1]))
+        factors = self.factors.reshape(*self.factors.shape[:2], -1)
+        return replace(self, factors=factors, sources=self.sources.reshape(len(self.sources), -1))
 
     def settled(self, recorder: Recorder) -> Signal:
-        size = self.base.sizes[-1]
-        if self.matrix.shape[1:] != (size, size):
-            start = int(self.matrix[0, 0].argmax())
-            own = np.eye(size)[start : start + self.matrix.shape[1]]
-            if self.matrix.shape[1:] == own.shape and np.array_equal(self.matrix[0], own):
-                if len(self.matrix) == 1:
-                    last = len(self.base.sizes) - 1
-                    return channel_groups(recorder, self.base, last, range(start, start + len(own)))
-            raise recorder.refuse("takes some of a head's channels, which cannot be read")
-        found = rotation(self.matrix)
+        size, entries = self.base.sizes[-1], self.sources.shape[1]
+        if self.sources.ndim == 2 and entries < size:
+            chosen = range(int(self.sources[0, 0]), int(self.sources[0, 0]) + entries)
+            if self.factors.shape[:2] == (1, 1) and bool((self.factors == 1.0).all()):
+                if self.sources[0].tolist() == list(chosen):
+                    return channel_groups(recorder, self.base, len(self.base.sizes) - 1, chosen)
+        found = rotation(self.matrix) if self.sources.shape[1:] == (size,) else None
         if found is None:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
         frequencies, interleaved = found
@@ -148,6 +165,18 @@ def _like(recorder: Recorder, base: Signal, value: Any) -> Turned:
     if isinstance(value, Turned) and value.base.root == base.root and value.base.layout == base.layout:
         return value
     raise recorder.refuse("joins channels of a head with something else, which cannot be read")
+
+
+def _alike(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Factors (terms, positions or 1, *entries) of all positions, where some have them."""
+    whole = max(part.shape[1] for part in parts)
+    return [np.broadcast_to(part, (len(part), whole, *part.shape[2:])) for part in parts]
+
+
+def _filled(part: np.ndarray, terms: int) -> np.ndarray:
+    """With as many terms, the last of them 0."""
+    missing = np.zeros((terms - len(part), *part.shape[1:]), part.dtype)
+    return np.concatenate([part, missing])
 
 
 def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
