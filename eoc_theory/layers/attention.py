@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from ..signals.means import Magnitudes, Means
 from .drawn import DrawnLayer
 from .layer import Array, Shape, Width
 from .random_numbers import Draw
-from .sampled_channels import Channels, Segment
 
 #: Queries whose scores are drawn to tell how evenly attention attends.
 _QUERIES = 4096
@@ -52,9 +50,10 @@ class Matrix:
 class Attention(DrawnLayer):
     """softmax(scale · q·k + mask) v of three inputs q, k and v, head by head.
 
-    q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of which
-    serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of the same
-    input's, or those that a mask leaves. Positions of k and v may be others than those of q (cross-attention).
+    q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
+    which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
+    the same input's, or those that a mask leaves. Positions of k and v may be others than those of q
+    (cross-attention).
 
     Attributes:
         heads, kv_heads: number of heads of q, and of k and v.
@@ -119,13 +118,6 @@ class Attention(DrawnLayer):
             raise ModelError(f"layer {self.name!r} has heads that cannot be narrowed")
         return replace(self, heads=heads, kv_heads=kv_heads)
 
-    def sampled_channels(
-        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
-    ) -> Segment:
-        own = Segment([channels.new(shapes[2].channels // self.kv_heads * self.heads)])
-        channels.keep_whole(own)
-        return own
-
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         q, k, v = self._split(inputs)
         weights = self._weights(q, k)
@@ -188,9 +180,6 @@ class Attention(DrawnLayer):
         if self.causal:
             added[np.triu_indices(queries, 1, keys)] = -np.inf
         return added.astype(dtype)
-
-    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
-        raise self.refuse("no SynFlow: its scores' gradients vanish there", "a positive network")
 
 
 def _of_heads(x: Array, heads: int) -> Array:

@@ -13,7 +13,6 @@ from ..signals.fields import Gradient, Pairs, Signal
 from .drawn import DrawnLayer
 from .layer import Array, Layer, Shape, Width
 from .random_numbers import Draw
-from .sampled_channels import Channels, Segment
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ class Embedding(DrawnLayer):
     ) -> Embedding:
         return replace(self, features=width(self.features, 1))
 
-    def sampled_channels(
-        self, channels: Channels, inputs: Sequence[Segment], shapes: Sequence[Shape]
-    ) -> Segment:
-        return Segment([channels.new(self.features)])
-
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         seen, at = np.unique(np.rint(inputs[0]), return_inverse=True)
         # Rows of tokens that do not occur are not needed.
@@ -76,7 +70,7 @@ class Embedding(DrawnLayer):
 
 @dataclass(frozen=True)
 class PositionEmbedding(DrawnLayer):
-    """A random vector for each position, the same for all inputs, is added (learned embeddings at their start).
+    """A random vector for each position, the same for all inputs, is added: learned embeddings at first.
 
     Attributes:
         std: standard deviation of an entry.

@@ -242,7 +242,8 @@ def gpt(
     named: dict[str, Any] = {"causal": True, "readout": "last", "output_scale": "depth", "vocabulary": 50_257}
     known = {
         "kv_heads", "hidden", "activation", "gated", "norm", "positions", "residual", "scores", "sigma_b",
-        "sigma_qk", "output_scale", "embedding_std", "position_std", "law", "vocabulary", "placement", "readout",
+        "sigma_qk", "output_scale", "embedding_std", "position_std", "law", "vocabulary", "placement",
+        "readout",
     }  # fmt: skip
     named |= chosen | _options(options, known)
     if std is None and sigma_w is None:
@@ -253,9 +254,7 @@ def gpt(
     return transformer(named.pop("depth"), named.pop("width"), tokens=tokens, std=std, **named)
 
 
-def _sized(
-    size: str | None, sizes: dict[str, dict[str, Any]], given: dict[str, Any]
-) -> dict[str, Any]:
+def _sized(size: str | None, sizes: dict[str, dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
     """The values of a published size, and those that are given."""
     chosen: dict[str, Any] = {}
     if size is not None:
@@ -333,7 +332,8 @@ def _form(
     if positions is not None:
         checks.one_of("positions", positions, ("learned", "sinusoidal", "rotary"))
     if positions == "rotary" and (width // heads) % 2:
-        raise ArgumentError(f"positions 'rotary' needs an even number of channels a head, got {width // heads}")
+        size = width // heads
+        raise ArgumentError(f"positions 'rotary' needs an even number of channels a head, got {size}")
     checks.one_of("readout", readout, ("mean", "last", "class"))
     if isinstance(residual, str):
         checks.one_of("residual", residual, ("stable",))
@@ -491,4 +491,3 @@ class _Builder:
             up = self._dense(f"{name}.up", form.width, form.hidden, start, activation=act)
             inside = self.graph.add(Nonlinearity(f"{name}.act", act), up)
         self._dense(f"{name}.down", form.hidden, form.width, inside, factor=self._scales.output)
-

@@ -1,8 +1,8 @@
 """What a batch becomes in a network with attention, from channels that are drawn layer by layer.
 
-Kernels of kinds of pairs of inputs say nothing of which token attends to which; here the joint kernel over all
-pairs of inputs and tokens is that of drawn channels (`gaussian_graph`), the engine of the score distributions.
-What is reported are means over pairs, with their standard error over independent draws.
+Kernels of kinds of pairs of inputs say nothing of which token attends to which; here the joint kernel over
+all pairs of inputs and tokens is that of drawn channels (`gaussian_graph`), the engine of the score
+distributions. What is reported are means over pairs, with their standard error over independent draws.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ class _Seen:
         if node.layer.weighted is not None or node.layer.adds:
             self._moments[position] = np.array([_moments(one) for one in values])
         if node.layer.attends:
-            weights = [node.layer.attended([one[0] for one in inputs])]
-            self.entropies[position], self.score_stds[position] = _attention(weights[0])
+            weights = node.layer.attended([one[0] for one in inputs])
+            self.entropies[position], self.score_stds[position] = _attention(weights)
 
     def backwards(self, position: int, log_mean_square: float) -> None:
         """The gradient by a node's value."""
@@ -189,7 +189,7 @@ def _moments(values: Array) -> tuple[float, float, float]:
 
 
 def _attention(weights: Array) -> tuple[float, float]:
-    """Relative entropy and standard deviation of the scores, of attention weights (heads, B, queries, keys)."""
+    """Relative entropy and standard deviation of scores, of attention weights (heads, B, queries, keys)."""
     some = weights[:: max(1, weights.size // _SCORES)].astype(float)
     seen = some > 0.0
     keys = seen.sum(axis=-1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..base.isolation import isolated
 from ..networks.architecture import Architecture
+from .factories import made
 from .inputs import shown_input
 from .trace import trace
 
@@ -26,23 +27,20 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     Raises:
         ModelError: the model holds something that cannot be described. ActivationError: unknown activations.
     """
-    return _read(model, example_input, {})
-
-
-def _read(model: Any, example_input: Any, known: Mapping[str, Any]) -> Architecture:
-    """With the laws that are known of parameters without values, by their names."""
-    return Architecture.from_graph(trace(model, example_input, known))
+    return Architecture.from_graph(trace(model, example_input))
 
 
 @isolated
 def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:
-    """`read_architecture` of a model, or of what a factory makes first, large tensors of it without memory.
+    """`read_architecture` of a model, or of what a factory makes first.
 
     The shape of one input is that of `example_input`, or else that which `data` show.
     """
-    known: dict[str, Any] = {}
     if not hasattr(model, "named_modules"):
-        from .weightless import weightless
+        model = made(model, 0)
+    return read_with(model, data, example_input, {})
 
-        model, known = weightless(model)
-    return _read(model, shown_input(model, data, example_input), known)
+
+def read_with(model: Any, data: Any, example_input: Any, known: Mapping[str, Any]) -> Architecture:
+    """`read_network` of a model, with the laws of its parameters without values, by their names."""
+    return Architecture.from_graph(trace(model, shown_input(model, data, example_input), known))

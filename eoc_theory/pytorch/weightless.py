@@ -14,8 +14,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..base import checks
+from ..base.isolation import isolated
 from ..errors import EOCError, ModelError
+from ..networks.architecture import Architecture
 from .factories import made
+from .read import read_with
 from .sample.laws import ParameterLaw
 from .sample.recorder import Recorder
 
@@ -26,7 +29,7 @@ _MOST_WEIGHTS = 5e8
 
 
 class _LargeOnMeta(TorchFunctionMode):
-    """Within it new tensors that are to be filled, as those of layers are, are on the meta device if large."""
+    """Within it large tensors that are made to be filled, as layers make theirs, are on the meta device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -40,6 +43,16 @@ def _entries(args: Any, kwargs: dict[str, Any]) -> int:
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
     return math.prod(size) if all(isinstance(n, int) for n in size) else 0
+
+
+@isolated
+def read_network(net: Any, data: Any = None, example_input: Any = None) -> Architecture:
+    """The architecture of a model or of what a factory makes, as `read.read_network` reads it.
+
+    Large tensors of a factory's model are not made.
+    """
+    model, known = (net, {}) if isinstance(net, torch.nn.Module) else weightless(net)
+    return read_with(model, data, example_input, known)
 
 
 def weightless(factory: Callable[..., Any]) -> tuple[Any, dict[str, ParameterLaw]]:
@@ -66,8 +79,8 @@ def weightless(factory: Callable[..., Any]) -> tuple[Any, dict[str, ParameterLaw
         count = sum(parameter.numel() for parameter in model.parameters())
         if count > _MOST_WEIGHTS:
             raise ModelError(
-                f"net makes {count} weights, too many to draw, and fills {checks.shown(problem)} in a way that "
-                "is not known: use torch.nn.init"
+                f"net makes {count} weights, too many to draw, and fills {checks.shown(problem)} in a way "
+                "that is not known: use torch.nn.init"
             )
     except EOCError:
         if model is not None:

@@ -112,7 +112,13 @@ def test_attention_says_what_does_not_fit():
     layer = Attention("blocks.0.attention", 4, 2, 0.5)
     q, kv = Shape(16, (5,)), Shape(8, (5,))
     assert layer.output_shape(q, kv, kv) == q
-    for shapes in ((q, q, q), (q, kv), (Shape(18, (5,)), kv, kv), (Shape(16), kv, kv), (q, kv, Shape(8, (6,)))):
+    for shapes in (
+        (q, q, q),
+        (q, kv),
+        (Shape(18, (5,)), kv, kv),
+        (Shape(16), kv, kv),
+        (q, kv, Shape(8, (6,))),
+    ):
         with pytest.raises(ModelError, match=r"blocks\.0\.attention"):
             layer.output_shape(*shapes)
     with pytest.raises(ModelError, match="multiple of kv_heads"):

@@ -46,9 +46,7 @@ def own_forward(net, model, x):
     def attention(name, x):
         batch, tokens, width = x.shape
         size = width // net["heads"]
-        q, k, v = (
-            dense(f"{name}.{part}", x).view(batch, tokens, -1, size).transpose(1, 2) for part in "qkv"
-        )
+        q, k, v = (dense(f"{name}.{part}", x).view(batch, tokens, -1, size).transpose(1, 2) for part in "qkv")
         if net["positions"] == "rotary":
             q, k = turned(q), turned(k)
         shared = q.shape[1] // k.shape[1]

@@ -58,9 +58,7 @@ def sampled(seeds=16, sigma_qk=1.0):
 @pytest.mark.parametrize("sigma_qk", [1.0, 9.0])
 def test_streams_of_transformers(sigma_qk):
     q, similarity, entropy = sampled(sigma_qk=sigma_qk)
-    net = eoc.transformer(
-        BLOCKS, WIDTH, heads=HEADS, vocabulary=WORDS, tokens=TOKENS, sigma_qk=sigma_qk
-    )
+    net = eoc.transformer(BLOCKS, WIDTH, heads=HEADS, vocabulary=WORDS, tokens=TOKENS, sigma_qk=sigma_qk)
     found = net.propagate((ids(), np.arange(INPUTS)))
     last = [i for i, name in enumerate(found.sums) if name.endswith("add2")]
     assert found.sum_q[last] == pytest.approx(q, rel=0.04)

@@ -35,9 +35,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(WIDTH, hidden, bias=False), nn.Linear(hidden, WIDTH, bias=False)
 
     def attention(self, x):
-        q, k, v = (
-            p(x).view(len(x), TOKENS, HEADS, -1).transpose(1, 2) for p in (self.q, self.k, self.v)
-        )
+        q, k, v = (p(x).view(len(x), TOKENS, HEADS, -1).transpose(1, 2) for p in (self.q, self.k, self.v))
         scores = q @ k.transpose(2, 3) / math.sqrt(WIDTH // HEADS)
         if self.form == "llama":
             scores = scores.masked_fill(torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1), -math.inf)
@@ -78,9 +76,7 @@ def architecture(form, **options):
     own = {
         "causal": True, "norm": "rms", "gated": True, "activation": "silu", "readout": "last"
     } if form == "llama" else {"placement": form}  # fmt: skip
-    return eoc.transformer(
-        DEPTH, WIDTH, heads=HEADS, vocabulary=WORDS, tokens=TOKENS, **(own | options)
-    )
+    return eoc.transformer(DEPTH, WIDTH, heads=HEADS, vocabulary=WORDS, tokens=TOKENS, **(own | options))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +139,10 @@ def test_a_read_model_counts_the_weights_that_torch_has():
     class Encoder(nn.Module):
         def __init__(self):
             super().__init__()
-            self.body, self.head = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(24, 5)
+            self.body, self.head = (
+                nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+                nn.Linear(24, 5),
+            )
 
         def forward(self, x):
             return self.head(self.body(x).mean(1))

@@ -67,7 +67,9 @@ class Heads(nn.Module):
         if self.spelling == "masked":
             scores = scores.masked_fill(~self.mask[:, :, :tokens, :tokens], torch.finfo(scores.dtype).min)
         if self.spelling == "interleaved":
-            scores = scores + torch.zeros(tokens, tokens).masked_fill(~self.mask[0, 0, :tokens, :tokens], -1e9)
+            scores = scores + torch.zeros(tokens, tokens).masked_fill(
+                ~self.mask[0, 0, :tokens, :tokens], -1e9
+            )
         return self.drop(F.softmax(scores, dim=-1)) @ v
 
 

@@ -186,7 +186,9 @@ class Scores(Lazy):
 
     def _plus(self, recorder: Recorder, other: Any, factor: float = 1.0) -> Scores:
         if self.weights or not isinstance(other, Constant):
-            raise recorder.refuse(f"adds to the scores of attention what is fixed only, got {describe(other)}")
+            raise recorder.refuse(
+                f"adds to the scores of attention what is fixed only, got {describe(other)}"
+            )
         tensor = other.tensor.detach().double() * factor
         if tensor.dtype is torch.bool or not _fits(tensor, self.sizes):
             raise recorder.refuse(f"adds a tensor of shape {tuple(tensor.shape)} to scores of {self.sizes}")

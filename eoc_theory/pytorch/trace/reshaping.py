@@ -261,7 +261,9 @@ def _entry(recorder: Recorder, signal: Signal, dim: int, index: int) -> Signal |
     if len(dimension) == 1 and dimension[0].axis == CHANNELS and dimension != lay.whole(
         CHANNELS, shape.channels
     ):  # fmt: skip
-        return _unpadded_layout(recorder, channel_groups(recorder, signal, dim, range(index, index + 1)), left)
+        return _unpadded_layout(
+            recorder, channel_groups(recorder, signal, dim, range(index, index + 1)), left
+        )
     positions = lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
     if dimension != positions or signal.padding is not None:
         return None

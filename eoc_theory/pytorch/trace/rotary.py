@@ -69,7 +69,9 @@ class Turned(Lazy):
         if isinstance(factor, float):
             return replace(self, factors=self.factors * factor)
         if not isinstance(factor, Constant):
-            raise recorder.refuse(f"multiplies a head's channels by fixed numbers only, got {describe(factor)}")
+            raise recorder.refuse(
+                f"multiplies a head's channels by fixed numbers only, got {describe(factor)}"
+            )
         sizes = self.sizes
         tensor = factor.tensor.detach().double()
         try:

@@ -32,7 +32,8 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
         raise recorder.refuse("looks up token numbers only that are the model's input")
     law = recorder.law_of(weight)
     std = _rms(weight.tensor.detach()) if law is None else law.std
-    layer = Embedding(recorder.label(_owner(weight)), *map(int, weight.sizes), std)
+    rows, features = weight.sizes
+    layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
     made = recorder.add(layer, 0)
     positions = lay.whole(1, made.shape.space[0])
     return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))
@@ -123,6 +124,11 @@ def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | No
 def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
     """Token numbers against one of them, as that of padding: no input is taken to hold it."""
     value = number(other)
-    if recorder.takes_tokens and isinstance(input, Signal) and input.position == 0 and isinstance(value, float):
+    if (
+        recorder.takes_tokens
+        and isinstance(input, Signal)
+        and input.position == 0
+        and isinstance(value, float)
+    ):
         return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
     return recorder.elementwise(input, other)

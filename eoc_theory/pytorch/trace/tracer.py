@@ -53,10 +53,10 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
     sizes = (max(sizes[0], 2), *sizes[1:])
-    tokens = _takes_tokens(model, sizes)
-    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=tokens)
+    whole = _takes_tokens(model, sizes)
+    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=whole)
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
-    recorder.takes_tokens, recorder.known = tokens, known
+    recorder.takes_tokens, recorder.known = whole, known
     with torch.inference_mode(False), torch.no_grad():
         output = _Reading(recorder, found).output()
     return finish(recorder, _logits(recorder, output), expected)
