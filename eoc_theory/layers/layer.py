@@ -134,6 +134,10 @@ class Layer(ABC):
         """Of attention: groups of its heads that share keys and values; 0 of any other layer."""
         return 0
 
+    def attended(self, inputs: Sequence[Array]) -> Array:
+        """Of attention: its weights for values of its inputs, (heads, B, queries, keys)."""
+        raise self.refuse("no queries and keys", f"{len(inputs)} inputs")
+
     @property
     def is_random(self) -> bool:
         """Whether its value is of random numbers of its own, independent of its input's in each channel."""

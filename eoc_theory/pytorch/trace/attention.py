@@ -214,8 +214,8 @@ def product(recorder: Recorder, left: Any, right: Any) -> Any:
     """The product of two tensors' last two dimensions: scores of queries and keys."""
     if isinstance(left, Constant) or isinstance(right, Constant):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    last = recorder.check(right).layout[-1]
-    if lay.axis_of(last) is None or lay.axis_of(last) <= CHANNELS:
+    axis = lay.axis_of(recorder.check(right).layout[-1])
+    if axis is None or axis <= CHANNELS:
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
     q, k = headed(recorder, left), headed(recorder, right, swapped=True)
     if q.size != k.size or q.heads != k.heads * k.repeats:
