@@ -19,7 +19,7 @@ from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, 
 from ...networks.graph import Node
 from ..activations import from_torch
 from . import layout as lay
-from .layout import BATCH, CHANNELS, Layout
+from .layout import BATCH, CHANNELS, EXPANDED, Layout
 from .values import Constant, Expression, Lazy, Mask, Operation, Signal
 from .weights import Weights
 
@@ -254,6 +254,9 @@ class Recorder:
     def relaid(self, signal: Signal, layout: Layout) -> Signal:
         """The tensor in another layout; one of vectors is flattened."""
         batch = lay.whole(BATCH, self.batch)
+        repeated = any(factor.axis == EXPANDED for dimension in layout for factor in dimension)
+        if repeated and len(layout) < 4:
+            raise self.refuse("takes repeated entries, which are read in the heads of attention only")
         if len(layout) == 2 and layout[0] == batch and signal.shape.space:
             if signal.padding is not None:
                 self.position(signal)

@@ -137,7 +137,9 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
     signal = recorder.check(input)
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
     fits = all(own in (n, 1) for n, own in zip(wanted, signal.sizes, strict=False))
-    if len(size) != len(signal.sizes) or not fits:
+    # Heads of keys are repeated over all tokens; means over positions are not spread out again.
+    spread = wanted != signal.sizes and signal.shape.positions < 2
+    if len(size) != len(signal.sizes) or not fits or spread:
         raise recorder.refuse(
             f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}"
         )
