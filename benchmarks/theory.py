@@ -1,4 +1,4 @@
-"""Theory's kept fractions of convolutional, VGG and residual networks against really pruned ones.
+"""Theory's kept fractions of convolutional, VGG, residual networks and transformers against pruned ones.
 
     python -m benchmarks.theory measure           # an hour of one core; goes on where it stopped
     python -m benchmarks.theory fit               # the error model, from the table; and its check
@@ -44,9 +44,9 @@ class Case:
     """A network, its images and the number of networks pruned.
 
     Attributes:
-        family: "cnn", "vgg" or "resnet", built with `arguments` and `options`.
-        size: extent of the images; their number is `inputs`.
-        images: "pink", "digits" or "white".
+        family: "cnn", "vgg", "resnet", "vit" or "transformer", built with `arguments` and `options`.
+        size: extent of the images, or number of tokens; the number of inputs is `inputs`.
+        images: "pink", "digits" or "white", or "tokens".
     """
 
     family: str
@@ -65,18 +65,35 @@ class Case:
 
     @property
     def network(self) -> Architecture:
+        if self.family == "transformer":
+            depth, width = self.arguments
+            options: dict[str, Any] = {"vocabulary": VOCABULARY, "tokens": self.size, **dict(self.options)}
+            return eoc.transformer(depth, width, **options)
+        if self.family == "vit":
+            depth, width = self.arguments
+            shape = (3, self.size, self.size)
+            return eoc.vit(
+                None, depth=depth, width=width, patch=4, input_shape=shape, classes=10, **dict(self.options)
+            )
         build = {"cnn": eoc.cnn, "vgg": eoc.vgg, "resnet": eoc.resnet}[self.family]
         return build(*self.arguments, input_shape=(3, self.size, self.size), **dict(self.options))
 
     @property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         shape = (3, self.size, self.size)
+        if self.images == "tokens":
+            ids = np.random.default_rng(5).integers(VOCABULARY, size=(self.inputs, self.size))
+            return ids.astype(float), np.arange(self.inputs) % 10
         if self.images == "digits":
             return eoc.digits_images(self.inputs, shape)
         if self.images == "pink":
             return pink_images(self.inputs, shape, seed=0)
         rng = np.random.default_rng(5)
         return rng.standard_normal((self.inputs, *shape)), np.arange(self.inputs) % 10
+
+
+#: Token numbers of transformers.
+VOCABULARY = 200
 
 
 def _case(
@@ -86,6 +103,11 @@ def _case(
 
 
 PLAIN: dict[str, Any] = {"normalisation": None}
+WORDS: dict[str, Any] = {"size": 16, "b": 32, "on": "tokens"}
+LLAMA: dict[str, Any] = {
+    "causal": True, "norm": "rms", "gated": True, "activation": "silu", "positions": "rotary",
+    "readout": "last",
+}  # fmt: skip
 FITTED = (
     *(_case("resnet", 20, size=32, b=100, on=on, n=12) for on in ("pink", "digits")),
     *(_case("resnet", 32, size=32, b=100, on=on) for on in ("pink", "digits")),
@@ -117,6 +139,11 @@ FITTED = (
     _case("resnet", 20, size=16, b=50, n=12, **PLAIN),
     _case("resnet", 20, size=16, b=50, width=64, **PLAIN),
     _case("resnet", 20, size=16, b=50, n=10, scaling="stable", **PLAIN),
+    *(_case("transformer", depth, 128, **WORDS) for depth in (2, 4)),
+    *(_case("transformer", 4, width, **WORDS, placement="post") for width in (128, 256)),
+    *(_case("transformer", 4, width, **WORDS, **LLAMA) for width in (128, 256)),
+    _case("transformer", 4, 256, **WORDS, sigma_qk=9.0),
+    *(_case("vit", depth, width, size=16, b=32) for depth, width in ((4, 128), (3, 256))),
 )  # fmt: skip
 HELD_OUT = (
     _case("resnet", 20, size=16, b=50, on="digits", width=48),
@@ -140,9 +167,15 @@ HELD_OUT = (
     _case("vgg", 11, size=32, b=50, n=10, width=32, **PLAIN),
     _case("resnet", 20, size=16, b=50, n=10, width=32, scaling="stable", **PLAIN),
     _case("resnet", 32, size=16, b=50, on="digits", width=48, scaling="stable", **PLAIN),
+    _case("transformer", 6, 192, **WORDS, residual="stable"),
+    _case("transformer", 3, 192, **WORDS, **LLAMA, kv_heads=1),
+    _case("transformer", 2, 192, **WORDS, placement="post", sigma_qk=4.0),
+    _case("vit", 4, 192, size=16, b=32, on="digits", readout="mean"),
 )
 #: Kinds of networks that have one entry.
-GROUPS = (("normalised convolutional", "normalised residual"), ("convolutional",), ("residual",))
+GROUPS = (
+    ("normalised convolutional", "normalised residual"), ("convolutional",), ("residual",), ("attention",),
+)  # fmt: skip
 
 
 def pruned(case: Case, seed: int) -> tuple[np.ndarray, float]:
@@ -153,7 +186,8 @@ def pruned(case: Case, seed: int) -> tuple[np.ndarray, float]:
     net, (inputs, targets) = case.network, case.data
     model = net.to_torch(seed)
     model.train()
-    x = torch.as_tensor(inputs, dtype=torch.float32).reshape(len(inputs), 3, case.size, case.size)
+    x = torch.as_tensor(inputs, dtype=torch.float32)
+    x = x if case.images == "tokens" else x.reshape(len(inputs), 3, case.size, case.size)
     loss = nn.functional.cross_entropy(model(x), torch.as_tensor(targets))
     weights = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     gradients = torch.autograd.grad(loss, weights)

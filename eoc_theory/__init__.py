@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .mean_field.phase_diagram import PhaseDiagram, phase_diagram
     from .networks.architecture import Architecture, WeightLayer, mlp
     from .networks.builders import cnn, resnet, vgg
+    from .networks.transformers import gpt, transformer, vit
     from .propagation.infinite_width import Propagation, propagate
     from .propagation.summary import SummaryPropagation, propagate_summary
     from .pruning.collapse import CollapsePrediction, predict_collapse
@@ -50,6 +51,7 @@ _MODULES = {
     "networks.architecture": ("Architecture", "WeightLayer", "mlp"),
     "pruning.paper_bounds": ("magnitude_bound", "snip_bound"),
     "networks.builders": ("cnn", "resnet", "vgg"),
+    "networks.transformers": ("gpt", "transformer", "vit"),
     "pruning.collapse": ("CollapsePrediction", "predict_collapse"),
     "reports.compare": ("Comparison", "compare"),
     "pytorch.measure.connectivity": ("connected_weights",),
@@ -111,6 +113,7 @@ __all__ = [
     "digits_images",
     "edge_of_chaos",
     "gain",
+    "gpt",
     "initialize_",
     "lightning_callback",
     "load_images",
@@ -131,7 +134,9 @@ __all__ = [
     "resnet",
     "save_masks",
     "snip_bound",
+    "transformer",
     "vgg",
+    "vit",
     "watch_layers",
 ]
 

@@ -17,7 +17,7 @@ STEPS = {
     "Activation.__reduce__": "activations.resolve:activation",
     "activation(<of torch>)": "pytorch.activations:from_torch",
     "Architecture.from_torch": "pytorch.read:read_architecture",
-    "net=<torch model>": "pytorch.read:read_network",
+    "net=<torch model>": "pytorch.weightless:read_network",
     "net=<sampled>": "pytorch.sample.door:sampled_network",
     "net=<torch model or factory>": "pytorch.sample.door:as_network",
     "data=<of torch>": "pytorch.loading:as_pair",

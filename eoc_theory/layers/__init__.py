@@ -1,5 +1,6 @@
 """The layer types of a graph, one class each."""
 
+from .attention import Attention, Matrix
 from .channel_norm import ChannelNorm
 from .channels import ChannelScale, ChannelShuffle, ChannelSlice
 from .elementwise import Dropout, Nonlinearity, StochasticDepth
@@ -10,14 +11,16 @@ from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
+from .tokens import ClassToken, Embedding, Pick, PositionEmbedding, Rotary, Sinusoids
 from .transpose import Transpose
 from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
 __all__ = [
-    "AdaptiveAveragePool", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale", "ChannelShuffle",
-    "ChannelSlice", "Concatenate", "Convolution", "Dense", "Dropout", "Flatten", "GroupNorm", "Identity",
-    "Input", "Layer", "LayerNorm", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode",
-    "PositionwiseDense", "Product", "Resize", "Shape", "StochasticDepth", "Subsample", "Sum", "Transpose",
+    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale",
+    "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense", "Dropout",
+    "Embedding", "Flatten", "GroupNorm", "Identity", "Input", "Layer", "LayerNorm", "Matrix", "MaxPool",
+    "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick", "PositionEmbedding", "PositionwiseDense",
+    "Product", "Resize", "Rotary", "Shape", "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose",
     "WeightLaw", "WeightLayer", "Weighted",
 ]  # fmt: skip

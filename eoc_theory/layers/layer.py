@@ -120,6 +120,35 @@ class Layer(ABC):
         return self
 
     @property
+    def has_kernels(self) -> bool:
+        """Whether its kernels follow from those of its inputs, kind of pair by kind of pair."""
+        return True
+
+    @property
+    def attends(self) -> bool:
+        """Whether its inputs' values say which positions it takes values from."""
+        return False
+
+    @property
+    def head_groups(self) -> int:
+        """Of attention: groups of its heads that share keys and values; 0 of any other layer."""
+        return 0
+
+    def attended(self, inputs: Sequence[Array]) -> Array:
+        """Of attention: its weights for values of its inputs, (heads, B, queries, keys)."""
+        raise self.refuse("no queries and keys", f"{len(inputs)} inputs")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its value is of random numbers of its own, independent of its input's in each channel."""
+        return self.weighted is not None
+
+    @property
+    def vocabulary(self) -> int:
+        """Token numbers that it takes as its input, from 0; 0 where it takes no such numbers."""
+        return 0
+
+    @property
     def keeps_vectors(self) -> bool:
         """Whether it makes of a vector the same vector."""
         return False

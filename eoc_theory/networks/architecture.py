@@ -17,6 +17,7 @@ from ..errors.text import printable, shortened
 from ..layers import Shape, WeightLaw, WeightLayer
 from .graph import Graph
 from .layer_list import LayerList
+from .queries import vocabulary_of
 
 if TYPE_CHECKING:
     from ..signals.data import DataSummary
@@ -110,7 +111,9 @@ class Architecture(LayerList):
 
         A chain of fully connected layers is computed over all pairs of the batch's inputs
         (`eoc_theory.propagation.infinite_width.propagate`), any other network over pairs of positions and
-        kinds of pairs of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`).
+        kinds of pairs of inputs (`eoc_theory.propagation.graph_kernels.propagate_graph`), and one with
+        attention over all pairs of inputs and tokens of drawn channels
+        (`eoc_theory.propagation.channel_kernels.propagate_channels`).
         """
         return upward("Architecture.propagate")(self, data, seed=seed)
 
@@ -119,7 +122,14 @@ class Architecture(LayerList):
         from ..signals.data import as_data
 
         seed = checks.integer("seed", seed, minimum=0)
-        return as_data(data, in_features=self.in_features, classes=self.out_features, seed=seed)
+        vocabulary = 0 if self.is_chain else vocabulary_of(self.as_graph())
+        return as_data(
+            data,
+            in_features=self.in_features,
+            classes=self.out_features,
+            seed=seed,
+            vocabulary=vocabulary,
+        )
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any = None) -> Architecture:

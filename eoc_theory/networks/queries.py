@@ -10,6 +10,27 @@ def is_normalised(graph: Graph) -> bool:
     return any(node.layer.normalises for node in graph.nodes)
 
 
+def attends(graph: Graph) -> bool:
+    """Whether attention stands anywhere in the network."""
+    return any(node.layer.attends for node in graph.nodes)
+
+
+def kv_heads(graph: Graph) -> list[int]:
+    """Heads of keys and values of each attention, in order."""
+    return [node.layer.head_groups for node in graph.nodes if node.layer.attends]
+
+
+def has_kernels(graph: Graph) -> bool:
+    """Whether kernels of kinds of pairs of inputs tell the whole network, and not drawn channels alone."""
+    return all(node.layer.has_kernels for node in graph.nodes)
+
+
+def vocabulary_of(graph: Graph) -> int:
+    """Token numbers that the network takes as inputs, from 0; 0 where inputs are no token numbers."""
+    found = [graph.nodes[i].layer.vocabulary for i in graph.consumers[0]]
+    return min((n for n in found if n), default=0)
+
+
 def is_residual(graph: Graph) -> bool:
     """Whether values are added anywhere in the network."""
     return any(node.layer.adds for node in graph.nodes)

@@ -41,9 +41,15 @@ class Panel:
     counts: Array
 
     @classmethod
-    def of(cls, batch: DataSummary, size: int) -> Panel:
-        """About `size` inputs of the batch, at least one of as many classes as that allows."""
+    def of(cls, batch: DataSummary, size: int, *, apart: bool = False) -> Panel:
+        """About `size` inputs of the batch, at least one of as many classes as that allows.
+
+        With `apart` as many as that, and no two inputs are taken to be alike for their class.
+        """
         order = batch.in_turn()
+        if apart:
+            own, total = order[: min(size, batch.size)], float(batch.size)
+            return cls(own, 1, np.array([total, 0.0, total**2 - total]))
         _, sizes = np.unique(batch.targets, return_counts=True)
         classes, total = len(sizes), float(batch.size)
         alike = float((sizes**2).sum()) - total

@@ -39,6 +39,8 @@ Array = np.ndarray
 #: Is given a weight layer's number, a repeat's number, the gradient of its weights (fan_out, fan_in), and the
 #: logarithm of a factor left out of it.
 Taker = Callable[[int, int, Array, float], None]
+#: Is shown a node's position, the values of its inputs and its own value, each a list over the draws.
+Watcher = Callable[[int, list[list[Array]], list[Array]], None]
 
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
@@ -115,6 +117,7 @@ class GaussianGraph:
         alike: whether covariances are averaged over inputs that are alike.
         repeats: draws of the whole graph.
         seed: of all draws.
+        apart: whether every input counts for itself, and no class for its inputs.
         dtype: of values, np.float32 or np.float64; `forwards` raises OutOfRangeError where they leave its
             range. Gradients have a unit of their own at every node.
     """
@@ -130,10 +133,11 @@ class GaussianGraph:
         repeats: int,
         seed: int,
         dtype: Any = np.float32,
+        apart: bool = False,
     ) -> None:
         self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
         self._alike, self._dtype = alike, dtype
-        self.panel = Panel.of(batch, inputs)
+        self.panel = Panel.of(batch, inputs, apart=apart)
         self._whole = self.panel.size == batch.size
         self._part = batch.take(self.panel.chosen)
         self._pairs = Pairs.of(self._part)
@@ -150,8 +154,11 @@ class GaussianGraph:
 
     # --- forwards ---
 
-    def forwards(self, *, laws: bool = False) -> None:
-        """Draws all values; with `laws` every weight layer keeps the law of its inputs for the way back."""
+    def forwards(self, *, laws: bool = False, watch: Watcher | None = None) -> None:
+        """Draws all values; with `laws` every weight layer keeps the law of its inputs for the way back.
+
+        `watch` is shown each node's position, its inputs' values and its own, one of each draw.
+        """
         graph, shape = self._graph, self._graph.input_shape
         images = self._part.inputs.T.reshape(shape.channels, *shape.space, self.panel.size)
         values: list[Any] = [None] * len(graph.nodes)
@@ -165,6 +172,8 @@ class GaussianGraph:
             else:
                 values[position] = self._others(position, inputs)
             self._check(values[position][0])
+            if watch is not None:
+                watch(position, inputs, values[position])
             for source in node.inputs:
                 waiting[source] -= 1
                 if not waiting[source]:
@@ -257,12 +266,20 @@ class GaussianGraph:
 
     # --- backwards ---
 
-    def backwards(self, sent: Sequence[Array], *, take: Taker | None = None, stream: int = 0) -> Returned:
+    def backwards(
+        self,
+        sent: Sequence[Array],
+        *,
+        take: Taker | None = None,
+        stream: int = 0,
+        watch: Callable[[int, float], None] | None = None,
+    ) -> Returned:
         """From gradients (classes, B) by the logits, one for each draw of them.
 
         With `take`, which is given the gradients of the weights, what the way forwards left is given up;
         without it the tangent kernel is found instead, and another way back may follow, with another `stream`
-        of random numbers.
+        of random numbers. `watch` is shown each node's position and the logarithm of the mean square gradient
+        by its value.
         """
         graph = self._graph
         arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
@@ -277,6 +294,8 @@ class GaussianGraph:
             if own is None:
                 continue
             own = [one.normalised() for one in own]
+            if watch is not None:
+                watch(position, _log_mean([one.log_mean_square for one in own]))
             if node.layer.weighted is not None:
                 deltas = _Deltas.of(own)
                 number = self._numbers[position]
@@ -401,6 +420,11 @@ class _Deltas:
 def _products(panel: Panel, delta: FieldLaw, inputs: FieldLaw) -> Array:
     """Σ over pairs of positions of both covariances' product for each kind of pair of inputs, (3,)."""
     return np.einsum("tpq,tpq->t", panel.kinds(delta.parts), panel.kinds(inputs.parts))
+
+
+def _log_mean(logs: Sequence[float]) -> float:
+    """log of the mean of what these are logarithms of."""
+    return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
 
 
 def _total(tangents: list[tuple[float, Array]]) -> tuple[Array, Array]:

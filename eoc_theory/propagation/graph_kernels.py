@@ -178,7 +178,7 @@ def refuse_dependent_sums(graph: Graph) -> None:
                 f"layer {node.layer.name!r} ({type(node.layer).__name__}) adds values that depend on each "
                 "other: weights must stand between them"
             )
-        fresh = node.layer.weighted is not None or not sources
+        fresh = node.layer.is_random or not sources
         origins.append(frozenset((position,)) if fresh else frozenset().union(*sources))
 
 

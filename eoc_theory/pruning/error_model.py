@@ -22,7 +22,7 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
-from ..networks.queries import batch_norm_modes, is_normalised, is_residual
+from ..networks.queries import attends, batch_norm_modes, is_normalised, is_residual
 from ..networks.resolve import Network
 
 Array = np.ndarray
@@ -101,11 +101,13 @@ def _of_a_mean(factors: tuple[float, float], spread: Array, samples: int) -> Tru
 def kind_of(net: Architecture) -> str:
     """The kind of network by which errors are told apart.
 
-    "chain" (of fully connected layers), "convolutional", "residual", and these two "normalised".
+    "chain" (of fully connected layers), "attention", "convolutional", "residual", and these two "normalised".
     """
     if net.is_chain:
         return "chain"
     graph = net.as_graph()
+    if attends(graph):
+        return "attention"
     kind = "residual" if is_residual(graph) else "convolutional"
     return f"normalised {kind}" if is_normalised(graph) else kind
 

@@ -9,7 +9,6 @@ law and independent of g, and of g. How networks differ from each other at their
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,8 @@ from ..criteria.distributions.gradients import max_law
 from ..criteria.distributions.magnitudes import magnitude_law
 from ..errors import ModelError
 from ..networks.architecture import Architecture
-from ..networks.downsample import LARGEST, within_reach
-from ..networks.graph import Graph
-from ..networks.narrow import narrowed
-from ..networks.queries import is_normalised
 from ..propagation.carried_values import OutOfRangeError, Value
+from ..propagation.channel_plan import Plan, planned
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent, loss_gradient
@@ -39,40 +35,10 @@ from .graph_distributions import NEEDS, NOTHING, GraphLaws
 
 Array = np.ndarray
 
-#: Inputs that channels are drawn for, at most.
-MOST_INPUTS = 128
-#: Channels of the narrowest hidden layer in all repeats together, at least, with normalisation and without.
-CHANNELS = {True: 64, False: 1024}
-#: Repeats at most.
-MOST_REPEATS = 8
-#: Positions along an axis that are tried one after the other until the work is not more than `MOST_WORK`
-#: multiply-adds, and channels of the narrowest layer of a network that is narrowed.
-RESOLUTIONS = (LARGEST, 48, 32, 24, 16)
-MOST_WORK = 5e10
-LEAST_CHANNELS = 64
+#: Scores of one layer that are drawn in a repeat, about, from as many columns at least.
+MOST_SCORES, LEAST_COLUMNS = 2_000_000, 16
 #: Networks whose scales are drawn: a line of arithmetic each.
 NETWORKS = 64
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is drawn.
-
-    Attributes:
-        graph: the network, perhaps at a lower resolution.
-        drawn: the same with as many channels as are drawn.
-        batch: its data.
-        alike: whether covariances are averaged over inputs.
-        repeats: draws of the whole graph.
-        notes: where a lower resolution stands for the given one.
-    """
-
-    graph: Graph
-    drawn: Graph
-    batch: DataSummary
-    alike: bool
-    repeats: int
-    notes: tuple[str, ...]
 
 
 @with_one_thread
@@ -83,8 +49,8 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
         net: any architecture; a chain of fully connected layers too.
         criterion: one that needs "weights", "gradient" or "hessian_gradient" (of that the Gauss–Newton part,
             Hess·g ≈ Jᵀ S J Jᵀ e), or its name.
-        data: as in `Architecture.summarise`. Channels are drawn for `MOST_INPUTS` of the inputs, as many of
-            each class.
+        data: as in `Architecture.summarise`. Channels are drawn for some of the inputs
+            (`channel_plan`).
         seed: of all draws.
 
     Returns:
@@ -106,21 +72,12 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
 
 
 def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: int) -> GraphLaws:
-    plan = _plan(net, data, seed)
+    plan = planned(net, data, seed)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             scores = _Scores(plan, rule, seed)
-            process = GaussianGraph(
-                plan.graph,
-                plan.drawn,
-                plan.batch,
-                inputs=MOST_INPUTS,
-                alike=plan.alike,
-                repeats=plan.repeats,
-                seed=seed,
-                dtype=dtype,
-            )
+            process = plan.process(seed, dtype)
             try:
                 moments = _run(process, rule, scores, net.out_features)
             except OutOfRangeError:
@@ -149,45 +106,14 @@ def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int)
     return process.backwards([top.of(one).T for one in logits], take=scores.take).log_moments
 
 
-def _plan(net: Architecture, data: Any, seed: int) -> _Plan:
-    """The network at a resolution and widths that the work allows."""
-    alike = is_normalised(net.as_graph())
-    for largest in RESOLUTIONS:
-        smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
-        graph = smaller.as_graph()
-        hidden = [graph.shapes[at].channels for at in graph.weighted[:-1]]
-        repeats = int(np.clip(-(-CHANNELS[alike] // min(hidden, default=CHANNELS[alike])), 1, MOST_REPEATS))
-        work = _work(graph, min(batch.size, MOST_INPUTS), alike, repeats)
-        if work <= MOST_WORK:
-            return _Plan(graph, graph, batch, alike, repeats, notes)
-    factor = max(math.sqrt(MOST_WORK / work), LEAST_CHANNELS / min(hidden, default=LEAST_CHANNELS))
-    drawn = graph
-    if factor < 0.75:
-        try:
-            drawn, notes = narrowed(graph, factor), (*notes, f"channels drawn: {factor:.2g} of its width")
-        except ModelError:
-            drawn = graph
-    return _Plan(graph, drawn, batch, alike, repeats, notes)
-
-
-def _work(graph: Graph, inputs: int, alike: bool, repeats: int) -> float:
-    """Multiply-adds of drawing a graph's channels."""
-    total = 0.0
-    for at, weight in zip(graph.weighted, graph.weight_layers, strict=True):
-        shape, before = graph.shapes[at], graph.shapes[graph.nodes[at].inputs[0]]
-        product = float(weight.n_weights) * shape.positions
-        fields = 2.0 * (shape.channels * shape.positions**2 + before.channels * before.positions**2)
-        total += product + (fields if alike else 2.0 * product)
-    return total * inputs * repeats
-
-
 class _Scores:
     """Gathers the scores of every weight layer and makes laws of them."""
 
-    def __init__(self, plan: _Plan, rule: Criterion, seed: int) -> None:
+    def __init__(self, plan: Plan, rule: Criterion, seed: int) -> None:
         self._layers, self._rule, self.seed = plan.graph.weight_layers, rule, seed
         self._drawn = plan.drawn.weight_layers
         self._found: dict[int, list[tuple[LayerSample, ...]]] = {}
+        self._columns = [layer.fan_in for layer in self._drawn]
         self._bends: list[Array] = []
         self._bent: list[tuple[float, float]] = []
 
@@ -207,6 +133,11 @@ class _Scores:
     def take(self, number: int, repeat: int, gradients: Array, log_scale: float) -> None:
         """Scores of weights drawn for these gradients."""
         layer = self._layers[number]
+        if gradients.size > MOST_SCORES and number < len(self._layers) - bool(self._bends):
+            # Rows may be as unlike as the classes that occur and those that do not; columns are alike.
+            step = min(-(-gradients.size // MOST_SCORES), max(1, gradients.shape[1] // LEAST_COLUMNS))
+            gradients = np.ascontiguousarray(gradients[:, ::step])
+            self._columns[number] = gradients.shape[1]
         rng = np.random.default_rng([self.seed, 0x73636F72, number, repeat])
         size = magnitude_law(layer).draw(rng, gradients.size, np.float32)
         if self._bends and number == len(self._layers) - 1:
@@ -275,8 +206,8 @@ class _Scores:
         position = np.where(np.isfinite(maxima), (maxima - GRID[0]) / STEP + 0.5, 0.0)
         bins = np.clip(position, 0, len(GRID) - 1).astype(np.int64)
         # Fewer columns drawn than there are count as fewer rows.
-        layer, drawn = self._layers[number], self._drawn[number]
-        rows = layer.fan_out * max(1, round(layer.fan_in / drawn.fan_in))
+        layer = self._layers[number]
+        rows = layer.fan_out * max(1, round(layer.fan_in / self._columns[number]))
         return tail, share, max_law(bins, rows)
 
 

@@ -315,7 +315,9 @@ def _stand_in(model: Any, data: DataSummary | None, example_input: Any, seed: in
     size = int(np.prod(shape))
     if data is not None:
         summary = as_data(data, in_features=size, classes=outputs_of(model), seed=seed)
-        return _of_summary(summary, shape)
+        batch = _of_summary(summary, shape)
+        tokens = _takes_indices(model) and len(shape) == 1 and bool((summary.inputs % 1.0 == 0.0).all())
+        return replace(batch, args=(batch.inputs.long(),)) if tokens else batch
     vocabulary = _vocabulary(model, shape)
     classes = outputs_of(model) if goal.name == "cross_entropy" and vocabulary is None else None
     if classes is not None:

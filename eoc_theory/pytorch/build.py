@@ -16,16 +16,19 @@ from ..base import checks
 from ..errors import ModelError
 from ..layers import (
     AdaptiveAveragePool,
+    Attention,
     AveragePool,
     BatchNorm,
     ChannelNorm,
     ChannelScale,
     ChannelShuffle,
     ChannelSlice,
+    ClassToken,
     Concatenate,
     Convolution,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GroupNorm,
     Identity,
@@ -35,10 +38,14 @@ from ..layers import (
     Nonlinearity,
     Pad,
     PadChannels,
+    Pick,
+    PositionEmbedding,
     PositionwiseDense,
     Product,
     Resize,
+    Rotary,
     Shape,
+    Sinusoids,
     StochasticDepth,
     Subsample,
     Sum,
@@ -190,7 +197,35 @@ def _(layer: PositionwiseDense, shape: Shape) -> nn.Module:
 
 @_module.register
 def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
+    if not layer.centred:
+        return own.RMSNormOverChannels(shape.channels, layer.eps, bias=layer.shift > 0)
     return own.LayerNormOverChannels(shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: Embedding, shape: Shape) -> nn.Module:
+    return unfilled(own.TokenEmbedding, layer.tokens, layer.features)
+
+
+@_module.register
+def _(layer: PositionEmbedding, shape: Shape) -> nn.Module:
+    return own.PositionEmbedding(shape.channels, (1,) * len(shape.space) if layer.shared else shape.space)
+
+
+@_module.register
+def _(layer: Sinusoids, shape: Shape) -> nn.Module:
+    table = torch.from_numpy(layer.table(shape)).to(torch.get_default_dtype())
+    return own.Sinusoids(table.reshape(shape.channels, *shape.space))
+
+
+@_module.register
+def _(layer: ClassToken, shape: Shape) -> nn.Module:
+    return own.ClassToken(shape.channels, layer.count)
+
+
+@_module.register
+def _(layer: Rotary, shape: Shape) -> nn.Module:
+    return own.Rotary(layer.head, layer.frequencies, shape.positions, layer.interleaved)
 
 
 @_module.register
@@ -299,6 +334,22 @@ def _(layer: BatchNorm, module: nn.Module, generator: torch.Generator) -> None:
     _scale_and_shift(layer.gain, layer.shift, module, generator)
     with torch.no_grad():
         module.running_var.fill_(layer.variance)  # type: ignore[operator, union-attr]
+
+
+@_draw.register
+def _(layer: Embedding, module: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        module.weight.normal_(0.0, layer.std, generator=generator)  # type: ignore[operator, union-attr]
+
+
+@_draw.register(PositionEmbedding)
+@_draw.register(ClassToken)
+def _draw_tokens(
+    layer: PositionEmbedding | ClassToken, module: nn.Module, generator: torch.Generator
+) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.0, layer.std, generator=generator)
 
 
 def _scale_and_shift(gain: float, shift: float, module: nn.Module, generator: torch.Generator) -> None:
@@ -419,3 +470,17 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
     flat = program.call_function(torch.flatten, (inputs[0], 2))
     turned = program.call_function(torch.transpose, (flat, 1, 2))
     return turned if len(layer.space) == 1 else program.call_method("unflatten", (turned, 2, layer.space))
+
+
+@_call.register
+def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    mask = None if layer.mask is None else tuple(map(tuple, layer.mask.array.tolist()))
+    options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
+    return program.call_function(own.attended, (*inputs, *options))
+
+
+@_call.register
+def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    every = slice(None)
+    return program.call_function(operator.getitem, (flat, (every, every, layer.index)))

@@ -9,6 +9,7 @@ from ..base.boundary import public
 from ..base.isolation import all_or_nothing
 from ..errors import ActivationError, DataError, EOCError, ModelError
 from ..networks.critical_scales import critical_scales
+from ..networks.queries import attends
 from .models import prunable_weights, require_torch
 from .signals import unit_factors
 from .structure import normalisations, structure
@@ -86,6 +87,8 @@ def initialize_(
     refusal: EOCError | None = None
     try:
         graph, weights = structure(model, example_input, fresh=True)
+        if attends(graph):
+            raise ModelError("attention has no edge of chaos of its own")
         scales, inputs = critical_scales(graph, sigma_b), None
     except (ModelError, ActivationError) as unread:
         refusal = unread

@@ -12,6 +12,9 @@ from torch import nn
 class PositionwiseLinear(nn.Linear):
     """A Linear layer on the channels at each position, (B, C, *positions)."""
 
+    #: The axis of inputs and outputs that the weights act on, the last one of a Linear layer.
+    features_axis = 1
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
@@ -21,6 +24,88 @@ class LayerNormOverChannels(nn.LayerNorm):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+class RMSNormOverChannels(nn.Module):
+    """The channels at each position to mean square 1, times a weight and plus a bias, (B, C, *positions)."""
+
+    def __init__(self, channels: int, eps: float, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        self.eps = eps
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        value = nn.functional.rms_norm(input.movedim(1, -1), self.weight.shape, self.weight, self.eps)
+        return (value if self.bias is None else value + self.bias).movedim(-1, 1)
+
+
+class TokenEmbedding(nn.Embedding):
+    """A row for each token number of (B, T), also where these are floats: (B, C, T)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.long()).movedim(-1, 1)
+
+
+class PositionEmbedding(nn.Module):
+    """A vector for each position is added, or one for all where `space` holds ones, (B, C, *positions)."""
+
+    def __init__(self, channels: int, space: tuple[int, ...]) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(channels, *space))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input + self.table
+
+
+class Sinusoids(nn.Module):
+    """A fixed table (C, *positions) is added."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table: torch.Tensor
+        self.register_buffer("table", table)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input + self.table
+
+
+class ClassToken(nn.Module):
+    """Tokens of the model's own before those of (B, C, *positions), whose positions become one axis."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(channels, count))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.token.expand(len(input), -1, -1), input.flatten(2)], dim=2)
+
+
+class Rotary(nn.Module):
+    """Pairs of each head's channels turned by angles that grow with the position, (B, C, T)."""
+
+    def __init__(self, head: int, frequencies: tuple[float, ...], positions: int, interleaved: bool) -> None:
+        super().__init__()
+        self.head, self.interleaved = head, interleaved
+        self.pairs = len(frequencies)
+        angles = torch.outer(
+            torch.tensor(frequencies, dtype=torch.float64), torch.arange(positions, dtype=torch.float64)
+        )
+        self.cos: torch.Tensor
+        self.sin: torch.Tensor
+        self.register_buffer("cos", angles.cos().to(torch.get_default_dtype()))
+        self.register_buffer("sin", angles.sin().to(torch.get_default_dtype()))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        heads = input.flatten(2).unflatten(1, (-1, self.head))
+        turned, rest = heads.split([2 * self.pairs, self.head - 2 * self.pairs], dim=2)
+        if self.interleaved:
+            a, b = turned[:, :, ::2], turned[:, :, 1::2]
+        else:
+            a, b = turned.chunk(2, dim=2)
+        pair = a * self.cos - b * self.sin, b * self.cos + a * self.sin
+        made = torch.stack(pair, dim=3).flatten(2, 3) if self.interleaved else torch.cat(pair, dim=2)
+        return torch.cat([made, rest], dim=2).reshape(input.shape)
 
 
 class ChannelScale(nn.Module):
@@ -55,3 +140,31 @@ class StochasticDepth(nn.Module):
 def multiplied(value: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     """The product entry by entry; a gate of vectors is one factor for all positions."""
     return value * gate.reshape(*gate.shape, *(1,) * (value.dim() - gate.dim()))
+
+
+def attended(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+    causal: bool = False,
+    drop: float = 0.0,
+    mask: tuple[tuple[float, ...], ...] | None = None,
+) -> torch.Tensor:
+    """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours."""
+    parts = [
+        x.flatten(2).unflatten(1, (count, -1)).transpose(2, 3)
+        for x, count in ((q, heads), (k, kv_heads), (v, kv_heads))
+    ]
+    if heads > kv_heads:
+        parts[1:] = [x.repeat_interleave(heads // kv_heads, dim=1) for x in parts[1:]]
+    added = None if mask is None else torch.tensor(mask, dtype=q.dtype, device=q.device)
+    if added is not None and causal:
+        later = torch.ones(added.shape, dtype=torch.bool, device=q.device).triu(1)
+        added, causal = added.masked_fill(later, -torch.inf), False
+    value = nn.functional.scaled_dot_product_attention(
+        *parts, attn_mask=added, dropout_p=drop, is_causal=causal, scale=scale
+    )
+    return value.transpose(2, 3).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..base.isolation import isolated
@@ -31,6 +32,7 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     return Architecture.from_graph(trace(model, example_input), "" if kind in CONTAINERS else kind)
 
 
+@isolated
 def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:
     """`read_architecture` of a model, or of what a factory makes first.
 
@@ -38,4 +40,9 @@ def read_network(model: Any, data: Any = None, example_input: Any = None) -> Arc
     """
     if not hasattr(model, "named_modules"):
         model = made(model, 0)
-    return read_architecture(model, shown_input(model, data, example_input))
+    return read_with(model, data, example_input, {})
+
+
+def read_with(model: Any, data: Any, example_input: Any, known: Mapping[str, Any]) -> Architecture:
+    """`read_network` of a model, with the laws of its parameters without values, by their names."""
+    return Architecture.from_graph(trace(model, shown_input(model, data, example_input), known))

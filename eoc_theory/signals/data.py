@@ -138,7 +138,9 @@ def _needs_torch(data: Any) -> bool:
     return of_torch or isinstance(data, (Mapping, Iterator))
 
 
-def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) -> DataSummary:
+def as_data(
+    data: Any, *, in_features: int, classes: int | None, seed: int = 0, vocabulary: int = 0
+) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
     Args:
@@ -146,6 +148,7 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
             or tensors with inputs of shape (B, …) flattened to (B, in_features), or a `DataSummary`.
         classes: None: as many as the data have, which must then be given.
         seed: of the stand-in inputs.
+        vocabulary: where inputs are token numbers, how many there are; those of a stand-in are uniform.
 
     Raises:
         DataError: shapes, labels or values that do not fit.
@@ -158,8 +161,12 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
             16.0 * DEFAULT_BATCH * in_features,
             "smaller inputs",
         )
-        rng = np.random.default_rng([seed, 0x64617461])
-        inputs = rng.standard_normal((DEFAULT_BATCH, in_features))
+        size = (DEFAULT_BATCH, in_features)
+        if vocabulary:
+            ids = np.random.default_rng([seed, 0x696473]).integers(vocabulary, size=size)
+            inputs = ids.astype(np.float64)
+        else:
+            inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
         return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
     if _needs_torch(data):
         data = upward("data=<of torch>")(data, seed)
@@ -189,7 +196,17 @@ def as_data(data: Any, *, in_features: int, classes: int | None, seed: int = 0) 
         summary = DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
     if summary.inputs.shape[1] != in_features:
         raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
+    if vocabulary:
+        _check_tokens(summary.inputs, vocabulary)
     return summary
+
+
+def _check_tokens(inputs: np.ndarray, vocabulary: int) -> None:
+    outside = (inputs < 0) | (inputs >= vocabulary) | (inputs != np.rint(inputs))
+    if outside.any():
+        raise DataError(
+            f"inputs must be token numbers from 0 to {vocabulary - 1}, got {inputs[outside][0]:g}"
+        )
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:

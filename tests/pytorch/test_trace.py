@@ -866,7 +866,8 @@ REFUSED_INSIDE = {
     "numpy draws": (lambda m, x: x * np.random.rand(), {}, "random numbers"),
     "noise": (lambda m, x: x + torch.randn_like(x), {}, "'randn_like' in module '2'"),
     "batch noise": (lambda m, x: x * torch.empty(1, 1, 1, 1).bernoulli_(0.5), {}, "several inputs at once"),
-    "positions' bias": (lambda m, x: x + m.p, dict(p=nn.Parameter(torch.randn(4, 4, 4))),
+    "one table for all positions and channels": (
+        lambda m, x: x + m.p, dict(p=nn.Parameter(torch.ones(4, 1, 1) + torch.arange(16.0).view(1, 4, 4))),
         "'add' in module '2'"),
     "replicate": (
         lambda m, x: m.c(x), dict(c=nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate")),

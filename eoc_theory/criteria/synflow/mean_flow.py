@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import ModelError
 from ...layers import WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
@@ -73,8 +74,19 @@ def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
     return tuple(found)
 
 
+def refuse_attention(graph: Graph) -> None:
+    """Raises ModelError where attention says which values are passed on, which no positive network does."""
+    for node in graph.nodes:
+        if not node.layer.has_kernels:
+            kind = type(node.layer).__name__
+            raise ModelError(
+                f"layer {node.layer.name!r} ({kind}): there is no SynFlow of networks with attention"
+            )
+
+
 def forward_pass(graph: Graph) -> tuple[list[Means], list[object]]:
     """The signal of every node for an input of ones, and what the nodes remember of it."""
+    refuse_attention(graph)
     signals: list[Means] = []
     memories: list[object] = []
     for node in graph.nodes:

@@ -17,6 +17,7 @@ from ...layers.sampled_channels import Channels, Segment
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
+from .mean_flow import refuse_attention
 
 Array = np.ndarray
 
@@ -91,6 +92,7 @@ def plan_of(net: Architecture, channels: int | None = None, *, core: bool = Fals
     signals grow as they do in the network.
     """
     graph = net.as_graph()
+    refuse_attention(graph)
     source: list[int] = []
     for position, node in enumerate(graph.nodes):
         same = type(node.layer).forward_means is Layer.forward_means and node.inputs

@@ -541,11 +541,12 @@ class _Loss:
         def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
             if not self._noting or not args or not output.requires_grad:
                 return
-            norms = args[0].detach().reshape(-1, args[0].shape[-1]).double().norm(dim=1)
+            axis = getattr(module, "features_axis", -1)
+            norms = args[0].detach().double().norm(dim=axis).reshape(-1)
 
             def note(gradient: Any) -> None:
                 if self._noting:
-                    deltas = gradient.detach().reshape(-1, gradient.shape[-1]).double().norm(dim=1)
+                    deltas = gradient.detach().double().norm(dim=axis).reshape(-1)
                     before = self.addends[index]
                     self.addends[index] = (0.0 if math.isnan(before) else before) + float(deltas @ norms)
 

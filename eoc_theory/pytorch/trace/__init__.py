@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ...networks.graph import Graph
 
 __all__ = ["batch_shape", "first_layer", "trace"]
 
 
-def trace(model: Any, example_input: Any = None) -> Graph:
+def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None = None) -> Graph:
     """The graph of a torch model: its layers, how they are connected, and the distributions of its weights.
 
     Understood are linear layers and convolutions over one or two axes, normalisation, pooling, dropout,
@@ -33,6 +35,7 @@ def trace(model: Any, example_input: Any = None) -> Graph:
         example_input: a tensor or array with a batch dimension, (B, features), (B, C, length) or
             (B, C, height, width), of which only the shape counts, or such a shape as a tuple of whole
             numbers. None: vectors of the first layer's features, if that is Linear.
+        known: the laws of parameters without values (`weightless`), by their names.
 
     Raises:
         ModelError: the model holds something that the theory does not describe; the message names the
@@ -44,7 +47,7 @@ def trace(model: Any, example_input: Any = None) -> Graph:
     require_torch()
     from .tracer import trace_model
 
-    return trace_model(model, example_input)
+    return trace_model(model, example_input, known or {})
 
 
 def first_layer(model: Any, example_input: Any = None) -> Any:

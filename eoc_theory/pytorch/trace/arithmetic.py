@@ -14,6 +14,8 @@ from .layout import CHANNELS
 from .randomness import masked
 from .readers import reads
 from .recorder import Recorder, describe
+from .rotary import Turned
+from .tokens import with_positions
 from .values import Constant, Mask, Signal, Storage
 
 
@@ -56,6 +58,9 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
         signal = recorder.settled(signal)
         if value.is_zero and value.sizes == signal.sizes:
             return signal
+        placed = with_positions(recorder, signal, value, factor)
+        if placed is not None:
+            return placed
         value = _channelwise(recorder, signal, value)
     if not isinstance(value, torch.Tensor):
         return recorder.check(signal) if value == 0 else by_number(value)
@@ -67,13 +72,16 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
 def _channelwise(recorder: Recorder, signal: Signal, value: Constant) -> Any:
     """The number for all channels, or one for each as (channels,), that a tensor means beside `signal`."""
     tensor = value.tensor.detach()
+    for d, n in enumerate(tensor.shape):
+        if n > 1 and bool((tensor == tensor.narrow(d, 0, 1)).all()):
+            tensor = tensor.narrow(d, 0, 1)
     sizes = (1,) * (len(signal.sizes) - tensor.dim()) + tuple(tensor.shape)
     if len(sizes) == len(signal.sizes):
         varies = [d for d, n in enumerate(sizes) if n > 1]
         fits = all(sizes[d] == signal.sizes[d] for d in varies)
         if fits and bool((tensor == tensor.reshape(-1)[0]).all()):
             return float(tensor.reshape(-1)[0])
-        (first, *others) = varies
+        (first, *others) = varies or [0]
         dimension = signal.layout[first]
         if not others and dimension == lay.whole(CHANNELS, signal.shape.channels):
             return tensor.reshape(-1)
@@ -97,6 +105,8 @@ def _mul(recorder: Recorder, input: Any, other: Any) -> Any:
     if isinstance(factor, Constant):
         if factor.is_zero and factor.sizes == signal.sizes:
             return factor
+        if _is_table(recorder, signal, factor):
+            return Turned.of(signal).times(recorder, factor)
         signal = recorder.settled(signal)
         factor = _channelwise(recorder, signal, factor)
     if isinstance(factor, torch.Tensor):
@@ -107,6 +117,15 @@ def _mul(recorder: Recorder, input: Any, other: Any) -> Any:
     if factor == 0 and not isinstance(input, Constant) and not isinstance(other, Constant):
         return Constant(torch.zeros(()).expand(signal.sizes))
     return recorder.scaled(signal, factor)
+
+
+def _is_table(recorder: Recorder, signal: Signal, value: Constant) -> bool:
+    """Whether numbers differ between positions and between a head's channels, as sines and cosines do."""
+    sizes = (1,) * (len(signal.sizes) - value.tensor.dim()) + tuple(value.tensor.shape)
+    last = signal.layout[-1] if signal.layout else ()
+    axes = [lay.axis_of(d) for d, n in zip(signal.layout, sizes, strict=False) if n > 1]
+    positions = any(axis is not None and axis > CHANNELS for axis in axes)
+    return positions and sizes[-1] > 1 and len(last) == 1 and last[0][:2] == (CHANNELS, 1)
 
 
 def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:

@@ -11,7 +11,7 @@ import torch
 
 from ...errors import ModelError
 from .recorder import Recorder
-from .values import Constant, Mask, Signal
+from .values import Constant, Lazy, Mask, Signal
 
 
 class ModelChangedError(ModelError):
@@ -24,7 +24,7 @@ def only_constants(values: Iterable[Any]) -> bool:
         if isinstance(value, (list, tuple)):
             if not only_constants(value):
                 return False
-        elif isinstance(value, (Signal, Mask)):
+        elif isinstance(value, (Signal, Mask, Lazy)):
             return False
     return True
 

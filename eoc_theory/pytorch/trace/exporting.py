@@ -47,12 +47,15 @@ class Exported:
     failures: dict[int, str]
 
 
-def exported(model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "") -> Exported:
+def exported(
+    model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "", *, whole: bool = False
+) -> Exported:
     """The operations of a model on a batch of these sizes.
 
     Args:
         first: a function without arguments that gives the layer with weights that runs first.
         note: what was assumed of the input, for errors.
+        whole: whether inputs are whole numbers, as tokens are.
 
     Raises:
         ModelError: the forward pass cannot be followed; the message says in which module.
@@ -64,7 +67,7 @@ def exported(model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "
     with _ONE_AT_A_TIME:
         for _ in range(_MOST_TRIES):
             try:
-                program = _program(double, sizes)
+                program = _program(double, sizes, whole)
                 module, problem = _own_gradient_in(program, double), _OWN_GRADIENT
                 if module is None:
                     opaque.restore()
@@ -97,11 +100,12 @@ def _double(model: nn.Module) -> Twin:
     return Twin(model, shared)
 
 
-def _program(model: nn.Module, sizes: tuple[int, ...]) -> Any:
+def _program(model: nn.Module, sizes: tuple[int, ...], whole: bool) -> Any:
     first = next(model.parameters())
     modes = torch.inference_mode(False), torch.enable_grad()
     with _stored_values_dropped(model), no_draws(), _quiet(), modes[0], modes[1]:
-        x = torch.zeros((), dtype=first.dtype, device=first.device).expand(sizes)
+        dtype = torch.long if whole else first.dtype
+        x = torch.zeros((), dtype=dtype, device=first.device).expand(sizes)
         return torch.export.export(model, (x,), strict=False)
 
 

@@ -12,6 +12,7 @@ from .constants import number
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
+from .tokens import with_class_tokens
 from .values import Constant, Signal
 
 
@@ -20,6 +21,9 @@ def _cat(recorder: Recorder, tensors: Any, dim: int = 0) -> Any:
     signals = [recorder.settled(t) for t in tensors if isinstance(t, Signal)]
     first = signals[0]
     dim %= len(first.sizes)
+    tokens = with_class_tokens(recorder, tensors, dim)
+    if tokens is not None:
+        return tokens
     if first.layout[dim] != lay.whole(CHANNELS, first.shape.channels):
         raise recorder.refuse(f"is read along the channels, got dimension {dim}")
     others = [t.layout[:dim] + t.layout[dim + 1 :] for t in signals]

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from ...layers import Shape
 
-#: Axes of a graph's value; that of the i-th axis of positions is i + 1.
-BATCH, CHANNELS = -1, 0
+#: Axes of a graph's value; that of the i-th axis of positions is i + 1. Along `EXPANDED` all entries are the
+#: same one.
+EXPANDED, BATCH, CHANNELS = -2, -1, 0
 
 
 class Factor(NamedTuple):

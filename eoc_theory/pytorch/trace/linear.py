@@ -7,11 +7,12 @@ from typing import Any, cast
 
 from ...layers import Convolution, Dense, PaddingMode, PositionwiseDense, WeightLayer
 from . import layout as lay
+from .attention import product
 from .layout import CHANNELS
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Signal
-from .weights import Weights, read_weights
+from .weights import Weights, read_weights, weights_of_law
 
 
 def layer_name(parameter: str) -> str:
@@ -75,6 +76,13 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
     """
     if name in recorder.weights:
         raise recorder.refuse("is called twice: weights that are used more than once cannot be read")
+    law = recorder.law_of(weight)
+    if law is not None:
+        sigma_b = 0.0 if bias is None else float(bias.tensor.detach().double().square().mean().sqrt())
+        if bias is not None and recorder.law_of(bias) is not None:
+            sigma_b = recorder.law_of(bias).std
+        weights = recorder.weights[name] = weights_of_law(name, weight.sizes, law.law, law.std, sigma_b)
+        return weights
     parts = []
     for value in (weight, bias):
         own, mask = (value, None) if value is None or value.unmasked is None else value.unmasked
@@ -86,7 +94,7 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
 @reads("linear")
 def _linear(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> Any:
     signal = recorder.settled(input)
-    if len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) != CHANNELS and signal.position != 0:
+    if len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) != CHANNELS:
         signal = recorder.transposed(signal)
     if not signal.layout or signal.layout[-1] != lay.whole(CHANNELS, signal.shape.channels):
         raise recorder.refuse(
@@ -104,6 +112,8 @@ def _linear(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> An
 @reads("matmul", "mm")
 def _matmul(recorder: Recorder, input: Any, other: Any = None, mat2: Any = None) -> Any:
     weight = other if other is not None else mat2
+    if isinstance(weight, Signal) and isinstance(input, Signal):
+        return product(recorder, input, weight)
     if not isinstance(weight, Constant) or weight.tensor.dim() != 2 or not isinstance(input, Signal):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
     return _linear(recorder, input, _transposed(weight))

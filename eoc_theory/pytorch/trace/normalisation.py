@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm
 from . import layout as lay
+from .constants import number
 from .layout import BATCH, CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
-from .values import Constant, Signal
+from .values import Constant, Lazy, Signal
 
 
 def _rms(recorder: Recorder, value: Any, default: float) -> float:
@@ -66,6 +69,9 @@ def _layer_norm(
 ) -> Any:  # fmt: skip
     signal = recorder.settled(input)
     gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    if len(normalized_shape) == 1 and len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) == 1:
+        # Tokens whose channels a graph would take for positions.
+        signal = recorder.transposed(signal)
     over = signal.layout[len(signal.layout) - len(normalized_shape) :]
     factors = [factor for dimension in over for factor in dimension]
     sizes = {axis: 1 for axis in range(len(signal.shape.space) + 1)}
@@ -109,3 +115,76 @@ def _grouped(recorder: Recorder, input: Any, groups: int, weight: Any, bias: Any
         )
     gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
     return _made(recorder, GroupNorm(_label(recorder, weight), groups, gain, shift, eps), signal)
+
+
+# --- over the root mean square ---
+
+
+@reads("rms_norm", "_fused_rms_norm")
+def _rms_norm(
+    recorder: Recorder, input: Any, normalized_shape: Any, weight: Any = None, eps: Any = None
+) -> Any:
+    signal = recorder.settled(input)
+    if signal.layout[len(signal.layout) - len(normalized_shape) :] != (
+        lay.whole(CHANNELS, signal.shape.channels),
+    ):
+        raise recorder.refuse(f"RMSNorm is read over the channels, got {tuple(normalized_shape)}")
+    eps = torch.finfo(torch.float32).eps if eps is None else float(eps)
+    layer = ChannelNorm(_label(recorder, weight), _rms(recorder, weight, 1.0), 0.0, eps, centred=False)
+    made = _made(recorder, layer, signal)
+    # With γ one operation has two results, of which the second is 1/rms.
+    return [made, None] if recorder.operation == "_fused_rms_norm" else made
+
+
+@dataclass(frozen=True, eq=False)
+class MeanSquare(Lazy):
+    """The mean square of the channels of a tensor, kept as a dimension; and functions of it.
+
+    Attributes:
+        signal: that tensor.
+        eps: a number that is added.
+        power: of the sum.
+    """
+
+    signal: Signal
+    eps: float = 0.0
+    power: float = 1.0
+
+    def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
+        first, other = given.get("input"), given.get("other")
+        if name == "add" and self.power == 1.0:
+            value = number(other if first is self else first)
+            if isinstance(value, float):
+                return replace(self, eps=self.eps + value)
+        if name in ("rsqrt", "sqrt", "pow"):
+            exponent = {"rsqrt": -0.5, "sqrt": 0.5}.get(name) or number(given["exponent"])
+            if isinstance(exponent, float):
+                return replace(self, power=self.power * exponent)
+        if name in ("to", "_to_copy", "contiguous", "type_as"):
+            return self
+        if name == "mul" and self.power == -0.5:
+            return self._normalised(recorder, other if first is self else first)
+        if name == "div" and self.power == 0.5 and other is self:
+            return self._normalised(recorder, first)
+        return NotImplemented
+
+    def _normalised(self, recorder: Recorder, value: Any) -> Any:
+        signal = recorder.check(value)
+        if recorder.position(signal) != recorder.position(self.signal) or signal.layout != self.signal.layout:
+            raise recorder.refuse("divides a tensor by the root mean square of another one")
+        layer = ChannelNorm(recorder.label(), 1.0, 0.0, self.eps, centred=False)
+        return _made(recorder, layer, signal)
+
+
+def mean_square(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> MeanSquare | None:
+    """The mean over the channels, where the tensor is the square of another one; else None."""
+    dims = [dim] if isinstance(dim, int) else list(dim or ())
+    if signal.position is not None or len(dims) != 1 or not keepdim:
+        return None
+    if signal.layout[dims[0]] != lay.whole(CHANNELS, signal.shape.channels):
+        return None
+    points = torch.linspace(-3.0, 3.0, 13, dtype=torch.float64)
+    if not torch.allclose(signal.expression(points), points**2):
+        return None
+    source = Signal(signal.root, recorder.shapes[signal.root], signal.layout, signal.root)
+    return MeanSquare(source)

@@ -7,7 +7,8 @@ from typing import Any
 
 from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
 from . import layout as lay
-from .layout import BATCH, CHANNELS
+from .layout import BATCH, CHANNELS, EXPANDED
+from .normalisation import mean_square
 from .readers import reads
 from .recorder import Recorder
 from .values import Signal, Unreadable
@@ -137,9 +138,9 @@ def _over_positions(recorder: Recorder, signal: Signal, dim: Any) -> tuple[list[
     complete = all(
         math.prod(f.size for d in dims for f in signal.layout[d] if f.axis == axis)
         == signal.shape.space[axis - 1]
-        for axis in axes - {BATCH, CHANNELS}
+        for axis in axes - {EXPANDED, BATCH, CHANNELS}
     )
-    if axes & {BATCH, CHANNELS} or (not inside and min(dims) < 2) or not complete:
+    if axes & {EXPANDED, BATCH, CHANNELS} or (not inside and min(dims) < 2) or not complete:
         first = min((d for d in dims if {f.axis for f in signal.layout[d]} & {BATCH, CHANNELS}), default=0)
         what = "everything" if len(dims) == ndim else f"dimension {first}"
         raise recorder.refuse(
@@ -168,7 +169,9 @@ def _mean_over(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> S
 
 @reads("mean")
 def _mean(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _mean_over(recorder, recorder.check(input), dim, keepdim)
+    signal = recorder.check(input)
+    squares = mean_square(recorder, signal, dim, keepdim)
+    return _mean_over(recorder, signal, dim, keepdim) if squares is None else squares
 
 
 @reads("sum")

@@ -7,7 +7,7 @@ is ``input``), tensors being `Signal`s, `Constant`s or `Mask`s. It returns such 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,24 +16,23 @@ import torch
 from ...errors import ModelError
 from . import constants
 from .recorder import Recorder
-from .values import Constant, Mask, Signal, Unreadable
+from .values import Constant, Lazy, Mask, Signal, Unreadable
 
 Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
 
 _LOGITS = "the theory takes logits: give the model without it"
-_ATTENTION = "products of two tensors (attention) are not described by the theory"
+_ATTENTION = "products of two tensors are read as attention only, softmax(q k) v of all tokens"
 _RECURRENT = "recurrent layers are not described"
 #: What to say of operations that are common and cannot be read.
 HINTS = {
     "softmax": _LOGITS, "log_softmax": _LOGITS, "detach": "it cuts the gradient", "matmul": _ATTENTION,
-    "bmm": _ATTENTION, "einsum": _ATTENTION, "scaled_dot_product_attention": _ATTENTION,
+    "bmm": _ATTENTION, "einsum": _ATTENTION,
     "conv3d": "convolutions over one or two axes are",
     "conv_transpose1d": "transposed convolutions are not described",
     "conv_transpose2d": "transposed convolutions are not described",
     "lstm": _RECURRENT, "gru": _RECURRENT, "rnn_tanh": _RECURRENT, "rnn_relu": _RECURRENT,
     "lstm_cell": _RECURRENT, "gru_cell": _RECURRENT, "rnn_tanh_cell": _RECURRENT, "rnn_relu_cell": _RECURRENT,
-    "embedding": "inputs must be numbers, not indices",
     "embedding_bag": "inputs must be numbers, not indices",
     "bilinear": "products of two inputs are not described",
 }  # fmt: skip
@@ -68,6 +67,12 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     recorder.target = target
+    lazy = [value for value in _all(given) if isinstance(value, Lazy)]
+    if lazy:
+        result = lazy[0].read(recorder, base, _renamed(given))
+        if result is not NotImplemented:
+            return result
+        given = {key: _settled(recorder, value) for key, value in given.items()}
     result = _read(recorder, base, target, given)
     if isinstance(first, Signal):
         return _in_memory(first, result, in_place, bool(schema.returns and schema.returns[0].alias_info))
@@ -85,8 +90,7 @@ def _read(recorder: Recorder, name: str, target: Any, given: dict[str, Any]) -> 
         drawn = "draws random numbers, which cannot be read"
         what, hint = drawn if constants.is_random(target) else "cannot be read", HINTS.get(name)
         raise recorder.refuse(f"{what}; {hint}" if hint else what)
-    if "self" in given:
-        given = {("input" if key == "self" else key): value for key, value in given.items()}
+    given = _renamed(given)
     known = inspect.signature(reader).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         given = {key: value for key, value in given.items() if key in known}
@@ -108,11 +112,28 @@ def _writes(argument: Any) -> bool:
     return argument.alias_info is not None and argument.alias_info.is_write
 
 
-def _refuse_unreadable(given: dict[str, Any]) -> None:
+def _all(given: dict[str, Any]) -> Iterator[Any]:
+    """All arguments, those in lists too."""
     for value in given.values():
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(item, Unreadable):
-                raise item.error
+        yield from value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _renamed(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by the names that readers give them."""
+    return {("input" if key == "self" else key): value for key, value in given.items()}
+
+
+def _settled(recorder: Recorder, value: Any) -> Any:
+    """Tensors by themselves instead of parts of something."""
+    if isinstance(value, (list, tuple)):
+        return [_settled(recorder, item) for item in value]
+    return value.settled(recorder) if isinstance(value, Lazy) else value
+
+
+def _refuse_unreadable(given: dict[str, Any]) -> None:
+    for item in _all(given):
+        if isinstance(item, Unreadable):
+            raise item.error
 
 
 def _in_memory(first: Signal, result: Any, in_place: bool, alias: bool) -> Any:

@@ -19,8 +19,8 @@ from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, 
 from ...networks.graph import Node
 from ..activations import from_torch
 from . import layout as lay
-from .layout import BATCH, CHANNELS, Layout
-from .values import Constant, Expression, Mask, Operation, Signal
+from .layout import BATCH, CHANNELS, EXPANDED, Layout
+from .values import Constant, Expression, Lazy, Mask, Operation, Signal
 from .weights import Weights
 
 
@@ -40,6 +40,8 @@ class Recorder:
         in_leaf: whether that is a module of torch's own with a forward pass of its own.
         operation, target: the ATen operation that is being read, its name as users know it and itself.
         once: whether the tensor that it takes is used by nothing else.
+        takes_tokens: whether the model's input is token numbers.
+        known: laws of parameters without values, by their names (`weightless`).
     """
 
     def __init__(self, shape: Shape, batch: int, kind: str) -> None:
@@ -56,6 +58,8 @@ class Recorder:
         self.operation = ""
         self.target: Any = None
         self.once = False
+        self.takes_tokens = False
+        self.known: Mapping[str, Any] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 
@@ -83,6 +87,11 @@ class Recorder:
             return self.path or self.operation
         return f"{self.path}.{self.operation}" if self.path else self.operation
 
+    def law_of(self, value: Constant) -> Any:
+        """The law of a parameter without values, or of one that is the same in another order; else None."""
+        names = [name for name in value.parameters if name in self.known]
+        return self.known[names[0]] if len(names) == len(value.parameters) == 1 else None
+
     def unique(self, name: str) -> str:
         """`name`, with a number after it where it has been given before."""
         self._names[name] += 1
@@ -109,6 +118,8 @@ class Recorder:
         Raises:
             ModelError: it is something else, or its memory was changed through another tensor.
         """
+        if isinstance(signal, Lazy):
+            signal = signal.settled(self)
         if not isinstance(signal, Signal):
             raise self.refuse(f"takes a tensor computed from the input, got {describe(signal)}")
         if signal.version != signal.storage.version:
@@ -172,14 +183,15 @@ class Recorder:
             ModelError: its dimensions are no such two, and the batch.
         """
         positions, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
-        if set(signal.layout[1:]) != {positions, channels} or len(signal.layout) != 3:
+        batch = lay.whole(BATCH, self.batch)
+        if set(signal.layout) != {batch, positions, channels} or len(signal.layout) != 3:
             raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
         layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
         made = self.add(layer, self.position(signal))
         new = {
             positions: lay.whole(CHANNELS, made.shape.channels),
             channels: self._all_positions(made.shape),
-            signal.layout[0]: signal.layout[0],
+            batch: batch,
         }
         return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
 
@@ -196,7 +208,7 @@ class Recorder:
         if (
             second.shape == swapped
             and len(second.layout) == 3
-            and self.position(second) > self.position(first)
+            and self.position(second) > self.position(first) > 0
         ):
             second = self.transposed(second, first.shape.space)
         elif (
@@ -242,6 +254,9 @@ class Recorder:
     def relaid(self, signal: Signal, layout: Layout) -> Signal:
         """The tensor in another layout; one of vectors is flattened."""
         batch = lay.whole(BATCH, self.batch)
+        repeated = any(factor.axis == EXPANDED for dimension in layout for factor in dimension)
+        if repeated and len(layout) < 4:
+            raise self.refuse("takes repeated entries, which are read in the heads of attention only")
         if len(layout) == 2 and layout[0] == batch and signal.shape.space:
             if signal.padding is not None:
                 self.position(signal)

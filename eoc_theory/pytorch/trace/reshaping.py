@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...layers import ChannelSlice, Flatten, Pad, Subsample
+from ...layers import ChannelSlice, Flatten, Pad, Pick, Subsample
 from ...networks.graph import Node
 from . import layout as lay
-from .layout import CHANNELS
+from .channel_groups import channel_groups
+from .layout import CHANNELS, EXPANDED
 from .readers import reads
 from .recorder import Recorder, describe
-from .values import Signal
+from .rotary import Turned, is_of_heads
+from .values import Constant, Signal
 
 
 @reads("view", "reshape", "_unsafe_view", "view_as", "reshape_as")
@@ -134,11 +136,36 @@ def _unpadded_layout(recorder: Recorder, signal: Signal, order: list[int]) -> Si
 def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
     signal = recorder.check(input)
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
-    if len(size) != len(signal.sizes) or wanted != signal.sizes:
+    fits = all(own in (n, 1) for n, own in zip(wanted, signal.sizes, strict=False))
+    # Heads of keys are repeated over all tokens; means over positions are not spread out again.
+    spread = wanted != signal.sizes and signal.shape.positions < 2
+    if len(size) != len(signal.sizes) or not fits or spread:
         raise recorder.refuse(
             f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}"
         )
-    return signal
+    if wanted == signal.sizes:
+        return signal
+    if signal.padding is not None:
+        recorder.position(signal)
+    layout = tuple(
+        own if lay.extent_of(own) == n else lay.whole(EXPANDED, n)
+        for n, own in zip(wanted, signal.layout, strict=True)
+    )
+    return recorder.relaid(signal, layout)
+
+
+@reads("repeat_interleave")
+def _repeat_interleave(
+    recorder: Recorder, input: Any, repeats: Any, dim: Any = None, output_size: Any = None
+) -> Any:
+    signal = recorder.check(input)
+    if not isinstance(repeats, int) or dim is None:
+        raise recorder.refuse("repeats by one number along one dimension only")
+    if repeats == 1:
+        return signal
+    at = dim % len(signal.sizes)
+    own = (*signal.layout[at], *lay.whole(EXPANDED, repeats))
+    return recorder.relaid(signal, (*signal.layout[:at], own, *signal.layout[at + 1 :]))
 
 
 # --- cuts ---
@@ -157,15 +184,21 @@ def _narrow(recorder: Recorder, input: Any, dim: int, start: int, length: int) -
     return cut(recorder, recorder.check(input), dim, slice(start, start + length, 1))
 
 
-def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Signal:
+def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Any:
     """Part of a dimension: some of the channels, or every so-manieth position from the first."""
     dim %= len(signal.sizes)
     extent = signal.sizes[dim]
     start, stop, step = part.indices(extent)
     if (start, step) == (0, 1) and stop >= extent:
         return signal
+    if dim == len(signal.sizes) - 1 and is_of_heads(signal):
+        return Turned.of(signal).part(slice(start, stop, step))
     signal = recorder.settled(signal)
     dimension = signal.layout[dim]
+    if len(dimension) == 1 and dimension[0].axis == CHANNELS and stop > start and (
+        dimension != lay.whole(CHANNELS, signal.shape.channels)
+    ):  # fmt: skip
+        return channel_groups(recorder, signal, dim, range(start, stop, step))
     axis = lay.axis_of(dimension)
     if axis == CHANNELS and dimension == lay.whole(CHANNELS, signal.shape.channels) and stop > start:
         layer = ChannelSlice(recorder.label(), start, stop, step)
@@ -213,11 +246,47 @@ def _select(recorder: Recorder, input: Any, dim: int, index: int) -> Any:
     signal = recorder.check(input)
     dim %= len(signal.sizes)
     if signal.sizes[dim] != 1:
+        found = _entry(recorder, signal, dim, index % signal.sizes[dim])
+        if found is not None:
+            return found
         raise recorder.refuse(
             f"of entry {index} from dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be "
             "read"
         )
     return _unpadded_layout(recorder, signal, [d for d in range(len(signal.sizes)) if d != dim])
+
+
+def _entry(recorder: Recorder, signal: Signal, dim: int, index: int) -> Signal | None:
+    """One entry of a dimension: one of several groups of channels, or one of all positions."""
+    dimension, shape = signal.layout[dim], signal.shape
+    left = [d for d in range(len(signal.sizes)) if d != dim]
+    if len(dimension) == 1 and dimension[0].axis == CHANNELS and dimension != lay.whole(
+        CHANNELS, shape.channels
+    ):  # fmt: skip
+        return _unpadded_layout(
+            recorder, channel_groups(recorder, signal, dim, range(index, index + 1)), left
+        )
+    positions = lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
+    if dimension != positions or signal.padding is not None:
+        return None
+    made = recorder.add(Pick(recorder.label(), index), recorder.position(signal))
+    return replace(made, layout=tuple(signal.layout[d] for d in left))
+
+
+@reads("index")
+def _index(recorder: Recorder, input: Any, indices: Any) -> Any:
+    """``x[torch.arange(B), last]``: one position of every input, the same."""
+    signal = recorder.check(input)
+    if len(indices) == 2 and all(isinstance(i, Constant) for i in indices) and len(signal.sizes) > 2:
+        rows, at = (i.tensor.reshape(-1) for i in indices)
+        every = rows.tolist() == list(range(recorder.batch)) and signal.layout[0] == lay.whole(
+            lay.BATCH, recorder.batch
+        )
+        if every and bool((at == at[0]).all()):
+            found = _entry(recorder, signal, 1, int(at[0]) % signal.sizes[1])
+            if found is not None:
+                return found
+    raise recorder.refuse("by tensors can be read only where it takes the same position of every input")
 
 
 @reads("chunk")
@@ -241,6 +310,10 @@ def _split(
 @reads("unbind")
 def _unbind(recorder: Recorder, input: Any, dim: int = 0) -> Any:
     signal = recorder.check(input)
+    dim %= len(signal.sizes)
+    dimension = signal.layout[dim]
+    if len(dimension) == 1 and dimension[0].axis == CHANNELS and signal.sizes[dim] < signal.shape.channels:
+        return [_select(recorder, signal, dim, index) for index in range(signal.sizes[dim])]
     raise recorder.refuse(
         f"a loop over dimension {dim} of a tensor of shape {recorder.text(signal)} cannot be read"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..models import chain, prunable_weights, taken, weight_classes
 from . import (  # noqa: F401
     activations,
     arithmetic,
+    attention,
     constants,
     joining,
     linear,
@@ -31,6 +33,7 @@ from . import (  # noqa: F401
     randomness,
     readers,
     reshaping,
+    tokens,
 )
 from . import layout as lay
 from .checking import check_whole, layers_with_weights
@@ -41,7 +44,7 @@ from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
 
 
-def trace_model(model: Any, example_input: Any = None) -> Graph:
+def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Graph:
     """The graph of a model; see `eoc_theory.pytorch.trace.trace`."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -50,8 +53,10 @@ def trace_model(model: Any, example_input: Any = None) -> Graph:
     sizes, note = _input_sizes(model, example_input)
     # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
     sizes = (max(sizes[0], 2), *sizes[1:])
-    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note)
+    whole = _takes_tokens(model, sizes)
+    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=whole)
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
+    recorder.takes_tokens, recorder.known = whole, known
     with torch.inference_mode(False), torch.no_grad():
         output = _Reading(recorder, found).output()
     return finish(recorder, _logits(recorder, output), expected)
@@ -276,7 +281,8 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
                     module.register_forward_pre_hook(_stop, prepend=True)
             first = next(twin.model.parameters())
             try:
-                twin.model(torch.zeros(max(sizes[0], 2), *sizes[1:], dtype=first.dtype, device=first.device))
+                dtype = torch.long if _takes_tokens(model, sizes) else first.dtype
+                twin.model(torch.zeros(max(sizes[0], 2), *sizes[1:], dtype=dtype, device=first.device))
             except _Met as met:
                 return twin.original(met.module)
             except Exception:  # whatever the model's own code raises on a guess
@@ -290,6 +296,11 @@ def _fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
 
 
 # --- the input ---
+
+
+def _takes_tokens(model: nn.Module, sizes: tuple[int, ...]) -> bool:
+    """Whether vectors of inputs are token numbers."""
+    return len(sizes) == 2 and any(isinstance(module, nn.Embedding) for module in model.modules())
 
 
 def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:

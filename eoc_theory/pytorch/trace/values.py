@@ -109,6 +109,22 @@ class Signal:
         return replace(self, storage=other.storage, version=other.storage.version)
 
 
+class Lazy:
+    """A tensor computed from the input that is part of something to be recognised as a whole."""
+
+    def read(self, recorder: Any, name: str, given: dict[str, Any]) -> Any:
+        """The value of an operation with it; NotImplemented where it is to be settled first."""
+        return NotImplemented
+
+    def settled(self, recorder: Any) -> Signal:
+        """The tensor that it is by itself.
+
+        Raises:
+            ModelError: it is none that can be read.
+        """
+        raise recorder.refuse("takes a part of something that cannot be read")
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A tensor that does not depend on the input.

@@ -73,6 +73,21 @@ def read_weights(
     )
 
 
+def weights_of_law(name: str, shape: tuple[int, ...], law: str, std: float, sigma_b: float) -> Weights:
+    """What is said of weights of a known law, of this standard deviation.
+
+    Raises:
+        ModelError: they are no random weights of mean 0.
+    """
+    if law not in ("normal", "uniform", "truncated", "orthogonal") or not std > 0.0:
+        raise ModelError(f"the weights of layer {name!r} must be random and of mean 0, got law {law!r}")
+    fan_in = math.prod(shape[1:])
+    likelihood: dict[WeightLaw, float] = {"normal": 0.0, "uniform": 0.0, "truncated": 0.0}
+    if law in likelihood:
+        likelihood[law] = float(math.prod(shape))  # type: ignore[index]
+    return Weights(fan_in, shape, std * math.sqrt(fan_in), sigma_b, likelihood, law == "orthogonal")
+
+
 def laws(weights: list[Weights]) -> list[WeightLaw]:
     """The law of each layer.
 

@@ -24,6 +24,7 @@ from ...errors import ArgumentError, DataError, EOCError, ModelError
 from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
 from ...networks.naming import network_name, shortcut_layers
+from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, is_model
 from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
@@ -340,7 +341,8 @@ def diagnose(
         sparsity: fraction of all weights to remove, in [0, 1).
         criterion: as in `predict_pruning`.
         data: as in `predict_pruning`.
-        method: "theory", "sampled", or "auto": theory where the model can be read, else sampled networks.
+        method: "theory", "sampled", or "auto": theory where the model can be read and has no attention, else
+            sampled networks.
         seed: of the samples; the same seed gives the same bits.
         loss, output, exclude, device: of sampled networks, as in `predict_pruning`.
 
@@ -370,7 +372,9 @@ def diagnose(
                 raise
             refusal = error
         else:
-            return _by_theory(model, net, batch, rule, sparsity, seed)
+            # How alike tokens become and what attention attends to is seen in sampled networks.
+            if method == "theory" or net.is_chain or not attends(net.as_graph()):
+                return _by_theory(model, net, batch, rule, sparsity, seed)
     try:
         return _by_sampling(model, data, options, rule, sparsity, seed)
     except (ModelError, DataError):

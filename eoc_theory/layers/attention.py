@@ -1,0 +1,201 @@
+"""Multi-head attention without its weights, which are fully connected layers before and after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModelError
+from .drawn import DrawnLayer
+from .layer import Array, Shape, Width
+from .random_numbers import Draw
+
+#: Queries whose scores are drawn to tell how evenly attention attends.
+_QUERIES = 4096
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A fixed matrix of numbers, such as a mask; it is compared and hashed by its entries.
+
+    Attributes:
+        shape: (rows, columns).
+        data: the entries in double precision, row by row.
+    """
+
+    shape: tuple[int, int]
+    data: bytes
+
+    @classmethod
+    def of(cls, values: Any) -> Matrix:
+        """The matrix of an array (rows, columns)."""
+        array = np.ascontiguousarray(values, dtype=np.float64)
+        rows, columns = array.shape
+        return cls((rows, columns), array.tobytes())
+
+    @property
+    def array(self) -> Array:
+        """The entries, (rows, columns)."""
+        return np.frombuffer(self.data).reshape(self.shape)
+
+    def __repr__(self) -> str:
+        return f"Matrix{self.shape}"
+
+
+@dataclass(frozen=True)
+class Attention(DrawnLayer):
+    """softmax(scale · q·k + mask) v of three inputs q, k and v, head by head.
+
+    q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
+    which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
+    the same input's, or those that a mask leaves. Positions of k and v may be others than those of q
+    (cross-attention).
+
+    Attributes:
+        heads, kv_heads: number of heads of q, and of k and v.
+        scale: of the scores: 1/√d or 1/d for d channels a head, or any other.
+        causal: whether a position attends to itself and those before it alone.
+        drop: probability with which an attention weight is dropped, 0 in evaluation mode.
+        mask: what is added to the scores, a matrix of queries by keys; None for nothing.
+    """
+
+    heads: int
+    kv_heads: int
+    scale: float
+    causal: bool = False
+    drop: float = 0.0
+    mask: Matrix | None = None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if len(inputs) != 3:
+            raise self.refuse("three inputs, q, k and v", len(inputs))
+        q, k, v = inputs
+        shown = f"q {q}, k {k} and v {v}"
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise self.refuse("a multiple of kv_heads as heads", f"{self.heads} and {self.kv_heads}")
+        if not (q.space and k.space and k.space == v.space):
+            raise self.refuse("tokens, as many of k as of v", shown)
+        if q.channels % self.heads or k.channels % self.kv_heads or v.channels % self.kv_heads:
+            raise self.refuse(f"channels for {self.heads} heads ({self.kv_heads} of k and v)", shown)
+        if q.channels // self.heads != k.channels // self.kv_heads:
+            raise self.refuse("as many channels in a head of q as of k", shown)
+        if self.mask is not None and self.mask.shape != (q.positions, k.positions):
+            raise self.refuse(f"a mask for {q.positions} queries and {k.positions} keys", self.mask)
+        return Shape(v.channels // self.kv_heads * self.heads, q.space)
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    @property
+    def head_groups(self) -> int:
+        return self.kv_heads
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        # Scores of independent q and k are Gaussian, and tokens' values uncorrelated.
+        q, k = shapes[0], shapes[1]
+        std = self.scale * math.sqrt(inputs[0] * inputs[1] * q.channels / self.heads)
+        rows = max(1, -(-_QUERIES // q.positions))
+        normals = np.random.default_rng(0x61747465).standard_normal((rows, q.positions, k.positions))
+        weights = _softmax(std * normals + self._added(q.positions, k.positions, np.float64))
+        return inputs[2] * float(np.mean(np.sum(weights**2, axis=-1)) / (1.0 - self.drop))
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> Attention:
+        # Heads keep their channels, and are fewer.
+        size = whole[0].channels // self.heads
+        heads, kv_heads = inputs[0].channels // size, inputs[1].channels // size
+        fits = inputs[0].channels == heads * size and inputs[1].channels == kv_heads * size
+        if not fits or min(heads, kv_heads) < 1 or heads % kv_heads:
+            raise ModelError(f"layer {self.name!r} has heads that cannot be narrowed")
+        return replace(self, heads=heads, kv_heads=kv_heads)
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        q, k, v = self._split(inputs)
+        weights = self._weights(q, k)
+        dropped = None
+        if self.drop > 0:
+            dropped = draw.uniform(weights.shape) >= self.drop
+            weights *= dropped / weights.dtype.type(1.0 - self.drop)
+        value = _joined(weights @ v, inputs[0].shape[1:])
+        # Attention weights are made again on the way back: they are what is largest here.
+        return value, (tuple(inputs), dropped)
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        inputs, dropped = memory
+        q, k, v = self._split(inputs)
+        weights = self._weights(q, k)
+        sent = _of_heads(gradient, self.heads)
+        by_weights = sent @ v.swapaxes(-1, -2)
+        used = weights
+        if dropped is not None:
+            kept = dropped / weights.dtype.type(1.0 - self.drop)
+            used, by_weights = weights * kept, by_weights * kept
+        to_v = used.swapaxes(-1, -2) @ sent
+        by_weights -= np.sum(weights * by_weights, axis=-1, keepdims=True)
+        by_scores = weights * by_weights
+        by_scores *= weights.dtype.type(self.scale)
+        to_q, to_k = by_scores @ k, by_scores.swapaxes(-1, -2) @ q
+        return [
+            _joined(to_q, inputs[0].shape[1:]),
+            _joined(self._grouped(to_k), inputs[1].shape[1:]),
+            _joined(self._grouped(to_v), inputs[2].shape[1:]),
+        ]
+
+    def attended(self, inputs: Sequence[Array]) -> Array:
+        """The attention weights for values of q, k (and v), (heads, B, queries, keys)."""
+        q, k, _ = self._split([*inputs[:2], inputs[1]])
+        return self._weights(q, k)
+
+    def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """q, k and v by heads, (heads, B, positions, channels)."""
+        q = _of_heads(inputs[0], self.heads)
+        k, v = (_of_heads(x, self.kv_heads) for x in inputs[1:])
+        shared = self.heads // self.kv_heads
+        return (q, k, v) if shared == 1 else (q, np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0))
+
+    def _grouped(self, values: Array) -> Array:
+        """The sum over the heads that share k and v."""
+        shared = self.heads // self.kv_heads
+        return values if shared == 1 else values.reshape(self.kv_heads, shared, *values.shape[1:]).sum(axis=1)
+
+    def _weights(self, q: Array, k: Array) -> Array:
+        scores = q @ k.swapaxes(-1, -2)
+        scores *= scores.dtype.type(self.scale)
+        if self.causal or self.mask is not None:
+            scores += self._added(q.shape[2], k.shape[2], scores.dtype)
+        return _softmax(scores)
+
+    def _added(self, queries: int, keys: int, dtype: Any) -> Array:
+        """What is added to the scores, (queries, keys)."""
+        added = np.zeros((queries, keys)) if self.mask is None else self.mask.array.copy()
+        if self.causal:
+            added[np.triu_indices(queries, 1, keys)] = -np.inf
+        return added.astype(dtype)
+
+
+def _of_heads(x: Array, heads: int) -> Array:
+    """(channels, *space, B) as (heads, B, positions, channels of a head)."""
+    cut = x.reshape(heads, len(x) // heads, -1, x.shape[-1])
+    return np.ascontiguousarray(cut.transpose(0, 3, 2, 1))
+
+
+def _joined(x: Array, shape: tuple[int, ...]) -> Array:
+    """The reverse, for values of (channels, *shape)."""
+    return np.ascontiguousarray(x.transpose(0, 3, 2, 1)).reshape(-1, *shape)
+
+
+def _softmax(scores: Array) -> Array:
+    """Over the last axis; written into `scores`."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores

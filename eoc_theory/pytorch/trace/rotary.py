@@ -1,0 +1,210 @@
+"""Rotations by position, written out with sines and cosines: found in what they make of each channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...layers import Rotary
+from . import layout as lay
+from .channel_groups import channel_groups
+from .constants import number
+from .layout import CHANNELS
+from .recorder import Recorder, describe
+from .values import Constant, Lazy, Signal
+
+#: Rounding of sines and cosines in single precision at large angles.
+_CLOSE = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Turned(Lazy):
+    """Sums of a head's channels with coefficients of each position, in the last dimension of a tensor.
+
+    Attributes:
+        base: the tensor whose last dimension holds a head's channels.
+        factors: of the terms of each entry, (terms, positions or 1, *entries).
+        sources: which channel each term takes, (terms, *entries).
+    """
+
+    base: Signal
+    factors: np.ndarray
+    sources: np.ndarray
+
+    @classmethod
+    def of(cls, base: Signal) -> Turned:
+        """The tensor itself."""
+        size = base.sizes[-1]
+        return cls(base, np.ones((1, 1, size)), np.arange(size)[None])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """What each of the channels counts for in each entry, (positions or 1, entries, channels)."""
+        _, positions, entries = self.factors.shape
+        found = np.zeros((positions, entries, self.base.sizes[-1]))
+        for factor, source in zip(self.factors, self.sources, strict=True):
+            found[:, np.arange(entries), source] += factor
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (*self.base.sizes[:-1], *self.sources.shape[1:])
+
+    @property
+    def _tokens(self) -> int:
+        """The dimension of the positions."""
+        axes = [lay.axis_of(dimension) for dimension in self.base.layout]
+        return next(d for d, axis in enumerate(axes) if axis is not None and axis > CHANNELS)
+
+    def part(self, part: slice) -> Turned:
+        """Some of the entries of the last dimension."""
+        return replace(self, factors=self.factors[..., part], sources=self.sources[..., part])
+
+    def times(self, recorder: Recorder, factor: Any) -> Turned:
+        """With a factor for all, or one for each entry and position."""
+        factor = number(factor)
+        if isinstance(factor, float):
+            return replace(self, factors=self.factors * factor)
+        if not isinstance(factor, Constant):
+            raise recorder.refuse(
+                f"multiplies a head's channels by fixed numbers only, got {describe(factor)}"
+            )
+        sizes = self.sizes
+        tensor = factor.tensor.detach().double()
+        try:
+            whole = tensor.expand(torch.broadcast_shapes(tensor.shape, sizes))
+        except RuntimeError:
+            raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}") from None
+        if tuple(whole.shape) != sizes or self.sources.ndim != 2:
+            raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}")
+        own = whole.movedim((self._tokens, -1), (0, 1)).reshape(sizes[self._tokens], sizes[-1], -1)
+        if not bool((own == own[..., :1]).all()):
+            raise recorder.refuse("multiplies a head's channels by numbers that inputs or heads differ in")
+        return replace(self, factors=self.factors * own[..., 0].numpy())
+
+    def plus(self, recorder: Recorder, other: Any, factor: float = 1.0) -> Turned:
+        """With another sum of the same channels added."""
+        other = _like(recorder, self.base, other)
+        factors = _alike([self.factors, factor * other.factors])
+        return replace(
+            self, factors=np.concatenate(factors), sources=np.concatenate([self.sources, other.sources])
+        )
+
+    def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
+        first = given.get("input")
+        if name == "mul":
+            other = given["other"] if first is self else first
+            return NotImplemented if isinstance(other, (Signal, Turned)) else self.times(recorder, other)
+        if name == "neg":
+            return self.times(recorder, -1.0)
+        if name in ("add", "sub"):
+            return self._added(recorder, name, given)
+        if name in ("cat", "stack") and given["dim"] in (-1, len(self.sizes) - (name == "cat")):
+            return self._joined([_like(recorder, self.base, part) for part in given["tensors"]], name)
+        if name == "slice" and given["dim"] % len(self.sizes) == len(self.sizes) - 1:
+            return self.part(slice(given["start"], given["end"], given["step"]))
+        if name in ("flatten", "view", "reshape", "_unsafe_view", "reshape_as", "view_as"):
+            return self._flattened()
+        return NotImplemented
+
+    def _added(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
+        left, right = given["input"], given["other"]
+        if isinstance(left, Constant) or isinstance(right, Constant):
+            return NotImplemented
+        factor = float(number(given["alpha"])) * (1.0 if name == "add" else -1.0)
+        return _like(recorder, self.base, left).plus(recorder, right, factor)
+
+    def _joined(self, parts: list[Turned], name: str) -> Turned:
+        """Their entries one after the other ("cat"), or in turns once they are flattened ("stack")."""
+        terms = max(len(part.factors) for part in parts)
+        factors = _alike([_filled(part.factors, terms) for part in parts])
+        sources = [_filled(part.sources, terms) for part in parts]
+        join: Any = np.concatenate if name == "cat" else np.stack
+        return replace(self, factors=join(factors, axis=-1), sources=join(sources, axis=-1))
+
+    def _flattened(self) -> Any:
+        """Neighbours that were stacked, as one dimension again."""
+        if self.sources.ndim != 3:
+            return NotImplemented
+        factors = self.factors.reshape(*self.factors.shape[:2], -1)
+        return replace(self, factors=factors, sources=self.sources.reshape(len(self.sources), -1))
+
+    def settled(self, recorder: Recorder) -> Signal:
+        size, entries = self.base.sizes[-1], self.sources.shape[1]
+        if self.sources.ndim == 2 and entries < size:
+            chosen = range(int(self.sources[0, 0]), int(self.sources[0, 0]) + entries)
+            if self.factors.shape[:2] == (1, 1) and bool((self.factors == 1.0).all()):
+                if self.sources[0].tolist() == list(chosen):
+                    return channel_groups(recorder, self.base, len(self.base.sizes) - 1, chosen)
+        found = rotation(self.matrix) if self.sources.shape[1:] == (size,) else None
+        if found is None:
+            raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
+        frequencies, interleaved = found
+        if not frequencies:
+            return self.base
+        layer = Rotary(recorder.label(), size, frequencies, interleaved)
+        made = recorder.add(layer, recorder.position(self.base))
+        return replace(made, layout=self.base.layout)
+
+
+def is_of_heads(signal: Signal) -> bool:
+    """Whether the last dimension holds the channels of one of several heads."""
+    last = signal.layout[-1] if signal.layout else ()
+    own = len(last) == 1 and last[0].axis == CHANNELS and last[0].stride == 1
+    tokens = [d for d in signal.layout if lay.axis_of(d) not in (None, lay.BATCH, CHANNELS)]
+    return own and len(tokens) == 1 and len(signal.layout) == 4 and (
+        last != lay.whole(CHANNELS, signal.shape.channels) or () in signal.layout
+    )  # fmt: skip
+
+
+def _like(recorder: Recorder, base: Signal, value: Any) -> Turned:
+    """A sum of the same tensor's channels."""
+    if isinstance(value, Signal) and value.root == base.root and value.layout == base.layout:
+        return Turned.of(base)
+    if isinstance(value, Turned) and value.base.root == base.root and value.base.layout == base.layout:
+        return value
+    raise recorder.refuse("joins channels of a head with something else, which cannot be read")
+
+
+def _alike(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Factors (terms, positions or 1, *entries) of all positions, where some have them."""
+    whole = max(part.shape[1] for part in parts)
+    return [np.broadcast_to(part, (len(part), whole, *part.shape[2:])) for part in parts]
+
+
+def _filled(part: np.ndarray, terms: int) -> np.ndarray:
+    """With as many terms, the last of them 0."""
+    missing = np.zeros((terms - len(part), *part.shape[1:]), part.dtype)
+    return np.concatenate([part, missing])
+
+
+def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
+    """Frequencies, and whether pairs are neighbours, of rotations (positions, channels, channels).
+
+    None where they are no rotations by multiples of an angle.
+    """
+    size = matrix.shape[-1]
+    if np.allclose(matrix, np.eye(size), atol=1e-6):
+        return (), False
+    if len(matrix) < 2:
+        return None
+    turned = np.flatnonzero(np.abs(matrix - np.eye(size)).max(axis=(0, 2)) > 1e-7)
+    pairs = (int(turned.max()) + 2) // 2
+    for interleaved in (False, True):
+        first, second = (
+            (np.arange(0, 2 * pairs, 2), np.arange(1, 2 * pairs, 2))
+            if interleaved
+            else (np.arange(pairs), np.arange(pairs, 2 * pairs))
+        )
+        frequencies = np.arctan2(matrix[1, second, first], matrix[1, first, first])
+        angles = np.arange(len(matrix))[:, None] * frequencies
+        expected = np.zeros(matrix.shape) + np.eye(size)
+        expected[:, first, first] = expected[:, second, second] = np.cos(angles)
+        expected[:, second, first] = np.sin(angles)
+        expected[:, first, second] = -np.sin(angles)
+        if np.allclose(matrix, expected, atol=_CLOSE):
+            return tuple(map(float, frequencies)), interleaved
+    return None

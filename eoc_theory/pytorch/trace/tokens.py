@@ -1,0 +1,134 @@
+"""Tokens: tables of words and positions, and tokens that a model puts before those of the input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...layers import ClassToken, Embedding, PositionEmbedding, Shape, Sinusoids
+from . import layout as lay
+from .constants import number
+from .layout import CHANNELS
+from .readers import reads
+from .recorder import Recorder, describe
+from .values import Constant, Signal
+
+#: How far apart a table's kernel and that of sines and cosines may be.
+_CLOSE = 0.02
+#: Rows of a random table are correlated by one over the root of their length; so many times that is too much.
+_CORRELATED = 3.0
+
+
+@reads("embedding")
+def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int = -1, **rest: Any) -> Any:
+    if not isinstance(weight, Constant):
+        raise recorder.refuse(f"takes a parameter as its table, got {describe(weight)}")
+    signal = recorder.check(indices)
+    if signal.position != 0 or signal.shape.space:
+        raise recorder.refuse("looks up token numbers only that are the model's input")
+    law = recorder.law_of(weight)
+    std = _rms(weight.tensor.detach()) if law is None else law.std
+    rows, features = weight.sizes
+    layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
+    made = recorder.add(layer, 0)
+    positions = lay.whole(1, made.shape.space[0])
+    return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))
+
+
+def _owner(value: Constant) -> str:
+    """The module of the parameter that a tensor is."""
+    owner, _, own = value.parameter.rpartition(".")
+    return owner if own == "weight" else ""
+
+
+def _rms(tensor: Any) -> float:
+    return math.sqrt(float(tensor.double().square().mean()))
+
+
+def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: float) -> Signal | None:
+    """A tensor plus a table of a row for each position; None where the numbers do not differ by position.
+
+    Raises:
+        ModelError: the table is neither random nor one of sines and cosines.
+    """
+    table = _table(signal, value)
+    if table is None:
+        return None
+    scale, shape = abs(factor) * _rms(table), signal.shape
+    if shape.channels < 2 or shape.positions < 2 or scale == 0.0:
+        return signal if scale == 0.0 else None
+    kernel = (table.T @ table / len(table)).numpy() * factor**2
+    own = Sinusoids("", 1.0).table(Shape(shape.channels, (shape.positions,)))
+    waves = own.T @ own / len(own)
+    ratio = float(np.trace(kernel) / np.trace(waves))
+    if np.allclose(kernel, ratio * waves, atol=_CLOSE * ratio):
+        layer: Any = Sinusoids(recorder.label(_owner(value)), math.sqrt(ratio))
+    else:
+        spread = np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
+        correlations = (kernel / np.maximum(spread, 1e-300))[~np.eye(len(kernel), dtype=bool)]
+        if np.sqrt(np.mean(correlations**2)) > _CORRELATED / math.sqrt(shape.channels):
+            raise recorder.refuse("adds a table of positions that are neither random nor sines and cosines")
+        layer = PositionEmbedding(recorder.label(_owner(value)), scale)
+    made = recorder.add(layer, recorder.position(signal))
+    return replace(made, layout=signal.layout)
+
+
+def _table(signal: Signal, value: Constant) -> torch.Tensor | None:
+    """The numbers as (channels, positions), where they differ by both."""
+    tensor = value.tensor.detach().double()
+    sizes = (1,) * (len(signal.sizes) - tensor.dim()) + tuple(tensor.shape)
+    if len(sizes) != len(signal.sizes):
+        return None
+    tensor = tensor.reshape(sizes)
+    if signal.layout[:1] and sizes[0] == signal.sizes[0] and bool((tensor == tensor[:1]).all()):
+        tensor = tensor[:1]
+    channels = lay.whole(CHANNELS, signal.shape.channels)
+    places = [d for d, own in enumerate(signal.layout) if own != channels and d > 0 and own]
+    axes = [f.axis for d in places for f in signal.layout[d]]
+    if channels not in signal.layout[1:] or tensor.shape[0] != 1 or axes != sorted(axes):
+        return None
+    at = signal.layout.index(channels, 1)
+    if any(tensor.shape[d] != signal.sizes[d] for d in (*places, at)) or min(axes, default=0) <= CHANNELS:
+        return None
+    table = tensor.movedim(at, 0).reshape(tensor.shape[at], -1)
+    return None if bool((table == table[:, :1]).all()) else table
+
+
+def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | None:
+    """Fixed tokens before those of the input; None where that is not what is joined."""
+    *before, last = tensors
+    if not isinstance(last, Signal) or not before or dim == 0:
+        return None
+    signal = recorder.settled(last)
+    positions = [f for axis, n in enumerate(signal.shape.space, 1) for f in lay.whole(axis, n)]
+    if signal.layout[dim] != lay.joined(positions) or not positions or len(signal.layout) != 3:
+        return None
+    if not all(isinstance(one, Constant) and not one.is_zero for one in before):
+        return None
+    at = signal.layout.index(lay.whole(CHANNELS, signal.shape.channels))
+    table = torch.cat([one.tensor.detach().double() for one in before], dim)
+    if table.shape[at] != signal.shape.channels or not bool((table == table[:1]).all()):
+        raise recorder.refuse("puts tokens before those of the input that are not the same for all inputs")
+    layer = ClassToken(recorder.label(), _rms(table), table.shape[dim])
+    made = recorder.add(layer, recorder.position(signal))
+    own = list(signal.layout)
+    own[dim] = lay.whole(1, made.shape.space[0])
+    return replace(made, layout=tuple(own))
+
+
+@reads("ne", "eq")
+def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
+    """Token numbers against one of them, as that of padding: no input is taken to hold it."""
+    value = number(other)
+    if (
+        recorder.takes_tokens
+        and isinstance(input, Signal)
+        and input.position == 0
+        and isinstance(value, float)
+    ):
+        return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
+    return recorder.elementwise(input, other)

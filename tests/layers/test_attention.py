@@ -1,0 +1,206 @@
+"""What attention and token layers do to numbers, against torch's own functions and their gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from eoc_theory.errors import ModelError
+from eoc_theory.layers import (
+    Attention,
+    ChannelNorm,
+    ClassToken,
+    Embedding,
+    Matrix,
+    Pick,
+    PositionEmbedding,
+    Rotary,
+    Shape,
+    Sinusoids,
+)
+from eoc_theory.layers.random_numbers import Draw
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+
+def normals(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def draw():
+    return Draw(np.random.default_rng(1), np.float64)
+
+
+def by_torch(function, inputs, gradient):
+    """Value and gradients of a function of tensors (B, C, *space), all given and returned batch last."""
+    tensors = [torch.tensor(np.moveaxis(x, -1, 0)).requires_grad_() for x in inputs]
+    value = function(*tensors)
+    found = torch.autograd.grad(value, tensors, torch.tensor(np.moveaxis(gradient, -1, 0)))
+    return [np.moveaxis(t.detach().numpy(), 0, -1) for t in (value, *found)]
+
+
+def check(layer, function, inputs, gradient):
+    value, memory = layer.forward_values(inputs, draw())
+    back = layer.backward_values(memory, gradient)
+    expected = by_torch(function, inputs, gradient)
+    for ours, theirs in zip([value, *back], expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def heads(x, count):
+    return x.flatten(2).unflatten(1, (count, -1)).transpose(2, 3)
+
+
+CASES = {
+    "plain": (Attention("a", 3, 3, 0.5), {}),
+    "causal": (Attention("a", 3, 3, 0.7, causal=True), {"is_causal": True}),
+    "grouped": (Attention("a", 6, 2, 0.4), {"enable_gqa": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention_is_that_of_torch(case):
+    layer, options = CASES[case]
+    q = normals(4 * layer.heads, 2, 3, 5)
+    k, v = normals(4 * layer.kv_heads, 2, 3, 5, seed=1), normals(7 * layer.kv_heads, 2, 3, 5, seed=2)
+
+    def attend(q, k, v):
+        parts = heads(q, layer.heads), heads(k, layer.kv_heads), heads(v, layer.kv_heads)
+        out = F.scaled_dot_product_attention(*parts, scale=layer.scale, **options)
+        return out.transpose(2, 3).flatten(1, 2).unflatten(2, (2, 3))
+
+    check(layer, attend, [q, k, v], normals(7 * layer.heads, 2, 3, 5, seed=3))
+    assert layer.output_shape(*(Shape(len(x), (2, 3)) for x in (q, k, v))) == Shape(7 * layer.heads, (2, 3))
+
+
+def test_attention_to_other_positions_under_a_mask():
+    q, k, v = normals(8, 4, 3), normals(8, 6, 3, seed=1), normals(8, 6, 3, seed=2)
+    mask = np.where(normals(4, 6, seed=5) > 1.0, -np.inf, normals(4, 6, seed=6))
+    layer = Attention("a", 2, 2, 0.5, mask=Matrix.of(mask))
+
+    def attend(q, k, v):
+        parts = heads(q, 2), heads(k, 2), heads(v, 2)
+        out = F.scaled_dot_product_attention(*parts, scale=0.5, attn_mask=torch.tensor(mask))
+        return out.transpose(2, 3).flatten(1, 2)
+
+    check(layer, attend, [q, k, v], normals(8, 4, 3, seed=3))
+
+
+def test_dropped_attention_keeps_its_mean_and_its_gradient():
+    layer = Attention("a", 2, 2, 0.5, drop=0.25)
+    q, k, v = (normals(8, 5, 3, seed=s) for s in range(3))
+    whole = Attention("a", 2, 2, 0.5).forward_values([q, k, v], draw())[0]
+    rng = np.random.default_rng(0)
+    runs = [layer.forward_values([q, k, v], Draw(rng, np.float64))[0] for _ in range(4000)]
+    assert np.mean(runs, axis=0) == pytest.approx(whole, abs=0.05)
+    value, memory = layer.forward_values([q, k, v], draw())
+    gradient = normals(8, 5, 3, seed=4)
+    back = layer.backward_values(memory, gradient)
+    for at, x in enumerate((q, k, v)):
+        step = normals(*x.shape, seed=7 + at)
+        moved = [q, k, v]
+        moved[at] = x + 1e-6 * step
+        change = np.sum(gradient * (layer.forward_values(moved, draw())[0] - value)) / 1e-6
+        assert change == pytest.approx(np.sum(back[at] * step), rel=1e-4)
+
+
+def test_attention_says_what_does_not_fit():
+    layer = Attention("blocks.0.attention", 4, 2, 0.5)
+    q, kv = Shape(16, (5,)), Shape(8, (5,))
+    assert layer.output_shape(q, kv, kv) == q
+    for shapes in (
+        (q, q, q),
+        (q, kv),
+        (Shape(18, (5,)), kv, kv),
+        (Shape(16), kv, kv),
+        (q, kv, Shape(8, (6,))),
+    ):
+        with pytest.raises(ModelError, match=r"blocks\.0\.attention"):
+            layer.output_shape(*shapes)
+    with pytest.raises(ModelError, match="multiple of kv_heads"):
+        Attention("a", 4, 3, 0.5).output_shape(q, kv, kv)
+
+
+@pytest.mark.parametrize(("centred", "dtype"), [(True, np.float64), (False, np.float64), (False, np.float32)])
+def test_channel_norms(centred, dtype):
+    layer = ChannelNorm("norm", gain=1.3, eps=1e-3, centred=centred)
+    x, gradient = normals(6, 4, 3), normals(6, 4, 3, seed=1)
+
+    def norm(x):
+        x = x.movedim(1, -1)
+        made = F.layer_norm(x, (6,), eps=1e-3) if centred else F.rms_norm(x, (6,), eps=1e-3)
+        return 1.3 * made.movedim(-1, 1)
+
+    value, memory = layer.forward_values([x.astype(dtype)], draw())
+    (back,) = layer.backward_values(memory, gradient.astype(dtype))
+    expected = by_torch(norm, [x], gradient)
+    tolerance = 1e-9 if dtype is np.float64 else 1e-5
+    assert value.dtype == back.dtype == dtype
+    assert np.allclose(value, expected[0], rtol=tolerance, atol=tolerance)
+    assert np.allclose(back, expected[1], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotations_turn_each_pair_by_its_position(interleaved):
+    frequencies = (1.0, 0.3)
+    layer = Rotary("rotary", 6, frequencies, interleaved)
+    x = normals(12, 5, 3)
+
+    def turn(x):
+        made = x.unflatten(1, (2, 6)).clone()
+        for i, frequency in enumerate(frequencies):
+            a, b = (2 * i, 2 * i + 1) if interleaved else (i, i + 2)
+            angle = frequency * torch.arange(5.0, dtype=torch.float64)[:, None]
+            angle = angle.T if made.ndim == 3 else angle[:, 0]
+            first, second = x.unflatten(1, (2, 6))[:, :, a], x.unflatten(1, (2, 6))[:, :, b]
+            made[:, :, a] = first * torch.cos(angle) - second * torch.sin(angle)
+            made[:, :, b] = second * torch.cos(angle) + first * torch.sin(angle)
+        return made.flatten(1, 2)
+
+    check(layer, turn, [x], normals(12, 5, 3, seed=1))
+
+
+def test_tokens_that_coincide_have_one_row():
+    layer = Embedding("words", 1000, 4000, 0.5)
+    ids = np.array([[3, 7], [7, 3], [3, 9]], dtype=float)  # (positions, B)
+    value, memory = layer.forward_values([ids], draw())
+    assert value.shape == (4000, 3, 2) and layer.output_shape(Shape(3)) == Shape(4000, (3,))
+    kernel = np.einsum("cpb,cqd->pbqd", value, value) / 4000
+    same = ids[:, :, None, None] == ids
+    assert kernel == pytest.approx(0.25 * same, abs=0.02)
+    assert np.array_equal(value[:, 0, 0], value[:, 1, 1])
+    (back,) = layer.backward_values(memory, value)
+    assert back.shape == ids.shape and not back.any()
+
+
+def test_positions_and_class_tokens_are_the_same_for_all_inputs():
+    x = normals(3000, 2, 2, 4)
+    added = PositionEmbedding("p", 0.7).forward_values([x], draw())[0] - x
+    assert np.allclose(added, added[..., :1])
+    kernel = np.einsum("cp,cq->pq", *(2 * [added[..., 0].reshape(3000, 4)])) / 3000
+    assert kernel == pytest.approx(0.49 * np.eye(4), abs=0.03)
+    shared = PositionEmbedding("p", 0.7, shared=True).forward_values([x], draw())[0] - x
+    assert np.allclose(shared, shared[:, :1, :1, :1])
+    token, memory = ClassToken("cls", 0.7, 2).forward_values([x], draw())
+    assert token.shape == (3000, 6, 4) and np.allclose(token[:, 2:], x.reshape(3000, 4, 4))
+    assert np.allclose(token[:, :2], token[:, :2, :1])
+    gradient = normals(*token.shape, seed=3)
+    (back,) = ClassToken("cls", 0.7, 2).backward_values(memory, gradient)
+    assert np.array_equal(back, gradient[:, 2:].reshape(x.shape))
+
+
+def test_sinusoids_are_those_of_the_paper():
+    table = Sinusoids("waves", 2.0).forward_values([np.zeros((6, 5, 1))], draw())[0][..., 0]
+    for p in range(5):
+        for i in range(3):
+            angle = p / 10_000 ** (2 * i / 6)
+            assert table[2 * i, p] == pytest.approx(2 * math.sin(angle))
+            assert table[2 * i + 1, p] == pytest.approx(2 * math.cos(angle))
+
+
+def test_one_position_is_picked():
+    check(Pick("last", -1), lambda x: x.flatten(2)[:, :, -1], [normals(5, 2, 3, 4)], normals(5, 4, seed=1))
