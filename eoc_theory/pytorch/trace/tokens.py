@@ -70,7 +70,7 @@ def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: 
     else:
         spread = np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
         correlations = (kernel / np.maximum(spread, 1e-300))[~np.eye(len(kernel), dtype=bool)]
-        if np.sqrt(np.mean(correlations**2)) > _CORRELATED / math.sqrt(shape.channels):
+        if np.sqrt(np.mean(correlations**2)) > min(_CORRELATED / math.sqrt(shape.channels), 0.9):
             raise recorder.refuse("adds a table of positions that are neither random nor sines and cosines")
         layer = PositionEmbedding(recorder.label(_owner(value)), scale)
     made = recorder.add(layer, recorder.position(signal))
