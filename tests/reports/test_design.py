@@ -323,7 +323,7 @@ def test_without_torch_nothing_is_sampled(monkeypatch):
         ({"sparsity": 1.0}, "sparsity must be a number in"),
         ({"sparsity": [0.5, 0.6]}, "sparsity must be a number in"),
         ({"criterion": "size"}, "criterion must be one of"),
-        ({"max_collapse_probability": 1.5}, "max_collapse_probability must be"),
+        ({"max_collapse_probability": 1.5}, "--max-collapse-probability must be"),
         ({"networks": -1}, "networks must be a whole number >= 0"),
         ({"seed": 0.5}, "seed must be a whole number"),
         ({"net": "relu"}, "net must be an Architecture or a torch.nn.Module, got str"),
@@ -382,7 +382,7 @@ def test_the_command_for_a_model_of_ones_own(capsys, tmp_path):
     for options, message in (
         ([spec, "--depth", "3"], "depth describes a network, and MODULE:FACTORY"),
         ([spec, "--kind", "cnn"], "kind describes a network, and MODULE:FACTORY"),
-        ([spec, "--input-shape", "7"], "example_input has 7 features"),
+        ([spec, "--input-shape", "7"], "--input-shape has 7 features"),
         (["--width", "3", "--activation", "relu"], "depth must be given, --depth L, or a model of your own"),
         ([*NET, "--input-shape", "7"], "input_shape goes with MODULE:FACTORY only"),
     ):
@@ -395,7 +395,7 @@ def test_the_command_for_a_model_of_ones_own(capsys, tmp_path):
     ("options", "message"),
     [
         (["--sparsity", "1.2"], "sparsity must be"),
-        (["--sparsity", "0.8", "--max-collapse-probability", "2"], "max_collapse_probability must be"),
+        (["--sparsity", "0.8", "--max-collapse-probability", "2"], "--max-collapse-probability must be"),
         ([], "--sparsity"),
     ],
 )
