@@ -384,7 +384,7 @@ def test_the_command_for_a_model_of_ones_own(capsys, tmp_path):
         ([spec, "--kind", "cnn"], "kind describes a network, and MODULE:FACTORY"),
         ([spec, "--input-shape", "7"], "--input-shape has 7 features"),
         (["--width", "3", "--activation", "relu"], "depth must be given, --depth L, or a model of your own"),
-        ([*NET, "--input-shape", "7"], "input_shape goes with MODULE:FACTORY only"),
+        ([*NET, "--input-shape", "7"], "--input-shape goes with MODULE:FACTORY only"),
     ):
         assert main(["design", *options, "--sparsity", "0.9"]) == 2
         err = capsys.readouterr().err
