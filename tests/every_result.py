@@ -17,6 +17,13 @@ attentive = torch.nn.Sequential(
     torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.nn.Flatten(), torch.nn.Linear(32, 3)
 )
 batch = (np.random.default_rng(0).standard_normal((20, 16)), np.arange(20) % 4)
+
+def scales_of(model, data):
+    with eoc.watch_layers(model) as watch:
+        model(torch.as_tensor(data[0], dtype=torch.float32)).square().mean().backward()
+    return watch.scales
+
+
 tokens = (torch.randn(12, 4, 8), torch.arange(12) % 3)
 """
 
@@ -38,6 +45,10 @@ RESULTS = {
         "eoc.phase_diagram('tanh', sigma_w=np.linspace(0.5, 3, 12), sigma_b=np.linspace(0, 1, 11))",
         "eoc.phase_diagram('relu', sigma_w=[1.0, 2.0], sigma_b=[0.0, 0.1], dropout=0.2)",
     ],
+    "AttentionPhase": [
+        "eoc.attention_phase(np.geomspace(0.1, 32, 8), np.geomspace(0.05, 5, 7))",
+    ],
+    "LayerScales": ["scales_of(net.to_torch(seed=3), batch)"],
     "Propagation": ["eoc.propagate(net)"],
     "SummaryPropagation": ["eoc.propagate_summary(net, batch=20)"],
     "GraphPropagation": ["residual.propagate()"],
@@ -77,6 +88,7 @@ RESULTS = {
 
 #: Classes with a picture.
 DRAWN = (
+    "AttentionPhase",
     "CriticalCurve",
     "PhaseDiagram",
     "PruningPrediction",

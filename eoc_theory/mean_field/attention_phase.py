@@ -7,9 +7,8 @@ al. 2023 (entropy collapse), Cowsik et al. 2024 (exponents of tokens and gradien
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable
-from ..base.upward import upward
+from ..base.tables import Table
 from ..errors import ArgumentError, EOCError, TooLargeError
 from ..gaussian.duals import DualTable
 from ..gaussian.softmax_tables import LARGEST_SCALE
@@ -28,8 +27,6 @@ from .attention_blocks import Norm, Stack, Trajectory, propagate_stack
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -61,7 +58,7 @@ ATTENTION_PHASES: tuple[str, ...] = (
 
 
 @public
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class AttentionPhase(Drawable):
     """Transformers at initialisation on a grid; arrays are (len(residual_strength), len(score_scale)).
 
@@ -126,44 +123,6 @@ class AttentionPhase(Drawable):
         }
         return pd.DataFrame({**axes, **{name: np.ravel(getattr(self, name)) for name in _ON_GRID}})
 
-    @classmethod
-    def from_json(cls, text: str) -> AttentionPhase:
-        """The result that `to_json` wrote as `text`.
-
-        Raises:
-            ArgumentError: `text` is no JSON, or not of such a result.
-        """
-        try:
-            values = json.loads(checks.text("text", text))
-            given: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
-            given |= {name: _numbers(values[name]) for name in _NUMBERS}
-            given["phase"] = np.array(values["phase"], dtype=np.str_)
-            if given["activation"] is not None:
-                given["activation"] = resolve(given["activation"])
-            return cls(**given)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ArgumentError(
-                f"text must be what AttentionPhase.to_json gives, got {checks.shown(text)}"
-            ) from None
-
-    def plot(self, path: Any = None, *, ax: Axes | None = None) -> Figure | Axes:
-        """Draw the phases, with contours of similarity and gradients.
-
-        Args:
-            path: a file to write, PNG, PDF or SVG; None: nothing is written.
-            ax: matplotlib axes to draw in; None: a figure of its own.
-
-        Returns:
-            `ax` where it is given, else the figure.
-
-        Raises:
-            ArgumentError: `path` cannot be written, `ax` are no axes, or the grid is too small to be drawn.
-        """
-        if ax is not None and not (hasattr(ax, "get_figure") and hasattr(ax, "plot")):
-            raise ArgumentError(f"ax must be matplotlib axes, got {checks.shown(ax)}")
-        figure = upward("AttentionPhase.plot")(self, path, ax=ax)
-        return figure if ax is None else ax
-
     def summary(self) -> str:
         """The blocks, the share of each phase, and the score scales that can be trained, as text."""
         lines = [self._headline()]
@@ -186,8 +145,17 @@ class AttentionPhase(Drawable):
             f"{self.share('trainable'):.0%} trainable"
         )
 
-    def __repr__(self) -> str:
-        return f"<AttentionPhase: {self._headline()}>"
+    def _table(self) -> Table:
+        """The share of each phase, and where it is."""
+        rows = []
+        for phase in ATTENTION_PHASES:
+            where = self.phase == phase
+            if where.any():
+                scales = self.score_scale[where.any(axis=0)]
+                strengths = self.residual_strength[where.any(axis=1)]
+                spans = (f"{axis.min():.3g} to {axis.max():.3g}" for axis in (scales, strengths))
+                rows.append((phase, f"{where.mean():.0%}", *spans))
+        return Table(("phase", "share", "score scale", "residual strength"), tuple(rows))
 
 
 @public

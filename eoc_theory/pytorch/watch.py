@@ -18,11 +18,12 @@ from ..errors import ArgumentError, MissingDependencyError
 from .models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class LayerScales(Result):
     """What passed through each layer with weights in one forward and backward pass; arrays of shape (L,).
 
@@ -37,6 +38,19 @@ class LayerScales(Result):
     kept: np.ndarray
     signal: np.ndarray
     gradient: np.ndarray
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer."""
+        import pandas as pd
+
+        names = ("kept", "signal", "gradient")
+        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in names}})
+
+    def _headline(self) -> str:
+        known = self.signal[np.isfinite(self.signal)]
+        low, high = known.min(initial=np.inf), known.max(initial=-np.inf)
+        passed = f"signals {low:.3g} to {high:.3g}" if known.size else "nothing passed yet"
+        return f"{len(self.layers)} layers, kept {np.mean(self.kept):.3g} on average, {passed}"
 
     def metrics(self, prefix: str = "eoc") -> dict[str, float]:
         """The numbers by names such as "eoc/kept/0.weight", without those that are nan: for a logger."""

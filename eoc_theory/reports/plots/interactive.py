@@ -15,6 +15,7 @@ from ...errors.text import name, shortened
 from .style import COLOURS, GREY
 
 if TYPE_CHECKING:
+    from ...mean_field.attention_phase import AttentionPhase
     from ...mean_field.edge_of_chaos import CriticalCurve
     from ...mean_field.phase_diagram import PhaseDiagram
     from ...pruning.collapse import CollapsePrediction
@@ -287,7 +288,31 @@ def _phases(found: PhaseDiagram) -> Chart:
     return chart
 
 
+def _attention(found: AttentionPhase) -> Chart:
+    if min(found.similarity.shape) < 2:
+        raise ArgumentError(f"the grid must have at least 2 x 2 points, got {found.similarity.shape}")
+    title = f"{found.norm}-LN transformer, {found.depth} blocks, {found.tokens} tokens"
+    chart = Chart(title, "score scale σ_qσ_k", "residual strength α")
+    chart.traces.append(
+        {
+            "type": "heatmap",
+            "x": found.score_scale,
+            "y": found.residual_strength,
+            "z": found.similarity,
+            "colorscale": "Cividis",
+            "colorbar": {"title": {"text": "token similarity"}},
+            "text": found.phase,
+            "customdata": np.stack([found.gradient_exponent, found.entropy], axis=-1),
+            "hovertemplate": "σ_qσ_k %{x:.4g}, α %{y:.4g}<br>%{text}<br>similarity %{z:.4g}<br>"
+            "gradient exponent %{customdata[0]:.4g}, entropy %{customdata[1]:.4g}<extra></extra>",
+        }
+    )
+    chart.layout |= {"xaxis": {"type": "log"}, "yaxis": {"type": "log"}}
+    return chart
+
+
 _CHARTS: dict[str, Callable[[Any], Chart]] = {
+    "AttentionPhase": _attention,
     "CollapsePrediction": _collapse,
     "Comparison": _comparison,
     "CriticalCurve": _curve,
