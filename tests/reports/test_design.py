@@ -199,6 +199,17 @@ def test_the_method_is_that_of_the_predictions(method):
         eoc.design(ORDERED, 0.9, method="guessed")
 
 
+def test_networks_with_attention_are_ranked_at_once():
+    net = eoc.transformer(2, 16, heads=2, vocabulary=20, tokens=6, classes=4)
+    rng = np.random.default_rng(0)
+    data = rng.integers(20, size=(12, 6)), np.arange(12) % 4
+    found = eoc.design(net, 0.8, data=data)
+    assert found.allocation == "global" and np.isnan(found.cut_probability)
+    measured = eoc.measure_pruning(net.to_torch(0), 0.8, data=data)
+    with pytest.raises(ModelError, match="paths through a network with attention"):
+        eoc.connected_weights(net.to_torch(0), measured.masks, example_input=data[0])
+
+
 def test_the_same_bits_again():
     first, second = (eoc.design(RELU, 0.97, networks=2, seed=3) for _ in range(2))
     assert first.to_json() == second.to_json()

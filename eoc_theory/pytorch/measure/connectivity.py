@@ -19,7 +19,8 @@ import numpy as np
 from ...base import checks
 from ...base.boundary import public
 from ...base.isolation import isolated
-from ...errors import ArgumentError
+from ...errors import ArgumentError, ModelError
+from ...networks.queries import attends
 from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
 from ..positive_network import path_counts, paths_through
 from .scoring import model_graph
@@ -37,7 +38,13 @@ class Paths:
     """
 
     def __init__(self, names: Sequence[str], graph: Graph | None) -> None:
-        """`graph` is the network's, or None for fully connected layers one after the other."""
+        """`graph` is the network's, or None for fully connected layers one after the other.
+
+        Raises:
+            ModelError: a network with attention, which multiplies what comes by several ways.
+        """
+        if graph is not None and attends(graph):
+            raise ModelError("paths through a network with attention are not defined: it multiplies signals")
         self.names, self.graph = tuple(names), graph
 
     @classmethod

@@ -24,6 +24,7 @@ from ...errors.text import prose, shortened
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.naming import network_name, shortcut_layers
+from ...networks.queries import attends
 from ...networks.resolve import METHODS, as_architecture
 from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
@@ -290,7 +291,8 @@ def design(
         max_collapse_probability: highest accepted probability of either, in [0, 1).
         networks: how many are sampled for each candidate, fewer where two are enough to rule it out. None: 1
             to 8, as many as are cheap, and up to 32 until the interval of P(disconnected) lies on one side of
-            `max_collapse_probability`. 0: none. Without torch none are sampled.
+            `max_collapse_probability`. 0: none. Without torch none are sampled. Nor are networks with
+            attention, where paths are not defined: there all weights are ranked at once.
         seed: of everything random; the same seed gives the same bits.
         progress: called with a few words on what is being tried.
 
@@ -312,6 +314,9 @@ def design(
     if state["masked"]:
         raise ModelError("net must not be pruned yet; design before pruning")
     total = found.n_weights
+    attention = attends(found.as_graph())
+    if attention:
+        networks = 0
     batch = found.summarise(data, seed=seed)
     said = progress or (lambda text: None)
     left = total - round(sparsity * total)
@@ -328,6 +333,8 @@ def design(
     candidates = [one.candidate for one in ranked]
     # Where a global ranking will do, its own network's allocation is the alternative.
     options = candidates[-1:] if candidates[-1].feasible else list(candidates)
+    if attention:
+        options = []
     layerwise = [made for made in (layer_by_layer(task, one) for one in options) if made is not None]
     # The fewest weights moved, to one in a hundred; then what comes first.
     layerwise.sort(key=lambda one: round(one.moved, 2))
