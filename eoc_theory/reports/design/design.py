@@ -331,17 +331,7 @@ def design(
             if ranked[-1].candidate.feasible:
                 break
     candidates = [one.candidate for one in ranked]
-    # Where a global ranking will do, its own network's allocation is the alternative.
-    options = candidates[-1:] if candidates[-1].feasible else list(candidates)
-    if attention:
-        options = []
-    layerwise = [made for made in (layer_by_layer(task, one) for one in options) if made is not None]
-    # The fewest weights moved, to one in a hundred; then what comes first.
-    layerwise.sort(key=lambda one: round(one.moved, 2))
-    for index, one in enumerate(layerwise):
-        layerwise[index] = checked(task, one, few=candidates[-1].feasible)
-        if layerwise[index].feasible:
-            break
+    layerwise = [] if attention else _layerwise(task, candidates)
     chosen = next((one for one in candidates + layerwise if one.feasible), (layerwise or candidates)[0])
     if chosen.allocation == "layerwise":
         limit = 1.0 - (found.depth - 1) / total  # a weight for each layer but one
@@ -362,6 +352,20 @@ def design(
         network=network_name(net, found),
         shortcuts=shortcut_layers(found),
     )
+
+
+def _layerwise(task: Task, candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates with a number of weights for each layer, up to the first that will do."""
+    # Where a global ranking will do, its own network's allocation is the alternative.
+    options = candidates[-1:] if candidates[-1].feasible else list(candidates)
+    found = [made for made in (layer_by_layer(task, one) for one in options) if made is not None]
+    # The fewest weights moved, to one in a hundred; then what comes first.
+    found.sort(key=lambda one: round(one.moved, 2))
+    for index, one in enumerate(found):
+        found[index] = checked(task, one, few=candidates[-1].feasible)
+        if found[index].feasible:
+            break
+    return found
 
 
 def _on_the_edge(
