@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -190,6 +191,9 @@ def cluster(address: str) -> Iterator[Executor]:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # A client that failed is closed when it is collected; within the start of another that waits for a lock
+    # which the start holds.
+    gc.collect()
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except Exception as error:
