@@ -127,8 +127,9 @@ ALTERNATIVES = {
 
 
 def observations() -> list[Observation]:
-    """All that is stored."""
-    return [*_of_studies(), *_of_accuracy(), *_of_networks()]
+    """All that is stored of predictions that no network was sampled for."""
+    stored = [*_of_studies(), *_of_accuracy(), *_of_networks()]
+    return [one for group in GROUPS for one in group.chosen(stored)]
 
 
 def _of_studies() -> Iterator[Observation]:
