@@ -129,12 +129,29 @@ def lightning() -> None:
     assert all((scales.gradient > 0).all() for _, scales in callback.history)
 
 
+def interactive() -> None:
+    """A page with the layers under the pointer."""
+    import eoc_theory as eoc
+
+    found = eoc.predict_pruning(eoc.mlp(5, 20), 0.9, criterion="magnitude")
+    with tempfile.TemporaryDirectory() as folder:
+        found.plot_interactive(Path(folder) / "kept.html")
+        assert "layers.0" in (Path(folder) / "kept.html").read_text(encoding="utf-8")
+
+
+def completion() -> None:
+    """The shell's script."""
+    assert "eoc" in command("--print-completion", "bash")
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "torch": torch,
     "data": data,
     "cluster": cluster,
     "safetensors": safetensors,
     "lightning": lightning,
+    "interactive": interactive,
+    "completion": completion,
 }
 
 

@@ -101,6 +101,7 @@ def results() -> dict[str, Any]:
         "Comparison": eoc.compare(net(), 0.5, seeds=1, criterion="magnitude", device="cpu"),
         "CriticalCurve": eoc.critical_curve("tanh", sigma_b=[0.0, 0.5]),
         "CriticalPoint": eoc.edge_of_chaos("tanh", sigma_b=0.2),
+        "Gain": eoc.gain("tanh", sigma_b=0.2),
         "DataSummary": net().summarise(batch()),
         "Design": eoc.design(net(), 0.5, networks=0),
         "Diagnosis": eoc.diagnose(dense(), (2, 8), sparsity=0.5, criterion="magnitude"),
@@ -147,9 +148,12 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "digits_images": lambda: {"n": 10, "shape": (1, 8, 8)},
     "edge_of_chaos": lambda: {"activation": "tanh"},
     "gain": lambda: {"activation": "tanh"},
+    "gpt": lambda: {"depth": 1, "width": 8, "heads": 2, "tokens": 4, "vocabulary": 9},
     "initialize_": lambda: {"model": dense()},
     "lightning_callback": dict,
     "load_images": lambda: {"name": "mnist", "n": 10, "folder": idx_files()},
+    "transformer": lambda: {"depth": 1, "width": 8, "heads": 2, "tokens": 4},
+    "vit": lambda: {"depth": 1, "width": 8, "heads": 2, "patch": 4, "input_shape": (1, 8, 8)},
     "magnitude_bound": lambda: {"alphas": [1.0, 2.0], "zetas": [1.0, 1.0], "width": 50.0},
     "masks_of": lambda: {"model": eoc.prune_(dense(), masks())},
     "measure_pruning": lambda: {"model": dense(), "sparsity": 0.5, "device": "cpu"},
@@ -187,6 +191,7 @@ OF_METHODS: dict[str, Callable[[], dict[str, Any]]] = {
     "Propagation.gradient_into": lambda: {"layer": 1, "net": net()},
 }
 CONSTRUCTED = {
+    "Gain": lambda: {"point": eoc.edge_of_chaos("tanh", sigma_b=0.2)},
     "Architecture": lambda: {"layers": net().layers},
     "DataSummary": lambda: {"inputs": batch()[0], "targets": batch()[1], "classes": 3},
     "MeanField": lambda: {"activation": "tanh", "sigma_w": 1.5},

@@ -31,6 +31,9 @@ EOC = {
     "init sigma_w": "init tanh --sigma-w 1.5",
     "curve": "curve tanh --sigma-b 0:1:3 --dropout 0 --plot out.svg",
     "phase": "phase tanh --sigma-w 1:2:3 --sigma-b 0.1,0.2 --plot out.svg",
+    "gain": "gain tanh --sigma-b 0.2",
+    "gain q": "gain tanh --q 1",
+    "explore": "explore relu --html explorer.html",
     "attention": "attention --score-scale 0.1:8:3:log --residual-strength 0.5,1 --tokens 4 --depth 2 "
     "--norm post --activation none --gain 1 --mlp-gain 2 --skip 0.5 --similarity 0.1 "
     "--gradient-similarity 0.5 --plot out.svg",

@@ -275,11 +275,20 @@ def converted(model: Any, device: Any = None, dtype: Any = None) -> Twin:
 # --- states of the process
 
 
+def _loaded_torch() -> Any:
+    """torch where it is imported, else None; waits while another thread imports it."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    return torch
+
+
 class RandomStates:
     """The states of Python's, NumPy's and, where torch is there, torch's global generators."""
 
     def __init__(self) -> None:
-        torch = sys.modules.get("torch")
+        torch = _loaded_torch()
         self.python, self.numpy = random.getstate(), np.random.get_state(legacy=False)
         self.torch = None if torch is None else torch.random.get_rng_state()
         on_gpu = torch is not None and torch.cuda.is_initialized()
@@ -311,7 +320,7 @@ def states_kept() -> Iterator[None]:
     torch's inference mode, in which no gradient can be taken, is left inside.
     """
     states = RandomStates()
-    torch = sys.modules.get("torch")
+    torch = _loaded_torch()
     with contextlib.ExitStack() as modes:
         if torch is not None:
             modes.callback(torch.set_grad_enabled, torch.is_grad_enabled())

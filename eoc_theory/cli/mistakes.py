@@ -183,7 +183,7 @@ class _Words:
                 follows = words[at] if at < len(words) and not self._is_option(words[at]) else None
                 return self._no_option(name, rest if equals else follows)
             taken += 1
-            if taken > len(self._places):
+            if taken > len(self._places) and not any(place.nargs == "*" for place in self._places):
                 return self._no_place(word, words)
         return None
 

@@ -143,9 +143,9 @@ def test_unusable_arguments_end_with_2(capsys):
     for arguments, message in [
         (["run", "nonsense"], "invalid choice: 'nonsense'"),
         (["run", "small", "--workers", "0"], "must be at least 1, got 0"),
-        (["run", "small", "--workers", "1", "--scheduler", "tcp://x"], "not allowed with"),
+        (["run", "small", "--workers", "1", "--scheduler", "tcp://x"], "exclude each other"),
         (["export", "small", "table.xlsx"], "file must end in .csv or .parquet, got 'table.xlsx'"),
-        ([], "required"),
+        ([], "is missing"),
     ]:
         assert main(arguments) == 2
         said = capsys.readouterr().err

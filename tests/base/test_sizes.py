@@ -81,7 +81,7 @@ def test_drawing_too_many_weights_is_refused():
 
 
 COMMANDS = {
-    "sigma-b: must have at most 1000000 points": "curve tanh --sigma-b 0:1:1000000000",
+    "sigma-b must have at most 1000000 points": "curve tanh --sigma-b 0:1:1000000000",
     "must make at most 10000000 points": "phase tanh --sigma-w 1:2:100000 --sigma-b 0:1:100000",
     "depth must be at most": "predict --activation tanh --depth 1000000 --width 10 --sparsity 0.5",
     "width 1000000000": "collapse --activation tanh --depth 3 --width 1000000000",

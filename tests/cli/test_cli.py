@@ -300,7 +300,7 @@ PREDICT = ["predict", *NET, "--sparsity", "0.5"]
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["paint"], "is no command; write one of init, curve"),
+        (["paint"], "is no command; write one of init, gain, curve"),
         (["init"], "ACT"),
         (["init", "tanh", "extra"], "extra"),
         (["init", "tanhh"], "tanhh"),

@@ -25,7 +25,7 @@ MISTAKES = [
     ("help", "help", "eoc --help"),
     ("help phase", "help", "eoc phase --help"),
     ("--sigma-b 0.2 init tanh", "--sigma-b", "after the command"),
-    ("plot tanh", "'plot'", "one of init, curve, phase"),
+    ("plot tanh", "'plot'", "one of init, gain, curve, phase"),
     ("--print-completion fish", "--print-completion", "bash, zsh or tcsh"),
     # options
     ("init tanh --sigma_b 0.2", "--sigma_b", "--sigma-b 0.2"),

@@ -288,6 +288,6 @@ def test_command_line(tmp_path, capsys):
     assert main([*network, "--data", "mnist", "--data-folder", str(tmp_path / "none")]) == 2
     assert "has no files of mnist" in capsys.readouterr().err
     assert main([*network, "--data", "digits", "--data-folder", str(tmp_path)]) == 2
-    assert "data_folder goes with" in capsys.readouterr().err
+    assert "--data-folder goes with" in capsys.readouterr().err
     assert main([*network, "--data", "imagenet"]) == 2
     assert "data must be digits, mnist" in capsys.readouterr().err

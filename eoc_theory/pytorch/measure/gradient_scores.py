@@ -39,7 +39,7 @@ _APART = 1e-200
 # A signal under this, and not 0, has lost digits to denormal numbers.
 _LEAST_SIGNAL = 1e-300
 # Where all scores are less than so much of the largest signal, the gradients by that lose digits.
-_FLOAT32_LEAST, _FLOAT64_LEAST = 1e-34, 1e-290
+_FLOAT32_LEAST, _FLOAT64_LEAST = 1e-36, 1e-312
 # What autograd may keep for one part of the batch, in bytes, where the batch can be cut at all.
 _CHUNK_BYTES = 2**29
 # A second backward pass keeps the first one's intermediate values too.
@@ -384,7 +384,7 @@ class _Loss:
         def noting(name: str) -> Callable[..., None]:
             def note(module: Any, args: tuple[Any, ...], out: Any) -> None:
                 values = out[0] if isinstance(out, tuple) else out
-                if values.numel():
+                if values.numel() and not values.is_meta:
                     self.signals.append((name, float(values.detach().abs().max())))
 
             return note

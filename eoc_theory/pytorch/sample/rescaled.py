@@ -26,6 +26,8 @@ Array = np.ndarray
 class Itself:
     """One network, as it is."""
 
+    is_built = False
+
     def __init__(
         self, model: Any, weights: Sequence[PrunableWeight], layers: tuple[WeightLayer, ...]
     ) -> None:
@@ -49,6 +51,7 @@ class Rescaled:
             for layer, factor in zip(source.layers, factors, strict=True)
         )
         self.laws_known, self.notes = source.laws_known, source.notes
+        self.is_built = source.is_built
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """The other source's network of the same stream, rescaled."""

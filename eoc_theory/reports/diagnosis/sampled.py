@@ -15,7 +15,7 @@ import numpy as np
 from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
-from ...errors import EOCError, ModelError
+from ...errors import EOCError, InternalError, ModelError
 from ...networks.resolve import Options, as_network, is_model
 from ...networks.unread import UnreadNetwork
 from ...propagation.shared import shared_samples
@@ -273,6 +273,8 @@ def _best_cure(
         assert isinstance(changed, UnreadNetwork)
         try:
             after = _view(changed, sparsity, rule, seed)
+        except InternalError:
+            raise
         except EOCError:
             continue
         if _helps(after, least):

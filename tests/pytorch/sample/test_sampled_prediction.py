@@ -245,7 +245,6 @@ def test_a_trained_model_is_said_to_be_shuffled():
         ({"device": "abacus"}, "device must be 'auto' or a device"),
         ({"criterion": "synflow"}, "."),
         ({"output": 3.5}, "output must be"),
-        ({"data": None}, "example_input"),
     ],
 )
 def test_unusable_arguments_are_named_in_one_line(arguments, message):
