@@ -155,6 +155,9 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "transformer": lambda: {"depth": 1, "width": 8, "heads": 2, "tokens": 4},
     "vit": lambda: {"depth": 1, "width": 8, "heads": 2, "patch": 4, "input_shape": (1, 8, 8)},
     "magnitude_bound": lambda: {"alphas": [1.0, 2.0], "zetas": [1.0, 1.0], "width": 50.0},
+    "load_masks": lambda: {"path": saved_masks()},
+    "save_masks": lambda: {"masks": masks(), "path": "saved.safetensors"},
+    "watch_layers": lambda: {"model": dense()},
     "masks_of": lambda: {"model": eoc.prune_(dense(), masks())},
     "measure_pruning": lambda: {"model": dense(), "sparsity": 0.5, "device": "cpu"},
     "mlp": lambda: {"depth": 3, "width": 6},
@@ -224,6 +227,14 @@ MORE = (
 @lru_cache(maxsize=1)
 def small() -> eoc.Architecture:
     return eoc.cnn(3, 2, input_shape=(1, 4, 4), classes=2)
+
+
+@lru_cache(maxsize=1)
+def saved_masks() -> str:
+    """A file of masks."""
+    path = Path(tempfile.mkdtemp(prefix="masks-")) / "masks.safetensors"
+    eoc.save_masks({"0": np.array([[True, False]])}, path)
+    return str(path)
 
 
 @lru_cache(maxsize=1)

@@ -44,7 +44,7 @@ _FEWEST = 2
 #: Fewest inputs of a part.
 _FEWEST_INPUTS = 16
 #: Bytes that networks which run together may keep.
-_MOST_BYTES = 3 << 30
+_MOST_BYTES = 1 << 30
 #: Networks that show how scores depend on the inputs' number.
 _COMPARED = 4
 
