@@ -41,6 +41,10 @@ class Growth:
     rate: float = 0.0
 
 
+#: Numbers up to which nobody asks for the memory that their values take.
+_MANY = 1_000_000
+
+
 @public
 @dataclass(frozen=True, eq=False, repr=False)
 class Activation:
@@ -175,6 +179,8 @@ class Activation:
 
     def _evaluate(self, order: int, x: ArrayLike) -> Array:
         x = checks.floats_of("x", x)
+        if x.size > _MANY:
+            checks.memory(f"x with {x.size} numbers", 24.0 * x.size, "fewer numbers at a time")
         # A value beyond the largest float is inf, as it should be; warnings for it help nobody.
         with np.errstate(all="ignore"):
             if not self.kinks:

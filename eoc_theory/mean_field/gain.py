@@ -7,6 +7,7 @@ from typing import Any
 
 from ..base import checks
 from ..base.boundary import public
+from ..errors import ArgumentError
 from .edge_of_chaos import CriticalPoint, edge_of_chaos
 
 
@@ -25,6 +26,8 @@ class Gain(float):
     point: CriticalPoint
 
     def __new__(cls, point: CriticalPoint) -> Gain:
+        if not isinstance(point, CriticalPoint):
+            raise ArgumentError(f"point must be a CriticalPoint, got {checks.shown(point)}")
         return super().__new__(cls, point.sigma_w)
 
     def __init__(self, point: CriticalPoint) -> None:

@@ -43,6 +43,8 @@ Readout = Literal["mean", "last", "class"]
 MOST_BLOCKS = 1000
 #: Channels of a head where the number of heads is not given, as published transformers have.
 HEAD = 64
+#: Channels at most.
+MOST_WIDTH = 1 << 20
 #: Base of the rotary frequencies (Su et al. 2021).
 ROTARY_BASE = 10_000.0
 
@@ -135,7 +137,7 @@ def transformer(
         ArgumentError: an argument outside the above.
     """
     depth = checks.integer("depth", depth, minimum=1, maximum=MOST_BLOCKS)
-    width = checks.integer("width", width, minimum=1)
+    width = checks.integer("width", width, minimum=1, maximum=MOST_WIDTH)
     vocabulary = checks.integer("vocabulary", vocabulary, minimum=1)
     tokens = checks.integer("tokens", tokens, minimum=1)
     form = _form(
@@ -316,7 +318,7 @@ def _form(
     placement: Any, causal: Any, positions: Any, readout: Any, residual: Any, scores: Any,
 ) -> _Form:  # fmt: skip
     depth = checks.integer("depth", depth, minimum=1, maximum=MOST_BLOCKS)
-    width = checks.integer("width", width, minimum=1)
+    width = checks.integer("width", width, minimum=1, maximum=MOST_WIDTH)
     gated = checks.flag("gated", gated)
     heads = max(1, width // HEAD) if heads is None else checks.integer("heads", heads, minimum=1)
     if width % heads:
