@@ -277,7 +277,7 @@ def converted(model: Any, device: Any = None, dtype: Any = None) -> Twin:
 
 def _loaded_torch() -> Any:
     """torch where it is imported, else None; waits while another thread imports it."""
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return None
     import torch
 

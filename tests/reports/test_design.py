@@ -334,7 +334,7 @@ def test_without_torch_nothing_is_sampled(monkeypatch):
         ({"sparsity": 1.0}, "sparsity must be a number in"),
         ({"sparsity": [0.5, 0.6]}, "sparsity must be a number in"),
         ({"criterion": "size"}, "criterion must be one of"),
-        ({"max_collapse_probability": 1.5}, "--max-collapse-probability must be"),
+        ({"max_collapse_probability": 1.5}, "max_collapse_probability must be"),
         ({"networks": -1}, "networks must be a whole number >= 0"),
         ({"seed": 0.5}, "seed must be a whole number"),
         ({"net": "relu"}, "net must be an Architecture or a torch.nn.Module, got str"),
