@@ -80,6 +80,14 @@ class Criterion:
         return f"{self.name}({options})" if options else self.name
 
     @property
+    def passes(self) -> int:
+        """What scores cost, in passes forwards and backwards.
+
+        Hess·g takes a second way back, in double precision as a rule.
+        """
+        return {"gradient": 1, "hessian_gradient": 4}.get(self.needs, 0)
+
+    @property
     def needs_data(self) -> bool:
         """Whether scores depend on inputs and targets."""
         return self.needs in ("gradient", "hessian_gradient")

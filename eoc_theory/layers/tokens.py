@@ -86,10 +86,6 @@ class PositionEmbedding(DrawnLayer):
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         return inputs[0] + self.std**2
 
-    @property
-    def is_homogeneous(self) -> bool:
-        return self.std == 0.0
-
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         x = inputs[0]
         extents = (1,) * (x.ndim - 2) if self.shared else x.shape[1:-1]
@@ -149,10 +145,6 @@ class ClassToken(DrawnLayer):
         shape = _tokens(self, inputs)
         return Shape(shape.channels, (shape.positions + self.count,))
 
-    @property
-    def is_homogeneous(self) -> bool:
-        return self.std == 0.0
-
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         whole = shapes[0].positions + self.count
         return (shapes[0].positions * inputs[0] + self.count * self.std**2) / whole
@@ -192,10 +184,6 @@ class Rotary(DrawnLayer):
             raise self.refuse(f"heads of {self.head} channels", shape)
         return shape
 
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
-
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         return self._turned(inputs[0], 1.0), None
 
@@ -233,10 +221,6 @@ class Pick(Layer):
         if not -shape.positions <= self.index < shape.positions:
             raise self.refuse(f"a position {self.index}", shape)
         return Shape(shape.channels)
-
-    @property
-    def is_homogeneous(self) -> bool:
-        return True
 
     def variance_gain(self, mean_square: float) -> float:
         return math.nan

@@ -1,7 +1,7 @@
 """A narrower network in place of a very wide one, whose score distributions hardly depend on the width.
 
 All hidden widths shrink by one factor. What a width changes is of relative order 1/width, while the cost of
-drawing its channels goes with its square (`eoc_theory.pruning.graph_theory`).
+drawing its channels goes with its square (`eoc_theory.propagation.channel_plan`).
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..base import checks
 from ..base.freed_memory import give_back
 from ..base.one_thread import with_one_thread
+from ..criteria.criterion import Criterion
 from ..criteria.distributions.gradients import SCORES, factor_laws, kernel_layers, snip_laws
 from ..networks.architecture import Architecture
+from ..networks.resolve import Network
 from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
 from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch
 from .allocation import NetworkLaws, mean_network, sampled_networks
@@ -27,6 +29,11 @@ def _check_sizes(net: Architecture, batch: int, samples: int, inputs: int) -> No
     widest = max(layer.fan_out for layer in net.layers)
     needed = SAMPLED_BYTES * samples * min(inputs, batch) * widest
     checks.memory(f"width {widest} in {samples} sampled networks", needed, "a narrower network, or samples=")
+
+
+def has_chain_law(net: Network, criterion: Criterion) -> TypeGuard[Architecture]:
+    """Whether `network_laws` has the distributions of a criterion's scores in a network."""
+    return net.is_chain and criterion.has_kernel_law
 
 
 @with_one_thread

@@ -23,7 +23,7 @@ from ..propagation.score_grid import GRID
 from ..propagation.shared import digest, made_once
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, threshold
-from .chain_distributions import DEFAULT_SAMPLES, network_laws
+from .chain_distributions import DEFAULT_SAMPLES, has_chain_law, network_laws
 from .data_free import collapse_data_free
 from .graph_distributions import CHAIN_COLLAPSE, COLLAPSE, NOTHING, GraphLaws, can_sample, graph_laws
 from .graph_theory import theory_laws
@@ -168,7 +168,7 @@ def _is_sampled(net: Architecture, criterion: Criterion, batch: DataSummary) -> 
     """Whether networks are to be sampled: any but wide chains, whose kernels say as much at less cost."""
     if not can_sample():
         return False
-    if not net.is_chain or not criterion.has_kernel_law:
+    if not has_chain_law(net, criterion):
         return True
     return CHAIN_COLLAPSE[0] * min(batch.size, CHAIN_INPUTS) * net.n_weights <= CHAIN_WORK
 
@@ -185,7 +185,7 @@ def _sampled(
         return graph_laws(net, criterion, batch, samples=samples, seed=seed, networks=networks)
     except ModelError:
         # Kernels reach depths at which a network's values leave the range of floats.
-        if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
+        if not has_chain_law(net, criterion):
             raise
         return None
 
@@ -195,7 +195,7 @@ def _theory(
 ) -> GraphLaws:
     """Laws of the scores without a network that is sampled."""
     assert isinstance(net, Architecture)
-    if not net.is_chain or not criterion.has_kernel_law:
+    if not has_chain_law(net, criterion):
         return theory_laws(net, criterion, batch, seed=seed)
     samples = 4 * DEFAULT_SAMPLES if samples is None else samples
     law, _ = network_laws(

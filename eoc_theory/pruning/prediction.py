@@ -30,7 +30,7 @@ from ..networks.unread import UnreadNetwork
 from ..propagation.score_grid import interpolate_grid
 from ..propagation.shared import shared_samples
 from .allocation import NetworkLaws, kept_fractions, threshold
-from .chain_distributions import DEFAULT_SAMPLES, network_laws
+from .chain_distributions import DEFAULT_SAMPLES, has_chain_law, network_laws
 from .critical_sparsity import critical_law
 from .data_free import is_data_free, predict_data_free
 from .data_free_results import DataFreeAllocation
@@ -383,7 +383,7 @@ def _allocated(
         raise ArgumentError(f"method must be 'sampled' or 'auto' for {criterion.label!r}, got 'theory'")
     if criterion.rounds > 1:
         return _allocated_in_rounds(net, criterion, values, data, samples, seed)
-    if isinstance(net, UnreadNetwork) or not net.is_chain or not criterion.has_kernel_law:
+    if not has_chain_law(net, criterion):
         if not isinstance(net, UnreadNetwork) and (method == "theory" or not can_sample()):
             method = "theory"
             found = theory_laws(net, criterion, data, seed=seed)
@@ -491,7 +491,7 @@ def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation
     """Error of what is kept, by how it was predicted."""
     free = is_data_free(net, criterion)
     by_theory = found.method == "theory" and not free
-    if isinstance(net, Architecture) and by_theory and not (net.is_chain and criterion.has_kernel_law):
+    if isinstance(net, Architecture) and by_theory and not has_chain_law(net, criterion):
         return theory_trust(net, criterion, values)
     sampled = isinstance(net, UnreadNetwork) or not (by_theory or free)
     return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples if sampled else None)

@@ -20,9 +20,6 @@ Array = np.ndarray
 _NETWORKS = (3, 8)
 #: Relative error allowed in the number of weights left at the critical sparsity.
 RESOLUTION = 0.03
-#: Gradients' worth of passes that scores take by what they need. Hess·g takes two gradients, in double
-#: precision.
-_PASSES = {"weights": 1, "gradient": 1, "hessian_gradient": 4}
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def networks_in_rounds(
 ) -> RoundedNetworks:
     """As many networks as are worth their cost where each is pruned `solves` times."""
     sampler = as_sampled(net, data, seed=seed).sampler
-    passes = _PASSES[criterion.needs] * 2 * criterion.rounds * solves
+    passes = criterion.passes * 2 * criterion.rounds * solves
     inputs, count = sampler.plan(samples, *_NETWORKS, passes)
 
     def kept(index: int, left: int, stop: bool) -> Array:

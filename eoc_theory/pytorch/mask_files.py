@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.whole_files import replacing
 from ..errors import ArgumentError, DataError, MissingDependencyError
 from .models import prunable_weights, require_torch
 
@@ -39,13 +40,8 @@ def save_masks(masks: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     if target.is_dir() or not target.parent.is_dir():
         raise ArgumentError(f"path must be a file in a folder that exists, got {checks.shown(str(path))}")
     content = safetensors.numpy.save(arrays, FORMAT)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
+    with replacing(target) as stream:
+        stream.write(content)
 
 
 @public

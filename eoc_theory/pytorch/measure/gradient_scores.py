@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...base.isolation import Twin, converted, seeded
@@ -115,9 +116,8 @@ def gradient_scores(
     goal = as_loss(loss, output, criterion.temperature)
     derivatives = _gradients if criterion.needs == "gradient" else _curvatures
     said: list[str] = [] if notes is None else notes
-    largest = [0.0]
 
-    def attempt(precision: Any, strict: bool, power: int = 0) -> list[torch.Tensor]:
+    def attempt(precision: Any, strict: bool, power: int = 0) -> tuple[list[torch.Tensor], float]:
         with _Loss(
             model, weights, batch, goal, device, precision, seed, strict, power, held, given_up
         ) as objective:
@@ -125,22 +125,22 @@ def gradient_scores(
             whole = before if criterion.regrows else objective.leaves
             scores = _scored(criterion, derivatives(objective), whole)
             _check_range(scores, objective.names, precision, strict)
-            largest[0] = objective.largest_signal
-            if strict and _falls_away(scores, largest[0], _FLOAT32_LEAST):
+            signal = objective.largest_signal
+            if strict and _falls_away(scores, signal, _FLOAT32_LEAST):
                 raise PrecisionLostError
             if power:
                 objective.check_signals(scores)
             said[:] = objective.said
-            return scores
+            return scores, signal
 
     if dtype != "auto":
-        return attempt(getattr(torch, dtype), strict=False)
+        return attempt(getattr(torch, dtype), strict=False)[0]
     if not double_is_cheap(weights):
         # Twice as fast, five times with convolutions; whether it was enough is known only afterwards.
         with contextlib.suppress(PrecisionLostError):
-            return attempt(torch.float32, strict=True)
+            return attempt(torch.float32, strict=True)[0]
     return _in_range(
-        lambda power: (attempt(torch.float64, False, power), largest[0]),
+        partial(attempt, torch.float64, False),
         model,
         weights,
         criterion,

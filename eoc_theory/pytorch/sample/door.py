@@ -88,13 +88,7 @@ def sampled_network(
         options.dtype,
         ranked.multiplications,
         ranked.held,
-        (
-            *notes,
-            *batch_norm_notes(model),
-            *ranked.notes,
-            *source.notes,
-            *(batch.notes if batch is not None else ()),
-        ),
+        _notes(model, notes, ranked, source, batch),
         draws=ranked.draws,
     )
     return UnreadNetwork(source.layers, sampler, source.laws_known, reason)

@@ -97,7 +97,7 @@ class Sampler:
 
     def most(self, criterion: Criterion) -> int:
         """Networks whose cost is within the limit."""
-        cost = self.multiplications * _passes(criterion) * self.size
+        cost = self.multiplications * criterion.passes * self.size
         return max(_FEWEST, int(LIMIT / max(cost, 1.0)))
 
     def plan(self, samples: int | None, usual: int, most: int, passes: float = 1.0) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class Sampler:
 
     def sample(self, rule: Criterion, samples: int | None, seed: int, usual: int, most: int) -> Sampling:
         """Scores of `samples` networks, or of as many as their cost allows, `usual` to `most` as a rule."""
-        inputs, count = self.plan(samples, usual, most, _passes(rule))
+        inputs, count = self.plan(samples, usual, most, rule.passes)
         known: list[NetworkSample] = made_once((self, rule, seed, inputs), list)
 
         def network(index: int) -> NetworkSample:
@@ -231,11 +231,6 @@ class Sampler:
 
         masks = masks_in_rounds(scores, left, rule.rounds, regrows=rule.regrows, stop_when_empty=stop)
         return np.array(counts(masks))
-
-
-def _passes(rule: Criterion) -> float:
-    """What scores cost, in passes forwards and backwards; Hess·g is taken by a second way back."""
-    return {"weights": 0.0, "gradient": 1.0}.get(rule.needs, 4.0)
 
 
 def _layer(score: Any, *, signed: bool) -> tuple[LayerSample, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError
+from .meanfield import check_grid, middle
 from .style import COLOURS, canvas, finish, label, style
 
 if TYPE_CHECKING:
@@ -47,12 +47,8 @@ def plot_attention_phase(found: AttentionPhase, path: Path = None, *, ax: Axes |
     Raises:
         ArgumentError: the grid is smaller, its axes do not rise or fall, or `path` cannot be written.
     """
-    if min(found.similarity.shape) < 2:
-        raise ArgumentError(f"the grid must have at least 2 x 2 points, got {found.similarity.shape}")
-    for axis in ("score_scale", "residual_strength"):
-        steps = np.diff(getattr(found, axis))
-        if not ((steps > 0).all() or (steps < 0).all()):
-            raise ArgumentError(f"{axis} must rise or fall from point to point to be drawn")
+    axes = {axis: getattr(found, axis) for axis in ("score_scale", "residual_strength")}
+    check_grid("the grid", found.similarity.shape, axes)
     with style():
         figure, ax = canvas(ax, 3.2)
         draw_phases(ax, found)
@@ -150,8 +146,6 @@ def _contours(
 
 def _name_phases(ax: Axes, found: AttentionPhase) -> None:
     """The phases' names, each in the middle of its part of the grid."""
-    from .meanfield import middle
-
     for phase, (_, name) in FILLS.items():
         where = found.phase == phase
         if where.mean() < NAMED:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ...base import checks
+from ...base.whole_files import replacing
 from ...errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -73,30 +71,3 @@ def as_png(figure: Figure) -> bytes:
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=figure.dpi)
     return stream.getvalue()
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A stream whose content becomes the file `target` when all of it was written.
-
-    Raises:
-        ArgumentError: the file cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    except OSError as error:
-        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        # mkstemp's files are for their owner alone; a picture gets what any new file would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except OSError as error:
-        os.unlink(name)
-        raise ArgumentError(f"path {str(target)!r} cannot be written: {error.strerror}") from None
-    except BaseException:
-        os.unlink(name)
-        raise

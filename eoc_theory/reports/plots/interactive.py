@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError, MissingDependencyError
+from ...errors import MissingDependencyError
 from ...errors.text import name, shortened
+from .meanfield import check_grid
 from .style import COLOURS, GREY
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def draw(result: Any, path: Path = None) -> Any:
 
 
 def _write(figure: Any, target: Any, title: str) -> None:
-    from .files import replacing
+    from ...base.whole_files import replacing
 
     text = figure.to_html(include_plotlyjs=True, full_html=True, config={"responsive": True})
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -268,8 +269,7 @@ def _curve(found: CriticalCurve) -> Chart:
 
 
 def _phases(found: PhaseDiagram) -> Chart:
-    if min(found.q_star.shape) < 2:
-        raise ArgumentError(f"diagram must have at least 2 x 2 points, got {found.q_star.shape}")
+    check_grid("diagram", found.q_star.shape, {})
     chart = Chart(f"{found.activation.name}: phases and depth scales", "weight scale σ_w", "bias scale σ_b")
     chart.traces.append(
         {
@@ -289,8 +289,7 @@ def _phases(found: PhaseDiagram) -> Chart:
 
 
 def _attention(found: AttentionPhase) -> Chart:
-    if min(found.similarity.shape) < 2:
-        raise ArgumentError(f"the grid must have at least 2 x 2 points, got {found.similarity.shape}")
+    check_grid("the grid", found.similarity.shape, {})
     title = f"{found.norm}-LN transformer, {found.depth} blocks, {found.tokens} tokens"
     chart = Chart(title, "score scale σ_qσ_k", "residual strength α")
     chart.traces.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +101,16 @@ def _with_neighbours(chosen: Array, there: Array) -> Array:
     return wide & there
 
 
+def check_grid(name: str, shape: tuple[int, ...], axes: Mapping[str, Array]) -> None:
+    """Refuse what no contours can be drawn of: fewer points than 2 × 2, or axes that turn back."""
+    if min(shape) < 2:
+        raise ArgumentError(f"{name} must have at least 2 x 2 points, got {shape}")
+    for axis, values in axes.items():
+        steps = np.diff(values)
+        if not ((steps > 0).all() or (steps < 0).all()):
+            raise ArgumentError(f"{axis} must rise or fall from point to point to be drawn")
+
+
 def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Ordered and chaotic phase over σ_w and σ_b, with contours of the depth scales ξ_c and ξ_q in layers.
 
@@ -114,12 +124,8 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
     Raises:
         ArgumentError: the diagram is smaller, its axes do not rise or fall, or `path` cannot be written.
     """
-    if min(diagram.q_star.shape) < 2:
-        raise ArgumentError(f"diagram must have at least 2 x 2 points, got {diagram.q_star.shape}")
-    for axis in ("sigma_w", "sigma_b"):
-        steps = np.diff(getattr(diagram, axis))
-        if not ((steps > 0).all() or (steps < 0).all()):
-            raise ArgumentError(f"{axis} of diagram must rise or fall from point to point to be drawn")
+    axes = {f"{axis} of diagram": getattr(diagram, axis) for axis in ("sigma_w", "sigma_b")}
+    check_grid("diagram", diagram.q_star.shape, axes)
     with style():
         figure, ax = canvas(ax, 3.0)
         low, _, high = _names(diagram)

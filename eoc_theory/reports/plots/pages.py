@@ -11,8 +11,9 @@ from hashlib import sha256
 from html import escape
 from typing import TYPE_CHECKING
 
+from ...base.whole_files import replacing
 from ...errors.text import printable_lines
-from .files import check_path, replacing
+from .files import check_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
