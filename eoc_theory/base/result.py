@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -64,6 +64,29 @@ class Result:
     def _hints(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The types of the fields, for reading `values`."""
         return type_hints(cls)
+
+    # --- fields that are computed when they are first read ---
+
+    def _postpone(self, names: tuple[str, ...], make: Callable[[], tuple[Any, ...]]) -> None:
+        """Let the fields `names` be what `make` gives, from when one of them is first read."""
+        for field in names:
+            self.__dict__.pop(field, None)
+        self.__dict__["_later"] = names, make
+
+    def __getattr__(self, name: str) -> Any:
+        names, make = self.__dict__.get("_later") or ((), None)
+        if make is None or name not in names:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # Several threads that ask at the same time compute the same.
+        self.__dict__.update(zip(names, make(), strict=True))
+        self.__dict__.pop("_later", None)
+        return self.__dict__[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: plain values, with all that was to be computed later."""
+        for field in (self.__dict__.get("_later") or ((), None))[0]:
+            getattr(self, field)
+        return dict(self.__dict__)
 
     # --- plain data ---
 

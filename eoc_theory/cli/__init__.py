@@ -1,6 +1,6 @@
 """The command ``eoc``: arguments become calls, and results become text.
 
-Exit codes: 0 done, 2 unusable arguments, 1 a failure while computing.
+Exit codes: 0 done, 2 unusable arguments, 1 a failure while computing, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..errors import ConvergenceError, EOCError, MissingDependencyError
 from ..errors.text import one_line
-from .output import drop_output, prepare_streams, say
+from .output import INTERRUPTED, drop_output, prepare_streams, say
 
 __all__ = ["main"]
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         computing = isinstance(error, (ConvergenceError, MissingDependencyError))
         return _fail(name, of_library(error, own), 1 if computing else 2)
     except KeyboardInterrupt:
-        return _fail(name, "interrupted", 1)
+        return _fail(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         drop_output()
         return 1

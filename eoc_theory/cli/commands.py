@@ -473,8 +473,13 @@ def diagnose(args: argparse.Namespace) -> int:
     """``eoc diagnose``: what is wrong with a torch model's initialisation."""
     from ..base import checks
     from ..reports.diagnosis import diagnose as run
+    from ..reports.plots.interactive import require_plotly
 
     seed = checks.integer("seed", args.seed, minimum=0)
+    if args.interactive and args.html is None:
+        raise ArgumentError("interactive goes with a page: --html FILE")
+    if args.interactive:
+        require_plotly()  # before the minutes of work, not after them
     model, shape, data = _own_model(args, seed)
     with working("diagnosing", args.progress):
         found = run(
@@ -494,7 +499,7 @@ def diagnose(args: argparse.Namespace) -> int:
     else:
         _print_diagnosis(found, args)
     if args.html is not None:
-        found.to_html(args.html, title=args.model)
+        found.to_html(args.html, title=args.model, interactive=args.interactive)
         if not args.json:
             say(f"\npage: {args.html}")
     return _picture(found, args)

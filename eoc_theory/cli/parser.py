@@ -301,6 +301,11 @@ def _diagnose(commands: Any) -> None:
         metavar="FILE",
         help="write one self-contained page; the suffix must be .html",
     )
+    made.add_argument(
+        "--interactive",
+        action="store_true",
+        help="with --html: a picture that names the layer under the pointer (needs Plotly; adds 4.5 MB)",
+    )
 
 
 def _design(commands: Any) -> None:

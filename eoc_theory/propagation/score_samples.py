@@ -100,25 +100,24 @@ def layer_samples(scores: Value, *, signed: bool = False) -> tuple[LayerSample, 
         block = flat[start : start + _BLOCK]
         double = block.astype(float)
         squares += float(np.dot(double, double))
-        alive += np.count_nonzero(block > 0), np.count_nonzero(block < 0)
         # The leading bits of a float number logarithmic bins: a count of them costs a tenth of sorting.
         bits = (block.view(np.int32) & 0x7FFFFFFF) >> _BIN_BITS
         if signed:
+            alive += np.count_nonzero(block > 0), np.count_nonzero(block < 0)
             counts[0] += np.bincount(bits[block > 0], minlength=counts.shape[1])
             counts[1] += np.bincount(bits[block < 0], minlength=counts.shape[1])
         else:
+            alive[0] += np.count_nonzero(block)
             counts[0] += np.bincount(bits, minlength=counts.shape[1])
     if not math.isfinite(squares):
         raise OutOfRangeError
     if not signed:
-        alive = np.array([alive.sum(), 0])
         counts[0, 0] -= flat.size - alive[0]
     if squares == 0.0:
         nothing = LayerSample(-math.inf, 0.0, np.zeros(len(GRID)), np.full(len(values), -math.inf))
         return (nothing,) * (1 + signed)
     log_rms = 0.5 * math.log(squares / flat.size)
-    extremes = (values.max(axis=1), -values.min(axis=1))
-    largest = extremes if signed else (np.maximum(*extremes),)
+    largest = (values.max(axis=1), -values.min(axis=1)) if signed else (np.abs(values).max(axis=1),)
     found = []
     for count, living, rows in zip(counts, alive, largest, strict=False):
         above = np.append(np.cumsum(count[::-1])[::-1], 0) / max(int(living), 1)

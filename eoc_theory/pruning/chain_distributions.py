@@ -13,6 +13,8 @@ from ..networks.architecture import Architecture
 from ..networks.resolve import Network
 from ..propagation.conditioned_chain import CHAIN_BATCH, sample_scales
 from ..propagation.infinite_width import LOGIT_DRAWS, propagate_batch
+from ..propagation.shared import digest, made_recently
+from ..signals.data import DataSummary
 from .allocation import NetworkLaws, mean_network, sampled_networks
 
 #: Networks sampled for means and spreads: the spread itself is then known to about 18 %.
@@ -56,6 +58,13 @@ def network_laws(
     """
     batch = net.summarise(data, seed=seed)
     _check_sizes(net, batch.size, samples, inputs)
+    key = ("chain", net, digest(batch), samples, seed, inputs, scores)
+    return made_recently(key, lambda: _network_laws(net, batch, samples, seed, inputs, scores))
+
+
+def _network_laws(
+    net: Architecture, batch: DataSummary, samples: int, seed: int, inputs: int, scores: int
+) -> tuple[NetworkLaws, NetworkLaws]:
     chosen = batch.spread_indices(inputs)
     kernels, chain = propagate_batch(net, batch, seed=seed, keep=kernel_layers(net.depth), subset=chosen)
     assert chain is not None  # it was asked for

@@ -20,7 +20,7 @@ from ..networks.architecture import Architecture
 from ..networks.resolve import Network
 from ..networks.unread import UnreadNetwork
 from ..propagation.score_grid import GRID
-from ..propagation.shared import digest, made_once
+from ..propagation.shared import digest, made_once, made_recently
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, threshold
 from .chain_distributions import DEFAULT_SAMPLES, has_chain_law, network_laws
@@ -111,7 +111,10 @@ def critical_law(
     seed: int,
     method: str = "auto",
 ) -> CriticalLaw:
-    """The law of s_cr under `criterion`; within `propagation.shared.shared_samples` made once.
+    """The law of s_cr under `criterion`.
+
+    Within `propagation.shared.shared_samples` it is made once; that of a chain of fully connected layers is
+    kept for requests to come.
 
     Args:
         net: the network.
@@ -128,7 +131,8 @@ def critical_law(
     # The batch of a network that is not read is its own.
     name = digest(batch) if isinstance(batch, DataSummary) else batch is None
     key = ("critical sparsity", net, criterion, name, samples, seed, method)
-    return made_once(key, lambda: _critical_law(net, criterion, batch, samples, seed, method))
+    made = made_recently if batch is not None and has_chain_law(net, criterion) else made_once
+    return made(key, lambda: _critical_law(net, criterion, batch, samples, seed, method))
 
 
 def _critical_law(

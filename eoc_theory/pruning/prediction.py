@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
@@ -29,6 +30,7 @@ from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
 from ..propagation.score_grid import interpolate_grid
 from ..propagation.shared import shared_samples
+from ..signals.data import DataSummary
 from .allocation import NetworkLaws, kept_fractions, threshold
 from .chain_distributions import DEFAULT_SAMPLES, has_chain_law, network_laws
 from .critical_sparsity import critical_law
@@ -83,7 +85,8 @@ class PruningPrediction(Drawable, Generic[S]):
         empty_probability: probability that the layer loses every weight, like `kept`.
         collapse_probability: probability that some layer does, a float or shape (n_s,): that the critical
             sparsity of `predict_collapse`, whose draws are counted where it is not plainly 0 or 1, is not
-            above.
+            above. For chains of fully connected layers this and `empty_probability` are computed when one of
+            them is first read: they cost several times what all else does.
         samples: networks sampled for the standard deviation (0 where it comes in closed form).
         notes: what the prediction takes for granted: the mode of batch normalisation, a lower resolution; and
             where `kept_error` is extrapolated.
@@ -293,16 +296,22 @@ def predict_pruning(
     given, net = net, as_network(net, data, options, seed=seed)
     asked = samples
     with shared_samples():
-        allocated = _allocated(net, rule, values, data, samples, seed, method)
-        if isinstance(net, UnreadNetwork) and allocated.samples:
+        found = _allocated(net, rule, values, data, samples, seed, method)
+        if isinstance(net, UnreadNetwork) and found.samples:
             # The largest scores of the same networks say when layers collapse.
-            samples = allocated.samples
-        found = _with_critical_law(allocated, net, data, samples, seed, method)
+            samples = found.samples
+        chances = partial(_chances_by_law, found, net, samples=samples, seed=seed, method=method)
+        waits = found.method == "theory" and found.open.any() and has_chain_law(net, rule)
+        if waits:
+            # Read later, the data are as they are now.
+            chances = partial(chances, _copied(net.summarise(data, seed=seed)))
+        else:
+            found = replace(found, **dict(zip(("empty", "collapse"), chances(data), strict=True)))
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
     trust = _trust(net, rule, values, found)
     free = is_data_free(net, rule)
     own = () if asked is None or free or found.method == "sampled" else (OWN_SAMPLES,)
-    return PruningPrediction(
+    prediction = PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
         layers=net.weight_layers,
@@ -326,6 +335,15 @@ def predict_pruning(
         network=network_name(given, net),
         shortcuts=shortcut_layers(net),
     )
+    if waits:
+        later = isolated(lambda: tuple(_plain(one(chance)) for chance in chances()))
+        prediction._postpone(("empty_probability", "collapse_probability"), later)
+    return prediction
+
+
+def _copied(batch: DataSummary) -> DataSummary:
+    """The batch, in arrays of its own."""
+    return replace(batch, inputs=batch.inputs.copy(), targets=batch.targets.copy())
 
 
 def _plain(number: Any) -> Any:
@@ -497,15 +515,15 @@ def _trust(net: Network, criterion: Criterion, values: Array, found: _Allocation
     return kept_trust(net, criterion, values, found.std.mean(axis=-1), found.samples if sampled else None)
 
 
-def _with_critical_law(
+def _chances_by_law(
     found: _Allocation, net: Network, data: Any, samples: int | None, seed: int, method: str = "auto"
-) -> _Allocation:
-    """The same, with chances by the law of the critical sparsity where they are open."""
+) -> tuple[Array, Array]:
+    """P(layer is empty), (n_s, L), and P(some layer is), (n_s,); by the critical sparsity where open."""
     empty, collapse = found.empty.copy(), found.collapse.copy()
     # With fewer weights than layers one is empty for certain.
     collapse[np.rint(found.sparsity * net.n_weights) > net.n_weights - net.depth] = 1.0
     if not found.open.any():
-        return replace(found, empty=np.minimum(empty, collapse[:, None]))
+        return np.minimum(empty, collapse[:, None]), collapse
     batch = None if is_data_free(net, found.criterion) else net.summarise(data, seed=seed)
     law = critical_law(net, found.criterion, batch, samples=samples, seed=seed, method=method)
     at = found.sparsity[found.open]
@@ -514,8 +532,7 @@ def _with_critical_law(
     if counted is not None:
         empty[found.open] = counted
     # An empty layer keeps nothing, and the others no more than all.
-    empty = np.minimum(empty, np.minimum(collapse[:, None], 1.0 - found.kept))
-    return replace(found, empty=empty, collapse=collapse)
+    return np.minimum(empty, np.minimum(collapse[:, None], 1.0 - found.kept)), collapse
 
 
 def network_notes(net: Network) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from functools import lru_cache
 from typing import Any
 
 from ..base import checks
@@ -32,10 +34,20 @@ def unfilled(kind: Any, *arguments: Any, dtype: Any = None, **options: Any) -> A
     """
     import torch
 
-    module = kind(*arguments, device="meta", dtype=dtype, **options)
+    dtype = dtype or torch.get_default_dtype()
+    module = copy.deepcopy(_without_memory(kind, arguments, dtype, tuple(sorted(options.items()))))
     for name, parameter in list(module.named_parameters(recurse=False)):
         setattr(module, name, torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
     return module
+
+
+@lru_cache(maxsize=256)
+def _without_memory(kind: Any, arguments: tuple[Any, ...], dtype: Any, options: tuple[Any, ...]) -> Any:
+    """A module on the ``meta`` device, where even an initialisation that does nothing takes ten copies' time.
+
+    At most 256 of them are remembered; they hold shapes alone.
+    """
+    return kind(*arguments, device="meta", dtype=dtype, **dict(options))
 
 
 def fill_(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.errors import ArgumentError
+from eoc_theory.errors import ArgumentError, MissingDependencyError
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NASTY = "a<b>&\"'</th><script>alert(1)</script>"
@@ -208,3 +211,38 @@ def test_by_day_and_by_night(page):
     night = shown(page, 800, "--blink-settings=preferredColorScheme=0")
     assert brightness(day["back"]) > 0.9 > 0.3 > brightness(day["ink"])
     assert brightness(night["back"]) < 0.2 < 0.7 < brightness(night["ink"])
+
+
+@pytest.fixture(scope="module")
+def interactive(found, tmp_path_factory) -> Path:
+    pytest.importorskip("plotly")
+    path = tmp_path_factory.mktemp("interactive") / "report.html"
+    found.to_html(path, title="nets:make <one>", interactive=True)
+    return path
+
+
+def test_an_interactive_page_runs_its_own_two_scripts_alone(interactive):
+    text = interactive.read_text(encoding="utf-8")
+    scripts = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
+    assert len(scripts) == 2
+    assert re.findall("'sha256-([^']+)'", text[: text.index("<style>")]) == digests
+    assert NASTY not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_the_interactive_page(interactive, found, width):
+    seen = shown(interactive, width)
+    assert seen["scroll"] <= width and seen["body"] <= width
+    # Three pictures of our own, and Plotly's.
+    assert len(seen["pictures"]) > 3
+
+
+def test_what_an_interactive_page_needs(found, tmp_path, monkeypatch):
+    with pytest.raises(ArgumentError, match="interactive must be"):
+        found.to_html(tmp_path / "a.html", interactive="yes")
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(MissingDependencyError, match="interactive pictures need Plotly"):
+        found.to_html(tmp_path / "a.html", interactive=True)
+    assert not (tmp_path / "a.html").exists()

@@ -241,6 +241,8 @@ def _one_by_one(
 
     That is where large variances meet correlations near 1.
     """
+    if missed.max() <= accepted:
+        return
     rows, columns = np.nonzero(np.tril(missed > accepted, -1))
     if len(rows) > most:
         return

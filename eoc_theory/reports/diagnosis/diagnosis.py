@@ -285,15 +285,25 @@ class Diagnosis(Drawable):
         """The verdict and the table, as text."""
         return upward("Diagnosis.__str__")(self)
 
-    def to_html(self, path: Any, *, title: str = "Diagnosis of an initialisation") -> None:
+    def to_html(
+        self, path: Any, *, title: str = "Diagnosis of an initialisation", interactive: bool = False
+    ) -> None:
         """Write one self-contained page with the verdict, plots and the table.
 
         It loads nothing from the internet. It is readable on phones and desktops, in light and dark mode.
 
+        Args:
+            path: the page to write, .html.
+            title: its heading.
+            interactive: whether the picture of what is kept names the layer under the pointer. The page then
+                carries Plotly (the extra `interactive`), some 4.5 MB.
+
         Raises:
             ArgumentError: `path` does not end in .html or cannot be written.
+            MissingDependencyError: Plotly is not installed.
         """
-        upward("Diagnosis.to_html")(self, path, shortened(checks.text("title", title), LONGEST_NAME))
+        heading = shortened(checks.text("title", title), LONGEST_NAME)
+        upward("Diagnosis.to_html")(self, path, heading, checks.flag("interactive", interactive))
 
 
 def _outlook(outlook: Outlook) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The diagnosis as one self-contained page, without scripts, fonts or requests."""
+"""The diagnosis as one self-contained page, without fonts or requests; with scripts only where asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...base.formatting import probability, sparsity
 from ...base.version import __version__
 from ...errors.text import prose
+from ..plots.interactive import in_a_page
 from ..plots.pages import document, inline, write
 from .forecast import SAFE
 from .sampled_verdict import paragraphs as sampled_paragraphs
@@ -74,6 +75,7 @@ sub { line-height: 0; }
   grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 figcaption { font-weight: 600; margin-bottom: .3rem; }
 figure svg { width: 100%; height: auto; display: block; }
+#chart { height: 21rem; }
 .wide { overflow-x: auto; padding: 0; -webkit-overflow-scrolling: touch; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap;
@@ -91,8 +93,8 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .7r
 """
 
 _CAPTIONS = {
-    "What pruning keeps": "Predicted fraction of each layer's weights that stays; the band is one standard "
-    "deviation over initialisations.",
+    "What pruning keeps": "Predicted fraction of each layer's weights that stays, ± one standard deviation "
+    "over initialisations.",
     "Second moment of the scores": "How large each layer's scores are beside the last layer's. Where the "
     "line falls by decades, one threshold for all layers removes whole layers.",
     "Scale of the weights": "What was found in the weights, and where gradients neither vanish nor explode.",
@@ -115,6 +117,8 @@ _WORDS = {
 }
 
 
+#: The place of the chart that says what is under the pointer: of what pruning keeps, the first picture.
+_CHART = "chart"
 #: What the numbers are, by method.
 _KINDS = {
     "theory": "A prediction",
@@ -123,17 +127,21 @@ _KINDS = {
 }
 
 
-def write_page(found: Diagnosis, path: str | os.PathLike[str], title: str) -> None:
+def write_page(
+    found: Diagnosis, path: str | os.PathLike[str], title: str, interactive: bool = False
+) -> None:
     """Write the page; a file that was there before stays until the new one is complete.
 
     Raises:
         ArgumentError: `path` does not end in .html, or cannot be written.
+        MissingDependencyError: Plotly is not installed, and the page is to be `interactive`.
     """
-    write(path, lambda: page(found, title))
+    write(path, lambda: page(found, title, interactive))
 
 
-def page(found: Diagnosis, title: str) -> str:
+def page(found: Diagnosis, title: str, interactive: bool = False) -> str:
     """The page's text. What comes from the model (names of layers, activations) is escaped."""
+    scripts = in_a_page(found, _CHART) if interactive else ()
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="sub">{escape(_subtitle(found))}</p>',
@@ -146,14 +154,14 @@ def page(found: Diagnosis, title: str) -> str:
         _tiles(found),
         "</div>",
         "<h2>Pictures</h2>",
-        _pictures(found),
+        _pictures(found, interactive),
         "<h2>Layers</h2>",
         _table(found),
         "<h2>How to read it</h2>",
         _legend(found),
         f"<footer>{escape(_versions(found))}</footer>",
     ]
-    return document(title, _STYLE, body)
+    return document(title, _STYLE, body, scripts=scripts)
 
 
 def _subtitle(found: Diagnosis) -> str:
@@ -212,14 +220,17 @@ def _prose(text: str) -> str:
     return re.sub(r"(eoc\.\w+\([^()]*\))", r"<code>\1</code>", shown)
 
 
-def _pictures(found: Diagnosis) -> str:
+def _pictures(found: Diagnosis, interactive: bool) -> str:
     from .picture import panels, plot_panel
 
     made = []
     for number, (title, draw) in enumerate(panels(found)):
         label = f"{title}. {_CAPTIONS[title]}"
-        drawn = plot_panel(found, draw)
-        picture = inline(drawn, label, prefix=f"p{number}-", salt="eoc-theory", colours=_COLOURS)
+        if interactive and number == 0:
+            picture = f'<div id="{_CHART}" role="img" aria-label="{escape(label, quote=True)}"></div>'
+        else:
+            drawn = plot_panel(found, draw)
+            picture = inline(drawn, label, prefix=f"p{number}-", salt="eoc-theory", colours=_COLOURS)
         made.append(
             f'<figure class="card"><figcaption>{escape(title)}</figcaption>{picture}'
             f'<p class="sub">{escape(_CAPTIONS[title])}</p></figure>'

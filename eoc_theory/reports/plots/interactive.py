@@ -28,6 +28,8 @@ Array = np.ndarray
 Path = str | PathLike[str] | None
 
 _SHORTCUT = "diamond-open"
+#: A colour that is read on white and on black.
+GREY_ANYWHERE = "#808890"
 
 
 @dataclass
@@ -58,12 +60,50 @@ def draw(result: Any, path: Path = None) -> Any:
     from .files import check_path
 
     target = None if path is None else check_path(path, (".html", ".htm"))
+    chart, figure = _figure(result)
+    if target is not None:
+        _write(figure, target, chart.title)
+    return figure
+
+
+def in_a_page(result: Any, place: str) -> tuple[str, str]:
+    """The figure for a page of our own that has an element with the id `place`: Plotly, and what draws there.
+
+    It takes the colours of day and night alike.
+
+    Raises:
+        MissingDependencyError: Plotly is not installed.
+    """
+    _, figure = _figure(result)
+    from plotly.offline import get_plotlyjs
+
+    clear, line = "rgba(0,0,0,0)", "rgba(128,128,128,0.3)"
+    figure.update_layout(title=None, margin={"t": 40, "l": 55, "r": 10, "b": 45})
+    figure.update_layout(font={"color": GREY_ANYWHERE}, paper_bgcolor=clear, plot_bgcolor=clear)
+    for axis in (figure.update_xaxes, figure.update_yaxes):
+        axis(gridcolor=line, linecolor=line, zerolinecolor=line)
+    drawn = figure.to_json().replace("</", "<\\/")
+    settings = "{responsive: true, displayModeBar: false}"
+    return get_plotlyjs(), f"const f = {drawn}; Plotly.newPlot('{place}', f.data, f.layout, {settings});"
+
+
+def require_plotly() -> Any:
+    """Plotly's module of figures.
+
+    Raises MissingDependencyError where Plotly is not installed.
+    """
     try:
         import plotly.graph_objects as go
     except ImportError:
         raise MissingDependencyError(
-            "plot_interactive needs Plotly: pip install 'eoc-theory[interactive]'"
+            "interactive pictures need Plotly: pip install 'eoc-theory[interactive]'"
         ) from None
+    return go
+
+
+def _figure(result: Any) -> tuple[Chart, Any]:
+    """The chart of a result, and its Plotly figure."""
+    go = require_plotly()
     chart = _CHARTS[type(result).__name__](result)
     figure = go.Figure(chart.traces)
     figure.update_layout(
@@ -76,9 +116,7 @@ def draw(result: Any, path: Path = None) -> Any:
     figure.update_xaxes(title_text=chart.x)
     figure.update_yaxes(title_text=chart.y)
     figure.update_layout(chart.layout)
-    if target is not None:
-        _write(figure, target, chart.title)
-    return figure
+    return chart, figure
 
 
 def _write(figure: Any, target: Any, title: str) -> None:
@@ -169,7 +207,7 @@ def _prediction(found: PruningPrediction) -> Chart:
     kept, std = np.atleast_2d(found.kept), np.atleast_2d(found.kept_std)
     for i, sparsity in enumerate(np.ravel(found.sparsity)):
         chart.traces += _layers(
-            found.layers, kept[i], f"predicted at {sparsity:g}", _colour(i), std=std[i],
+            found.layers, kept[i], f"{found.method} at {sparsity:g}", _colour(i), std=std[i],
             shortcuts=found.shortcuts, weights=found.weights,
         )  # fmt: skip
     return chart
@@ -239,7 +277,7 @@ def _collapse(found: CollapsePrediction) -> Chart:
             "y": np.asarray(found.probability(1.0 - left)),
             "mode": "lines",
             "line": {"color": COLOURS[0]},
-            "name": "predicted",
+            "name": found.method,
             "customdata": 1.0 - left,
             "hovertemplate": "sparsity %{customdata:.6g}<br>P(collapse) %{y:.3f}<extra></extra>",
         }

@@ -27,7 +27,8 @@ def document(title: str, style: str, body: Sequence[str], *, scripts: Sequence[s
 
     No other script can run: the page names the digests of these.
     """
-    scripts = [f"\n{script.strip()}\n" for script in scripts]
+    # As they are written: in a script an escaped control character means the same.
+    scripts = [f"\n{printable_lines(script.strip())}\n" for script in scripts]
     digests = (base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = "".join(f" 'sha256-{digest}'" for digest in digests)
     head = [

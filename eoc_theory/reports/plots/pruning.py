@@ -159,7 +159,8 @@ def _draw_kept(ax: Axes, prediction: PruningPrediction, comparison: Comparison |
     ax.set_ylabel("fraction of weights kept")
     ax.set_ylim(0.0, min(1.03, 1.05 * top) if top > 0.0 else 1.0)
     layer_axis(ax, prediction.layers)
-    _legend_kept(ax, prediction.criterion, sparsity, shades, comparison, bool(beside.any()))
+    said = prediction.criterion, prediction.method
+    _legend_kept(ax, *said, sparsity, shades, comparison, bool(beside.any()))
 
 
 def draw_band(ax: Axes, x: Array, mean: Array, std: Array, colour: Any, beside: Array, **line: Any) -> None:
@@ -185,6 +186,7 @@ def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker:
 def _legend_kept(
     ax: Axes,
     criterion: str,
+    method: str,
     sparsity: Array,
     shades: list[Any],
     comparison: Comparison | None,
@@ -197,7 +199,7 @@ def _legend_kept(
 
     one = shades[0] if len(shades) == 1 else GREY
     handles: list[Any] = [(Patch(color=one, alpha=0.22, linewidth=0), Line2D([], [], color=one))]
-    labels = [f"{criterion}, predicted: mean ± s.d. over seeds"]
+    labels = [f"{criterion}, {method}: mean ± s.d. over seeds"]
     if beside:
         handles.append(ax.errorbar([], [], yerr=[], color=one, **SHORTCUT))
         labels.append("the same, layers on a shortcut")
@@ -259,16 +261,15 @@ def _draw_collapse(ax: Axes, collapse: CollapsePrediction, measured: Any) -> Non
     sparsity_axis(ax, low, high)
     kept = np.geomspace(1.0 - low, 1.0 - high, 400)
     ten, ninety = (float(x) for x in np.quantile(drawn, (0.1, 0.9)))
-    ax.axvspan(ten, ninety, color=PREDICTED, alpha=0.15, linewidth=0, label="predicted 80 % range")
+    ax.axvspan(ten, ninety, color=PREDICTED, alpha=0.15, linewidth=0, label=f"{collapse.method}: 80 % range")
     if seen is not None:
         bins = 1.0 - np.geomspace(1.0 - low, 1.0 - high, _bins(seen, low, high) + 1)
         share = np.histogram(seen, bins)[0] / len(seen)
         ax.stairs(share, bins, color=MEASURED, fill=True, alpha=0.35)
         seeds = f"{len(seen)} seeds" if len(seen) > 1 else "one seed"
         ax.stairs(share, bins, color=MEASURED, linewidth=0.8, label=f"measured $s_{{cr}}$, {seeds}")
-    ax.plot(
-        1.0 - kept, collapse.probability(1.0 - kept), color=PREDICTED, label="predicted $P(s_{cr} \\leq s)$"
-    )
+    label = f"{collapse.method}: $P(s_{{cr}} \\leq s)$"
+    ax.plot(1.0 - kept, collapse.probability(1.0 - kept), color=PREDICTED, label=label)
     if collapse.bound is not None and low <= collapse.bound <= high:
         ax.axvline(
             collapse.bound, color=GREY, linestyle="--", linewidth=1.0, label="paper's bound on $E[s_{cr}]$"
