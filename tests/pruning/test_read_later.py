@@ -54,7 +54,7 @@ def test_data_that_change_before_they_are_read_do_not_count(data):
 
 @pytest.mark.parametrize(
     "double",
-    [copy.copy, copy.deepcopy, replace, lambda one: pickle.loads(pickle.dumps(one)), lambda one: by_json(one)],
+    [copy.copy, copy.deepcopy, replace, lambda it: pickle.loads(pickle.dumps(it)), lambda it: by_json(it)],
     ids=["copy", "deepcopy", "replace", "pickle", "json"],
 )
 def test_doubles_hold_what_was_to_be_read_later(data, double):
