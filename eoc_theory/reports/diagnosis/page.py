@@ -127,9 +127,7 @@ _KINDS = {
 }
 
 
-def write_page(
-    found: Diagnosis, path: str | os.PathLike[str], title: str, interactive: bool = False
-) -> None:
+def write_page(found: Diagnosis, path: str | os.PathLike[str], title: str, interactive: bool = False) -> None:
     """Write the page; a file that was there before stays until the new one is complete.
 
     Raises:
