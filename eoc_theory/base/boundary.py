@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import EOCError, InternalError, TooLargeError
+from .compiled_models import of_uncompiled
 from .equality import answer_equality
 
 T = TypeVar("T")
@@ -51,10 +52,10 @@ def public(thing: T) -> T:
 
     The EOCError kinds, Ctrl-C, SystemExit, and Python's own TypeError for a call that does not fit the
     signature pass. A MemoryError becomes a TooLargeError; whatever else an InternalError, with the original
-    as its cause.
+    as its cause. A function of a model takes compiled ones, too.
     """
     if not isinstance(thing, type):
-        return _guarded(thing)  # type: ignore[return-value, arg-type]
+        return _guarded(of_uncompiled(thing))  # type: ignore[return-value, arg-type]
     if hasattr(thing, "__dataclass_fields__") and "__eq__" in vars(thing):
         answer_equality(thing)
     for name, member in list(vars(thing).items()):

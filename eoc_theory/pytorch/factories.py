@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base import checks
+from ..base.compiled_models import uncompiled
 from ..base.isolation import seeded
 from ..errors import ArgumentError
 from .models import require_torch
@@ -44,7 +45,7 @@ def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None, 
         model = checks.call(name, _called, factory, seed, with_seed)
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"{name} must return a torch.nn.Module, got {type(model).__name__}")
-    return model
+    return uncompiled(model)
 
 
 def _called(factory: Callable[..., Any], seed: int, with_seed: bool | None) -> Any:

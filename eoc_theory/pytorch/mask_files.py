@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.whole_files import replacing
 from ..errors import ArgumentError, DataError, MissingDependencyError
-from .models import prunable_weights, require_torch
+from .models import PrunableWeight, prunable_weights, require_torch
 
 #: What the file's header says of its content.
 FORMAT = {"format": "eoc-theory masks", "version": "1"}
@@ -72,7 +74,8 @@ def load_masks(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 @public
 def masks_of(model: Any) -> dict[str, np.ndarray]:
-    """The masks on a model, of `prune_` or of any method of ``torch.nn.utils.prune``, by layer name.
+    """The masks on a model, by layer name: of `prune_`, of any method of ``torch.nn.utils.prune``, or of
+    ``torch.ao.pruning``.
 
     Args:
         model: a torch module.
@@ -88,13 +91,21 @@ def masks_of(model: Any) -> dict[str, np.ndarray]:
         raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found = {}
     for weight in prunable_weights(model, required=False):
-        holder, name = (
-            (weight.holder, weight.parameter.removesuffix("_orig")) if weight.holder else (None, "")
-        )
-        mask = weight.mask if holder is None else holder._buffers.get(f"{name}_mask")
+        mask = mask_on(weight)
         if mask is not None:
             found[weight.name or "weight"] = (mask != 0).cpu().numpy()
     return found
+
+
+def mask_on(weight: PrunableWeight) -> Any:
+    """The mask on a weight, a tensor, or None: also on what a parametrisation makes it from."""
+    if weight.holder is None:
+        return weight.mask
+    # torch.ao.pruning multiplies by the buffer of a parametrisation of its own.
+    masks = [weight.holder._buffers.get(f"{weight.parameter.removesuffix('_orig')}_mask")]
+    masks += [step._buffers.get("mask") for step in weight.holder.children()]
+    found = [mask for mask in masks if mask is not None and mask.shape == weight.tensor.shape]
+    return reduce(operator.mul, found) if found else None
 
 
 def _name(name: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.compiled_models import of_uncompiled
 from ..base.isolation import isolated
 from ..networks.architecture import Architecture
 from ..networks.naming import CONTAINERS
@@ -14,6 +15,7 @@ from .trace import trace
 
 
 @isolated
+@of_uncompiled
 def read_architecture(model: Any, example_input: Any = None) -> Architecture:
     """The architecture of a torch model, read from the model itself; see `eoc_theory.pytorch.trace.trace`.
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
+from ..base.compiled_models import uncompiled
 from ..base.result import Result
 from ..errors import ArgumentError, MissingDependencyError
+from .mask_files import mask_on
 from .models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class watch_layers:  # noqa: N801 - it is used as a function is: with watch_laye
 
     def __init__(self, model: Any) -> None:
         torch = require_torch()
+        model = uncompiled(model)
         if not isinstance(model, torch.nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self._weights = prunable_weights(model)
@@ -135,8 +138,8 @@ class watch_layers:  # noqa: N801 - it is used as a function is: with watch_laye
 
 
 def _kept(weight: PrunableWeight) -> float:
-    tensor = weight.tensor.detach()
-    left = (tensor != 0) if weight.mask is None else (tensor * weight.mask != 0)
+    tensor, mask = weight.tensor.detach(), mask_on(weight)
+    left = (tensor != 0) if mask is None else (tensor * mask != 0)
     return float(left.float().mean())
 
 
