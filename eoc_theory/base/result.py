@@ -73,14 +73,16 @@ class Result:
             self.__dict__.pop(field, None)
         self.__dict__["_later"] = names, make
 
-    def __getattr__(self, name: str) -> Any:
-        names, make = self.__dict__.get("_later") or ((), None)
-        if make is None or name not in names:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        # Several threads that ask at the same time compute the same.
-        self.__dict__.update(zip(names, make(), strict=True))
-        self.__dict__.pop("_later", None)
-        return self.__dict__[name]
+    if not TYPE_CHECKING:  # type checkers are to know the fields alone
+
+        def __getattr__(self, name: str) -> Any:
+            names, make = self.__dict__.get("_later") or ((), None)
+            if make is None or name not in names:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            # Several threads that ask at the same time compute the same.
+            self.__dict__.update(zip(names, make(), strict=True))
+            self.__dict__.pop("_later", None)
+            return self.__dict__[name]
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: plain values, with all that was to be computed later."""

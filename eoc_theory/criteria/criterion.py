@@ -34,8 +34,13 @@ _NAME = re.compile(r"[A-Za-z][\w-]{0,39}")
 class HasScore(Protocol):
     """The least that makes a criterion; every other attribute of `Criterion` has a default."""
 
-    name: str
-    needs: Needs
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> str:
+        """See `Needs`."""
+        ...
 
     def score(self, weight: Any, derivative: Any) -> Any:
         """Scores of a layer's weights, of their shape."""
@@ -129,6 +134,14 @@ class Criterion:
     def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Scores of a criterion that needs "nothing"."""
         raise NotImplementedError
+
+
+#: The built-in criteria.
+CriterionName = Literal[
+    "erk", "force", "grasp", "magnitude", "random", "snip", "synflow", "synflow-oneshot", "uniform"
+]
+#: What is taken for a criterion: a name, a name with options, or an object.
+CriterionLike = CriterionName | str | Criterion | HasScore
 
 
 @dataclass(frozen=True)

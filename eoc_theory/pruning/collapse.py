@@ -17,6 +17,7 @@ from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table
 from ..base.typing import DType, Floats, LossName, Method
+from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..errors.text import shortened
@@ -139,7 +140,7 @@ class CollapsePrediction(Drawable):
 def predict_collapse(
     net: Any,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     samples: int | None = None,

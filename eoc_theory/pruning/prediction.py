@@ -19,7 +19,7 @@ from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
 from ..base.tables import Table, cell
 from ..base.typing import DType, Floats, LossName, Method, S
-from ..criteria.criterion import Criterion
+from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
 from ..errors.text import shortened
@@ -206,7 +206,7 @@ def predict_pruning(
     net: Any,
     sparsity: float,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     samples: int | None = None,
@@ -223,7 +223,7 @@ def predict_pruning(
     net: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     samples: int | None = None,
@@ -241,7 +241,7 @@ def predict_pruning(
     net: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     samples: int | None = None,

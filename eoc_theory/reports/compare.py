@@ -16,6 +16,7 @@ from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table
 from ..base.typing import Floats, LossName, Method, S
+from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
@@ -155,7 +156,7 @@ def compare(
     factory: Any,
     sparsity: float,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     example_input: Any = None,
@@ -171,7 +172,7 @@ def compare(
     factory: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     example_input: Any = None,
@@ -188,7 +189,7 @@ def compare(
     factory: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     example_input: Any = None,

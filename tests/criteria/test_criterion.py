@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import eoc_theory as eoc
 from eoc_theory.criteria import criterion_names
-from eoc_theory.criteria.criterion import Needs
+from eoc_theory.criteria.criterion import CriterionName, Needs
 from eoc_theory.errors import ArgumentError, CallbackError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -303,3 +304,7 @@ def test_the_schedule_ends_where_it_should():
     found = schedule(1000, 10, 4)
     assert found[-1] == 10 and found == sorted(found, reverse=True)
     assert np.ptp(np.diff(np.log(found))) < 0.05
+
+
+def test_type_checkers_know_the_built_in_names():
+    assert sorted(get_args(CriterionName)) == sorted(criterion_names())

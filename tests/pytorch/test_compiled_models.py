@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compiled(model: nn.Module) -> Any:
     return torch.compile(model, backend="eager")
 
 

@@ -18,7 +18,7 @@ from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table
 from ...base.typing import DType, Floats, LossName, S
-from ...criteria.criterion import Criterion
+from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, ModelError
 from ...networks.naming import network_name
@@ -155,7 +155,7 @@ def measure_pruning(
     model: Any,
     sparsity: float,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
@@ -173,7 +173,7 @@ def measure_pruning(
     model: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,
@@ -192,7 +192,7 @@ def measure_pruning(
     model: Any,
     sparsity: ArrayLike,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     loss: LossName | Callable[..., Any] = "cross_entropy",
     output: Any = None,

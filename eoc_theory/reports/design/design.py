@@ -17,7 +17,7 @@ from ...base.result import Drawable
 from ...base.tables import Table
 from ...base.typing import Method
 from ...base.upward import upward
-from ...criteria.criterion import Criterion
+from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, ModelError
 from ...errors.text import prose, shortened
@@ -250,7 +250,7 @@ def design(
     net: Any,
     sparsity: float,
     *,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     example_input: Any = None,

@@ -18,7 +18,7 @@ from ...base.result import Drawable
 from ...base.tables import Table
 from ...base.typing import LossName, Method
 from ...base.upward import upward
-from ...criteria.criterion import Criterion
+from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import ArgumentError, DataError, EOCError, ModelError
 from ...errors.text import LONGEST_NAME, prose, shortened
@@ -324,7 +324,7 @@ def diagnose(
     example_input: Any = None,
     *,
     sparsity: float = 0.9,
-    criterion: Any = "snip",
+    criterion: CriterionLike = "snip",
     data: Any = None,
     method: Method = "auto",
     seed: int = 0,
