@@ -289,6 +289,7 @@ def predict(args: argparse.Namespace) -> int:
             **_sampling(args),
             **_method(args),
         )
+        _ = found.collapse_probability  # computed when it is first read: while progress is shown
     if args.json:
         print_json(found.to_dict())
     else:

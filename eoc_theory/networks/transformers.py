@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..activations import Activation
@@ -149,7 +149,8 @@ def transformer(
     net = _Builder(Shape(tokens), form, scales)
     net.graph.add(Embedding("embedding", vocabulary, width, own))
     net.body(_spread("position_std", position_std, scales, own), own)
-    return net.finished(checks.integer("classes", classes, minimum=1))
+    name = _title(f"{placement}-norm transformer" if norm else "transformer", depth, width)
+    return net.finished(checks.integer("classes", classes, minimum=1), name)
 
 
 @public
@@ -207,7 +208,8 @@ def vit(
     weight = scales.layer("patches", channels * patch**2, net.form.width, kernel=(patch, patch))
     net.graph.add(Convolution("patches", weight, (patch, patch), ((0, 0),) * 2, (1, 1)))
     net.body(spread, spread)
-    return net.finished(checks.integer("classes", classes, minimum=1))
+    name = _title("ViT", net.form.depth, net.form.width, size, depth, width, heads)
+    return net.finished(checks.integer("classes", classes, minimum=1), name)
 
 
 @public
@@ -253,7 +255,16 @@ def gpt(
     if sigma_w is not None:
         named["sigma_w"] = sigma_w
     named["classes"] = named["vocabulary"] if classes is None else classes
-    return transformer(named.pop("depth"), named.pop("width"), tokens=tokens, std=std, **named)
+    name = _title("GPT", named["depth"], named["width"], size, depth, width, heads)
+    net = transformer(named.pop("depth"), named.pop("width"), tokens=tokens, std=std, **named)
+    return replace(net, name=name)
+
+
+def _title(kind: str, depth: int, width: int, size: str | None = None, *changed: int | None) -> str:
+    """What the network is called: by its published size, if none of its extents is `changed`."""
+    if size is not None and all(value is None for value in changed):
+        return size
+    return f"{kind}, {depth} block{'s' if depth > 1 else ''} of width {width}"
 
 
 def _sized(size: str | None, sizes: dict[str, dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
@@ -439,15 +450,15 @@ class _Builder:
         if form.placement == "pre" and form.norm is not None:
             self._norm("norm")
 
-    def finished(self, classes: int) -> Architecture:
-        """With a readout and a head."""
+    def finished(self, classes: int, name: str) -> Architecture:
+        """With a readout and a head, called `name`."""
         if self.form.readout == "mean":
             self.graph.add(AdaptiveAveragePool("pool", (1,) * self._axes))
             self.graph.add(Flatten("flatten"))
         else:
             self.graph.add(Pick("readout", 0 if self.form.readout == "class" else -1))
         self.graph.add(Dense("head", self._scales.layer("head", self.form.width, classes)))
-        return Architecture.from_graph(self.graph.build())
+        return Architecture.from_graph(self.graph.build(), name)
 
     def _norm(self, name: str, *source: int) -> int:
         return self.graph.add(ChannelNorm(name, centred=self.form.norm == "layer"), *source)

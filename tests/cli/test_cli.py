@@ -351,13 +351,21 @@ def test_an_unknown_device(capsys):
 def test_a_failure_while_computing_is_code_1(capsys, monkeypatch):
     from eoc_theory.errors import ConvergenceError
 
-    for error in (ConvergenceError("no root\nfound"), MemoryError(), KeyboardInterrupt()):
+    for error in (ConvergenceError("no root\nfound"), MemoryError()):
 
         def fail(*args, error=error, **kwargs):
             raise error
 
         monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", fail)
         assert refused(capsys, "init", "tanh", code=1).startswith("eoc init: ")
+
+
+def test_ctrl_c_is_code_130(capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", interrupt)
+    assert refused(capsys, "init", "tanh", code=130) == "eoc init: interrupted\n"
 
 
 def test_missing_torch_is_code_1(capsys, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory.base.progress import followed, listened_to
 from eoc_theory.cli.progress import Stages
+from eoc_theory.propagation.shared import forget_recent
 
 
 def test_who_listens_is_told_of_each_item():
@@ -24,6 +25,7 @@ def test_who_listens_is_told_of_each_item():
 def test_what_is_computed_does_not_depend_on_who_listens():
     net, told = eoc.mlp(6, 10, activation="relu"), []
     alone = eoc.predict_collapse(net).samples
+    forget_recent()
     with listened_to(lambda *now: told.append(now)):
         heard = eoc.predict_collapse(net).samples
         eoc.predict_pruning(net, 0.9)

@@ -168,8 +168,8 @@ def test_entropy_of_attention(how):
     found = observed(model, prunable_weights(model), Batch((x,), {}, torch.arange(5) % 4), Loss())
     model(x)
     # The softmax of the test's own is noted as well, with the same entropy.
-    assert found.attention == ("",)
-    assert found.attention_entropy[0] == pytest.approx(entropy_by_hand(model.seen), abs=1e-5)
+    assert found.attention == ("attention 1", "attention 2")
+    assert found.attention_entropy == pytest.approx([entropy_by_hand(model.seen)] * 2, abs=1e-5)
     assert 0.2 < found.attention_entropy[0] < 0.95
 
 

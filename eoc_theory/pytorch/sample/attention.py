@@ -72,7 +72,9 @@ class Attention(TorchFunctionMode):
     def _note(self, scores: Any) -> None:
         entropy = mean_entropy(scores)
         if math.isfinite(entropy):
-            self._noted.setdefault(self._where(), []).append(entropy)
+            # Where the model itself attends, its calls are layers of their own.
+            name = self._where() or f"attention {len(self._noted) + 1}"
+            self._noted.setdefault(name, []).append(entropy)
 
 
 def _are_scores(scores: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from ...base.isolation import converted, seeded
 from ...errors import ModelError
+from ...propagation.observed import Observed, mean_of
 from ..batches import Batch
 from ..losses import Loss
 from ..models import PrunableWeight
@@ -30,66 +31,6 @@ Array = np.ndarray
 MOST_INPUTS = 8
 #: Networks that are looked at where more are scored.
 MOST_NETWORKS = 4
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Signals of L weight layers in a network, or their means over networks (of logarithms, for sizes).
-
-    Attributes:
-        signal: mean square of the layer's output, (L,); nan for layers that were not run.
-        gradient: mean square of the loss's gradient by that output, (L,).
-        entries: entries of the output for one input, (L,).
-        order: place of the layer in the forward pass, (L,), from 0 on.
-        token_similarity: mean cosine between the output's tokens of one input, (L,); nan without tokens.
-        input_similarity: mean cosine between the outputs of two inputs, (L,).
-        attention: names of the modules that attend, in the order of the forward pass.
-        attention_entropy: of each, the mean entropy of a query's weights over that of equal weights, (A,).
-        residual: positions of the layers that end a branch of a residual sum.
-    """
-
-    signal: Array
-    gradient: Array
-    entries: Array
-    order: Array
-    token_similarity: Array
-    input_similarity: Array
-    attention: tuple[str, ...] = ()
-    attention_entropy: Array = field(default_factory=lambda: np.zeros(0))
-    residual: tuple[int, ...] = ()
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether some layer's outputs are tokens, more than one for each input."""
-        return bool(np.isfinite(self.token_similarity).any())
-
-    @property
-    def by_depth(self) -> Array:
-        """Positions of the layers that were run, in the order of the forward pass."""
-        order = np.argsort(self.order, kind="stable")
-        return order[np.isfinite(self.signal[order])]
-
-
-def mean_of(networks: Sequence[Observed]) -> Observed:
-    """What several networks show: geometric means of sizes, means of the rest."""
-    first = networks[0]
-
-    def mean(name: str) -> Array:
-        return np.mean([getattr(one, name) for one in networks], axis=0)
-
-    def geometric(name: str) -> Array:
-        with np.errstate(divide="ignore"):
-            return np.exp(np.mean([np.log(getattr(one, name)) for one in networks], axis=0))
-
-    same = all(one.attention == first.attention for one in networks)
-    return replace(
-        first,
-        signal=geometric("signal"),
-        gradient=geometric("gradient"),
-        token_similarity=mean("token_similarity"),
-        input_similarity=mean("input_similarity"),
-        attention_entropy=mean("attention_entropy") if same else first.attention_entropy,
-    )
 
 
 def observe(sampler: Any, networks: int, seed: int) -> Observed:
@@ -171,11 +112,12 @@ class _Seen:
         self.tokens: list[float] = []
         self.inputs: list[float] = []
 
-    def output(self, value: Any, size: int, *, channels_last: bool) -> None:
+    def output(self, value: Any, size: int, *, has_tokens: bool, features_axis: int) -> None:
         """Note an output, and the gradient that will come to it."""
         self.square += float(value.detach().double().square().sum())
         self.count += value.numel()
-        rows, tokens = as_tokens(value.detach(), size, channels_last=channels_last)
+        shown = value.detach().movedim(features_axis, -1) if has_tokens else value.detach()
+        rows, tokens = as_tokens(shown, size, has_tokens=has_tokens)
         if tokens is not None and tokens.shape[1] > 1:
             self.tokens.append(float(mean_cosine(tokens).mean()))
         if rows is not None and size > 1:
@@ -232,7 +174,8 @@ class _Watch:
             if value is not None:
                 seen = self._seen.setdefault(id(module), _Seen(len(self._seen)))
                 convolution = isinstance(module, torch.nn.modules.conv._ConvNd)
-                seen.output(value, self._size, channels_last=not convolution)
+                axis = getattr(module, "features_axis", -1)
+                seen.output(value, self._size, has_tokens=not convolution, features_axis=axis)
                 if any(module is holder for holder in self._holders):
                     self._branches.note(module, value)
 
@@ -282,8 +225,10 @@ def first_tensor(output: Any) -> Any:
     return None
 
 
-def as_tokens(value: Any, size: int, *, channels_last: bool = True) -> tuple[Any, Any]:
+def as_tokens(value: Any, size: int, *, has_tokens: bool = True) -> tuple[Any, Any]:
     """An output as one row for each input (B, N), and as tokens (B, T, C); None for what it is not.
+
+    A token's features come last.
 
     The inputs come first, or second (as where recurrent layers do not have the batch first), or first with
     parts of each (windows).
@@ -296,7 +241,7 @@ def as_tokens(value: Any, size: int, *, channels_last: bool = True) -> tuple[Any
         elif len(value) % size:
             return None, None
     rows = value.reshape(size, -1)
-    tokens = value.reshape(size, -1, value.shape[-1]) if channels_last else None
+    tokens = value.reshape(size, -1, value.shape[-1]) if has_tokens else None
     return rows, tokens
 
 

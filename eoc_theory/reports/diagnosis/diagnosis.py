@@ -25,7 +25,8 @@ from ...errors.text import LONGEST_NAME, prose, shortened
 from ...networks.architecture import Architecture
 from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
-from ...networks.resolve import Network, Options, as_architecture, is_model
+from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
+from ...propagation.observed import Observed
 from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
@@ -35,8 +36,6 @@ from .signals import signal_columns, signal_problems
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...pytorch.sample.observe import Observed
 
 Array = np.ndarray
 
@@ -64,8 +63,8 @@ class Diagnosis(Drawable):
         seed: of the samples.
         method: "theory", "sampled" where the numbers are those of a few networks that were sampled and run,
             or "measured" where they are those of a trained network itself.
-        signals: what sampled networks show at each layer: signals, gradients, tokens and attention; None by
-            theory. See `eoc_theory.pytorch.sample.observe.Observed`.
+        signals: what happens at each layer: signals, gradients, tokens and attention; None by theory without
+            attention. See `eoc_theory.propagation.observed.Observed`.
         signals_after: the same after the cure, or None.
         notes: what the numbers take for granted.
         network: what the network is called.
@@ -148,15 +147,15 @@ class Diagnosis(Drawable):
     def problems(self) -> tuple[str, ...]:
         """What is wrong, one word for each problem.
 
-        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse"; of sampled networks
-        "vanishing", "rank collapse" and "entropy collapse" too.
+        "silent", "exploding", "ordered", "chaotic", "starved", "risk", "collapse"; of sampled networks, and
+        of networks with attention, "vanishing", "rank collapse" and "entropy collapse" too.
 
         "silent": the scores of some layer are all exactly 0, so that nothing in it can be ranked. "collapse":
         a layer collapses more likely than not; "risk": with 5 % or more; "starved": a layer keeps less than a
         tenth of its even share. The first four name causes; "ordered" and "chaotic" are reported only with
         such an effect, or with a cure that is predicted to help.
 
-        In sampled networks "vanishing" and "exploding" are about the gradient's squared norm, which falls or
+        There "vanishing" and "exploding" are about the gradient's squared norm, which falls or
         grows 100-fold from the last layer to the first; "rank collapse": the tokens of an input are alike in
         the last layers; "entropy collapse": some attention attends to single keys.
         """
@@ -259,12 +258,7 @@ class Diagnosis(Drawable):
 
     @classmethod
     def _hints(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        hints = get_type_hints(cls, localns={"Observed": Any})
-        if values.get("signals") is None:
-            return hints
-        from ...pytorch.sample.observe import Observed
-
-        return hints | {"signals": Observed, "signals_after": Observed | None}
+        return get_type_hints(cls)
 
     def _headline(self) -> str:
         named = f"{shortened(self.network, 50)}, " if self.network else ""
@@ -351,8 +345,9 @@ def diagnose(
         sparsity: fraction of all weights to remove, in [0, 1).
         criterion: as in `predict_pruning`.
         data: as in `predict_pruning`.
-        method: "theory", "sampled", or "auto": theory where the model can be read and has no attention, else
-            sampled networks.
+        method: "theory", which samples no network and makes no large weights of a factory's; "sampled"; or
+            "auto": the theory's causes where the model can be read and has no attention, with networks
+            sampled for what is kept where `predict_pruning` samples them, else sampled networks alone.
         seed: of the samples; the same seed gives the same bits.
         loss, output, exclude, device: of sampled networks, as in `predict_pruning`.
 
@@ -384,7 +379,12 @@ def diagnose(
         else:
             # How alike tokens become and what attention attends to is seen in sampled networks.
             if method == "theory" or net.is_chain or not attends(net.as_graph()):
-                return _by_theory(model, net, batch, rule, sparsity, seed)
+                return _by_theory(model, net, batch, rule, sparsity, seed, method)
+    if method == "theory":
+        # A factory: shapes and laws of weights are all that it takes.
+        made = as_network(model, data, Options(method, example_input))
+        assert isinstance(made, Architecture)
+        return _by_theory(made, made, made.summarise(data, seed=seed), rule, sparsity, seed, method)
     try:
         return _by_sampling(model, data, options, rule, sparsity, seed)
     except (ModelError, DataError):
@@ -395,22 +395,28 @@ def diagnose(
 
 
 def _by_theory(
-    model: Any, net: Architecture, batch: DataSummary, rule: Criterion, sparsity: float, seed: int
+    model: Any,
+    net: Architecture,
+    batch: DataSummary,
+    rule: Criterion,
+    sparsity: float,
+    seed: int,
+    method: Method = "auto",
 ) -> Diagnosis:
     reading = read(net)
-    before = outlook(net, reading, sparsity, rule, batch, seed)
-    off = off_edge(net, reading, before)
-    candidates: list[Cure] = []
-    if off.any() or is_exploding(reading, before) or not before.is_fine:
-        redraw = bool(off.any())
+    shown: dict[str, Any] = {}
+    if not net.is_chain and attends(net.as_graph()):
+        from .attention import diagnose_attention
+
         state = parameters_of(model, net, reading)
-        candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
-
-    def predict(other: Network) -> Outlook:
-        assert isinstance(other, Architecture)
-        return outlook(other, reading, sparsity, rule, batch, seed)
-
-    cure, after = best(before, reading, candidates, predict)
+        found = diagnose_attention(net, reading, batch, sparsity, rule, seed, **state)
+        first, cure, second = found
+        before, after = first.outlook, None if second is None else second.outlook
+        shown = {"signals": first.signals, "notes": first.notes}
+        shown["signals_after"] = None if second is None else second.signals
+        off = off_edge(net, reading, before)
+    else:
+        before, off, cure, after = _before_and_after(model, net, reading, batch, rule, sparsity, seed, method)
     return Diagnosis(
         criterion=rule.label,
         sparsity=sparsity,
@@ -429,7 +435,34 @@ def _by_theory(
         seed=seed,
         network=network_name(model, net),
         shortcuts=shortcut_layers(net),
+        **shown,
     )
+
+
+def _before_and_after(
+    model: Any,
+    net: Architecture,
+    reading: Reading,
+    batch: DataSummary,
+    rule: Criterion,
+    sparsity: float,
+    seed: int,
+    method: Method,
+) -> tuple[Outlook, Array, Cure | None, Outlook | None]:
+    """The network as found, which layers are off the edge of chaos, the cure and the network after it."""
+    before = outlook(net, reading, sparsity, rule, batch, seed, method)
+    off = off_edge(net, reading, before)
+    candidates: list[Cure] = []
+    if off.any() or is_exploding(reading, before) or not before.is_fine:
+        redraw = bool(off.any())
+        state = parameters_of(model, net, reading)
+        candidates = cures(net, reading, redraw=redraw, silent=len(before.silent) > 0, **state)
+
+    def predict(other: Network) -> Outlook:
+        assert isinstance(other, Architecture)
+        return outlook(other, reading, sparsity, rule, batch, seed, method)
+
+    return before, off, *best(before, reading, candidates, predict)
 
 
 def _by_sampling(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...base.boundary import public
+from ...base.typing import Method
 from ...criteria.criterion import Criterion
 from ...mean_field.maps import MeanField
 from ...networks.architecture import Architecture
@@ -119,15 +120,28 @@ class Outlook:
 
 
 def outlook(
-    net: Architecture, reading: Reading, sparsity: float, criterion: Criterion, batch: DataSummary, seed: int
+    net: Architecture,
+    reading: Reading,
+    sparsity: float,
+    criterion: Criterion,
+    batch: DataSummary,
+    seed: int,
+    method: Method = "auto",
+    kernels: Any = None,
 ) -> Outlook:
-    """The prediction for `net`, whose `reading` says which layers' scale matters."""
+    """The prediction for `net`, whose `reading` says which layers' scale matters.
+
+    `kernels` are what `net.propagate` gives, where they are known.
+    """
+    given: dict[str, Any] = {"criterion": criterion, "data": batch, "seed": seed, "method": method}
     with shared_samples():
-        pruning = predict_pruning(net, sparsity, criterion=criterion, data=batch, seed=seed)
-        collapse = predict_collapse(net, criterion=criterion, data=batch, seed=seed)
-    # Of a chain no layer's kernels are kept.
-    chain = net.is_chain
-    kernels = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else net.propagate(batch, seed=seed)
+        pruning = predict_pruning(net, sparsity, **given)
+        collapse = predict_collapse(net, **given)
+    if kernels is None:
+        # Of a chain no layer's kernels are kept.
+        chain = net.is_chain
+        known = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else None
+        kernels = known or net.propagate(batch, seed=seed)
     zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
     if criterion.needs_data:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, InternalError, ModelError
 from ...networks.resolve import Options, as_network, is_model
 from ...networks.unread import UnreadNetwork
+from ...propagation.observed import Observed
 from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
@@ -27,9 +28,6 @@ from .forecast import Outlook
 from .initialisation import Reading, recognise_all
 from .remedies import Cure
 from .signals import signal_problems
-
-if TYPE_CHECKING:
-    from ...pytorch.sample.observe import Observed
 
 Array = np.ndarray
 
@@ -277,14 +275,14 @@ def _best_cure(
             raise
         except EOCError:
             continue
-        if _helps(after, least):
+        if helps(after, least):
             chosen, least = (cure, after), after
         if after is least and not after.problems:
             break
     return chosen
 
 
-def _helps(one: View, other: View) -> bool:
+def helps(one: View, other: View) -> bool:
     if is_better(one.outlook, other.outlook):
         return True
     return len(one.problems) < len(other.problems) and not is_better(other.outlook, one.outlook)

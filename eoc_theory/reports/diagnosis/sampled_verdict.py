@@ -12,7 +12,7 @@ from .signals import ALIKE, PEAKED, decades, gradient_trend, late_similarity, si
 from .verdict import CURE, HELP, chance, joined, kept_range, pruning_sentences, these_layers
 
 if TYPE_CHECKING:
-    from ...pytorch.sample.observe import Observed
+    from ...propagation.observed import Observed
     from .diagnosis import Diagnosis
 
 Array = np.ndarray
@@ -141,6 +141,7 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     cure, after, signals = found.cure, found.after, found.signals_after
     if cure is None or after is None or signals is None:
         return [_no_cure(found)] if found.problems else []
+    way = "Predicted" if found.method == "theory" else "Sampled"
     called = "Cure" if _is_cured(found) else "What helps most"
     emptied = after.emptied
     lost = (
@@ -151,7 +152,7 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
     trend = f"the gradient's squared norm multiplied by {10.0 ** gradient_trend(signals):.3g} per layer"
     said = [
         f"{called}: {' and '.join(cure.steps)}, which {cure.does}." if named else f"This {cure.does}.",
-        f"Sampled then: kept {kept_range(after)}, {lost} ({chance(after)}), {trend}, critical sparsity "
+        f"{way} then: kept {kept_range(after)}, {lost} ({chance(after)}), {trend}, critical sparsity "
         f"{sparsity(after.critical_sparsity)} instead of {sparsity(found.before.critical_sparsity)}.",
     ]
     if after.collapse_probability >= SAFE:
@@ -175,6 +176,10 @@ def _conditions(found: Diagnosis) -> list[str]:
         first = (
             "The weights follow no known distribution (trained?), so that this is measured on the very "
             "network: one network, without a spread over initialisations."
+        )
+    elif found.method == "theory":
+        first = (
+            "No network was sampled: these are kernels and score distributions of an infinitely wide network."
         )
     else:
         first = "No theory was used: these numbers are those of a few networks that were sampled and run."

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ...propagation.observed import Observed
 from .forecast import SAFE, Outlook
-
-if TYPE_CHECKING:
-    from ...pytorch.sample.observe import Observed
 
 Array = np.ndarray
 

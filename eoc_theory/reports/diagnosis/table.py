@@ -15,7 +15,7 @@ from ...base.tables import Table
 from ...errors.text import name
 
 if TYPE_CHECKING:
-    from ...pytorch.sample.observe import Observed
+    from ...propagation.observed import Observed
     from .diagnosis import Diagnosis
 
 #: What is between two columns of plain text and of a terminal's table, and the widest a line may be.
