@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory.errors import MissingDependencyError
 from paper_checks.__main__ import main
-from paper_checks.claim import ATTENTION, Claim, Evidence, Finding, Verdict, measured, run
+from paper_checks.claim import ATTENTION, OWN, RESTATED, Claim, Evidence, Finding, Verdict, measured, run
 from paper_checks.convergence_rates import extrapolated_constant
 from paper_checks.eoc_constants import SIGMA_B, exact_point, iterate
 from paper_checks.graph_networks import decay
@@ -53,10 +54,22 @@ def test_registry_names_are_unique_and_complete():
 
 def test_text_shows_statement_evidence_and_verdict():
     text = run(GOOD).to_text()
-    for part in ("good", "A statement.", "A method.", "1.25 ± 0.12", "HOLDS. Because."):
+    for part in ("good", "A statement.", "Wording: ours;", "A method.", "1.25 ± 0.12", "HOLDS. Because."):
         assert part in text
     assert "NEWS" not in text
     assert "NEWS" in run(BAD).to_text()
+
+
+def test_every_claim_says_whose_wording_it_is_in():
+    by_wording = {claim.name: claim.wording for claim in CLAIMS}
+    for claim in CLAIMS:
+        told = run(replace(claim, check=GOOD.check))
+        assert claim.wording and not claim.wording.endswith(".")
+        assert f"Wording: {claim.wording}." in told.to_text()
+        assert told.to_dict()["wording"] == claim.wording
+    # Theorems of others are restated here; what nobody else says is said to be ours.
+    assert by_wording["sbp-bound"] == by_wording["magnitude-bound"] == RESTATED
+    assert by_wording["weight-laws"] == OWN
 
 
 def test_json_holds_one_object_a_claim(capsys):
