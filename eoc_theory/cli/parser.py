@@ -482,8 +482,8 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
         type=str.lower,
         default="snip",
         metavar="CRITERION",
-        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, with "
-        "options as in 'snip(rounds=100)' (default: snip)",
+        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, "
+        "with options as in 'snip(rounds=100)' (default: snip)",
     )
     pruning.add_argument(
         "--data",
