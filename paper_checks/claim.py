@@ -28,6 +28,7 @@ OWN = "ours; no publication states it"
 
 #: The groups of claims.
 PAPER, ATTENTION = "Robust Pruning at Initialization", "Transformers at initialisation"
+PUBLISHED = "Published results of others"
 
 
 class Verdict(str, Enum):

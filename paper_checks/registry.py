@@ -14,6 +14,7 @@ from . import (
     critical_depth,
     dropout,
     eoc_constants,
+    erk_densities,
     extreme_values,
     gradient_independence,
     hbp_bound,
@@ -21,6 +22,7 @@ from . import (
     image_tables,
     infinite_width,
     magnitude_bound,
+    published_compressions,
     relu_point,
     rescaling,
     rescaling_after_snip,
@@ -69,4 +71,6 @@ CLAIMS: tuple[Claim, ...] = (
     attention_scaling.CLAIM,
     attention_phases.CLAIM,
     attention_training.CLAIM,
+    published_compressions.CLAIM,
+    erk_densities.CLAIM,
 )

@@ -13,9 +13,23 @@ import pytest
 from scipy.special import erf
 
 import eoc_theory as eoc
+from analysis.estimates import multiplications
+from benchmarks import published
+from benchmarks.images import photo_images
 from eoc_theory.errors import MissingDependencyError
 from paper_checks.__main__ import main
-from paper_checks.claim import ATTENTION, OWN, RESTATED, Claim, Evidence, Finding, Verdict, measured, run
+from paper_checks.claim import (
+    ATTENTION,
+    OWN,
+    PUBLISHED,
+    RESTATED,
+    Claim,
+    Evidence,
+    Finding,
+    Verdict,
+    measured,
+    run,
+)
 from paper_checks.convergence_rates import extrapolated_constant
 from paper_checks.eoc_constants import SIGMA_B, exact_point, iterate
 from paper_checks.extreme_values import (
@@ -59,7 +73,7 @@ def test_registry_names_are_unique_and_complete():
     assert len(set(names)) == len(names)
     for claim in CLAIMS:
         assert claim.statement.endswith(".") and claim.method.endswith(".")
-        assert "Hayou" in claim.statement or claim.group == ATTENTION
+        assert "Hayou" in claim.statement or claim.group in (ATTENTION, PUBLISHED)
 
 
 def test_text_shows_statement_evidence_and_verdict():
@@ -369,6 +383,36 @@ def test_bounds_on_the_largest_score_hold_and_are_near():
             assert exact < bound < 2.3 * exact
 
 
+def test_costs_of_erk_are_those_of_each_layer_by_hand():
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))
+    by_name = dict(zip(net.weight_layers, multiplications(net), strict=True))
+    assert by_name["conv1"] == 4 * 3 * 9 * 64 and by_name["fc"] == 16 * 10
+    assert by_name["stages.1.0.conv1"] == 4 * 8 * 9 * 16 and by_name["stages.1.0.shortcut.0"] == 4 * 8 * 16
+
+
+def test_kept_predictions_of_published_results_are_of_this_table():
+    rows = published.stored()
+    assert [(row.case, row.mode) for row in rows] == [
+        (case, mode) for case in published.CASES for mode in published.MODES
+    ]
+    for row in rows:
+        assert 0 <= row.median - row.on_grid < 2 * published.STEP
+        assert (row.images, row.networks) == published.CASES[row.case][2:]
+    # What takes no time is as it is kept.
+    assert published.predict("magnitude", "evaluation").median == rows[2].median
+
+
+def test_pieces_of_photographs_are_standardised():
+    images, targets = photo_images(40, 16, seed=1, classes=7)
+    assert images.shape == (40, 3, 16, 16)
+    np.testing.assert_allclose(images.mean(axis=(0, 2, 3)), 0.0, atol=1e-12)
+    np.testing.assert_allclose(images.std(axis=(0, 2, 3)), 1.0)
+    # They differ in brightness, as 1/f noise hardly does.
+    assert images.mean(axis=(1, 2, 3)).std() > 0.3
+    np.testing.assert_array_equal(targets, np.arange(40) % 7)
+    np.testing.assert_array_equal(images, photo_images(40, 16, seed=1)[0])
+
+
 def test_large_scores_come_in_rows_and_columns():
     found = number_above(20, 3000, 0)
     assert found.mean() - 1.0 > 5 * found.std() / np.sqrt(3000)
@@ -427,7 +471,9 @@ def test_convolutional_residual_networks_are_the_recursion():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["relu-point", "convergence-rates", "magnitude-bound", "extreme-values"])
+@pytest.mark.parametrize(
+    "name", ["relu-point", "convergence-rates", "magnitude-bound", "extreme-values", "erk-densities"]
+)
 def test_quick_claims_have_their_recorded_verdicts(name):
     outcome = run({claim.name: claim for claim in CLAIMS}[name])
     assert outcome.agrees, outcome.to_text()
