@@ -112,10 +112,10 @@ def _dry_run(options: argparse.Namespace, study: Study, store: Path) -> int:
         print_table(columns, rows, left=2)
         hours, count = sum(one.hours for one in trained), sum(one.trainings for one in trained)
         say(
-            f"{count} trainings, about {hours:,.0f} hours of one GPU that sustains {SUSTAINED:.0e} operations "
-            f"a second in bfloat16 (half of that in float32) and takes {1e6 * LAUNCHES:.0f} µs a layer and "
-            "step at least: a guess, no measurement. Three passes a step, dense; reading data, pruning and "
-            "testing come on top"
+            f"{count} trainings, about {hours:,.0f} hours of one GPU that sustains {SUSTAINED:.0e} "
+            "operations a second in bfloat16 (half of that in float32) and takes "
+            f"{1e6 * LAUNCHES:.0f} µs a layer and step at least: a guess, no measurement. Three passes a "
+            "step, dense; reading data, pruning and testing come on top"
         )
     say(
         f"A run that is stopped goes on where it was: results are kept one by one, a training every "

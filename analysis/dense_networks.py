@@ -61,7 +61,7 @@ def densenet(
     build, channels = GraphBuilder(shape), 2 * growth
 
     def convolution(name: str, inputs: int, outputs: int, kernel: int, *source: int) -> int:
-        fan_in, pad = inputs * kernel**2, ((kernel - 1) // 2,) * 2
+        fan_in, pad = inputs * kernel**2, ((kernel - 1) // 2, (kernel - 1) // 2)
         scales = init_scales(act, init, sigma_b=sigma_b, fan_in=fan_in)
         weight = WeightLayer(name, fan_in, outputs, *scales, act, "normal", (kernel, kernel))
         return build.add(Convolution(name, weight, (1, 1), (pad, pad), (1, 1)), *source)

@@ -61,7 +61,7 @@ def multiplications(net: Architecture) -> np.ndarray:
 
 
 def estimates(study: Study, without: Iterable[tuple[str, int]] = ()) -> list[Estimate]:
-    """One for each network and data set that is trained, in the study's order, but for tasks of these keys."""
+    """One for each network and data set that is trained, in the study's order, these tasks left out."""
     done = set(without)
     groups: dict[tuple[Network, Batch], list[Task]] = {}
     for task in study.tasks():

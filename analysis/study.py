@@ -145,9 +145,9 @@ class Batch:
     @property
     def classes(self) -> int:
         """Number of labels."""
-        from eoc_theory.signals.datasets import SETS
+        from eoc_theory.signals.datasets import classes_of
 
-        return SETS[self.name].classes if self.name in SETS else 10
+        return classes_of(self.name)
 
     @property
     def image(self) -> tuple[int, ...]:

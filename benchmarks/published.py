@@ -119,13 +119,19 @@ def predict(case: str, mode: str) -> Row:
 def stored() -> list[Row]:
     """The kept table."""
     with open(TABLE, newline="", encoding="utf-8") as file:
-        kinds = {name: type_ for name, type_ in zip(Row.__dataclass_fields__, _KINDS, strict=True)}
         return [
-            Row(**{name: kinds[name](text) for name, text in row.items()}) for row in csv.DictReader(file)
+            Row(
+                line["case"],
+                line["mode"],
+                int(line["images"]),
+                int(line["networks"]),
+                float(line["median"]),
+                float(line["on_grid"]),
+                line["weakest"],
+                float(line["seconds"]),
+            )
+            for line in csv.DictReader(file)
         ]
-
-
-_KINDS = (str, str, int, int, float, float, str, float)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def power(widths: tuple[int, ...], values: Array) -> float:
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
-    networks = 16 if quick else 150
+    networks = 12 if quick else 150
     evidence: list[Evidence] = []
     series: list[Series] = []
     told, powers, biases = [], {}, {}

@@ -490,14 +490,14 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
         type=data_name,
         default="none",
         metavar="DATA",
-        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
-        "arrays inputs and targets; none: uncorrelated inputs (default: none)",
+        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist, cifar10, cifar100 or "
+        "tiny-imagenet; FILE.npz with arrays inputs and targets; none: uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
         "--data-folder",
         metavar="DIR",
-        help="folder with the published files of mnist, fashion-mnist or cifar10 (default: fetched once from "
-        "OpenML)",
+        help="folder with the published files of the set (default: mnist, fashion-mnist and cifar10 are "
+        "fetched once from OpenML)",
     )
     pruning.add_argument(
         "--batch",

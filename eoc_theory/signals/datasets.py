@@ -103,6 +103,11 @@ SETS = {
 NAMES = ("digits", *SETS)
 
 
+def classes_of(name: str) -> int:
+    """Number of labels of a set; 10 of digits, and of uncorrelated inputs."""
+    return SETS[name].classes if name in SETS else 10
+
+
 @public
 def load_images(
     name: str,
