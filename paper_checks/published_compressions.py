@@ -66,8 +66,8 @@ def check(quick: bool) -> Finding:
         "backwards from layer to layer (Yang et al. 2019): the convolutions' score moments are "
         f"{wide['training']:.1f} decades apart, in evaluation mode, where batch normalisation is the "
         f"identity at initialisation, {wide['evaluation']:.1f}, and late layers lose their last weights that "
-        "much earlier. GraSP's published numbers are those of code without a temperature and with the other sign; "
-        f"as in its paper, with a temperature of 200, {hot.median:.1f} is predicted."
+        "much earlier. GraSP's published numbers are those of code without a temperature and with the other "
+        f"sign; as in its paper, with a temperature of 200, {hot.median:.1f} is predicted."
     )
     at = np.arange(1, len(ASKED) + 1)
     predicted = [

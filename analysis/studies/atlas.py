@@ -82,15 +82,18 @@ _VGG = part(
     block=4,
 )
 
-_DENSE = part(
-    (
-        Network("resnet", 20, 8, "relu", normalisation="batch-eval"),
-        Network("densenet", 13, 8, "relu", normalisation="batch"),
-        Network("densenet", 13, 8, "relu", normalisation="batch-eval"),
+_DENSE = replace(
+    part(
+        (
+            Network("resnet", 20, 8, "relu", normalisation="batch-eval"),
+            Network("densenet", 13, 8, "relu", normalisation="batch"),
+            Network("densenet", 13, 8, "relu", normalisation="batch-eval"),
+        ),
+        16,
+        blocks=5,
+        block=4,
     ),
-    16,
-    blocks=5,
-    block=4,
+    quick_depth=13,
 )
 _VGG_EVALUATED = part((Network("vgg", 11, 8, "relu", normalisation="batch-eval"),), 32, blocks=5, block=4)
 #: SynFlow's positive signal has no way through attention.
