@@ -55,6 +55,8 @@ def _run(options: argparse.Namespace) -> int:
 
     study = _study(options)
     store = _store(options)
+    if options.dry_run:
+        return _dry_run(options, study, store)
     folder, work = options.data_folder, store.with_name(store.name + ".work").absolute()
     place = Place(options.device, None if folder is None else str(folder.absolute()), str(work))
     try:
@@ -83,6 +85,42 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    return 0
+
+
+def _dry_run(options: argparse.Namespace, study: Study, store: Path) -> int:
+    """Say what a run would do, and do nothing."""
+    from eoc_theory.cli.output import print_table
+
+    from .estimates import LAUNCHES, SUSTAINED, estimates
+
+    tasks, kept = list(study.tasks()), set()
+    if store.exists():
+        with reading(store) as found:
+            kept = found.keys() & {task.key for task in tasks}
+    say(f"study {study.name}: {len(tasks)} tasks, {len(kept)} of them kept in {store}")
+    trained = estimates(study, kept)
+    if trained:
+        rows = [
+            (
+                f"{one.network.kind} {one.network.depth} × {one.network.width}", one.data, str(one.trainings),
+                f"{one.weights / 1e6:.2f}", f"{one.operations:.1e}", f"{one.hours:,.1f}",
+            )
+            for one in trained
+        ]  # fmt: skip
+        columns = ("network", "data", "trainings", "weights / 10⁶", "operations", "GPU hours")
+        print_table(columns, rows, left=2)
+        hours, count = sum(one.hours for one in trained), sum(one.trainings for one in trained)
+        say(
+            f"{count} trainings, about {hours:,.0f} hours of one GPU that sustains {SUSTAINED:.0e} "
+            "operations a second in bfloat16 (half of that in float32) and takes "
+            f"{1e6 * LAUNCHES:.0f} µs a layer and step at least: a guess, no measurement. Three passes a "
+            "step, dense; reading data, pruning and testing come on top"
+        )
+    say(
+        f"A run that is stopped goes on where it was: results are kept one by one, a training every "
+        f"{Place().checkpoint_seconds:g} seconds. To go on: {_again(options)}"
+    )
     return 0
 
 
@@ -211,6 +249,11 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--scheduler", metavar="tcp://…", help="address of a dask.distributed scheduler")
     made.add_argument(
         "--quick", action="store_true", help="a part of the study: fewer seeds, no deep networks"
+    )
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only say what there is to do: tasks, sizes, hours of one GPU, how to go on after a stop",
     )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
     made.add_argument(

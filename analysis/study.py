@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from eoc_theory.networks.architecture import Architecture
     from eoc_theory.signals.data import DataSummary
 
-KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
+KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg", "densenet", "vit", "gated-vit")
+#: Kinds that have no normalisation to choose.
+_PLAIN = ("mlp", "cnn", "vit", "gated-vit")
+#: Pixels along an edge of a transformer's patch.
+PATCH = 4
 #: Images of convolutional networks where a batch does not say how large they are.
 DEFAULT_IMAGE = (3, 32, 32)
 
@@ -31,13 +35,16 @@ class Network:
 
     Attributes:
         kind: one of `KINDS`.
-        depth: number of weight layers; of resnet, stable-resnet and vgg as in the name.
-        width: units of each hidden layer, or channels (resnet, vgg: of the first stage).
+        depth: number of weight layers; of resnet, stable-resnet, vgg and densenet as in the name, of vit and
+            gated-vit (with gated MLPs) number of blocks.
+        width: units of each hidden layer, or channels (resnet, vgg: of the first stage; densenet: that each
+            layer adds).
         activation: anything that `eoc_theory.activation` takes as text.
         init: "eoc", "kaiming", "pytorch" or (σ_w, σ_b).
         sigma_b: bias scale of init "eoc".
         law: law of the weights; None: the library's own choice.
-        normalisation: of resnet, stable-resnet and vgg: "batch", "group", "layer" or None.
+        normalisation: of resnet, stable-resnet, vgg: "batch", "batch-eval" (in evaluation mode), "group",
+            "layer" or None; of densenet one of the first two.
     """
 
     kind: str = "mlp"
@@ -51,8 +58,10 @@ class Network:
 
     def __post_init__(self) -> None:
         checks.one_of("kind", self.kind, KINDS)
-        if self.normalisation is not None and self.kind in ("mlp", "cnn"):
-            raise ArgumentError(f"normalisation goes with resnet, stable-resnet and vgg, got {self.kind}")
+        if self.normalisation is not None and self.kind in _PLAIN:
+            raise ArgumentError(
+                f"normalisation goes with resnet, stable-resnet, vgg and densenet, got {self.kind}"
+            )
         if not isinstance(self.init, str):
             # (2, 0.2) and (2.0, 0.2) are the same network, and must be in the store.
             sigma_w, sigma_b = self.init
@@ -66,6 +75,8 @@ class Network:
         """
         import eoc_theory as eoc
 
+        from .dense_networks import densenet
+
         laws: dict[str, Any] = {
             "activation": self.activation, "init": self.init, "sigma_b": self.sigma_b, "law": self.law,
         }  # fmt: skip
@@ -77,10 +88,32 @@ class Network:
         laws |= {"input_shape": tuple(shape), "classes": classes}
         if self.kind == "cnn":
             return eoc.cnn(self.depth, self.width, **laws)
-        laws |= {"width": self.width, "normalisation": self.normalisation}
+        if self.kind in ("vit", "gated-vit"):
+            return self._transformer(shape, classes)
+        training = self.normalisation != "batch-eval"
+        if self.kind == "densenet":
+            del laws["law"]
+            return densenet(self.depth, self.width, training=training, **laws)
+        normalisation = self.normalisation if training else "batch"
+        laws |= {"width": self.width, "normalisation": normalisation, "training": training}
         if self.kind == "vgg":
             return eoc.vgg(self.depth, **laws)  # type: ignore[arg-type]
         return eoc.resnet(self.depth, scaling="stable" if self.kind == "stable-resnet" else "none", **laws)
+
+    def _transformer(self, shape: Sequence[int], classes: int) -> Architecture:
+        """A vision transformer with GELU, initialised as usual: kind, depth and width count."""
+        import eoc_theory as eoc
+
+        return eoc.vit(
+            None,
+            depth=self.depth,
+            width=self.width,
+            heads=4,
+            patch=PATCH,
+            input_shape=tuple(shape),
+            classes=classes,
+            gated=self.kind == "gated-vit",
+        )
 
 
 def grid(**axes: Any) -> tuple[Network, ...]:
@@ -97,7 +130,7 @@ class Batch:
     """The images that networks are scored on: `size` of a data set, as many of each class.
 
     Attributes:
-        name: "digits", "mnist", "fashion-mnist" or "cifar10".
+        name: "digits", "mnist", "fashion-mnist", "cifar10", "cifar100" or "tiny-imagenet".
         size: number of images.
         seed: of the choice.
         shape: (C, H, W) that digits are enlarged to for convolutional networks; None: 3×32×32. Fully
@@ -108,6 +141,20 @@ class Batch:
     size: int = 100
     seed: int = 0
     shape: tuple[int, ...] | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        from eoc_theory.signals.datasets import classes_of
+
+        return classes_of(self.name)
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """(C, H, W) of an image for convolutional networks."""
+        from eoc_theory.signals.datasets import SETS
+
+        return SETS[self.name].shape if self.name in SETS else self.shape or DEFAULT_IMAGE
 
     def load(self, kind: str, folder: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) for a network of `kind`; files are looked for in `folder`.
@@ -123,7 +170,7 @@ class Batch:
             return load_images(self.name, self.size, seed=self.seed, folder=folder)
         if kind == "mlp":
             return eoc.digits(self.size, seed=self.seed)
-        return eoc.digits_images(self.size, self.shape or DEFAULT_IMAGE, seed=self.seed)
+        return eoc.digits_images(self.size, self.image, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -212,7 +259,7 @@ class Task:
 def _prepared(network: Network, batch: Batch, folder: str | None) -> tuple[Architecture, DataSummary]:
     """Kept, since a worker meets the same network many times."""
     inputs, targets = _loaded(batch, network.kind == "mlp", folder)
-    net = network.build(inputs.shape[1:], 10)
+    net = network.build(inputs.shape[1:], batch.classes)
     return net, net.summarise((inputs, targets))
 
 

@@ -204,7 +204,7 @@ class _Run:
         import eoc_theory as eoc
 
         (sparsity,) = task.sparsities
-        net = task.network.build(images.inputs.shape[1:], 10)
+        net = task.network.build(images.inputs.shape[1:], task.batch.classes)
         model = net.to_torch(task.seed)
         example = (2, *images.inputs.shape[1:])
         found = eoc.measure_pruning(

@@ -1,4 +1,4 @@
-"""Images with the statistics of natural ones: 1/f noise in correlated channels.
+"""Images with the statistics of natural ones: 1/f noise in correlated channels, and pieces of photographs.
 
 The power spectrum of photographs falls as 1/f² whatever they show (Field 1987), and their colour channels
 hardly differ. Neighbouring pixels are then alike, which is what a network's positions have to do with its
@@ -46,3 +46,31 @@ def pink_images(
     images = np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=(height, width))
     images -= images.mean(axis=0)
     return images / np.sqrt(np.mean(images**2)), np.arange(n) % classes
+
+
+def photo_images(
+    n: int = 100, size: int = 32, *, seed: int, classes: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """`n` square pieces of the two photographs that scikit-learn ships, shrunk by 1 to 8 times.
+
+    Unlike 1/f noise they differ in brightness and contrast, as the images of a data set do. Each channel gets
+    mean 0 and variance 1 over all pieces, as data sets are usually standardised; labels are as in
+    `pink_images`.
+
+    Returns:
+        inputs of shape (n, 3, size, size), targets of shape (n,).
+    """
+    from sklearn.datasets import load_sample_images
+
+    photographs = [np.asarray(photograph, dtype=float) for photograph in load_sample_images().images]
+    rng = np.random.default_rng(seed)
+    pieces = np.empty((n, 3, size, size))
+    for index in range(n):
+        photograph = photographs[index % len(photographs)]
+        shrunk = int(rng.integers(1, 9))
+        edge = size * shrunk
+        top, left = (int(rng.integers(0, extent - edge + 1)) for extent in photograph.shape[:2])
+        piece = photograph[top : top + edge, left : left + edge].reshape(size, shrunk, size, shrunk, 3)
+        pieces[index] = piece.mean(axis=(1, 3)).transpose(2, 0, 1)
+    pieces -= pieces.mean(axis=(0, 2, 3), keepdims=True)
+    return pieces / pieces.std(axis=(0, 2, 3), keepdims=True), np.arange(n) % classes

@@ -27,7 +27,7 @@ CRITERIA = {
 }  # fmt: skip
 #: Medians of log₁₀(1 − s) farther apart than this are both written; and than this, and than twice the
 #: standard error of the measured one, marked.
-DIFFERENT, MISSED = 0.05, 0.15
+DIFFERENT, MISSED = 0.05, 0.1
 
 
 def reduce(store: Store) -> Results:
@@ -65,11 +65,15 @@ def label(network: Network) -> str:
     """A row's name."""
     kind = {
         "mlp": "MLP", "cnn": "CNN", "vgg": "VGG", "resnet": "ResNet", "stable-resnet": "Stable ResNet",
+        "densenet": "DenseNet", "vit": "ViT", "gated-vit": "gated ViT",
     }[network.kind]  # fmt: skip
-    words = f"{kind}-{network.depth}" if network.kind not in ("mlp", "cnn") else f"{kind} {network.depth}"
+    unnumbered = network.kind in ("mlp", "cnn", "vit", "gated-vit")
+    words = f"{kind} {network.depth}" if unnumbered else f"{kind}-{network.depth}"
     words += f" × {network.width}"
+    if network.kind in ("vit", "gated-vit"):
+        return f"{words}, pre-LN"
     if network.normalisation is not None:
-        return words + ", batch norm."
+        return words + (", BN eval." if network.normalisation == "batch-eval" else ", BN")
     if not isinstance(network.init, str):
         phase = f"ordered ({network.init[0]:g}, {network.init[1]:g})"
     else:
@@ -82,6 +86,13 @@ def digits(sparsity: float) -> str:
     if not sparsity < 1.0:
         return "1"
     return f"{sparsity:.{max(2, int(np.ceil(-np.log10(1.0 - sparsity))) + 1)}f}"
+
+
+def agreement(results: Results) -> tuple[int, int]:
+    """Cells whose medians are within MISSED of each other in log₁₀(1 − s), and all that have both."""
+    gap = np.abs(np.log10(1.0 - results["predicted"]) - np.log10(1.0 - results["measured"]))
+    known = np.isfinite(gap)
+    return int((gap[known] <= MISSED).sum()), int(known.sum())
 
 
 def draw(results: Results, path: Path) -> None:
@@ -123,9 +134,11 @@ def draw(results: Results, path: Path) -> None:
                 # They lie inside; measuring them all takes seconds.
                 in_layout=False,
             )
+        near, known = agreement(results)
         ax.set_xlabel(
             f"In brackets: the measured median where it is more than {DIFFERENT:g} off "
-            f"in $\\log_{{10}}(1 - s)$;\nbold where more than {MISSED:g} and more than two standard errors.",
+            f"in $\\log_{{10}}(1 - s)$;\nbold where more than {MISSED:g} and more than two standard errors. "
+            f"Within {MISSED:g}: {near} of {known} cells.",
             fontsize=7.0,
         )
         bar = figure.colorbar(image, ax=ax, pad=0.01, fraction=0.04)
@@ -138,7 +151,8 @@ def draw(results: Results, path: Path) -> None:
 
 FIGURE = StudyFigure(
     "atlas",
-    "Median critical sparsity of every criterion on every architecture, predicted (and measured).",
+    "Median critical sparsity of every criterion on every architecture, predicted (and measured); batch "
+    "normalisation (BN) in training mode unless it says eval.",
     ATLAS,
     reduce,
     draw,

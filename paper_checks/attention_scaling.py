@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .claim import ATTENTION, Claim, Evidence, Finding, Verdict
+from .claim import ATTENTION, OWN, Claim, Evidence, Finding, Verdict
 from .picture import Picture, Series
 from .transformers import Blocks, sample
 
@@ -83,4 +83,5 @@ CLAIM = Claim(
     recorded=Verdict.HOLDS,
     check=check,
     group=ATTENTION,
+    wording=OWN,
 )

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 _SOURCE = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
 
 
+#: Whose wording a claim is in, and what it was compared with.
+RESTATED = (
+    "ours; it was not compared with the published text, whose conditions, constants and numbering may differ"
+)
+OWN = "ours; no publication states it"
+
 #: The groups of claims.
 PAPER, ATTENTION = "Robust Pruning at Initialization", "Transformers at initialisation"
+PUBLISHED = "Published results of others"
 
 
 class Verdict(str, Enum):
@@ -73,6 +80,7 @@ class Claim:
         recorded: the verdict on record; another one is news, and the run fails.
         check: runs the check; its argument is True for the quick form (fewer seeds and layers).
         group: what the claims that it is shown with are about.
+        wording: whose wording the statement is, and what it was compared with. A verdict is on this wording.
     """
 
     name: str
@@ -81,6 +89,7 @@ class Claim:
     recorded: Verdict
     check: Callable[[bool], Finding]
     group: str = PAPER
+    wording: str = RESTATED
 
     @property
     def brief(self) -> str:
@@ -106,6 +115,7 @@ class Outcome:
         return {
             "name": self.claim.name,
             "statement": self.claim.statement,
+            "wording": self.claim.wording,
             "method": self.claim.method,
             "evidence": [plain(vars(row)) for row in self.finding.evidence],
             "verdict": self.finding.verdict.value,
@@ -120,10 +130,11 @@ class Outcome:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def to_text(self) -> str:
-        """A block of text: statement, method, evidence as a table, verdict."""
+        """A block of text: statement, wording, method, evidence as a table, verdict."""
         lines = [
             f"== {self.claim.name}  ({self.seconds:.1f} s)",
             f"Claim:   {self.claim.statement}",
+            f"Wording: {self.claim.wording}.",
             f"Check:   {self.claim.method}",
             *_table(self.finding.evidence),
             f"Verdict: {self.finding.verdict.value.upper()}. {self.finding.conclusion}",

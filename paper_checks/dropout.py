@@ -6,7 +6,7 @@ import numpy as np
 
 import eoc_theory as eoc
 
-from .claim import Claim, Evidence, Finding, Verdict
+from .claim import OWN, Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
 from .picture import Picture, Series
 
@@ -139,4 +139,5 @@ CLAIM = Claim(
     "weights and masks, independent and shared; depth scales over σ_w from the theory.",
     recorded=Verdict.HOLDS,
     check=check,
+    wording=OWN,
 )

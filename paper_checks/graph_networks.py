@@ -20,7 +20,14 @@ def log_score_moments(
 
     Under "snip" of W g; under "grasp" of W ∘ (Hess·g), the whole Hessian.
     """
-    asked = {"criterion": criterion, "data": batch, "masks": False, "collapse": False}
+    shape = net.input_shape
+    asked = {
+        "criterion": criterion,
+        "data": batch,
+        "example_input": None if net.graph is None else (1, shape.channels, *shape.space),
+        "masks": False,
+        "collapse": False,
+    }
     return np.array(
         [
             eoc.measure_pruning(net.to_torch(_APART * seed + index), 0.0, **asked).log_score_moments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.studies.trained import IMAGES_DIGITS
+from analysis.studies.trained import IMAGES, IMAGES_DIGITS
 from analysis.study import Place, Task
 
 from .claim import Claim, Evidence, Finding, Verdict
@@ -84,7 +84,7 @@ def check(quick: bool) -> Finding:
         f"{_shown(stable)}, which {words} {compared}. {control} VGG-{vgg}, as sparse, reaches {beside}, and "
         f"{found[VGG[0], vgg, 0.0].mean:.2f} unpruned. Networks of 4 to 32 channels on digits say nothing of "
         "the paper's accuracies on CIFAR-10, neither for nor against: for these there is "
-        "`python -m analysis run images`, 189 trainings of 160 epochs on a GPU."
+        f"`python -m analysis run images`, {len(list(IMAGES.tasks())):,} trainings of 160 epochs on a GPU."
     )
     return Finding(tuple(evidence), verdict, conclusion, _picture(found, deepest, vgg, sparsest))
 

@@ -115,6 +115,7 @@ def _section(position: int, outcome: Outcome) -> str:
         f'<section class="card" id="{escape(claim.name)}">',
         f'<div class="head"><h2>{escape(claim.name)}</h2>{_mark(outcome)}{news}</div>',
         f"<p><b>Claim.</b> {prose(claim.statement)}</p>",
+        f'<p class="sub">Wording: {prose(claim.wording)}.</p>',
         f"<p><b>Verdict: {escape(finding.verdict.value)}.</b> {prose(finding.conclusion)}</p>",
         "" if finding.picture is None else _figure(finding.picture, f"p{position}-"),
         f"<details><summary>{len(finding.evidence)} numbers, and how it was checked "

@@ -126,12 +126,14 @@ def masks_of(model: Any, sparsity: float, criterion: str, data: Batch, seed: int
     return list(found.values())
 
 
-def critical_sparsities(net: Architecture, seeds: int) -> Array:
-    """s_cr of real networks under SNIP on 100 digits, shape (seeds,)."""
-    data = eoc.digits(100)
+def critical_sparsities(
+    net: Architecture, seeds: int, data: Batch | None = None, criterion: str = "snip"
+) -> Array:
+    """s_cr of real networks, shape (seeds,); on 100 digits unless `data` are given."""
+    asked: dict[str, Any] = {"criterion": criterion, "data": eoc.digits(100) if data is None else data}
     return np.array(
         [
-            eoc.measure_pruning(net.to_torch(seed), 0.5, data=data, masks=False).critical_sparsity
+            eoc.measure_pruning(net.to_torch(seed), 0.5, **asked, masks=False).critical_sparsity
             for seed in range(seeds)
         ]
     )

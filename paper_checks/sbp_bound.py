@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 import eoc_theory as eoc
+from eoc_theory.networks.architecture import Architecture
 from eoc_theory.pruning.paper_bounds import snip_bound
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
 from .picture import Picture, Series
-from .pruned_networks import critical_sparsities
+from .pruned_networks import Batch, critical_sparsities
 
 WIDTH = 100
 #: Depth, activation, σ_w, σ_b.
@@ -40,15 +42,53 @@ class Case:
     reach: float
 
 
-def case(depth: int, name: str, sigma_w: float, sigma_b: float, seeds: int, *, predict: bool = True) -> Case:
+def case(
+    net: Architecture,
+    chi: float,
+    seeds: int,
+    data: Batch,
+    *,
+    predict: bool = True,
+    samples: int | None = None,
+) -> Case:
     """Prunes real networks, predicts, and evaluates the bound."""
-    net = eoc.mlp(depth, WIDTH, activation=name, init=(sigma_w, sigma_b))
-    chi = float(eoc.MeanField(name, sigma_w, sigma_b).chi())
-    mean, error = mean_and_error(critical_sparsities(net, seeds))
-    predicted = eoc.predict_collapse(net, data=eoc.digits(100)).critical_sparsity if predict else float("nan")
-    bound = snip_bound(depth, np.sqrt(net.n_weights / depth), chi)
-    reach = mean * depth * abs(np.log(chi))
+    mean, error = mean_and_error(critical_sparsities(net, seeds, data))
+    predicted = (
+        eoc.predict_collapse(net, data=data, samples=samples).critical_sparsity if predict else float("nan")
+    )
+    bound = snip_bound(net.depth, np.sqrt(net.n_weights / net.depth), chi)
+    reach = mean * net.depth * abs(np.log(chi))
     return Case(chi, float(bound.value), float(bound.remainder), mean, error, predicted, reach)
+
+
+def case_evidence(what: str, one: Case) -> list[Evidence]:
+    """Mean s_cr beside its bound and, where there is one, beside its prediction."""
+    limit = f"≤ {one.bound:.3f} + O({one.remainder:.2f})" + ("" if one.bound < 1 else " (void)")
+    rows = [Evidence(f"{what}, χ = {one.chi:.3f}: mean s_cr", limit, one.mean, one.error)]
+    if np.isfinite(one.predicted):
+        rows.append(Evidence("    predicted by the theory", one.mean, one.predicted))
+    return rows
+
+
+def bound_picture(caption: str, cases: Sequence[Case], depth: int, width: float) -> Picture:
+    """The bound where it says something, predictions and measurements over χ."""
+    shown = sorted(cases, key=lambda c: c.chi)
+    grid = np.geomspace(0.5 * shown[0].chi, 2.0 * shown[-1].chi, 400)
+    limit = np.asarray(snip_bound(depth, width, grid).value)
+    chis = [c.chi for c in shown]
+    means, errors = [c.mean for c in shown], [c.error for c in shown]
+    series = [Series("bound", grid, np.where(limit < 1.0, limit, np.nan), dashed=True, colour=1)]
+    if all(np.isfinite(c.predicted) for c in shown):
+        series.append(Series("predicted", chis, [c.predicted for c in shown]))
+    series.append(Series("measured", chis, means, errors, points=True))
+    return Picture(
+        caption,
+        "χ",
+        "critical sparsity",
+        tuple(series),
+        log_x=True,
+        log_y=True,
+    )
 
 
 def binding_range(depth: int = 100) -> tuple[float, float]:
@@ -63,14 +103,14 @@ def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     seeds = 10 if quick else 60
     evidence, cases = [], []
+    data = eoc.digits(100)
     for depth, name, sigma_w, sigma_b in CASES:
-        one = case(depth, name, sigma_w, sigma_b, seeds)
+        net = eoc.mlp(depth, WIDTH, activation=name, init=(sigma_w, sigma_b))
+        one = case(net, float(eoc.MeanField(name, sigma_w, sigma_b).chi()), seeds, data)
         cases.append(one)
-        limit = f"≤ {one.bound:.3f} + O({one.remainder:.2f})" + ("" if one.bound < 1 else " (void)")
-        what = f"{name} ({sigma_w:g}, {sigma_b:g}), L = {depth}, χ = {one.chi:.3f}: mean s_cr"
-        evidence.append(Evidence(what, limit, one.mean, one.error))
-        evidence.append(Evidence("    predicted by the theory", one.mean, one.predicted))
-    free = case(100, "relu", 0.6, 0.0, seeds, predict=False)
+        evidence += case_evidence(f"{name} ({sigma_w:g}, {sigma_b:g}), L = {depth}", one)
+    unstable = eoc.mlp(100, WIDTH, activation="relu", init=(0.6, 0.0))
+    free = case(unstable, float(eoc.MeanField("relu", 0.6, 0.0).chi()), seeds, data, predict=False)
     evidence.append(
         Evidence(
             f"relu (0.6, 0), L = 100, χ = {free.chi:.3f}: mean s_cr",
@@ -101,23 +141,12 @@ def check(quick: bool) -> Finding:
         f"the edge of chaos s_cr = {top:.3f}. For ReLU without biases (no fixed point of the "
         f"variance) the formula with its χ would be wrong: s_cr = {free.mean:.3f} against {free.bound:.3f}."
     )
-    shown = sorted((c for c, at in zip(cases, CASES, strict=True) if at[0] == 100), key=lambda c: c.chi)
-    grid = np.geomspace(0.5 * shown[0].chi, 2.0 * shown[-1].chi, 400)
-    limit = np.asarray(snip_bound(100, float(WIDTH), grid).value)
-    chis = [c.chi for c in shown]
-    means, errors = [c.mean for c in shown], [c.error for c in shown]
-    picture = Picture(
+    picture = bound_picture(
         f"Mean critical sparsity of tanh networks of 100 layers of width {WIDTH}: the bound where it says "
         "something, the prediction and measurements.",
-        "χ",
-        "critical sparsity",
-        (
-            Series("bound", grid, np.where(limit < 1.0, limit, np.nan), dashed=True, colour=1),
-            Series("predicted", chis, [c.predicted for c in shown]),
-            Series("measured", chis, means, errors, points=True),
-        ),
-        log_x=True,
-        log_y=True,
+        [c for c, at in zip(cases, CASES, strict=True) if at[0] == 100],
+        100,
+        float(WIDTH),
     )
     return Finding(tuple(evidence), verdict, conclusion, picture)
 

@@ -11,7 +11,7 @@ import eoc_theory as eoc
 from eoc_theory.gaussian import expectation
 from eoc_theory.pytorch.models import require_torch
 
-from .claim import Claim, Evidence, Finding, Verdict
+from .claim import OWN, Claim, Evidence, Finding, Verdict
 from .picture import Picture, Series
 
 Array = np.ndarray
@@ -219,4 +219,5 @@ CLAIM = Claim(
     "critical sparsities of networks of 20 layers of width 60 really pruned.",
     recorded=Verdict.HOLDS,
     check=check,
+    wording=OWN,
 )

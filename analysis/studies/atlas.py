@@ -11,21 +11,23 @@ from .pruned import ALL_CRITERIA
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
-CHEAP = tuple(name for name in ALL_CRITERIA if name != "synflow")
+#: Criteria that rank once, but for chance alone: its s_cr differs most from seed to seed, and costs least.
+CHEAP = tuple(name for name in ALL_CRITERIA if name not in ("synflow", "random"))
 
 
 def part(
-    networks: tuple[Network, ...], size: int, *, blocks: int, block: int, rounds: int
-) -> tuple[Study, Study]:
-    """Networks measured with `blocks`·`block` seeds, under SynFlow in a hundred rounds with `rounds`.
+    networks: tuple[Network, ...], size: int, *, blocks: int, block: int, criteria: tuple[str, ...] = CHEAP
+) -> Study:
+    """Networks measured with `blocks`·`block` seeds, under criteria that rank once.
 
     Images are of `size` × `size`.
     """
-    cheap = Study(
+    return Study(
         name="atlas",
-        about="critical sparsity of every criterion on fully connected, convolutional and residual networks",
+        about="critical sparsity of every criterion on fully connected, convolutional, residual and dense "
+        "networks and transformers, batch normalisation in both modes",
         networks=networks,
-        criteria=CHEAP,
+        criteria=criteria,
         sparsities=SPARSITIES,
         seeds=blocks,
         measures=(PREDICTED, measured(block)),
@@ -33,7 +35,16 @@ def part(
         quick_seeds=1,
         quick_depth=11,
     )
-    return cheap, replace(cheap, criteria=("synflow",), seeds=rounds, measures=(PREDICTED, measured(1)))
+
+
+def by_chance(cheap: Study) -> Study:
+    """The same networks under random pruning, with a hundred seeds."""
+    return replace(cheap, criteria=("random",), seeds=5, measures=(PREDICTED, measured(20)))
+
+
+def in_rounds(cheap: Study, seeds: int) -> Study:
+    """The same networks under SynFlow in a hundred rounds, with fewer seeds."""
+    return replace(cheap, criteria=("synflow",), seeds=seeds, measures=(PREDICTED, measured(1)))
 
 
 _CHAINS = part(
@@ -50,7 +61,6 @@ _CHAINS = part(
     32,
     blocks=4,
     block=10,
-    rounds=2,
 )
 # Narrow, so that a CPU can prune them in a hundred rounds.
 _POSITIONS = part(
@@ -66,7 +76,6 @@ _POSITIONS = part(
     16,
     blocks=8,
     block=4,
-    rounds=3,
 )
 _VGG = part(
     (
@@ -77,8 +86,43 @@ _VGG = part(
     32,
     blocks=5,
     block=4,
-    rounds=1,
+)
+
+_DENSE = replace(
+    part(
+        (
+            Network("resnet", 20, 8, "relu", normalisation="batch-eval"),
+            Network("densenet", 13, 8, "relu", normalisation="batch"),
+            Network("densenet", 13, 8, "relu", normalisation="batch-eval"),
+        ),
+        16,
+        blocks=5,
+        block=4,
+    ),
+    quick_depth=13,
+)
+_VGG_EVALUATED = part((Network("vgg", 11, 8, "relu", normalisation="batch-eval"),), 32, blocks=5, block=4)
+#: SynFlow's positive signal has no way through attention.
+_ATTENTION = part(
+    (Network("vit", 4, 32, "gelu"), Network("gated-vit", 4, 32, "gelu")),
+    16,
+    blocks=5,
+    block=4,
+    criteria=tuple(name for name in CHEAP if name != "synflow-oneshot"),
 )
 
 # What takes longest comes last.
-ATLAS = replace(_CHAINS[0], more=(_POSITIONS[0], _VGG[0], _CHAINS[1], _POSITIONS[1], _VGG[1]))
+ATLAS = replace(
+    _CHAINS,
+    more=(
+        _POSITIONS,
+        _VGG,
+        _ATTENTION,
+        _DENSE,
+        _VGG_EVALUATED,
+        *map(by_chance, (_CHAINS, _POSITIONS, _VGG, _ATTENTION, _DENSE, _VGG_EVALUATED)),
+        in_rounds(_CHAINS, 2),
+        in_rounds(_POSITIONS, 3),
+        in_rounds(_VGG, 1),
+    ),
+)

@@ -69,6 +69,7 @@ def claims() -> str:
             one.name,
             "python -m paper_checks",
             f"**Claim.** {_text(one.statement)}",
+            f"**Wording:** {_text(one.wording)}.",
             f"**Check.** {_text(one.method)}",
             f"**Verdict on record:** {one.recorded.value}.",
         )

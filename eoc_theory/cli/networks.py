@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DataError
 from ..networks.architecture import Architecture, Init, mlp
 from ..networks.builders import cnn, resnet, vgg
 from ..signals.data import DataSummary, digits, digits_images
-from ..signals.datasets import NAMES, SETS, load_images
+from ..signals.datasets import NAMES, SETS, classes_of, load_images
 
 KINDS = ("mlp", "cnn", "resnet", "stable-resnet", "vgg")
 
@@ -43,8 +43,6 @@ _DESCRIBED = {
 
 #: Inputs where neither the data nor --image say what they are.
 DEFAULT_IMAGE = (3, 32, 32)
-#: Classes of every image set, and where nothing says how many there are.
-DEFAULT_CLASSES = 10
 
 
 def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]:
@@ -70,7 +68,7 @@ def network(args: argparse.Namespace) -> tuple[Architecture, DataSummary | None]
     if classes is None:
         # A batch may lack some of the classes that its set or file has.
         known = data is None or args.data in NAMES
-        classes = DEFAULT_CLASSES if known else _classes(args.data)
+        classes = classes_of(args.data) if known else _classes(args.data)
     net = _build(args, _input_shape(args, data), classes)
     return net, None if data is None else net.summarise(data)
 

@@ -487,22 +487,22 @@ def _pruning(made: argparse.ArgumentParser, image: str) -> None:
         type=str.lower,
         default="snip",
         metavar="CRITERION",
-        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk or force, with options "
-        "as in 'snip(rounds=100)' (default: snip)",
+        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, "
+        "with options as in 'snip(rounds=100)' (default: snip)",
     )
     pruning.add_argument(
         "--data",
         type=data_name,
         default="none",
         metavar="DATA",
-        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist or cifar10; FILE.npz with "
-        "arrays inputs and targets; none: uncorrelated inputs (default: none)",
+        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist, cifar10, cifar100 or "
+        "tiny-imagenet; FILE.npz with arrays inputs and targets; none: uncorrelated inputs (default: none)",
     )
     pruning.add_argument(
         "--data-folder",
         metavar="DIR",
-        help="folder with the published files of mnist, fashion-mnist or cifar10 (default: fetched once from "
-        "OpenML)",
+        help="folder with the published files of the set (default: mnist, fashion-mnist and cifar10 are "
+        "fetched once from OpenML)",
     )
     pruning.add_argument(
         "--batch",

@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from .criterion import Criterion, criterion, criterion_names, register_criterion
 
 #: In the order in which they are listed to readers; files that are not named here come after them.
-_FIRST = ("snip", "grasp", "magnitude", "synflow.criteria", "random", "uniform", "erk")
+_FIRST = ("snip", "grasp", "magnitude", "synflow.criteria", "random", "uniform", "erk", "smart_ratio")
 for _name in (*_FIRST, *(module.name for module in iter_modules(__path__) if not module.ispkg)):
     import_module(f"{__name__}.{_name}")
 

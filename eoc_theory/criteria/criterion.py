@@ -7,7 +7,7 @@ sampled networks and measurement alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..errors import ArgumentError, CallbackError, EOCError
-from ..networks.layer_list import LayerList
+from .distributions.densities import Densities, Extents
 from .distributions.independent import ScoreLaw
 
 Array = np.ndarray
@@ -127,13 +127,16 @@ class Criterion:
         """The distribution of the scores where it has a closed form; None: it is sampled."""
         return None
 
-    def densities(self, net: LayerList) -> Array | None:
-        """Weights each layer wants of one unit, (L,), where the criterion fixes densities; else None."""
+    def densities(self, shapes: Sequence[Extents]) -> Densities | None:
+        """How layers of weights of these shapes share what is kept, where the criterion fixes that."""
         return None
 
-    def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Scores of a criterion that needs "nothing"."""
-        raise NotImplementedError
+    def chance_scores(self, shapes: Sequence[Extents], rng: np.random.Generator) -> Iterator[Array]:
+        """Scores of a criterion that needs "nothing", of each layer's shape in turn."""
+        fixed = self.densities(shapes)
+        assert fixed is not None
+        for shape, scores in zip(shapes, fixed.scores(rng), strict=True):
+            yield scores.reshape(shape)
 
 
 #: The built-in criteria.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..networks.layer_list import LayerList
-from .criterion import Array, Criterion, register
-from .distributions.densities import chance_scores, erdos_renyi_kernel
+from .criterion import Criterion, register
+from .distributions.densities import Densities, Extents, erdos_renyi_kernel
 
 
 @register
@@ -20,8 +17,5 @@ class ERK(Criterion):
     name = "erk"
     needs = "nothing"
 
-    def densities(self, net: LayerList) -> Array:
-        return erdos_renyi_kernel(net)
-
-    def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        return chance_scores(shape, sum(shape) / math.prod(shape), rng)
+    def densities(self, shapes: Sequence[Extents]) -> Densities:
+        return Densities.shared(shapes, erdos_renyi_kernel(shapes))

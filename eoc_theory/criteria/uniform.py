@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..networks.layer_list import LayerList
-from .criterion import Array, Criterion, register
-from .distributions.densities import chance_scores
+from .criterion import Criterion, register
+from .distributions.densities import Densities, Extents, sizes
 
 
 @register
@@ -19,8 +17,5 @@ class Uniform(Criterion):
     name = "uniform"
     needs = "nothing"
 
-    def densities(self, net: LayerList) -> Array:
-        return net.weights.astype(float)
-
-    def chance_scores(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        return chance_scores(shape, 1.0, rng)
+    def densities(self, shapes: Sequence[Extents]) -> Densities:
+        return Densities.shared(shapes, sizes(shapes).astype(float))

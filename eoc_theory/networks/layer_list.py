@@ -31,6 +31,11 @@ class LayerList:
         return tuple(layer.name for layer in self.layers)
 
     @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Extents of each layer's weight: outputs, inputs, kernel."""
+        return tuple(layer.weight_shape for layer in self.layers)
+
+    @property
     def weights(self) -> np.ndarray:
         """Number of weights in each layer, shape (L,)."""
         return np.array([layer.n_weights for layer in self.layers], dtype=np.int64)

@@ -11,7 +11,6 @@ from ..base import checks
 from ..base.one_thread import with_one_thread
 from ..criteria.criterion import Criterion
 from ..criteria.criterion import criterion as as_criterion
-from ..criteria.distributions import densities
 from ..criteria.synflow import chain as synflow
 from ..criteria.synflow import graph as graph_synflow
 from ..criteria.synflow.criteria import SynFlow
@@ -38,7 +37,7 @@ def predict_data_free(
         net: any architecture.
         sparsities: fractions removed, each in [0, 1); a number counts as one.
         criterion: one that needs no data. Where its scores' distribution is known what is kept follows from
-            it (`ranked`); where it fixes densities there is no chance at all (`densities`); SynFlow in rounds
+            it (`ranked`); where it fixes densities there is no chance at all; SynFlow in rounds
             is sampled (`criteria.synflow`).
         seed: for SynFlow.
 
@@ -50,11 +49,11 @@ def predict_data_free(
     seed = checks.integer("seed", seed, minimum=0)
     n = net.n_weights
     kept_weights = np.array([n - round(float(x) * n) for x in s], dtype=np.int64)
-    law, wanted = criterion.law(net), criterion.densities(net)
+    law, wanted = criterion.law(net), criterion.densities(net.weight_shapes)
     if law is not None:
         kept, std, empty, collapse = ranked.allocate(law, kept_weights)
     elif wanted is not None:
-        counts = np.stack([densities.kept_counts(net.weights, wanted, int(k)) for k in kept_weights])
+        counts = np.stack([wanted.counts(int(k)) for k in kept_weights])
         kept, std = counts / net.weights, np.zeros(counts.shape)
         empty = (counts == 0).astype(float)
         collapse = empty.max(axis=1)
@@ -73,9 +72,10 @@ def collapse_data_free(
     """The critical sparsity as a random variable over initialisations.
 
     s_cr is the smallest sparsity at which some layer has lost all its weights. For ranked scores it is
-    #{scores ≤ t*}/n with t* the smallest of the layers' largest scores; for uniform and erk it is no random
-    variable; for SynFlow in rounds (a schedule of its own for each sparsity) some networks are simulated to
-    the end, `synflow.CORE_RUNS` in a chain and `graph_synflow.COLLAPSE_RUNS` on a graph, and resampled.
+    #{scores ≤ t*}/n with t* the smallest of the layers' largest scores; where the criterion fixes densities
+    it is no random variable; for SynFlow in rounds (a schedule of its own for each sparsity) some networks
+    are simulated to the end, `synflow.CORE_RUNS` in a chain and `graph_synflow.COLLAPSE_RUNS` on a graph, and
+    resampled.
 
     Args:
         net: any architecture.
@@ -89,12 +89,12 @@ def collapse_data_free(
     criterion = as_criterion(criterion)
     samples = checks.integer("samples", samples, minimum=1)
     rng = np.random.default_rng(checks.integer("seed", seed, minimum=0))
-    law, wanted = criterion.law(net), criterion.densities(net)
+    law, wanted = criterion.law(net), criterion.densities(net.weight_shapes)
     if law is not None:
         critical, weakest = ranked.critical_samples(law, samples, rng)
         shares = np.bincount(weakest, minlength=len(net)) / samples
     elif wanted is not None:
-        value, first = densities.critical_sparsity(net.weights, wanted)
+        value, first = wanted.critical_sparsity()
         critical, shares = np.full(samples, value), first / first.sum()
     else:
         runs = min(samples, synflow.CORE_RUNS)

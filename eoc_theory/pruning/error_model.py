@@ -66,7 +66,7 @@ def kept_trust(
         spread: predicted standard deviation of kept, averaged over the layers, (n_s,).
         samples: number of networks that were sampled; None: there was another way.
     """
-    if criterion.densities(net) is not None:
+    if criterion.densities(net.weight_shapes) is not None:
         return Trust(np.zeros(len(sparsity)), np.zeros(len(sparsity)), ())
     if samples is not None:
         return _of_a_mean(_KEPT_OF_MEAN, spread, samples)
@@ -82,7 +82,7 @@ def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks:
 
     `samples` are the draws of s_cr in so many `networks` that were sampled; None: there was another way.
     """
-    if criterion.densities(net) is not None:
+    if criterion.densities(net.weight_shapes) is not None:
         return Trust(np.zeros(()), np.zeros(()), ())
     spread = np.log10(np.maximum(1.0 - samples, 0.5 / net.n_weights)).std()
     if networks is not None:

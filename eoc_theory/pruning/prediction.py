@@ -267,7 +267,7 @@ def predict_pruning(
             returns new models.
         sparsity: fraction of all weights removed, in [0, 1), or several.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
-            "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
+            "uniform", "erk", "smart-ratio", "force", with options as in "snip(rounds=100)"; or an object: see
             `eoc_theory.criterion`.
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)``, a `DataSummary`, a
             ``DataLoader``, a ``Dataset``, an iterable of batches, or a dict of keyword inputs with "labels".
@@ -476,7 +476,7 @@ def _allocated_in_rounds(
 
 def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Network) -> Array:
     """Where layers can be lost, under criteria that look at no data."""
-    if criterion.densities(net) is not None:
+    if criterion.densities(net.weight_shapes) is not None:
         return np.zeros(len(free.sparsity), dtype=bool)
     if criterion.rounds > 1:
         # Few simulated networks do not show what one in ten does.

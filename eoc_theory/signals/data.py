@@ -336,12 +336,13 @@ def _choose_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def balanced_choice(labels: np.ndarray, n: int, seed: int, name: str) -> np.ndarray:
-    """Positions of `n` images of a set of ten classes: of each the first of a shuffle, classes in turn."""
+    """Positions of `n` images of a set: of each class the first of a shuffle, classes in turn."""
     n = checks.integer("n", n, minimum=1)
     order = np.random.default_rng(checks.seed(seed)).permutation(len(labels))
-    members = [order[labels[order] == k] for k in range(10)]
-    per_class = -(-n // 10)
+    classes = int(labels.max()) + 1
+    members = [order[labels[order] == k] for k in range(classes)]
+    per_class = -(-n // classes)
     smallest = min(map(len, members))
     if per_class > smallest:
-        raise ArgumentError(f"n must be at most {10 * smallest} for {name}, got {n}")
+        raise ArgumentError(f"n must be at most {classes * smallest} for {name}, got {n}")
     return np.stack([m[:per_class] for m in members], axis=1).ravel()[:n]

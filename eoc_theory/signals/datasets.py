@@ -1,8 +1,10 @@
-"""Image sets that pruning is studied on: MNIST, Fashion-MNIST, CIFAR-10 and the embedded digits.
+"""Image sets that pruning is studied on: MNIST, Fashion-MNIST, CIFAR-10 and -100, Tiny ImageNet, digits.
 
 They come from OpenML through scikit-learn, which keeps them in its cache, or from a folder that holds them in
-the formats in which they are published: the IDX files of MNIST and Fashion-MNIST, and the binary version of
-CIFAR-10. The Python version of CIFAR-10 is pickled, and is not read: unpickling runs whatever a file says.
+the formats in which they are published: the IDX files of MNIST and Fashion-MNIST, the binary versions of
+CIFAR-10 and CIFAR-100, and Tiny ImageNet's folders of JPEG files (`image_folders`). The last two are read
+from a folder only. The Python versions of CIFAR are pickled, and are not read: unpickling runs whatever a
+file says.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..errors import DataError, MissingDependencyError
 from .data import all_digits, balanced_choice
+from .image_folders import read_tiny_imagenet
 
 Part = Literal["train", "test"]
 
@@ -36,23 +39,28 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A published image set of ten classes.
+    """A published image set.
 
     Attributes:
         name: what it is called here.
         shape: (C, H, W) of an image.
-        openml: its name on OpenML, version 1; its rows are the training part, then the test part.
+        openml: its name on OpenML, version 1; its rows are the training part, then the test part. None: it is
+            read from a folder only.
         test: images of the test part.
-        files: names of the files of each part, images before labels where they are apart.
+        files: names of the files (or folders) of each part, images before labels where they are apart.
         folders: where in a folder they may lie, beside the folder itself.
+        classes: number of labels.
+        labels: bytes of labels before each image, of CIFAR; the last is the class.
     """
 
     name: str
     shape: tuple[int, int, int]
-    openml: str
+    openml: str | None
     test: int
     files: dict[str, tuple[str, ...]]
     folders: tuple[str, ...]
+    classes: int = 10
+    labels: int = 0
 
     @property
     def features(self) -> int:
@@ -79,11 +87,25 @@ SETS = {
                 "test": ("test_batch.bin",),
             },
             ("cifar10", "cifar-10-batches-bin"),
+            labels=1,
+        ),
+        ImageSet(
+            "cifar100", (3, 32, 32), None, 10_000, {"train": ("train.bin",), "test": ("test.bin",)},
+            ("cifar100", "cifar-100-binary"), classes=100, labels=2,
+        ),
+        ImageSet(
+            "tiny-imagenet", (3, 64, 64), None, 10_000, {"train": ("train",), "test": ("val",)},
+            ("tiny-imagenet", "tiny-imagenet-200"), classes=200,
         ),
     )
 }  # fmt: skip
 #: What `load_images` knows.
 NAMES = ("digits", *SETS)
+
+
+def classes_of(name: str) -> int:
+    """Number of labels of a set; 10 of digits, and of uncorrelated inputs."""
+    return SETS[name].classes if name in SETS else 10
 
 
 @public
@@ -104,15 +126,17 @@ def load_images(
     are chosen, and the test part uses those of the training part.
 
     Args:
-        name: "digits" (1×8×8, embedded in scikit-learn), "mnist", "fashion-mnist" (1×28×28) or "cifar10"
-            (3×32×32).
+        name: "digits" (1×8×8, embedded in scikit-learn), "mnist", "fashion-mnist" (1×28×28), "cifar10",
+            "cifar100" (3×32×32, a hundred classes) or "tiny-imagenet" (3×64×64, two hundred; its validation
+            images are the test part).
         n: number of images. The images of each class are the first of a shuffle under `seed`; classes
             alternate. None: all of the part, in the set's own order.
         part: "train" or "test"; digits have only the former.
         seed: of the choice.
         folder: where the files lie, as published, gzipped or not: train-images-idx3-ubyte and so on,
-            data_batch_1.bin and so on; here, or in a folder below called as the set is (mnist,
-            cifar-10-batches-bin …). None: from OpenML, or scikit-learn's cache of it.
+            data_batch_1.bin and so on, the folders train and val of Tiny ImageNet; here, or in a folder below
+            called as the set is (mnist, cifar-10-batches-bin …). None: from OpenML, or scikit-learn's cache
+            of it; CIFAR-100 and Tiny ImageNet take a folder.
         cache: scikit-learn's `data_home`, where downloads are kept (about 15 MB for MNIST, 30 MB for
             Fashion-MNIST, 650 MB for CIFAR-10). None: its own default.
 
@@ -123,7 +147,7 @@ def load_images(
         ArgumentError: an unknown name or part, or more images than there are. DataError: files that are
             missing, damaged or of another set; or nothing in the cache and no network; the message says what
             to do.
-        MissingDependencyError: no scikit-learn.
+        MissingDependencyError: no scikit-learn, or no Pillow for Tiny ImageNet.
     """
     checks.one_of("name", name, NAMES)
     if name == "digits":
@@ -151,12 +175,16 @@ def _part(name: str, part: Part, folder: str | None, cache: str | None) -> tuple
     """Pixels, uint8 (images, features), channel first, and labels, int64."""
     chosen = SETS[name]
     if folder is None:
+        if chosen.openml is None:
+            raise DataError(f"data set {name!r} is read from a folder: {_what_to_do(chosen)}")
         pixels, labels = _openml(name, cache)
         rows = slice(None, -chosen.test) if part == "train" else slice(-chosen.test, None)
         return pixels[rows], labels[rows]
     paths = _found_files(chosen, part, Path(folder))
-    if name == "cifar10":
-        batches = [_read_cifar(path) for path in paths]
+    if name == "tiny-imagenet":
+        return read_tiny_imagenet(paths[0].parent, part)
+    if chosen.labels:
+        batches = [_read_cifar(path, chosen) for path in paths]
         pixels = np.concatenate([images for images, _ in batches])
         return pixels, np.concatenate([labels for _, labels in batches])
     return _read_mnist(*paths)
@@ -195,6 +223,7 @@ def _openml(name: str, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
             f"data set {name!r} needs scikit-learn: pip install 'eoc-theory[data]'"
         ) from None
     chosen = SETS[name]
+    assert chosen.openml is not None
     try:
         with warnings.catch_warnings():
             # Of each attempt that fails; what comes of the last is told below.
@@ -223,7 +252,9 @@ def _openml(name: str, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
 def _what_to_do(chosen: ImageSet) -> str:
     """Which files to put where."""
     names = [*chosen.files["train"], *chosen.files["test"]]
-    packed = " (gzipped or not)" if chosen.name != "cifar10" else ", the binary version,"
+    packed = ", the binary version," if chosen.labels else " (gzipped or not)"
+    if chosen.name == "tiny-imagenet":
+        packed = ", as unpacked from tiny-imagenet-200.zip,"
     return f"put {', '.join(names)}{packed} into a folder and name it: folder=, or --data-folder"
 
 
@@ -240,11 +271,13 @@ def _found_files(chosen: ImageSet, part: Part, folder: Path) -> list[Path]:
         missing = [name for name, path in zip(wanted, found, strict=True) if path is None]
         if len(missing) < len(wanted):
             raise DataError(f"folder {str(place)!r} has no {missing[0]} of {chosen.name}")
-    pickled = [folder, folder / "cifar-10-batches-py"]
-    if chosen.name == "cifar10" and any((place / "data_batch_1").exists() for place in pickled):
+    number = chosen.name.removeprefix("cifar")
+    pickled = [folder, folder / f"cifar-{number}-batches-py", folder / f"cifar-{number}-python"]
+    first = "data_batch_1" if number == "10" else "train"
+    if chosen.labels and any((place / first).is_file() for place in pickled):
         raise DataError(
-            f"folder {str(folder)!r} holds the Python version of CIFAR-10, which is pickled and not read "
-            "(unpickling runs code): get the binary version, cifar-10-binary.tar.gz"
+            f"folder {str(folder)!r} holds the Python version of CIFAR-{number}, which is pickled and not "
+            f"read (unpickling runs code): get the binary version, cifar-{number}-binary.tar.gz"
         )
     raise DataError(f"folder {str(folder)!r} has no files of {chosen.name}: {_what_to_do(chosen)}")
 
@@ -253,7 +286,7 @@ def _variant(place: Path, name: str) -> Path | None:
     """The file under one of the names that it goes by."""
     for spelled in (name, name.replace("-idx", ".idx")):
         for path in (place / spelled, place / f"{spelled}.gz"):
-            if path.is_file():
+            if path.is_file() or (path.is_dir() and path.suffix == ""):
                 return path
     return None
 
@@ -286,18 +319,19 @@ def _read_idx(path: Path, item: Sequence[int]) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8).reshape(count, *item)
 
 
-def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A file of CIFAR-10's binary version: a label, then 1024 bytes each of red, green and blue."""
-    record = 1 + 3 * 32 * 32
+def _read_cifar(path: Path, chosen: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """A file of a binary version: the labels (CIFAR-100: coarse, fine), then 1024 bytes of each colour."""
+    record = chosen.labels + chosen.features
     with _opened(path) as file:
         content = _bytes(file, _MOST_IMAGES * record // 10 + 1, path)
     if not content or len(content) % record:
         raise DataError(
-            f"{str(path)!r} is damaged or not of CIFAR-10's binary version: {len(content)} bytes are no "
+            f"{str(path)!r} is damaged or not of {chosen.name}'s binary version: {len(content)} bytes are no "
             f"multiple of {record}"
         )
     rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
-    return rows[:, 1:], _checked_labels(rows[:, 0].astype(np.int64), str(path))
+    labels = rows[:, chosen.labels - 1].astype(np.int64)
+    return rows[:, chosen.labels :], _checked_labels(labels, str(path), chosen.classes)
 
 
 def _opened(path: Path) -> Any:
@@ -314,7 +348,9 @@ def _bytes(file: Any, size: int, path: Path) -> bytes:
         raise DataError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _checked_labels(labels: np.ndarray, where: str) -> np.ndarray:
-    if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"labels of {where!r} must be 0 to 9, got {labels.min()} to {labels.max()}")
+def _checked_labels(labels: np.ndarray, where: str, classes: int = 10) -> np.ndarray:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"labels of {where!r} must be 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        )
     return labels

@@ -18,6 +18,7 @@ from analysis.measures_layers import PREDICTED as PREDICTED_LAYERS
 from analysis.measures_layers import log_moments
 from analysis.studies.atlas import ATLAS
 from analysis.studies.pruned import ALL_CRITERIA
+from analysis.study import KINDS
 from analysis.summaries import sparsity
 from analysis.tables import collapses_frame
 from eoc_theory.pruning.prediction import network_laws
@@ -163,8 +164,21 @@ def test_the_atlas_is_whole():
     predicted = [(t.network, t.criterion) for t in tasks if t.measure.name == "predicted-collapse"]
     real = {(t.network, t.criterion) for t in tasks if t.measure.name == "measured-collapse"}
     networks = {t.network for t in tasks}
-    assert len(predicted) == len(set(predicted)) == len(networks) * len(ALL_CRITERIA)
-    assert set(predicted) == real and len(networks) >= 14
+    assert len(predicted) == len(set(predicted)) and set(predicted) == real
+    # In a hundred rounds not everywhere; SynFlow's signal has no way through attention.
+    missing = {(n, c) for n in networks for c in ALL_CRITERIA} - real
+    assert {c for n, c in missing if "vit" not in n.kind} == {"synflow"}
+    assert {c for n, c in missing if "vit" in n.kind} == {"synflow", "synflow-oneshot"}
+    assert {n.kind for n in networks} == set(KINDS) and len(networks) >= 24
+    modes = {(n.kind, n.normalisation) for n in networks}
+    for kind in ("resnet", "vgg", "densenet"):
+        assert {(kind, "batch"), (kind, "batch-eval")} <= modes
+    seeds = {}
+    for task in tasks:
+        if task.measure.name == "measured-collapse" and task.criterion != "synflow":
+            block = dict(task.measure.settings)["networks"]
+            seeds[task.network, task.criterion] = seeds.get((task.network, task.criterion), 0) + block
+    assert min(seeds.values()) >= 20
 
 
 def test_networks_that_lose_no_layer_before_the_last_weight_are_told_plainly(tmp_path, recwarn):

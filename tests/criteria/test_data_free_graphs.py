@@ -200,13 +200,13 @@ def test_magnitude_and_one_shot_synflow_match_pruned_networks(law: str) -> None:
         assert abs(np.median(left) - np.median(drawn)) < 0.15
 
 
-def test_erk_and_uniform_keep_what_the_measured_pruner_keeps() -> None:
+def test_fixed_densities_keep_what_the_measured_pruner_keeps() -> None:
     pytest.importorskip("torch")
     from eoc_theory.pytorch.measure.measure import measure_pruning
 
     net = vgg(11, width=8)
     model = net.to_torch(seed=0)
-    for criterion in ("erk", "uniform"):
+    for criterion in ("erk", "uniform", "smart-ratio", "smart-ratio(power=2)"):
         measured = measure_pruning(model, SPARSITIES, criterion=criterion)
         predicted = predict_data_free(net, SPARSITIES, criterion)
         assert np.abs((predicted.kept - measured.kept) * net.weights).max() <= 1.0 + 1e-9

@@ -6,25 +6,50 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 import eoc_theory as eoc
+from analysis.estimates import multiplications
+from benchmarks import published
+from benchmarks.images import photo_images
 from eoc_theory.errors import MissingDependencyError
 from paper_checks.__main__ import main
-from paper_checks.claim import ATTENTION, Claim, Evidence, Finding, Verdict, measured, run
+from paper_checks.claim import (
+    ATTENTION,
+    OWN,
+    PUBLISHED,
+    RESTATED,
+    Claim,
+    Evidence,
+    Finding,
+    Verdict,
+    measured,
+    run,
+)
 from paper_checks.convergence_rates import extrapolated_constant
 from paper_checks.eoc_constants import SIGMA_B, exact_point, iterate
+from paper_checks.extreme_values import (
+    expected_largest,
+    normal_bound,
+    number_above,
+    product_bound,
+    product_distribution,
+)
 from paper_checks.graph_networks import decay
 from paper_checks.graph_networks import log_score_moments as graph_log_score_moments
+from paper_checks.infinite_width import off
 from paper_checks.magnitude_bound import exact_critical_sparsity, sampled_critical_sparsity
 from paper_checks.networks import forward, log_score_moments
 from paper_checks.page import page
 from paper_checks.picture import Picture, Series
 from paper_checks.pruned_networks import Chain, alignment, masks_of
 from paper_checks.registry import CLAIMS
-from paper_checks.residual_networks import residual_mlp
+from paper_checks.rescaling_cnn import log_gradients as convolution_gradients
+from paper_checks.residual_networks import residual_cnn, residual_mlp
 from paper_checks.sbp_bound import binding_range
 from paper_checks.surviving_connections import survivors
 
@@ -48,15 +73,27 @@ def test_registry_names_are_unique_and_complete():
     assert len(set(names)) == len(names)
     for claim in CLAIMS:
         assert claim.statement.endswith(".") and claim.method.endswith(".")
-        assert "Hayou" in claim.statement or claim.group == ATTENTION
+        assert "Hayou" in claim.statement or claim.group in (ATTENTION, PUBLISHED)
 
 
 def test_text_shows_statement_evidence_and_verdict():
     text = run(GOOD).to_text()
-    for part in ("good", "A statement.", "A method.", "1.25 ± 0.12", "HOLDS. Because."):
+    for part in ("good", "A statement.", "Wording: ours;", "A method.", "1.25 ± 0.12", "HOLDS. Because."):
         assert part in text
     assert "NEWS" not in text
     assert "NEWS" in run(BAD).to_text()
+
+
+def test_every_claim_says_whose_wording_it_is_in():
+    by_wording = {claim.name: claim.wording for claim in CLAIMS}
+    for claim in CLAIMS:
+        told = run(replace(claim, check=GOOD.check))
+        assert claim.wording and not claim.wording.endswith(".")
+        assert f"Wording: {claim.wording}." in told.to_text()
+        assert told.to_dict()["wording"] == claim.wording
+    # Theorems of others are restated here; what nobody else says is said to be ours.
+    assert by_wording["sbp-bound"] == by_wording["magnitude-bound"] == RESTATED
+    assert by_wording["weight-laws"] == OWN
 
 
 def test_json_holds_one_object_a_claim(capsys):
@@ -332,8 +369,111 @@ def test_snip_masks_are_aligned_with_relu_and_random_ones_are_not(pruned_chain):
     assert abs(alignment(full, blind, data)) < 0.15
 
 
+def test_bounds_on_the_largest_score_hold_and_are_near():
+    for n in (3, 300, 30_000):
+        rng = np.random.default_rng(n)
+        drawn = np.abs(rng.standard_normal((2, 200, n)))
+        normal, product = drawn[0].max(axis=1), drawn.prod(axis=0).max(axis=1)
+        for largest, distribution, bound in (
+            (normal, lambda x: erf(x / np.sqrt(2.0)), normal_bound(n)),
+            (product, product_distribution, product_bound(n)),
+        ):
+            exact = expected_largest(distribution, n, 60.0)
+            assert abs(exact - largest.mean()) < 5 * largest.std() / np.sqrt(200)
+            assert exact < bound < 2.3 * exact
+
+
+def test_costs_of_erk_are_those_of_each_layer_by_hand():
+    net = eoc.resnet(8, width=4, input_shape=(3, 8, 8))
+    by_name = dict(zip(net.weight_layers, multiplications(net), strict=True))
+    assert by_name["conv1"] == 4 * 3 * 9 * 64 and by_name["fc"] == 16 * 10
+    assert by_name["stages.1.0.conv1"] == 4 * 8 * 9 * 16 and by_name["stages.1.0.shortcut.0"] == 4 * 8 * 16
+
+
+def test_kept_predictions_of_published_results_are_of_this_table():
+    rows = published.stored()
+    assert [(row.case, row.mode) for row in rows] == [
+        (case, mode) for case in published.CASES for mode in published.MODES
+    ]
+    for row in rows:
+        assert 0 <= row.median - row.on_grid < 2 * published.STEP
+        assert (row.images, row.networks) == published.CASES[row.case][2:]
+    # What takes no time is as it is kept.
+    assert published.predict("magnitude", "evaluation").median == rows[2].median
+
+
+def test_pieces_of_photographs_are_standardised():
+    images, targets = photo_images(40, 16, seed=1, classes=7)
+    assert images.shape == (40, 3, 16, 16)
+    np.testing.assert_allclose(images.mean(axis=(0, 2, 3)), 0.0, atol=1e-12)
+    np.testing.assert_allclose(images.std(axis=(0, 2, 3)), 1.0)
+    # They differ in brightness, as 1/f noise hardly does.
+    assert images.mean(axis=(1, 2, 3)).std() > 0.3
+    np.testing.assert_array_equal(targets, np.arange(40) % 7)
+    np.testing.assert_array_equal(images, photo_images(40, 16, seed=1)[0])
+
+
+def test_large_scores_come_in_rows_and_columns():
+    found = number_above(20, 3000, 0)
+    assert found.mean() - 1.0 > 5 * found.std() / np.sqrt(3000)
+
+
+def test_the_distance_to_kernels_takes_the_noise_of_its_mean_off():
+    pytest.importorskip("torch")
+    bias, error, spread = off(eoc.mlp(4, 60, activation="tanh"), eoc.digits(6), 12)
+    assert 0.05 < spread < 0.5 and bias < 0.6 * spread and error < spread
+
+
+def test_gradients_by_layer_are_those_of_differences():
+    torch = pytest.importorskip("torch")
+    model = eoc.cnn(3, 4, input_shape=(1, 4, 4), activation="tanh").to_torch(0).double()
+    data = np.random.default_rng(0).standard_normal((5, 1, 4, 4)), np.arange(5)
+    found = convolution_gradients(model, data)
+    first = next(one for one in model.modules() if isinstance(one, torch.nn.Conv2d))
+    nudge = torch.zeros(5, 4, 4, 4, dtype=torch.float64)
+    squares = 0.0
+    hook = first.register_forward_hook(lambda _m, _i, out: out + nudge)
+    with torch.no_grad():
+        for at in np.ndindex(*nudge.shape):
+            losses = []
+            for step in (1e-5, -1e-5):
+                nudge[at] = step
+                logits = model(torch.as_tensor(data[0]))
+                losses.append(float(torch.nn.functional.cross_entropy(logits, torch.as_tensor(data[1]))))
+            nudge[at] = 0.0
+            squares += ((losses[0] - losses[1]) / 2e-5) ** 2
+    hook.remove()
+    last = [one for one in model.modules() if isinstance(one, torch.nn.Conv2d)][-1]
+    assert last is not first and found[-1] == 0.0
+    kept = []
+    last.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), kept.append(out))[0])
+    torch.nn.functional.cross_entropy(model(torch.as_tensor(data[0])), torch.as_tensor(data[1])).backward()
+    top = float(kept[0].grad.square().sum())
+    assert found[0] == pytest.approx(np.log(squares / top), abs=1e-6)
+
+
+def test_convolutional_residual_networks_are_the_recursion():
+    torch = pytest.importorskip("torch")
+    net = residual_cnn(3, 5, 1.2, (2, 4, 4), scaling="stable")
+    model = net.to_torch(1).double()
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    x = torch.as_tensor(np.random.default_rng(0).standard_normal((3, 2, 4, 4)))
+
+    def convolved(name, h):
+        padded = torch.nn.functional.pad(h, (1, 1, 1, 1), mode="circular")
+        return torch.nn.functional.conv2d(padded, weights[f"{name}.weight"])
+
+    y = convolved("first", x)
+    for block in (1, 2, 3):
+        y = y + convolved(f"blocks.{block}", torch.relu(y)) / np.sqrt(3)
+    expected = torch.relu(y).mean((2, 3)) @ weights["last.weight"].T
+    np.testing.assert_allclose(model(x).detach().numpy(), expected.numpy(), rtol=1e-9)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["relu-point", "convergence-rates", "magnitude-bound"])
+@pytest.mark.parametrize(
+    "name", ["relu-point", "convergence-rates", "magnitude-bound", "extreme-values", "erk-densities"]
+)
 def test_quick_claims_have_their_recorded_verdicts(name):
     outcome = run({claim.name: claim for claim in CLAIMS}[name])
     assert outcome.agrees, outcome.to_text()

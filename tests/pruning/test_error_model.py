@@ -59,7 +59,7 @@ def test_stated_errors_are_the_measured_ones_on_average(found):
 
 
 def test_every_criterion_has_an_entry_that_says_where_it_was_measured():
-    for criterion in set(CRITERIA) - {"uniform", "erk", "grasp", "force(rounds=3)"}:
+    for criterion in set(CRITERIA) - {"uniform", "erk", "smart-ratio", "grasp", "force(rounds=3)"}:
         for what in ("kept", "collapse"):
             entry, known = find(what, criterion, "chain")
             assert known and entry["configurations"] > 0 and entry["bound_factor"] >= 1
@@ -155,7 +155,7 @@ def test_collapse_carries_its_error():
     assert json.loads(found.to_json())["notes"] == []
 
 
-@pytest.mark.parametrize("criterion", ["uniform", "erk"])
+@pytest.mark.parametrize("criterion", ["uniform", "erk", "smart-ratio"])
 def test_what_is_set_has_no_error(criterion):
     net = eoc.mlp(3, 7)
     kept = eoc.predict_pruning(net, 0.9, criterion=criterion)

@@ -78,7 +78,7 @@ def test_floors_fit_into_the_budget(density, width, depth):
     budget = max(depth, round(density * net.n_weights))
     least = floors(net, budget)
     assert least.sum() <= budget and (least >= 1).all() and (least <= net.weights).all()
-    even = densities.kept_counts(net.weights, densities.erdos_renyi_kernel(net), budget)
+    even = densities.kept_counts(net.weights, densities.erdos_renyi_kernel(net.weight_shapes), budget)
     if least.sum() > depth:
         assert (least >= np.floor(FLOOR * even)).all()
 

@@ -233,7 +233,7 @@ def measure_pruning(
             (batch, positions, classes) or (batch, classes, height, width), alone or among other outputs.
         sparsity: the fraction of weights to remove, in [0, 1); a number or a sequence.
         criterion: "snip", "grasp", "magnitude", "synflow" (100 rounds), "synflow-oneshot", "random",
-            "uniform", "erk", "force", with options as in "snip(rounds=100)"; or an object: see
+            "uniform", "erk", "smart-ratio", "force", with options as in "snip(rounds=100)"; or an object: see
             `eoc_theory.criterion`.
         data: (inputs, targets), arrays or tensors; a tuple of several inputs, or a dict of them by name, for
             the inputs; a dict of inputs with "labels"; a `DataLoader` or `Dataset`, or an iterable of such

@@ -106,7 +106,7 @@ def layer_scores(
     else:
         torch = require_torch()
         rng = np.random.default_rng(seed)
-        drawn = (rule.chance_scores(tuple(w.tensor.shape), rng) for w in weights)
+        drawn = rule.chance_scores([tuple(w.tensor.shape) for w in weights], rng)
         scores = [torch.from_numpy(s).to(device) for s in drawn]
     for weight, score in zip(weights, scores, strict=True):
         if weight.mask is not None:

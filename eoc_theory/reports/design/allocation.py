@@ -34,7 +34,7 @@ def floors(net: Architecture, budget: int, part: float = FLOOR) -> Array:
 
     Less where the budget, of L weights or more, does not have that.
     """
-    even = densities.kept_counts(net.weights, densities.erdos_renyi_kernel(net), budget)
+    even = densities.kept_counts(net.weights, densities.erdos_renyi_kernel(net.weight_shapes), budget)
     share = np.floor(part * even).astype(np.int64)
     fewest = next((few for few in FEWEST if few * net.depth <= part * budget), 1)
     found = np.maximum(np.minimum(fewest, net.weights), share)
