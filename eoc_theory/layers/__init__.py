@@ -4,6 +4,7 @@ from .attention import Attention, Matrix
 from .channel_norm import ChannelNorm
 from .channels import ChannelScale, ChannelShuffle, ChannelSlice
 from .elementwise import Dropout, Nonlinearity, StochasticDepth
+from .gather import Gather, JoinPositions
 from .joins import Concatenate, Sum
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
@@ -19,8 +20,8 @@ from .weighted import Convolution, Dense
 __all__ = [
     "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale",
     "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense", "Dropout",
-    "Embedding", "Flatten", "GroupNorm", "Identity", "Input", "Layer", "LayerNorm", "Matrix", "MaxPool",
-    "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick", "PositionEmbedding", "PositionwiseDense",
-    "Product", "Resize", "Rotary", "Shape", "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose",
-    "WeightLaw", "WeightLayer", "Weighted",
+    "Embedding", "Flatten", "Gather", "GroupNorm", "Identity", "Input", "JoinPositions", "Layer",
+    "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick",
+    "PositionEmbedding", "PositionwiseDense", "Product", "Resize", "Rotary", "Shape", "Sinusoids",
+    "StochasticDepth", "Subsample", "Sum", "Transpose", "WeightLaw", "WeightLayer", "Weighted",
 ]  # fmt: skip

@@ -30,8 +30,10 @@ from ..layers import (
     Dropout,
     Embedding,
     Flatten,
+    Gather,
     GroupNorm,
     Identity,
+    JoinPositions,
     Layer,
     LayerNorm,
     MaxPool,
@@ -474,8 +476,8 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 
 @_call.register
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    mask = None if layer.mask is None else tuple(map(tuple, layer.mask.array.tolist()))
-    options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
+    mask = None if layer.mask is None else _nested(layer.mask.array.tolist())
+    options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask, layer.windows)
     return program.call_function(own.attended, (*inputs, *options))
 
 
@@ -484,3 +486,19 @@ def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx
     flat = program.call_function(torch.flatten, (inputs[0], 2))
     every = slice(None)
     return program.call_function(operator.getitem, (flat, (every, every, layer.index)))
+
+
+@_call.register
+def _(layer: Gather, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.gathered, (inputs[0], layer.space, layer.chosen))
+
+
+@_call.register
+def _(layer: JoinPositions, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = [program.call_function(torch.flatten, (one, 2)) for one in inputs]
+    return program.call_function(torch.cat, (flat, 2))
+
+
+def _nested(values: Any) -> Any:
+    """Lists in lists as tuples in tuples."""
+    return tuple(map(_nested, values)) if isinstance(values, list) else values

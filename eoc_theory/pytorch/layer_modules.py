@@ -5,6 +5,8 @@ torch is imported at module level, so this module is imported only where a model
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -151,20 +153,26 @@ def attended(
     scale: float,
     causal: bool = False,
     drop: float = 0.0,
-    mask: tuple[tuple[float, ...], ...] | None = None,
+    mask: tuple[Any, ...] | None = None,
+    windows: int = 1,
 ) -> torch.Tensor:
     """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours."""
     parts = [
-        x.flatten(2).unflatten(1, (count, -1)).transpose(2, 3)
+        x.flatten(2).unflatten(2, (windows, -1)).unflatten(1, (count, -1)).permute(0, 1, 3, 4, 2)
         for x, count in ((q, heads), (k, kv_heads), (v, kv_heads))
     ]
     if heads > kv_heads:
         parts[1:] = [x.repeat_interleave(heads // kv_heads, dim=1) for x in parts[1:]]
     added = None if mask is None else torch.tensor(mask, dtype=q.dtype, device=q.device)
     if added is not None and causal:
-        later = torch.ones(added.shape, dtype=torch.bool, device=q.device).triu(1)
+        later = torch.ones(added.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         added, causal = added.masked_fill(later, -torch.inf), False
     value = nn.functional.scaled_dot_product_attention(
         *parts, attn_mask=added, dropout_p=drop, is_causal=causal, scale=scale
     )
-    return value.transpose(2, 3).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+    return value.permute(0, 1, 4, 2, 3).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+
+
+def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:
+    """Some positions of x (B, C, *positions), all axes as one, in this order."""
+    return x.flatten(2)[:, :, list(chosen)].unflatten(2, space)

@@ -33,8 +33,10 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     law = recorder.law_of(weight)
     std = _rms(weight.tensor.detach()) if law is None else law.std
     rows, features = weight.sizes
-    layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
-    made = recorder.add(layer, 0)
+    made = recorder.looked_up.get(weight.parameter)
+    if made is None:
+        layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
+        made = recorder.looked_up[weight.parameter] = recorder.add(layer, 0)
     positions = lay.whole(1, made.shape.space[0])
     return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))
 
