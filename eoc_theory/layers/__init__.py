@@ -14,6 +14,7 @@ from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
 from .tokens import ClassToken, Embedding, Pick, PositionEmbedding, Rotary, Sinusoids
 from .transpose import Transpose
+from .unit_length import UnitLength
 from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
@@ -23,5 +24,5 @@ __all__ = [
     "Embedding", "Flatten", "Gather", "GroupNorm", "Identity", "Input", "JoinPositions", "Layer",
     "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick",
     "PositionEmbedding", "PositionwiseDense", "Product", "Resize", "Rotary", "Shape", "Sinusoids",
-    "StochasticDepth", "Subsample", "Sum", "Transpose", "WeightLaw", "WeightLayer", "Weighted",
+    "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer", "Weighted",
 ]  # fmt: skip

@@ -62,6 +62,8 @@ class Attention(DrawnLayer):
         mask: what is added to the scores, matrices (queries, keys) or (heads or 1, windows or 1, queries,
             keys); None for nothing.
         windows: runs of positions that attend each to itself.
+        channelwise: whether, instead, channels of a head attend to channels of that head, by products over
+            all positions (cross-covariance attention).
     """
 
     heads: int
@@ -71,6 +73,7 @@ class Attention(DrawnLayer):
     drop: float = 0.0
     mask: Matrix | None = None
     windows: int = 1
+    channelwise: bool = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(inputs) != 3:
@@ -83,6 +86,10 @@ class Attention(DrawnLayer):
             raise self.refuse("tokens, as many of k as of v", shown)
         if q.channels % self.heads or k.channels % self.kv_heads or v.channels % self.kv_heads:
             raise self.refuse(f"channels for {self.heads} heads ({self.kv_heads} of k and v)", shown)
+        if self.channelwise:
+            if q.positions != k.positions or k.channels != v.channels or self.windows > 1:
+                raise self.refuse("the same positions, and as many channels of v as of k", shown)
+            return Shape(q.channels, v.space)
         if q.channels // self.heads != k.channels // self.kv_heads:
             raise self.refuse("as many channels in a head of q as of k", shown)
         if q.positions % self.windows or k.positions % self.windows:
@@ -110,8 +117,11 @@ class Attention(DrawnLayer):
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         # Scores of independent q and k are Gaussian, and tokens' values uncorrelated.
         q, k = shapes[0], shapes[1]
-        std = self.scale * math.sqrt(inputs[0] * inputs[1] * q.channels / self.heads)
+        terms = q.positions if self.channelwise else q.channels / self.heads
+        std = self.scale * math.sqrt(inputs[0] * inputs[1] * terms)
         queries, keys = q.positions // self.windows, k.positions // self.windows
+        if self.channelwise:
+            queries, keys = q.channels // self.heads, k.channels // self.kv_heads
         added = self._added(queries, keys, np.float64)
         added = added.reshape(-1, queries, keys)
         rows = max(1, -(-_QUERIES // queries))
@@ -143,7 +153,7 @@ class Attention(DrawnLayer):
         if self.drop > 0:
             dropped = draw.uniform(weights.shape) >= self.drop
             weights *= dropped / weights.dtype.type(1.0 - self.drop)
-        value = _joined(weights @ v, inputs[0].shape[1:])
+        value = self._joined(weights @ v, inputs[0].shape[1:])
         # Attention weights are made again on the way back: they are what is largest here.
         return value, (tuple(inputs), dropped)
 
@@ -151,7 +161,7 @@ class Attention(DrawnLayer):
         inputs, dropped = memory
         q, k, v = self._split(inputs)
         weights = self._weights(q, k)
-        sent = _of_heads(gradient, self.heads, self.windows)
+        sent = self._of_heads(gradient, self.heads)
         by_weights = sent @ v.swapaxes(-1, -2)
         used = weights
         if dropped is not None:
@@ -163,9 +173,9 @@ class Attention(DrawnLayer):
         by_scores *= weights.dtype.type(self.scale)
         to_q, to_k = by_scores @ k, by_scores.swapaxes(-1, -2) @ q
         return [
-            _joined(to_q, inputs[0].shape[1:]),
-            _joined(self._grouped(to_k), inputs[1].shape[1:]),
-            _joined(self._grouped(to_v), inputs[2].shape[1:]),
+            self._joined(to_q, inputs[0].shape[1:]),
+            self._joined(self._grouped(to_k), inputs[1].shape[1:]),
+            self._joined(self._grouped(to_v), inputs[2].shape[1:]),
         ]
 
     def attended(self, inputs: Sequence[Array]) -> Array:
@@ -174,9 +184,9 @@ class Attention(DrawnLayer):
         return self._weights(q, k)
 
     def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
-        """q, k and v by heads, (heads, B, windows, positions, channels)."""
-        q = _of_heads(inputs[0], self.heads, self.windows)
-        k, v = (_of_heads(x, self.kv_heads, self.windows) for x in inputs[1:])
+        """q, k and v by heads, (heads, B, windows, positions, channels), or channels first."""
+        q = self._of_heads(inputs[0], self.heads)
+        k, v = (self._of_heads(x, self.kv_heads) for x in inputs[1:])
         shared = self.heads // self.kv_heads
         return (q, k, v) if shared == 1 else (q, np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0))
 
@@ -201,16 +211,17 @@ class Attention(DrawnLayer):
         lead = added.shape[:-2] or (1, 1)
         return added.astype(dtype).reshape(lead[0], 1, lead[1], queries, keys)
 
+    def _of_heads(self, x: Array, heads: int) -> Array:
+        """(channels, *space, B) as (heads, B, windows, positions, channels of a head), or channels first."""
+        cut = x.reshape(heads, len(x) // heads, self.windows, -1, x.shape[-1])
+        order = (0, 4, 2, 1, 3) if self.channelwise else (0, 4, 2, 3, 1)
+        return np.ascontiguousarray(cut.transpose(order))
 
-def _of_heads(x: Array, heads: int, windows: int) -> Array:
-    """(channels, *space, B) as (heads, B, windows, positions, channels of a head)."""
-    cut = x.reshape(heads, len(x) // heads, windows, -1, x.shape[-1])
-    return np.ascontiguousarray(cut.transpose(0, 4, 2, 3, 1))
-
-
-def _joined(x: Array, shape: tuple[int, ...]) -> Array:
-    """The reverse, for values of (channels, *shape)."""
-    return np.ascontiguousarray(x.transpose(0, 4, 2, 3, 1)).reshape(-1, *shape)
+    def _joined(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The reverse, for values of (channels, *shape)."""
+        order = (0, 3, 2, 4, 1) if self.channelwise else (0, 4, 2, 3, 1)
+        joined = np.ascontiguousarray(x.transpose(order))
+        return joined.reshape(-1, *shape)
 
 
 def _softmax(scores: Array) -> Array:

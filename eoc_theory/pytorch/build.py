@@ -52,6 +52,7 @@ from ..layers import (
     Subsample,
     Sum,
     Transpose,
+    UnitLength,
     Weighted,
 )
 from ..networks.graph import Graph
@@ -223,6 +224,11 @@ def _(layer: Sinusoids, shape: Shape) -> nn.Module:
 @_module.register
 def _(layer: ClassToken, shape: Shape) -> nn.Module:
     return own.ClassToken(shape.channels, layer.count)
+
+
+@_module.register
+def _(layer: UnitLength, shape: Shape) -> nn.Module:
+    return own.UnitLength(layer.heads, layer.over_positions, layer.eps)
 
 
 @_module.register
@@ -477,8 +483,9 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 @_call.register
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     mask = None if layer.mask is None else _nested(layer.mask.array.tolist())
-    options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask, layer.windows)
-    return program.call_function(own.attended, (*inputs, *options))
+    options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
+    more = (layer.windows, layer.channelwise)
+    return program.call_function(own.attended, (*inputs, *options, *more))
 
 
 @_call.register

@@ -155,10 +155,12 @@ def attended(
     drop: float = 0.0,
     mask: tuple[Any, ...] | None = None,
     windows: int = 1,
+    channelwise: bool = False,
 ) -> torch.Tensor:
     """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours."""
+    order, back = ((0, 1, 3, 2, 4), (0, 1, 3, 2, 4)) if channelwise else ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
     parts = [
-        x.flatten(2).unflatten(2, (windows, -1)).unflatten(1, (count, -1)).permute(0, 1, 3, 4, 2)
+        x.flatten(2).unflatten(2, (windows, -1)).unflatten(1, (count, -1)).permute(order)
         for x, count in ((q, heads), (k, kv_heads), (v, kv_heads))
     ]
     if heads > kv_heads:
@@ -170,9 +172,25 @@ def attended(
     value = nn.functional.scaled_dot_product_attention(
         *parts, attn_mask=added, dropout_p=drop, is_causal=causal, scale=scale
     )
-    return value.permute(0, 1, 4, 2, 3).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+    return value.permute(back).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
 
 
 def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:
     """Some positions of x (B, C, *positions), all axes as one, in this order."""
     return x.flatten(2)[:, :, list(chosen)].unflatten(2, space)
+
+
+class UnitLength(nn.Module):
+    """Vectors brought to length 1: a head's channels at each position, or a channel's positions."""
+
+    def __init__(self, heads: int, over_positions: bool, eps: float) -> None:
+        super().__init__()
+        self.heads, self.over_positions, self.eps = heads, over_positions, eps
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, over_positions={self.over_positions}"
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        cut = input.flatten(2).unflatten(1, (self.heads, -1))
+        dim = 3 if self.over_positions else 2
+        return nn.functional.normalize(cut, dim=dim, eps=self.eps).reshape(input.shape)

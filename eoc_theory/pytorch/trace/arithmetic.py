@@ -9,6 +9,7 @@ import torch
 
 from ...layers import ChannelScale, Product
 from . import layout as lay
+from . import positions
 from .constants import number
 from .layout import CHANNELS
 from .randomness import masked
@@ -133,7 +134,8 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
     left, right = recorder.check(left), recorder.check(right)
     if left.root == right.root and left.layout == right.layout:
         return recorder.elementwise(left, right)
-    left, right = recorder.alike(left, right)
+    left, right = recorder.alike(recorder.upright(left), recorder.upright(right))
+    left, right = _spread(recorder, left, right), _spread(recorder, right, left)
     if len(left.layout) == len(right.layout):
         for value, gate in ((left, right), (right, left)):
             if all(own in (whole, ()) for whole, own in zip(value.layout, gate.layout, strict=True)):
@@ -145,6 +147,18 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
         f"multiplies tensors of shapes {recorder.text(left)} and {recorder.text(right)}: they must be "
         "alike, or one a factor for all positions or all channels"
     )
+
+
+def _spread(recorder: Recorder, value: Signal, gate: Signal) -> Signal:
+    """A tensor of one position for all channels, as large as a factor that differs between positions."""
+    one = value.shape.positions == 1 and value.shape.channels > 1
+    if not one or gate.shape.positions == 1 or len(value.layout) != len(gate.layout):
+        return value
+    wanted = tuple(
+        own if own else lay.of_positions(other) for own, other in zip(value.layout, gate.layout, strict=True)
+    )
+    moved = positions.like(recorder, value, replace(gate, layout=wanted))
+    return value if moved is None else moved
 
 
 @reads("div")

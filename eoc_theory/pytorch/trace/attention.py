@@ -49,9 +49,10 @@ def headed(recorder: Recorder, signal: Any, *, swapped: bool = False) -> Headed:
         ModelError: its dimensions are no such ones.
     """
     signal = recorder.check(signal)
-    layout = signal.layout
     if swapped:
-        layout = (*layout[:-2], layout[-1], layout[-2])
+        signal = _turned(signal)
+    signal = _in_every_window(recorder, signal)
+    layout = signal.layout
     *lead, tokens, features = layout
     before = [factor for dimension in lead for factor in dimension]
     heads = [factor for factor in before if factor.axis == CHANNELS]
@@ -79,6 +80,28 @@ def headed(recorder: Recorder, signal: Any, *, swapped: bool = False) -> Headed:
     count, repeats = math.prod(f.size for f in heads), math.prod(f.size for f in repeated)
     size = lay.extent_of(features)
     return Headed(node, count, repeats, size, lay.extent_of(windows), (*layout, features))
+
+
+def _turned(signal: Signal) -> Signal:
+    """With its last two dimensions exchanged."""
+    *lead, first, second = signal.layout
+    return replace(signal, layout=(*lead, second, first))
+
+
+def _in_every_window(recorder: Recorder, signal: Signal) -> Signal:
+    """A tensor that is repeated before its heads, for each window, with windows of its own."""
+    *lead, tokens, features = signal.layout
+    before = [factor for dimension in lead for factor in dimension]
+    repeated = [at for at, factor in enumerate(before) if factor.axis == EXPANDED]
+    heads = [at for at, factor in enumerate(before) if factor.axis == CHANNELS]
+    count, size = signal.shape.positions, lay.extent_of(tokens)
+    if not repeated or not heads or max(repeated) > min(heads) or size != count or len(repeated) > 1:
+        return signal
+    windows = before[repeated[0]].size
+    chosen = lay.places((tokens,), signal.shape.space)
+    made = gathered(recorder, signal, np.tile(chosen, windows), (windows, count))
+    new = [tuple(f._replace(axis=1) if f.axis == EXPANDED else f for f in dimension) for dimension in lead]
+    return replace(made, layout=(*new, lay.whole(2, count), features))
 
 
 def _in_windows(
@@ -120,10 +143,10 @@ def _kinds(layout: Layout) -> list[tuple[int, int]]:
 
 def attend(
     recorder: Recorder, q: Headed, k: Headed, value: Any, scale: float, causal: bool = False,
-    drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False,
+    drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False, channelwise: bool = False,
 ) -> Signal:  # fmt: skip
-    """The value of attention, a tensor (…, tokens of q, features of v)."""
-    v = headed(recorder, value)
+    """The value of attention, a tensor (…, tokens of q, features of v); or with `channelwise` the reverse."""
+    v = headed(recorder, value, swapped=channelwise)
     if q.repeats > 1 or k.repeats != v.repeats or k.heads != v.heads:
         raise recorder.refuse("attention is read where keys and values have the same heads")
     if not grouped and q.heads != k.heads * k.repeats:
@@ -132,8 +155,10 @@ def attend(
         _kinds(v.layout)
     )):  # fmt: skip
         raise recorder.refuse("attention within windows is read where queries, keys and values share them")
-    layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows)
+    layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise)
     made = recorder.add(layer, q.node, k.node, v.node)
+    if channelwise:
+        return _turned(replace(made, layout=q.layout))
     # Heads lie as those of q do, each with as many channels as v has.
     *lead, tokens, _ = q.layout
     stride = q.heads * v.size
@@ -154,12 +179,23 @@ def _sdpa(
     recorder: Recorder, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: Any = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
-    q, k = headed(recorder, query), headed(recorder, key)
+    turned = is_channelwise(recorder.check(query))
+    q, k = headed(recorder, query, swapped=turned), headed(recorder, key, swapped=turned)
+    if turned and (attn_mask is not None or is_causal or scale is None):
+        raise recorder.refuse("attention of channels to channels is read with a scale and without a mask")
     scale = q.size**-0.5 if scale is None else float(number(scale))
     causal, mask = fixed_mask(recorder, attn_mask, q, k, boolean_keeps=True)
     return attend(
-        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), mask, bool(enable_gqa)
-    )
+        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), mask, bool(enable_gqa),
+        turned,
+    )  # fmt: skip
+
+
+def is_channelwise(query: Signal) -> bool:
+    """Whether what attends, in the dimension before the last, are channels, by what they are worth at the
+    positions."""
+    first, second = query.layout[-2:]
+    return lay.axis_of(first) == CHANNELS and bool(second) and second == of_positions(second)
 
 
 def fixed_mask(
@@ -244,6 +280,7 @@ class Scores(Lazy):
         added: what is added to them, (heads or 1, windows or 1, queries, keys).
         weights: whether the softmax has been taken.
         drop: probability with which weights are dropped.
+        channelwise: whether queries and keys are channels.
     """
 
     q: Headed
@@ -253,11 +290,17 @@ class Scores(Lazy):
     added: np.ndarray | None = None
     weights: bool = False
     drop: float = 0.0
+    channelwise: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The tensor's."""
-        return (*map(lay.extent_of, self.lead), *_pairs(self.q, self.k))
+        return (*map(lay.extent_of, self.lead), *self.pairs)
+
+    @property
+    def pairs(self) -> tuple[int, int]:
+        """How many queries there are, and keys."""
+        return (self.q.size, self.k.size) if self.channelwise else _pairs(self.q, self.k)
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         reader = _SCORES.get(name)
@@ -282,7 +325,7 @@ class Scores(Lazy):
         if other.tensor.dtype is torch.bool:
             raise recorder.refuse("adds a mask of booleans to the scores of attention")
         tensor = other.tensor.detach().double() * factor
-        own = _by_heads(recorder, tensor, self.lead, _pairs(self.q, self.k))
+        own = _by_heads(recorder, tensor, self.lead, self.pairs)
         return replace(self, added=own if self.added is None else self.added + own)
 
 
@@ -290,13 +333,17 @@ def product(recorder: Recorder, left: Any, right: Any) -> Any:
     """The product of two tensors' last two dimensions: scores of queries and keys."""
     if isinstance(left, Constant) or isinstance(right, Constant):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    axis = lay.axis_of(recorder.check(right).layout[-1])
-    if axis is None or axis <= CHANNELS:
+    left, right = recorder.check(left), recorder.check(right)
+    last = right.layout[-1]
+    channelwise = is_channelwise(left) and lay.axis_of(last) == CHANNELS
+    if not channelwise and (not last or last != of_positions(last)):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    q, k = headed(recorder, left), headed(recorder, right, swapped=True)
-    if q.size != k.size or q.heads != k.heads * k.repeats:
+    q = headed(recorder, left, swapped=channelwise)
+    k = headed(recorder, right, swapped=not channelwise)
+    alike = q.layout[-2] == k.layout[-2] if channelwise else q.size == k.size
+    if not alike or q.heads != k.heads * k.repeats:
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    return Scores(q, k, q.layout[:-2])
+    return Scores(q, k, q.layout[:-2], channelwise=channelwise)
 
 
 @reads("bmm", "baddbmm")
@@ -388,7 +435,8 @@ def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, ma
     causal, mask = (False, None) if scores.added is None else _as_mask(scores.added)
     # Values lie in the queries' dimensions, or in one that holds all heads.
     q = scores.q._replace(layout=(*scores.lead, *scores.q.layout[-2:]))
-    return attend(recorder, q, scores.k, value, scores.scale, causal, scores.drop, mask)
+    own = scores.scale, causal, scores.drop, mask
+    return attend(recorder, q, scores.k, value, *own, channelwise=scores.channelwise)
 
 
 _SCORES: dict[str, Any] = {

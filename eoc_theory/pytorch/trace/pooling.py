@@ -7,6 +7,7 @@ from typing import Any
 
 from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
 from . import layout as lay
+from . import positions
 from .layout import BATCH, CHANNELS, EXPANDED
 from .normalisation import mean_square
 from .readers import reads
@@ -160,6 +161,7 @@ def _reduced(recorder: Recorder, signal: Signal, dims: list[int], layer: Layer |
 
 
 def _mean_over(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> Signal:
+    signal = positions.with_own_axes(recorder, signal)
     dims, axes = _over_positions(recorder, signal, dim)
     space = signal.shape.space
     output = tuple(1 if axis in axes else n for axis, n in enumerate(space))
@@ -185,6 +187,7 @@ def _sum(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False)
 @reads("amax")
 def _amax(recorder: Recorder, input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     signal = recorder.check(input)
+    signal = positions.with_own_axes(recorder, signal)
     dims, axes = _over_positions(recorder, signal, dim)
     space = signal.shape.space
     kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(space))

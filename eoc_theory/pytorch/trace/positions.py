@@ -116,7 +116,7 @@ def deepened(recorder: Nodes, signal: Signal) -> Signal:
     channels = lay.whole(CHANNELS, signal.shape.channels)
     for at, dimension in enumerate(signal.layout):
         inner = lay.of_positions(dimension)
-        if not inner or (*inner, *channels) != dimension:
+        if not inner or not channels or (*inner, *channels) != dimension:
             continue
         left = tuple(d for d in signal.layout if d is not dimension and lay.of_positions(d))
         space = tuple(map(lay.extent_of, left))

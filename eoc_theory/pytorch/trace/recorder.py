@@ -58,7 +58,9 @@ class Recorder(Nodes):
         """
         places, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
         batch = lay.whole(BATCH, self.batch)
-        if set(signal.layout) != {batch, places, channels} or len(signal.layout) != 3:
+        if {*signal.layout, ()} != {batch, places, channels, ()} or signal.layout.count(()) > (
+            len(signal.layout) - 3 + (not places) + (not channels)
+        ):  # fmt: skip
             raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
         layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
         made = self.add(layer, self.position(signal))
@@ -67,7 +69,14 @@ class Recorder(Nodes):
             channels: self._all_positions(made.shape),
             batch: batch,
         }
-        return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
+        return replace(made, layout=tuple(new.get(dimension, ()) for dimension in signal.layout))
+
+    def upright(self, signal: Signal) -> Signal:
+        """The tensor with positions as its channels, where it has one channel and these in their place."""
+        every = self._all_positions(signal.shape)
+        if signal.shape.channels > 1 or not every or len(signal.layout) < 2 or signal.layout[1] != every:
+            return signal
+        return self.transposed(signal)
 
     def _all_positions(self, shape: Shape) -> lay.Dimension:
         """All positions as one dimension."""

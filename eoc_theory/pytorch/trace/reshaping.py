@@ -136,9 +136,14 @@ def _unpadded_layout(recorder: Recorder, signal: Signal, order: list[int]) -> Si
     return recorder.relaid(signal, tuple(signal.layout[d] for d in order))
 
 
+@reads("expand_as")
+def _expand_as(recorder: Recorder, input: Any, other: Any) -> Any:
+    return _expand(recorder, input, other.sizes)
+
+
 @reads("expand")
 def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
-    signal = recorder.check(input)
+    signal = recorder.upright(recorder.check(input))
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
     fits = all(own in (n, 1) for n, own in zip(wanted, signal.sizes, strict=False))
     if len(size) != len(signal.sizes) or not fits:
