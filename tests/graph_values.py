@@ -49,7 +49,7 @@ def _value(layer, inputs, modules, x):
         h = torch.einsum("oc,bc...->bo...", weight, h)
         return h + (0 if bias is None else bias.view(1, -1, *[1] * len(axes)))
     if isinstance(layer, kinds.Transpose):
-        return h.flatten(2).transpose(1, 2).unflatten(2, layer.space)
+        return h.unsqueeze(-1).flatten(2).transpose(1, 2).unflatten(2, layer.space)
     if isinstance(layer, kinds.ChannelSlice):
         return h[:, layer.start : layer.stop : layer.step]
     if isinstance(layer, kinds.ChannelShuffle):

@@ -31,6 +31,7 @@ from ..layers import (
     Embedding,
     Flatten,
     Gather,
+    Given,
     GroupNorm,
     Identity,
     JoinPositions,
@@ -42,6 +43,7 @@ from ..layers import (
     PadChannels,
     Pick,
     PositionEmbedding,
+    PositionTable,
     PositionwiseDense,
     Product,
     Resize,
@@ -227,13 +229,27 @@ def _(layer: ClassToken, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: PositionTable, shape: Shape) -> nn.Module:
+    if layer.table.shape[0] != shape.channels:
+        raise layer.refuse(f"{layer.table.shape[0]} channels", shape)
+    table = torch.tensor(layer.table.array).to(torch.get_default_dtype())
+    return own.Sinusoids(table.reshape(shape.channels, *shape.space))
+
+
+@_module.register
+def _(layer: Given, shape: Shape) -> nn.Module:
+    table = torch.tensor(layer.table.array).to(torch.get_default_dtype())
+    return own.Given(table.reshape(-1, *layer.space))
+
+
+@_module.register
 def _(layer: UnitLength, shape: Shape) -> nn.Module:
     return own.UnitLength(layer.heads, layer.over_positions, layer.eps)
 
 
 @_module.register
 def _(layer: Rotary, shape: Shape) -> nn.Module:
-    return own.Rotary(layer.head, layer.frequencies, shape.positions, layer.interleaved)
+    return own.Rotary(layer.head, torch.tensor(layer.turns(shape.positions)), layer.interleaved)
 
 
 @_module.register
@@ -475,7 +491,7 @@ def _(layer: Pad, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.
 
 @_call.register
 def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    flat = program.call_function(torch.flatten, (program.call_method("unsqueeze", (inputs[0], -1)), 2))
     turned = program.call_function(torch.transpose, (flat, 1, 2))
     return turned if len(layer.space) == 1 else program.call_method("unflatten", (turned, 2, layer.space))
 

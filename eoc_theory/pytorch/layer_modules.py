@@ -72,6 +72,18 @@ class Sinusoids(nn.Module):
         return input + self.table
 
 
+class Given(nn.Module):
+    """A fixed table (C, *positions), for every input."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table: torch.Tensor
+        self.register_buffer("table", table)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.table.expand(len(input), *self.table.shape)
+
+
 class ClassToken(nn.Module):
     """Tokens of the model's own before those of (B, C, *positions), whose positions become one axis."""
 
@@ -84,15 +96,12 @@ class ClassToken(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Pairs of each head's channels turned by angles that grow with the position, (B, C, T)."""
+    """Pairs of each head's channels turned by angles (pairs, positions), (B, C, T)."""
 
-    def __init__(self, head: int, frequencies: tuple[float, ...], positions: int, interleaved: bool) -> None:
+    def __init__(self, head: int, angles: torch.Tensor, interleaved: bool) -> None:
         super().__init__()
         self.head, self.interleaved = head, interleaved
-        self.pairs = len(frequencies)
-        angles = torch.outer(
-            torch.tensor(frequencies, dtype=torch.float64), torch.arange(positions, dtype=torch.float64)
-        )
+        self.pairs = len(angles)
         self.cos: torch.Tensor
         self.sin: torch.Tensor
         self.register_buffer("cos", angles.cos().to(torch.get_default_dtype()))
@@ -177,7 +186,7 @@ def attended(
 
 def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:
     """Some positions of x (B, C, *positions), all axes as one, in this order."""
-    return x.flatten(2)[:, :, list(chosen)].unflatten(2, space)
+    return x.unsqueeze(-1).flatten(2)[:, :, list(chosen)].unflatten(2, space)
 
 
 class UnitLength(nn.Module):

@@ -60,6 +60,9 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
         if value.is_zero and value.sizes == signal.sizes:
             return signal
         placed = with_positions(recorder, signal, value, factor)
+        if placed is None and value.tensor.numel() > signal.shape.channels:
+            signal = positions.with_own_axes(recorder, signal)
+            placed = with_positions(recorder, signal, value, factor)
         if placed is not None:
             return placed
         value = _channelwise(recorder, signal, value)

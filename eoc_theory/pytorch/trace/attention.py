@@ -112,7 +112,7 @@ def _in_windows(
     dimension."""
     space = signal.shape.space
     positions = lay.joined([f for axis, n in enumerate(space, 1) for f in lay.whole(axis, n)])
-    if not windows and tokens == positions:
+    if not windows and tokens == positions and space:
         return recorder.position(signal), (*lead, tokens)
     counts = lay.extent_of(windows), lay.extent_of(tokens)
     made = gathered(recorder, signal, places((windows, tokens), space), counts)
@@ -357,6 +357,31 @@ def _bmm(
     return scores if beta == 0 else scores._plus(recorder, input, float(beta))
 
 
+@reads("einsum")
+def _einsum(recorder: Recorder, equation: str, tensors: Any, path: Any = None) -> Any:
+    """A product over the last dimension of both (queries and keys), or of scores and values."""
+    terms, _, wanted = equation.replace(" ", "").partition("->")
+    parts = terms.split(",")
+    if len(parts) == 2 and len(tensors) == 2 and min(map(len, parts)) > 1:
+        (a, b), (left, right) = parts, tensors
+        if a[:-2] == b[:-2] == wanted[:-2] and wanted[-2:] in (a[-2] + b[-2], a[-2] + b[-1]):
+            if wanted[-1] == b[-2] and a[-1] == b[-1]:
+                return product(recorder, left, _turned(recorder.check(right)))
+            if a[-1] == b[-2] and isinstance(left, Signal):
+                return product(recorder, left, right)
+    raise recorder.refuse(f"cannot be read; {HINTS['einsum']}")
+
+
+def _einsum_of_scores(scores: Scores, recorder: Recorder, equation: str, tensors: Any, **rest: Any) -> Any:
+    terms, _, wanted = equation.replace(" ", "").partition("->")
+    a, _, b = terms.partition(",")
+    if len(tensors) != 2 or tensors[0] is not scores or (
+        (a[:-2], a[-1], a[-2] + b[-1]) != (b[:-2], b[-2], wanted[-2:])
+    ):  # fmt: skip
+        raise recorder.refuse(f"cannot be read; {HINTS['einsum']}")
+    return _mixed(scores, recorder, scores, tensors[1])
+
+
 def _times(scores: Scores, recorder: Recorder, input: Any, other: Any, **rest: Any) -> Any:
     return scores._scaled(recorder, other if isinstance(input, Scores) else input)
 
@@ -443,5 +468,6 @@ _SCORES: dict[str, Any] = {
     "mul": _times, "div": _over, "add": _added, "masked_fill": _filled, "where": _where,
     "softmax": _softmaxed, "_softmax": _softmaxed, "dropout": _dropped, "view": _viewed, "reshape": _viewed,
     "_unsafe_view": _viewed, "expand": _viewed, "matmul": _mixed, "bmm": _mixed,
+    "einsum": _einsum_of_scores,
     **dict.fromkeys(("contiguous", "to", "_to_copy", "type_as", "clone", "alias", "detach"), _same),
 }  # fmt: skip

@@ -39,6 +39,7 @@ class Nodes:
         once: whether the tensor that it takes is used by nothing else.
         takes_tokens: whether the model's input is token numbers.
         known: laws of parameters without values, by their names (`weightless`).
+        ranked: names of the weights that pruning ranks.
         looked_up: tokens' rows of tables, by the tables' names.
     """
 
@@ -58,6 +59,7 @@ class Nodes:
         self.once = False
         self.takes_tokens = False
         self.known: Mapping[str, Any] = {}
+        self.ranked: frozenset[str] = frozenset()
         self.looked_up: dict[str, Signal] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}

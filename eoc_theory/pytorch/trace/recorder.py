@@ -9,7 +9,17 @@ from typing import Any
 import torch
 
 from ...base.isolation import converted
-from ...layers import ChannelShuffle, Flatten, Input, Nonlinearity, Shape, Sum, Transpose
+from ...layers import (
+    ChannelShuffle,
+    Flatten,
+    Given,
+    Input,
+    Matrix,
+    Nonlinearity,
+    Shape,
+    Sum,
+    Transpose,
+)
 from ...networks.graph import Node
 from . import layout as lay
 from . import positions
@@ -70,6 +80,20 @@ class Recorder(Nodes):
             batch: batch,
         }
         return replace(made, layout=tuple(new.get(dimension, ()) for dimension in signal.layout))
+
+    def given(self, value: Constant) -> Signal | None:
+        """Numbers (1 or B, channels, *positions), the same for every input, as a node's value."""
+        tensor = value.tensor.detach().double()
+        if (
+            tensor.dim() < 3
+            or tensor.shape[0] not in (1, self.batch)
+            or not bool((tensor == tensor[:1]).all())
+        ):
+            return None
+        made = self.add(
+            Given(self.label(), Matrix.of(tensor[0].flatten(1).numpy()), tuple(tensor.shape[2:])), 0
+        )
+        return made
 
     def upright(self, signal: Signal) -> Signal:
         """The tensor with positions as its channels, where it has one channel and these in their place."""

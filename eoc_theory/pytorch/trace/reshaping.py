@@ -113,6 +113,13 @@ def _transpose(recorder: Recorder, input: Any, dim0: int, dim1: int) -> Any:
     return _unpadded_layout(recorder, signal, order)
 
 
+@reads("swapaxes", "swapdims")
+def _swapaxes(
+    recorder: Recorder, input: Any, axis0: Any = None, axis1: Any = None, dim0: Any = None, dim1: Any = None
+) -> Any:
+    return _transpose(recorder, input, dim0 if axis0 is None else axis0, dim1 if axis1 is None else axis1)
+
+
 @reads("movedim")
 def _movedim(recorder: Recorder, input: Any, source: Any, destination: Any) -> Any:
     signal = recorder.check(input)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import Rotary
+from ...layers import Matrix, Rotary
 from . import layout as lay
 from .channel_groups import channel_groups
 from .constants import number
@@ -142,10 +142,14 @@ class Turned(Lazy):
         found = rotation(self.matrix) if self.sources.shape[1:] == (size,) else None
         if found is None:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
-        frequencies, interleaved = found
-        if not frequencies:
+        angles, interleaved = found
+        if not angles.size:
             return self.base
-        layer = Rotary(recorder.label(), size, frequencies, interleaved)
+        frequencies = angles[:, 1] if angles.shape[1] > 1 else np.zeros(len(angles))
+        steady = np.outer(frequencies, np.arange(angles.shape[1]))
+        layer = Rotary(recorder.label(), size, tuple(map(float, frequencies)), interleaved)
+        if not np.allclose(np.exp(1j * steady), np.exp(1j * angles), atol=_CLOSE):
+            layer = Rotary(recorder.label(), size, (), interleaved, Matrix.of(angles))
         made = recorder.add(layer, recorder.position(self.base))
         return replace(made, layout=self.base.layout)
 
@@ -181,14 +185,14 @@ def _filled(part: np.ndarray, terms: int) -> np.ndarray:
     return np.concatenate([part, missing])
 
 
-def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
-    """Frequencies, and whether pairs are neighbours, of rotations (positions, channels, channels).
+def rotation(matrix: np.ndarray) -> tuple[np.ndarray, bool] | None:
+    """Angles (pairs, positions), and whether pairs are neighbours.
 
-    None where they are no rotations by multiples of an angle.
+    Of rotations (positions, channels, channels); None where they are no rotations of pairs of channels.
     """
     size = matrix.shape[-1]
     if np.allclose(matrix, np.eye(size), atol=1e-6):
-        return (), False
+        return np.zeros((0, len(matrix))), False
     if len(matrix) < 2:
         return None
     turned = np.flatnonzero(np.abs(matrix - np.eye(size)).max(axis=(0, 2)) > 1e-7)
@@ -199,12 +203,13 @@ def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
             if interleaved
             else (np.arange(pairs), np.arange(pairs, 2 * pairs))
         )
-        frequencies = np.arctan2(matrix[1, second, first], matrix[1, first, first])
-        angles = np.arange(len(matrix))[:, None] * frequencies
+        if second.max() >= size:
+            continue
+        angles = np.arctan2(matrix[:, second, first], matrix[:, first, first])
         expected = np.zeros(matrix.shape) + np.eye(size)
         expected[:, first, first] = expected[:, second, second] = np.cos(angles)
         expected[:, second, first] = np.sin(angles)
         expected[:, first, second] = -np.sin(angles)
         if np.allclose(matrix, expected, atol=_CLOSE):
-            return tuple(map(float, frequencies)), interleaved
+            return angles.T, interleaved
     return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import ClassToken, Embedding, PositionEmbedding, Shape, Sinusoids
+from ...layers import ClassToken, Embedding, Matrix, PositionEmbedding, PositionTable, Shape, Sinusoids
 from . import layout as lay
 from .constants import number
 from .layout import CHANNELS
@@ -52,11 +52,7 @@ def _rms(tensor: Any) -> float:
 
 
 def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: float) -> Signal | None:
-    """A tensor plus a table of a row for each position; None where the numbers do not differ by position.
-
-    Raises:
-        ModelError: the table is neither random nor one of sines and cosines.
-    """
+    """A tensor plus a table of a row for each position; None where the numbers do not differ by position."""
     table = _table(signal, value)
     if table is None:
         return None
@@ -73,8 +69,9 @@ def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: 
         spread = np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
         correlations = (kernel / np.maximum(spread, 1e-300))[~np.eye(len(kernel), dtype=bool)]
         if np.sqrt(np.mean(correlations**2)) > min(_CORRELATED / math.sqrt(shape.channels), 0.9):
-            raise recorder.refuse("adds a table of positions that are neither random nor sines and cosines")
-        layer = PositionEmbedding(recorder.label(_owner(value)), scale)
+            layer = PositionTable(recorder.label(_owner(value)), Matrix.of(factor * table.numpy()))
+        else:
+            layer = PositionEmbedding(recorder.label(_owner(value)), scale)
     made = recorder.add(layer, recorder.position(signal))
     return replace(made, layout=signal.layout)
 
