@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from eoc_theory import layers as kinds
+from eoc_theory.layers.random_numbers import Draw
 
 
 def graph_output(graph, model, x):
@@ -27,6 +28,36 @@ def graph_output(graph, model, x):
     for value, shape in zip(values, graph.shapes, strict=True):
         assert tuple(value.shape[1:]) == (shape.channels, *shape.space)
     return values[-1]
+
+
+def token_output(graph, model, x, tables):
+    """As `graph_output` of models over tokens; `tables` has what "positions" and "class" tokens hold."""
+    modules = dict(model.named_modules())
+    values = []
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        layer = node.layer
+        if isinstance(layer, kinds.Embedding):
+            value = modules[layer.name].weight[inputs[0].long()].movedim(-1, 1)
+        elif isinstance(layer, (kinds.PositionEmbedding, kinds.PositionTable, kinds.Sinusoids)):
+            value = inputs[0] + tables["positions"].T.reshape(1, -1, *inputs[0].shape[2:])
+        elif isinstance(layer, kinds.ClassToken):
+            value = torch.cat([tables["class"].T.expand(len(x), -1, -1), inputs[0].flatten(2)], 2)
+        elif isinstance(layer, _NUMBERS):
+            arrays = [np.moveaxis(h.detach().numpy(), 0, -1) for h in inputs]
+            found = layer.forward_values(arrays, Draw(np.random.default_rng(0), np.float64))[0]
+            value = torch.from_numpy(np.moveaxis(found, -1, 0).copy())
+        else:
+            value = _value(layer, inputs, modules, x)
+        values.append(value)
+    return values[-1]
+
+
+#: Layers that compute with numbers and weights alone what `tests/layers` holds against torch.
+_NUMBERS = (
+    kinds.Attention, kinds.ChannelNorm, kinds.FixedValue, kinds.Gather, kinds.JoinPositions, kinds.Pick,
+    kinds.Rotary, kinds.UnitLength,
+)  # fmt: skip
 
 
 def _value(layer, inputs, modules, x):

@@ -12,7 +12,16 @@ from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
-from .tokens import ClassToken, Embedding, Given, Pick, PositionEmbedding, PositionTable, Rotary, Sinusoids
+from .tokens import (
+    ClassToken,
+    Embedding,
+    FixedValue,
+    Pick,
+    PositionEmbedding,
+    PositionTable,
+    Rotary,
+    Sinusoids,
+)
 from .transpose import Transpose
 from .unit_length import UnitLength
 from .weight_layer import PaddingMode, WeightLaw, WeightLayer
@@ -21,8 +30,8 @@ from .weighted import Convolution, Dense
 __all__ = [
     "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale",
     "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense", "Dropout",
-    "Embedding", "Flatten", "Gather", "Given", "GroupNorm", "Identity", "Input", "JoinPositions", "Layer",
-    "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick",
+    "Embedding", "FixedValue", "Flatten", "Gather", "GroupNorm", "Identity", "Input", "JoinPositions",
+    "Layer", "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick",
     "PositionEmbedding", "PositionTable", "PositionwiseDense", "Product", "Resize", "Rotary", "Shape",
     "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer",
     "Weighted",

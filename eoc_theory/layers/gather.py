@@ -111,7 +111,8 @@ class JoinPositions(DrawnLayer):
     def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
         shares, top = Means.shares(inputs)
         profile = np.concatenate([s * x.profile.reshape(-1) for s, x in zip(shares, inputs, strict=True)])
-        amplitude = np.sum([s * x.amplitude for s, x in zip(shares, inputs, strict=True)], axis=0)
+        counts = shares * [x.profile.size for x in inputs]
+        amplitude = np.average([x.amplitude for x in inputs], axis=0, weights=np.maximum(counts, 1e-300))
         variance = max(x.variance for x in inputs)
         return Means.of(amplitude, profile, top, variance), [x.profile.shape for x in inputs]
 

@@ -163,7 +163,7 @@ class PositionTable(DrawnLayer):
 
 
 @dataclass(frozen=True)
-class Given(DrawnLayer):
+class FixedValue(DrawnLayer):
     """Given numbers, whatever the input is: features of coordinates that a layer makes embeddings of.
 
     Attributes:

@@ -29,9 +29,9 @@ from ..layers import (
     Dense,
     Dropout,
     Embedding,
+    FixedValue,
     Flatten,
     Gather,
-    Given,
     GroupNorm,
     Identity,
     JoinPositions,
@@ -237,9 +237,9 @@ def _(layer: PositionTable, shape: Shape) -> nn.Module:
 
 
 @_module.register
-def _(layer: Given, shape: Shape) -> nn.Module:
+def _(layer: FixedValue, shape: Shape) -> nn.Module:
     table = torch.tensor(layer.table.array).to(torch.get_default_dtype())
-    return own.Given(table.reshape(-1, *layer.space))
+    return own.FixedValue(table.reshape(-1, *layer.space))
 
 
 @_module.register
@@ -498,7 +498,7 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 
 @_call.register
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    mask = None if layer.mask is None else _nested(layer.mask.array.tolist())
+    mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
     more = (layer.windows, layer.channelwise)
     return program.call_function(own.attended, (*inputs, *options, *more))
@@ -522,6 +522,6 @@ def _(layer: JoinPositions, program: fx.Graph, inputs: list[fx.Node], shape: Sha
     return program.call_function(torch.cat, (flat, 2))
 
 
-def _nested(values: Any) -> Any:
+def _tuples(values: Any) -> Any:
     """Lists in lists as tuples in tuples."""
-    return tuple(map(_nested, values)) if isinstance(values, list) else values
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values

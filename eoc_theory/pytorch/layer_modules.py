@@ -72,7 +72,7 @@ class Sinusoids(nn.Module):
         return input + self.table
 
 
-class Given(nn.Module):
+class FixedValue(nn.Module):
     """A fixed table (C, *positions), for every input."""
 
     def __init__(self, table: torch.Tensor) -> None:

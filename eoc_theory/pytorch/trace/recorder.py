@@ -11,8 +11,8 @@ import torch
 from ...base.isolation import converted
 from ...layers import (
     ChannelShuffle,
+    FixedValue,
     Flatten,
-    Given,
     Input,
     Matrix,
     Nonlinearity,
@@ -91,7 +91,7 @@ class Recorder(Nodes):
         ):
             return None
         made = self.add(
-            Given(self.label(), Matrix.of(tensor[0].flatten(1).numpy()), tuple(tensor.shape[2:])), 0
+            FixedValue(self.label(), Matrix.of(tensor[0].flatten(1).numpy()), tuple(tensor.shape[2:])), 0
         )
         return made
 
