@@ -194,7 +194,7 @@ def test_attention_of_channels(spelling):
     torch.manual_seed(0)
     (attention,) = layers_of(check(Channels(spelling), images()), kinds.Attention)
     assert attention.channelwise and attention.heads == HEADS
-    assert attention.scale == pytest.approx(1 / SIZE if spelling == "plain" else 1.5)
+    assert attention.scale == pytest.approx(1.5 if spelling == "written out" else 1.0)
 
 
 class Relative(nn.Module):
@@ -265,7 +265,7 @@ def global_queries(m, x):
     cut = x.view(len(x), WIDTH, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, WIDTH)
     k, v = (p(cut).view(-1, 16, HEADS, 8).transpose(1, 2) for p in (m.k, m.v))
     q = m.q(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2))
-    q = q.repeat_interleave(4, dim=0).view(-1, 16, HEADS, 8).transpose(1, 2)
+    q = q.view(-1, 16, HEADS, 8).transpose(1, 2).repeat_interleave(4, dim=0)
     out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(x), 2, 2, 4, 4, WIDTH)
     return out.permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
 
@@ -328,7 +328,7 @@ class Plane(nn.Module):
         rows, columns = (at // SIZE)[:, None].double(), (at % SIZE)[:, None].double()
         angles = torch.cat([rows * 0.3, rows * 0.1, columns * 0.3, columns * 0.1], 1)
         self.register_buffer("angles", angles)
-        self.register_buffer("table", torch.cat([(f * angles).cos() for f in (1, 2, 3, 4, 5, 6)], 1))
+        self.register_buffer("table", torch.cat([(0.05 * f * angles).cos() for f in range(6)], 1))
 
     def turned(self, x):
         cos, sin = (f(self.angles).repeat_interleave(2, -1) for f in (torch.cos, torch.sin))
@@ -385,7 +385,7 @@ def test_weights_that_begin_at_0_are_read_and_their_zero_scores_told(residual):
     data = images(), torch.arange(3)
     if not residual:
         for method in ("theory", "sampled"):
-            with pytest.raises(ModelError, match="all snip scores are 0.*(0|no gradient)"):
+            with pytest.raises(ModelError, match="all snip scores are 0"):
                 eoc.predict_pruning(model, 0.5, data=data, method=method)
         with pytest.raises(ModelError, match="weights of layer 'head' are 0"):
             eoc.predict_pruning(net, 0.5, data=data, criterion="synflow")
@@ -395,8 +395,9 @@ def test_weights_that_begin_at_0_are_read_and_their_zero_scores_told(residual):
         return
     measured = eoc.measure_pruning(model, 0.5, data=data)
     found = eoc.predict_pruning(net, 0.5, data=data, method="theory")
-    assert found.kept == pytest.approx(measured.kept, abs=0.01)
-    assert found.zero_scores == pytest.approx(measured.zero_scores)
+    order = [measured.layers.index(name) for name in found.layers]
+    assert found.kept == pytest.approx(measured.kept[order], abs=0.01)
+    assert found.zero_scores == pytest.approx(measured.zero_scores[order])
     with pytest.raises(ModelError, match="'a' are 0"):
         eoc.predict_pruning(net, 0.5, data=data, method="theory", criterion="grasp")
 
@@ -408,24 +409,22 @@ class Refused(nn.Module):
 
     def forward(self, x):
         x = self.embed(x)
-        b, c, h, w = x.shape
+        b, c = x.shape[:2]
         cut = x.view(b, c, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1)
         heads = cut.reshape(-1, 16, HEADS, 8).transpose(1, 2)
-        if self.what == "windows of others":
-            other = x.view(b, c, 4, 2, 4, 2).permute(0, 3, 5, 2, 4, 1).reshape(b, 4, 16, HEADS, 8)
-            heads, other = heads.view(b, 4, HEADS, 16, 8), other.permute(0, 3, 1, 2, 4)
-            heads = F.scaled_dot_product_attention(heads.transpose(1, 2).contiguous(), other, other)
-        elif self.what == "a mask of inputs":
-            mask = torch.rand(b * 4, 1, 16, 16, dtype=x.dtype)
+        if self.what == "a mask of inputs":
+            mask = torch.linspace(0, 1, b * 4 * 256, dtype=x.dtype).view(b * 4, 1, 16, 16)
             heads = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask)
         else:
-            heads = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=(heads @ heads.mT))
+            heads = F.scaled_dot_product_attention(
+                heads, heads, heads, attn_mask=heads @ heads.transpose(-2, -1)
+            )
         return self.head(heads.reshape(b, -1, HEADS * 8).mean(1))
 
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("a mask of inputs", "random|one mask for all inputs"), ("scores of scores", "do not depend on")],
+    [("a mask of inputs", "random|one mask for all inputs"), ("scores of scores", "as attention only")],
 )
 def test_what_windows_cannot_be_is_refused(what, said):
     with pytest.raises(ModelError, match=said):

@@ -127,9 +127,8 @@ def _is_table(recorder: Recorder, signal: Signal, value: Constant) -> bool:
     """Whether numbers differ between positions and between a head's channels, as sines and cosines do."""
     sizes = (1,) * (len(signal.sizes) - value.tensor.dim()) + tuple(value.tensor.shape)
     last = signal.layout[-1] if signal.layout else ()
-    axes = [lay.axis_of(d) for d, n in zip(signal.layout, sizes, strict=False) if n > 1]
-    positions = any(axis is not None and axis > CHANNELS for axis in axes)
-    return positions and sizes[-1] > 1 and len(last) == 1 and last[0][:2] == (CHANNELS, 1)
+    differ = any(lay.of_positions(d) for d, n in zip(signal.layout, sizes, strict=False) if n > 1)
+    return differ and sizes[-1] > 1 and len(last) == 1 and last[0][:2] == (CHANNELS, 1)
 
 
 def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:

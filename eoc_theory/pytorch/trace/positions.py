@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...layers import Concatenate, Gather
+from ...layers import ChannelShuffle, Concatenate, Gather
 from . import layout as lay
 from .layout import BATCH, CHANNELS, Dimension
 from .nodes import Nodes
@@ -111,18 +111,23 @@ def _has_all(signal: Signal) -> bool:
 
 
 def deepened(recorder: Nodes, signal: Signal) -> Signal:
-    """The tensor with positions that stand in the dimension of its channels made channels, those of each
-    such position one after the other: patches of pixels as vectors."""
+    """The tensor with positions that stand in the dimension of its channels, before or after these, made
+    channels: patches of pixels as vectors."""
     channels = lay.whole(CHANNELS, signal.shape.channels)
     for at, dimension in enumerate(signal.layout):
         inner = lay.of_positions(dimension)
-        if not inner or not channels or (*inner, *channels) != dimension:
+        if not inner or not channels or dimension not in ((*inner, *channels), (*channels, *inner)):
             continue
         left = tuple(d for d in signal.layout if d is not dimension and lay.of_positions(d))
         space = tuple(map(lay.extent_of, left))
         table = lay.places((inner, *left), signal.shape.space)
-        parts = [recorder.position(gathered(recorder, signal, part, space)) for part in table]
+        pieces = table.reshape(-1, math.prod(space))
+        parts = [recorder.position(gathered(recorder, signal, part, space)) for part in pieces]
         made = recorder.add(Concatenate(recorder.label()), *parts)
+        if dimension[0] == channels[0]:
+            extents = len(parts), signal.shape.channels
+            shuffle = ChannelShuffle(recorder.label(), extents, (1, 0))
+            made = recorder.add(shuffle, recorder.position(made))
         layout, axis = [], 0
         for d, own in enumerate(signal.layout):
             axis += d != at and bool(lay.of_positions(own))

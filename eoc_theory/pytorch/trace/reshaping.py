@@ -113,6 +113,15 @@ def _transpose(recorder: Recorder, input: Any, dim0: int, dim1: int) -> Any:
     return _unpadded_layout(recorder, signal, order)
 
 
+@reads("pixel_unshuffle")
+def _pixel_unshuffle(recorder: Recorder, input: Any, downscale_factor: int) -> Any:
+    signal, r = recorder.check(input), downscale_factor
+    batch, channels, rows, columns = signal.sizes
+    cut = reshaped(recorder, signal, (batch, channels, rows // r, r, columns // r, r))
+    moved = _unpadded_layout(recorder, cut, [0, 1, 3, 5, 2, 4])
+    return reshaped(recorder, moved, (batch, channels * r * r, rows // r, columns // r))
+
+
 @reads("swapaxes", "swapdims")
 def _swapaxes(
     recorder: Recorder, input: Any, axis0: Any = None, axis1: Any = None, dim0: Any = None, dim1: Any = None

@@ -56,8 +56,7 @@ class Turned(Lazy):
     @property
     def _tokens(self) -> int:
         """The dimension of the positions."""
-        axes = [lay.axis_of(dimension) for dimension in self.base.layout]
-        return next(d for d, axis in enumerate(axes) if axis is not None and axis > CHANNELS)
+        return next(d for d, dimension in enumerate(self.base.layout) if lay.of_positions(dimension))
 
     def part(self, part: slice) -> Turned:
         """Some of the entries of the last dimension."""
@@ -158,7 +157,7 @@ def is_of_heads(signal: Signal) -> bool:
     """Whether the last dimension holds the channels of one of several heads."""
     last = signal.layout[-1] if signal.layout else ()
     own = len(last) == 1 and last[0].axis == CHANNELS and last[0].stride == 1
-    tokens = [d for d in signal.layout if lay.axis_of(d) not in (None, lay.BATCH, CHANNELS)]
+    tokens = [d for d in signal.layout if d and d == lay.of_positions(d)]
     return own and len(tokens) == 1 and len(signal.layout) == 4 and (
         last != lay.whole(CHANNELS, signal.shape.channels) or () in signal.layout
     )  # fmt: skip
