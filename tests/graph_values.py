@@ -43,26 +43,32 @@ def token_output(graph, model, x, tables):
             value = inputs[0] + tables["positions"].T.reshape(1, -1, *inputs[0].shape[2:])
         elif isinstance(layer, kinds.ClassToken):
             value = torch.cat([tables["class"].T.expand(len(x), -1, -1), inputs[0].flatten(2)], 2)
-        elif isinstance(layer, _NUMBERS):
-            arrays = [np.moveaxis(h.detach().numpy(), 0, -1) for h in inputs]
-            found = layer.forward_values(arrays, Draw(np.random.default_rng(0), np.float64))[0]
-            value = torch.from_numpy(np.moveaxis(found, -1, 0).copy())
+        elif isinstance(layer, kinds.ChannelNorm):
+            value = _by_numbers(layer, inputs)
         else:
             value = _value(layer, inputs, modules, x)
         values.append(value)
     return values[-1]
 
 
-#: Layers that compute with numbers and weights alone what `tests/layers` holds against torch.
+#: Layers that `tests/layers` holds against torch by their numbers.
 _NUMBERS = (
-    kinds.Attention, kinds.ChannelNorm, kinds.FixedValue, kinds.Gather, kinds.JoinPositions, kinds.Pick,
-    kinds.Rotary, kinds.UnitLength,
+    kinds.Attention, kinds.FixedValue, kinds.Gather, kinds.JoinPositions, kinds.Pick, kinds.Rotary,
+    kinds.UnitLength,
 )  # fmt: skip
+
+
+def _by_numbers(layer, inputs):
+    arrays = [np.moveaxis(h.detach().numpy(), 0, -1) for h in inputs]
+    found = layer.forward_values(arrays, Draw(np.random.default_rng(0), np.float64))[0]
+    return torch.from_numpy(np.moveaxis(found, -1, 0).copy())
 
 
 def _value(layer, inputs, modules, x):
     if isinstance(layer, kinds.Input):
         return x.reshape(len(x), layer.shape.channels, *layer.shape.space)
+    if isinstance(layer, _NUMBERS):
+        return _by_numbers(layer, inputs)
     if isinstance(layer, kinds.Sum):
         return sum(c * h for c, h in zip(layer.coefficients, inputs, strict=True))
     if isinstance(layer, kinds.Concatenate):

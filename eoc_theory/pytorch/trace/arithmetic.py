@@ -151,15 +151,21 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
     )
 
 
-def _spread(recorder: Recorder, value: Signal, gate: Signal) -> Signal:
-    """A tensor of one position for all channels, as large as a factor that differs between positions."""
-    one = value.shape.positions == 1 and value.shape.channels > 1
-    if not one or gate.shape.positions == 1 or len(value.layout) != len(gate.layout):
+def _spread(recorder: Recorder, value: Signal, other: Signal) -> Signal:
+    """A tensor of one position, or of some axes alone, as large as a factor that differs between positions.
+
+    One position of every channel, or one channel, is a factor as it is.
+    """
+    positions_of = value.shape.positions, other.shape.positions
+    partly = 1 < positions_of[0] < positions_of[1]
+    crossed = positions_of[0] == 1 < positions_of[1] and value.shape.channels > other.shape.channels
+    if not (partly or crossed) or len(value.layout) != len(other.layout):
         return value
     wanted = tuple(
-        own if own else lay.of_positions(other) for own, other in zip(value.layout, gate.layout, strict=True)
+        own if own and own != lay.of_positions(own) else lay.of_positions(factor)
+        for own, factor in zip(value.layout, other.layout, strict=True)
     )
-    moved = positions.like(recorder, value, replace(gate, layout=wanted))
+    moved = positions.like(recorder, value, replace(other, layout=wanted))
     return value if moved is None else moved
 
 

@@ -40,6 +40,7 @@ class Nodes:
         takes_tokens: whether the model's input is token numbers.
         known: laws of parameters without values, by their names (`weightless`).
         ranked: names of the weights that pruning ranks.
+        gathered: positions of values in another order, by node, extents and order.
         looked_up: tokens' rows of tables, by the tables' names.
     """
 
@@ -60,6 +61,7 @@ class Nodes:
         self.takes_tokens = False
         self.known: Mapping[str, Any] = {}
         self.ranked: frozenset[str] = frozenset()
+        self.gathered: dict[tuple[int, tuple[int, ...], bytes], Signal] = {}
         self.looked_up: dict[str, Signal] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}

@@ -12,7 +12,7 @@ from ...layers import ChannelShuffle, Concatenate, Gather
 from . import layout as lay
 from .layout import BATCH, CHANNELS, Dimension
 from .nodes import Nodes
-from .values import Signal
+from .values import Signal, Storage
 
 Array = np.ndarray
 
@@ -22,8 +22,12 @@ def gathered(recorder: Nodes, signal: Signal, chosen: Array, space: tuple[int, .
     node, count = recorder.position(signal), signal.shape.positions
     if signal.shape.space == space and np.array_equal(chosen.reshape(-1), np.arange(count)):
         return Signal(node, signal.shape, recorder.standard(signal.shape), node)
-    layer = Gather(recorder.label(), space, tuple(map(int, chosen.reshape(-1))), count)
-    return recorder.add(layer, node)
+    key = node, space, chosen.tobytes()
+    made = recorder.gathered.get(key)
+    if made is None:
+        layer = Gather(recorder.label(), space, tuple(map(int, chosen.reshape(-1))), count)
+        made = recorder.gathered[key] = recorder.add(layer, node)
+    return replace(made, storage=Storage())
 
 
 def with_own_axes(recorder: Nodes, signal: Signal) -> Signal:

@@ -106,10 +106,10 @@ class Recorder(Nodes):
         """All positions as one dimension."""
         return lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
 
-    def alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
+    def alike(self, first: Signal, second: Signal, *, spread: bool = False) -> tuple[Signal, Signal]:
         """Two tensors with their channels and positions laid out alike, where one has to be moved for that.
 
-        One of extent 1 along positions is repeated over the other's.
+        With `spread` one of extent 1 along positions is repeated over the other's.
         """
         first, second = self.settled(first), self.settled(second)
         if first.layout == second.layout and first.shape == second.shape:
@@ -123,7 +123,7 @@ class Recorder(Nodes):
             return first, self.transposed(second, first.shape.space)
         if first.shape == Shape(second.shape.positions, (second.shape.channels,)) and len(first.layout) == 3:
             return self.transposed(first, second.shape.space), second
-        return self._moved_alike(first, second)
+        return self._moved_alike(first, second) if spread or first.sizes == second.sizes else (first, second)
 
     def _moved_alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
         """Positions of the later value in the order of the earlier one's, or of the smaller one's."""
@@ -261,7 +261,7 @@ class Recorder(Nodes):
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:
         """Σ factor · tensor."""
         (first, a), (second, b) = terms
-        first, second = self.alike(first, second)
+        first, second = self.alike(first, second, spread=True)
         signals = [(first, a), (second, b)]
         if first.layout != second.layout:
             raise self.refuse(

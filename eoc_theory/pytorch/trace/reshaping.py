@@ -170,8 +170,9 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
         return signal
     if signal.padding is not None:
         recorder.position(signal)
-    # Heads of keys are repeated over all tokens; one position is repeated as positions.
-    if signal.shape.positions < 2:
+    # Heads of keys are repeated over all tokens; positions of an image, or a single one, as positions.
+    whole = lay.whole(lay.BATCH, recorder.batch), lay.whole(CHANNELS, signal.shape.channels)
+    if signal.shape.positions < 2 or (signal.layout[:2] == whole and wanted[:2] == signal.sizes[:2]):
         return _repeated(recorder, signal, wanted)
     layout = tuple(
         own if lay.extent_of(own) == n else lay.whole(EXPANDED, n)
@@ -181,12 +182,16 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
 
 
 def _repeated(recorder: Recorder, signal: Signal, sizes: tuple[int, ...]) -> Signal:
-    """A tensor of one position, which stands at all positions of a larger one."""
-    grown = [d for d, (n, own) in enumerate(zip(sizes, signal.sizes, strict=True)) if n != own]
-    space = tuple(sizes[d] for d in grown)
-    made = positions.gathered(recorder, signal, np.zeros(math.prod(space), dtype=int), space)
+    """A tensor of which some positions, or the only one, stand at all of a larger one's."""
+    axes = [
+        d for d, (n, own) in enumerate(zip(sizes, signal.layout, strict=True))
+        if n != lay.extent_of(own) or lay.of_positions(own)
+    ]  # fmt: skip
+    space = tuple(sizes[d] for d in axes)
+    own = lay.places([signal.layout[d] for d in axes], signal.shape.space)
+    made = positions.gathered(recorder, signal, np.broadcast_to(own, space), space)
     layout = list(signal.layout)
-    for axis, d in enumerate(grown, start=1):
+    for axis, d in enumerate(axes, start=1):
         layout[d] = lay.whole(axis, sizes[d])
     return replace(made, layout=tuple(layout))
 

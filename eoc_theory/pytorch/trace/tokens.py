@@ -15,7 +15,7 @@ from .constants import number
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
-from .values import Constant, Signal
+from .values import Constant, Signal, Storage
 
 #: How far apart a table's kernel and that of sines and cosines may be.
 _CLOSE = 0.02
@@ -36,9 +36,12 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     made = recorder.looked_up.get(weight.parameter)
     if made is None:
         layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
-        made = recorder.looked_up[weight.parameter] = recorder.add(layer, 0)
+        made = recorder.add(layer, 0)
+        if weight.parameter:
+            recorder.looked_up[weight.parameter] = made
     positions = lay.whole(1, made.shape.space[0])
-    return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))
+    layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
+    return replace(made, layout=layout, storage=Storage())
 
 
 def _owner(value: Constant) -> str:
@@ -59,6 +62,8 @@ def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: 
     scale, shape = abs(factor) * _rms(table), signal.shape
     if shape.channels < 2 or shape.positions < 2 or scale == 0.0:
         return signal if scale == 0.0 else None
+    if bool((table == table[:1]).all()):
+        return None  # no random numbers, but one shift of all channels
     kernel = (table.T @ table / len(table)).numpy() * factor**2
     own = Sinusoids("", 1.0).table(Shape(shape.channels, (shape.positions,)))
     waves = own.T @ own / len(own)
