@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from eoc_theory import layers as kinds
+from eoc_theory.layers.random_numbers import Draw
 
 
 def graph_output(graph, model, x):
@@ -29,9 +30,45 @@ def graph_output(graph, model, x):
     return values[-1]
 
 
+def token_output(graph, model, x, tables):
+    """As `graph_output` of models over tokens; `tables` has what "positions" and "class" tokens hold."""
+    modules = dict(model.named_modules())
+    values = []
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        layer = node.layer
+        if isinstance(layer, kinds.Embedding):
+            value = modules[layer.name].weight[inputs[0].long()].movedim(-1, 1)
+        elif isinstance(layer, (kinds.PositionEmbedding, kinds.PositionTable, kinds.Sinusoids)):
+            value = inputs[0] + tables["positions"].T.reshape(1, -1, *inputs[0].shape[2:])
+        elif isinstance(layer, kinds.ClassToken):
+            value = torch.cat([tables["class"].T.expand(len(x), -1, -1), inputs[0].flatten(2)], 2)
+        elif isinstance(layer, kinds.ChannelNorm):
+            value = _by_numbers(layer, inputs)
+        else:
+            value = _value(layer, inputs, modules, x)
+        values.append(value)
+    return values[-1]
+
+
+#: Layers that `tests/layers` holds against torch by their numbers.
+_NUMBERS = (
+    kinds.Attention, kinds.FixedValue, kinds.Gather, kinds.JoinPositions, kinds.Pick, kinds.Rotary,
+    kinds.UnitLength,
+)  # fmt: skip
+
+
+def _by_numbers(layer, inputs):
+    arrays = [np.moveaxis(h.detach().numpy(), 0, -1) for h in inputs]
+    found = layer.forward_values(arrays, Draw(np.random.default_rng(0), np.float64))[0]
+    return torch.from_numpy(np.moveaxis(found, -1, 0).copy())
+
+
 def _value(layer, inputs, modules, x):
     if isinstance(layer, kinds.Input):
         return x.reshape(len(x), layer.shape.channels, *layer.shape.space)
+    if isinstance(layer, _NUMBERS):
+        return _by_numbers(layer, inputs)
     if isinstance(layer, kinds.Sum):
         return sum(c * h for c, h in zip(layer.coefficients, inputs, strict=True))
     if isinstance(layer, kinds.Concatenate):
@@ -49,7 +86,7 @@ def _value(layer, inputs, modules, x):
         h = torch.einsum("oc,bc...->bo...", weight, h)
         return h + (0 if bias is None else bias.view(1, -1, *[1] * len(axes)))
     if isinstance(layer, kinds.Transpose):
-        return h.flatten(2).transpose(1, 2).unflatten(2, layer.space)
+        return h.unsqueeze(-1).flatten(2).transpose(1, 2).unflatten(2, layer.space)
     if isinstance(layer, kinds.ChannelSlice):
         return h[:, layer.start : layer.stop : layer.step]
     if isinstance(layer, kinds.ChannelShuffle):

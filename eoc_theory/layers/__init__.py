@@ -4,6 +4,7 @@ from .attention import Attention, Matrix
 from .channel_norm import ChannelNorm
 from .channels import ChannelScale, ChannelShuffle, ChannelSlice
 from .elementwise import Dropout, Nonlinearity, StochasticDepth
+from .gather import Gather, JoinPositions
 from .joins import Concatenate, Sum
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
@@ -11,16 +12,27 @@ from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
-from .tokens import ClassToken, Embedding, Pick, PositionEmbedding, Rotary, Sinusoids
+from .tokens import (
+    ClassToken,
+    Embedding,
+    FixedValue,
+    Pick,
+    PositionEmbedding,
+    PositionTable,
+    Rotary,
+    Sinusoids,
+)
 from .transpose import Transpose
+from .unit_length import UnitLength
 from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
 __all__ = [
     "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale",
     "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense", "Dropout",
-    "Embedding", "Flatten", "GroupNorm", "Identity", "Input", "Layer", "LayerNorm", "Matrix", "MaxPool",
-    "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick", "PositionEmbedding", "PositionwiseDense",
-    "Product", "Resize", "Rotary", "Shape", "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose",
-    "WeightLaw", "WeightLayer", "Weighted",
+    "Embedding", "FixedValue", "Flatten", "Gather", "GroupNorm", "Identity", "Input", "JoinPositions",
+    "Layer", "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick",
+    "PositionEmbedding", "PositionTable", "PositionwiseDense", "Product", "Resize", "Rotary", "Shape",
+    "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer",
+    "Weighted",
 ]  # fmt: skip

@@ -20,26 +20,25 @@ _QUERIES = 4096
 
 @dataclass(frozen=True)
 class Matrix:
-    """A fixed matrix of numbers, such as a mask; it is compared and hashed by its entries.
+    """Fixed numbers, such as a mask: a matrix or several; they are compared and hashed by their entries.
 
     Attributes:
-        shape: (rows, columns).
+        shape: (…, rows, columns).
         data: the entries in double precision, row by row.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     data: bytes
 
     @classmethod
     def of(cls, values: Any) -> Matrix:
-        """The matrix of an array (rows, columns)."""
+        """The numbers of an array (…, rows, columns)."""
         array = np.ascontiguousarray(values, dtype=np.float64)
-        rows, columns = array.shape
-        return cls((rows, columns), array.tobytes())
+        return cls(tuple(array.shape), array.tobytes())
 
     @property
     def array(self) -> Array:
-        """The entries, (rows, columns)."""
+        """The entries, of `shape`."""
         return np.frombuffer(self.data).reshape(self.shape)
 
     def __repr__(self) -> str:
@@ -52,15 +51,19 @@ class Attention(DrawnLayer):
 
     q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
     which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
-    the same input's, or those that a mask leaves. Positions of k and v may be others than those of q
-    (cross-attention).
+    the same input's, or those that a mask leaves; in `windows` equal runs of positions, all axes as one,
+    those of a run to the same run's. Positions of k and v may be others than those of q (cross-attention).
 
     Attributes:
         heads, kv_heads: number of heads of q, and of k and v.
         scale: of the scores: 1/√d or 1/d for d channels a head, or any other.
         causal: whether a position attends to itself and those before it alone.
         drop: probability with which an attention weight is dropped, 0 in evaluation mode.
-        mask: what is added to the scores, a matrix of queries by keys; None for nothing.
+        mask: what is added to the scores, matrices (queries, keys) or (heads or 1, windows or 1, queries,
+            keys); None for nothing.
+        windows: runs of positions that attend each to itself.
+        channelwise: whether, instead, channels of a head attend to channels of that head, by products over
+            all positions (cross-covariance attention).
     """
 
     heads: int
@@ -69,6 +72,8 @@ class Attention(DrawnLayer):
     causal: bool = False
     drop: float = 0.0
     mask: Matrix | None = None
+    windows: int = 1
+    channelwise: bool = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(inputs) != 3:
@@ -81,11 +86,25 @@ class Attention(DrawnLayer):
             raise self.refuse("tokens, as many of k as of v", shown)
         if q.channels % self.heads or k.channels % self.kv_heads or v.channels % self.kv_heads:
             raise self.refuse(f"channels for {self.heads} heads ({self.kv_heads} of k and v)", shown)
+        if self.channelwise:
+            if q.positions != k.positions or k.channels != v.channels or self.windows > 1:
+                raise self.refuse("the same positions, and as many channels of v as of k", shown)
+            return Shape(q.channels, v.space)
         if q.channels // self.heads != k.channels // self.kv_heads:
             raise self.refuse("as many channels in a head of q as of k", shown)
-        if self.mask is not None and self.mask.shape != (q.positions, k.positions):
+        if q.positions % self.windows or k.positions % self.windows:
+            raise self.refuse(f"positions in {self.windows} windows", shown)
+        if self.mask is not None and not self._fits(self.mask.shape, q.positions, k.positions):
             raise self.refuse(f"a mask for {q.positions} queries and {k.positions} keys", self.mask)
         return Shape(v.channels // self.kv_heads * self.heads, q.space)
+
+    def _fits(self, mask: tuple[int, ...], queries: int, keys: int) -> bool:
+        """Whether a mask is one for so many positions."""
+        *lead, rows, columns = mask
+        whole = (self.heads, self.windows)
+        return (rows * self.windows, columns * self.windows) == (queries, keys) and (
+            not lead or (len(lead) == 2 and all(n in (1, m) for n, m in zip(lead, whole, strict=True)))
+        )
 
     @property
     def attends(self) -> bool:
@@ -98,10 +117,16 @@ class Attention(DrawnLayer):
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         # Scores of independent q and k are Gaussian, and tokens' values uncorrelated.
         q, k = shapes[0], shapes[1]
-        std = self.scale * math.sqrt(inputs[0] * inputs[1] * q.channels / self.heads)
-        rows = max(1, -(-_QUERIES // q.positions))
-        normals = np.random.default_rng(0x61747465).standard_normal((rows, q.positions, k.positions))
-        weights = _softmax(std * normals + self._added(q.positions, k.positions, np.float64))
+        terms = q.positions if self.channelwise else q.channels / self.heads
+        std = self.scale * math.sqrt(inputs[0] * inputs[1] * terms)
+        queries, keys = q.positions // self.windows, k.positions // self.windows
+        if self.channelwise:
+            queries, keys = q.channels // self.heads, k.channels // self.kv_heads
+        added = self._added(queries, keys, np.float64)
+        added = added.reshape(-1, queries, keys)
+        rows = max(1, -(-_QUERIES // queries))
+        normals = np.random.default_rng(0x61747465).standard_normal((rows, queries, keys))
+        weights = _softmax(std * normals + added[np.arange(rows) % len(added)])
         return inputs[2] * float(np.mean(np.sum(weights**2, axis=-1)) / (1.0 - self.drop))
 
     def variance_gain(self, mean_square: float) -> float:
@@ -116,7 +141,10 @@ class Attention(DrawnLayer):
         fits = inputs[0].channels == heads * size and inputs[1].channels == kv_heads * size
         if not fits or min(heads, kv_heads) < 1 or heads % kv_heads:
             raise ModelError(f"layer {self.name!r} has heads that cannot be narrowed")
-        return replace(self, heads=heads, kv_heads=kv_heads)
+        mask = self.mask
+        if mask is not None and mask.shape[:-2] and mask.shape[0] > 1:
+            mask = Matrix.of(mask.array[:heads])
+        return replace(self, heads=heads, kv_heads=kv_heads, mask=mask)
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         q, k, v = self._split(inputs)
@@ -125,7 +153,7 @@ class Attention(DrawnLayer):
         if self.drop > 0:
             dropped = draw.uniform(weights.shape) >= self.drop
             weights *= dropped / weights.dtype.type(1.0 - self.drop)
-        value = _joined(weights @ v, inputs[0].shape[1:])
+        value = self._joined(weights @ v, inputs[0].shape[1:])
         # Attention weights are made again on the way back: they are what is largest here.
         return value, (tuple(inputs), dropped)
 
@@ -133,7 +161,7 @@ class Attention(DrawnLayer):
         inputs, dropped = memory
         q, k, v = self._split(inputs)
         weights = self._weights(q, k)
-        sent = _of_heads(gradient, self.heads)
+        sent = self._of_heads(gradient, self.heads)
         by_weights = sent @ v.swapaxes(-1, -2)
         used = weights
         if dropped is not None:
@@ -145,20 +173,20 @@ class Attention(DrawnLayer):
         by_scores *= weights.dtype.type(self.scale)
         to_q, to_k = by_scores @ k, by_scores.swapaxes(-1, -2) @ q
         return [
-            _joined(to_q, inputs[0].shape[1:]),
-            _joined(self._grouped(to_k), inputs[1].shape[1:]),
-            _joined(self._grouped(to_v), inputs[2].shape[1:]),
+            self._joined(to_q, inputs[0].shape[1:]),
+            self._joined(self._grouped(to_k), inputs[1].shape[1:]),
+            self._joined(self._grouped(to_v), inputs[2].shape[1:]),
         ]
 
     def attended(self, inputs: Sequence[Array]) -> Array:
-        """The attention weights for values of q, k (and v), (heads, B, queries, keys)."""
+        """The attention weights for values of q, k (and v), (heads, B, windows, queries, keys)."""
         q, k, _ = self._split([*inputs[:2], inputs[1]])
         return self._weights(q, k)
 
     def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
-        """q, k and v by heads, (heads, B, positions, channels)."""
-        q = _of_heads(inputs[0], self.heads)
-        k, v = (_of_heads(x, self.kv_heads) for x in inputs[1:])
+        """q, k and v by heads, (heads, B, windows, positions, channels), or channels first."""
+        q = self._of_heads(inputs[0], self.heads)
+        k, v = (self._of_heads(x, self.kv_heads) for x in inputs[1:])
         shared = self.heads // self.kv_heads
         return (q, k, v) if shared == 1 else (q, np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0))
 
@@ -171,26 +199,29 @@ class Attention(DrawnLayer):
         scores = q @ k.swapaxes(-1, -2)
         scores *= scores.dtype.type(self.scale)
         if self.causal or self.mask is not None:
-            scores += self._added(q.shape[2], k.shape[2], scores.dtype)
+            scores += self._added(q.shape[-2], k.shape[-2], scores.dtype)
         return _softmax(scores)
 
     def _added(self, queries: int, keys: int, dtype: Any) -> Array:
-        """What is added to the scores, (queries, keys)."""
+        """What is added to the scores, (heads or 1, 1, windows or 1, queries, keys)."""
         added = np.zeros((queries, keys)) if self.mask is None else self.mask.array.copy()
         if self.causal:
-            added[np.triu_indices(queries, 1, keys)] = -np.inf
-        return added.astype(dtype)
+            later = np.triu_indices(queries, 1, keys)
+            added[(..., *later)] = -np.inf
+        lead = added.shape[:-2] or (1, 1)
+        return added.astype(dtype).reshape(lead[0], 1, lead[1], queries, keys)
 
+    def _of_heads(self, x: Array, heads: int) -> Array:
+        """(channels, *space, B) as (heads, B, windows, positions, channels of a head), or channels first."""
+        cut = x.reshape(heads, len(x) // heads, self.windows, -1, x.shape[-1])
+        order = (0, 4, 2, 1, 3) if self.channelwise else (0, 4, 2, 3, 1)
+        return np.ascontiguousarray(cut.transpose(order))
 
-def _of_heads(x: Array, heads: int) -> Array:
-    """(channels, *space, B) as (heads, B, positions, channels of a head)."""
-    cut = x.reshape(heads, len(x) // heads, -1, x.shape[-1])
-    return np.ascontiguousarray(cut.transpose(0, 3, 2, 1))
-
-
-def _joined(x: Array, shape: tuple[int, ...]) -> Array:
-    """The reverse, for values of (channels, *shape)."""
-    return np.ascontiguousarray(x.transpose(0, 3, 2, 1)).reshape(-1, *shape)
+    def _joined(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The reverse, for values of (channels, *shape)."""
+        order = (0, 3, 2, 4, 1) if self.channelwise else (0, 4, 2, 3, 1)
+        joined = np.ascontiguousarray(x.transpose(order))
+        return joined.reshape(-1, *shape)
 
 
 def _softmax(scores: Array) -> Array:

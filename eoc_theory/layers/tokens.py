@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..signals.fields import Gradient, Pairs, Signal
+from .attention import Matrix
 from .drawn import DrawnLayer
 from .layer import Array, Layer, Shape, Width
 from .random_numbers import Draw
@@ -130,6 +131,72 @@ class Sinusoids(DrawnLayer):
 
 
 @dataclass(frozen=True)
+class PositionTable(DrawnLayer):
+    """Given numbers for each position are added, neither independent nor sines and cosines: interpolated
+    embeddings, features of coordinates.
+
+    Only how alike positions are counts: each channel gets a normal combination of the table's rows, whose
+    covariance is tableᵀ table / rows. A torch model of it holds the table itself.
+
+    Attributes:
+        table: (rows, positions), a row for each channel of the network that it was read from.
+    """
+
+    table: Matrix
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = _tokens(self, inputs)
+        if shape.positions != self.table.shape[1]:
+            raise self.refuse(f"{self.table.shape[1]} positions", shape)
+        return shape
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return inputs[0] + float(np.mean(self.table.array**2))
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        x, table = inputs[0], self.table.array
+        mixed = draw.normal((len(x), len(table)), len(table) ** -0.5) @ table.astype(x.dtype)
+        return x + mixed.reshape(*x.shape[:-1], 1), None
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [gradient]
+
+
+@dataclass(frozen=True)
+class FixedValue(DrawnLayer):
+    """Given numbers, whatever the input is: features of coordinates that a layer makes embeddings of.
+
+    Attributes:
+        table: (channels, positions).
+        space: extents of the positions.
+    """
+
+    table: Matrix
+    space: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        self.one(inputs)
+        channels, positions = self.table.shape
+        if positions != math.prod(self.space):
+            raise self.refuse(f"positions {self.space}", f"a table of {positions}")
+        return Shape(channels, self.space)
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return float(np.mean(self.table.array**2))
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        x = inputs[0]
+        table = self.table.array.astype(x.dtype).reshape(-1, *self.space, 1)
+        return np.repeat(table, x.shape[-1], axis=-1), x.shape
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [np.zeros(memory, gradient.dtype)]
+
+
+@dataclass(frozen=True)
 class ClassToken(DrawnLayer):
     """Random tokens, the same for all inputs, before those of the input, whose positions become one axis.
 
@@ -166,23 +233,38 @@ class ClassToken(DrawnLayer):
 class Rotary(DrawnLayer):
     """Pairs of a head's channels are turned by angles that grow with the position (Su et al. 2021, RoPE).
 
-    At position p the i-th pair of channels is turned by p · frequencies[i].
+    At position p the i-th pair of channels is turned by p · frequencies[i], or by given angles.
 
     Attributes:
-        head: channels of a head; the first 2 · len(frequencies) of them are turned.
-        frequencies: radians a position, for each pair.
+        head: channels of a head; the first 2 · pairs of them are turned.
+        frequencies: radians a position, for each pair; () where `angles` are given.
         interleaved: whether a pair are neighbours; else the i-th of both halves of what is turned.
+        angles: radians of each pair at each position, (pairs, positions), of positions in a plane.
     """
 
     head: int
     frequencies: tuple[float, ...]
     interleaved: bool = False
+    angles: Matrix | None = None
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = _tokens(self, inputs)
-        if shape.channels % self.head or 2 * len(self.frequencies) > self.head:
+        if shape.channels % self.head or 2 * self.pairs > self.head:
             raise self.refuse(f"heads of {self.head} channels", shape)
+        if self.angles is not None and self.angles.shape[1] != shape.positions:
+            raise self.refuse(f"{self.angles.shape[1]} positions", shape)
         return shape
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a head's channels that are turned."""
+        return len(self.frequencies) if self.angles is None else self.angles.shape[0]
+
+    def turns(self, positions: int) -> Array:
+        """Radians of each pair at each position, (pairs, positions)."""
+        if self.angles is not None:
+            return self.angles.array
+        return np.outer(self.frequencies, np.arange(positions))
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         return self._turned(inputs[0], 1.0), None
@@ -192,13 +274,13 @@ class Rotary(DrawnLayer):
 
     def _turned(self, x: Array, sign: float) -> Array:
         value = x.reshape(len(x) // self.head, self.head, -1, x.shape[-1]).copy()
-        pairs = len(self.frequencies)
+        pairs = self.pairs
         first, second = (
             (slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2))
             if self.interleaved
             else (slice(0, pairs), slice(pairs, 2 * pairs))
         )
-        angles = np.outer(self.frequencies, np.arange(value.shape[2]))[:, :, None]
+        angles = self.turns(value.shape[2])[:, :, None]
         cos, sin = np.cos(angles).astype(x.dtype), (sign * np.sin(angles)).astype(x.dtype)
         a, b = value[:, first].copy(), value[:, second].copy()
         value[:, first] = a * cos - b * sin

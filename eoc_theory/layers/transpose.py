@@ -28,8 +28,8 @@ class Transpose(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
-        if shape.channels != math.prod(self.space) or not shape.space:
-            raise self.refuse(f"{math.prod(self.space)} channels at positions", shape)
+        if shape.channels != math.prod(self.space):
+            raise self.refuse(f"{math.prod(self.space)} channels", shape)
         return Shape(shape.positions, self.space)
 
     def kernel_entries(self, inputs: Sequence[Shape], value: Shape) -> int:

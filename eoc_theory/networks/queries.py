@@ -21,8 +21,29 @@ def kv_heads(graph: Graph) -> list[int]:
 
 
 def has_kernels(graph: Graph) -> bool:
-    """Whether kernels of kinds of pairs of inputs tell the whole network, and not drawn channels alone."""
-    return all(node.layer.has_kernels for node in graph.nodes)
+    """Whether kernels of kinds of pairs of inputs tell the whole network, and not drawn channels alone.
+
+    They do not where an activation takes what another one made, pooled say, with no weights between: its
+    inputs are not Gaussian.
+    """
+    return all(
+        node.layer.has_kernels and not _acts_on_activations(graph, position)
+        for position, node in enumerate(graph.nodes)
+    )
+
+
+def _acts_on_activations(graph: Graph, position: int) -> bool:
+    """Whether a node is an activation of another one's values, moved or pooled in between."""
+    if graph.nodes[position].layer.nonlinearity is None:
+        return False
+    (source,) = graph.nodes[position].inputs
+    while True:
+        layer, inputs = graph.nodes[source].layer, graph.nodes[source].inputs
+        if layer.nonlinearity is not None:
+            return True
+        if layer.weighted is not None or layer.normalises or len(inputs) != 1:
+            return False
+        (source,) = inputs
 
 
 def vocabulary_of(graph: Graph) -> int:

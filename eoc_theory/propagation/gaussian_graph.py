@@ -338,7 +338,7 @@ class GaussianGraph:
                 number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x
             )
             take(number, repeat, gradients, deltas.log_scale)
-        if not any(squares):
+        if not any(squares) or layer.weight.sigma_w == 0.0:
             return -math.inf
         std = math.log(layer.weight.weight_std)
         moment = math.log(np.mean(squares)) + 2.0 * (deltas.log_scale + std)

@@ -35,7 +35,7 @@ def _check_sizes(net: Architecture, batch: int, samples: int, inputs: int) -> No
 
 def has_chain_law(net: Network, criterion: Criterion) -> TypeGuard[Architecture]:
     """Whether `network_laws` has the distributions of a criterion's scores in a network."""
-    return net.is_chain and criterion.has_kernel_law
+    return net.is_chain and criterion.has_kernel_law and all(layer.sigma_w > 0 for layer in net)
 
 
 @with_one_thread

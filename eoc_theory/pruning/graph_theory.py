@@ -72,6 +72,12 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
 
 
 def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: int) -> GraphLaws:
+    silent = next((layer.name for layer in net if layer.sigma_w == 0.0), None)
+    if silent is not None and rule.needs == "hessian_gradient":
+        raise ModelError(
+            f"the weights of layer {silent!r} are 0: what the Hessian sends past them is no part of the "
+            "theory (method='sampled' has it)"
+        )
     plan = planned(net, data, seed)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
@@ -146,6 +152,8 @@ class _Scores:
             before, gradients = gradients, gradients + turned
             self._bent.append((_mean_square(weights * before), _mean_square(weights * gradients)))
             values = Value(weights * gradients)
+        elif layer.sigma_w == 0.0:
+            values = Value(np.zeros(gradients.shape))
         elif self._rule.is_product:
             # Gradients are of either sign alike.
             values = Value(size.reshape(gradients.shape) * gradients)

@@ -537,9 +537,11 @@ def _chances_by_law(
 
 def network_notes(net: Network) -> tuple[str, ...]:
     """What a prediction for this network takes for granted."""
-    if net.is_chain or isinstance(net, UnreadNetwork):
+    if isinstance(net, UnreadNetwork):
         return ()
-    return mode_notes(set(batch_norm_modes(net.as_graph())))
+    silent = [layer.name for layer in net if layer.sigma_w == 0.0]
+    zero = (f"the weights of {', '.join(silent[:3])} are 0 at initialisation",) if silent else ()
+    return zero if net.is_chain else (*zero, *mode_notes(set(batch_norm_modes(net.as_graph()))))
 
 
 @with_one_thread

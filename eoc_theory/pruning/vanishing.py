@@ -35,6 +35,8 @@ def ranked_zeros(net: Network, criterion: Criterion, laws: Sequence[NetworkLaws]
         ModelError: no score is other than 0.
     """
     zeros = np.clip(1.0 - sum(law.nonzero for law in laws), 0.0, 1.0).mean(axis=0)
+    if isinstance(net, Architecture) and criterion.needs != "nothing":
+        zeros = np.where([layer.sigma_w == 0.0 for layer in net], 1.0, zeros)
     check_ranked(criterion.label, zeros, lambda: reason(net, net.summarise(data).size))
     return zeros
 
@@ -57,27 +59,31 @@ def falls_among_zeros(weights: Array, zeros: Array, sparsity: Any, below: float 
 
 
 def zeros_of_structure(net: Network, criterion: Criterion) -> Array:
-    """The same of a criterion that needs no data: SynFlow's scores vanish where a factor is 0 on every path.
+    """The same of a criterion that needs no data: SynFlow's scores vanish where a factor is 0 on every path,
+    those by magnitude with the weights.
 
     NaN for rounds, as where they are measured: they rank anew each time.
     """
     zeros = np.zeros(net.depth)
-    if isinstance(net, Architecture) and not net.is_chain and criterion.needs == "paths":
+    if criterion.needs == "weights":
+        zeros = np.array([float(layer.sigma_w == 0.0) for layer in net])
+    if isinstance(net, Architecture) and criterion.needs == "paths":
         passing = _passing(net.as_graph())
         zeros = np.array([0.0 if at in passing else 1.0 for at in net.as_graph().weighted])
-        check_ranked(
-            criterion.label, zeros, lambda: "a factor 0 is on every path from the input to the logits"
-        )
+        check_ranked(criterion.label, zeros, lambda: reason(net, 1))
     return np.full(net.depth, np.nan) if criterion.rounds > 1 else zeros
 
 
 def _passing(graph: Graph) -> set[int]:
-    """The nodes on paths from the input to the logits without a factor 0."""
+    """The nodes on paths from the input to the logits without a factor 0, or weights that are all 0."""
     reached, leading = {0}, {len(graph.nodes) - 1}
     sources: list[list[int]] = []
     for node in graph.nodes:
         factors = node.layer.factors(len(node.inputs))
-        sources.append([source for source, c in zip(node.inputs, factors, strict=True) if c != 0.0])
+        weighted = node.layer.weighted
+        silent = weighted is not None and weighted.weight.sigma_w == 0.0
+        passed = zip(node.inputs, factors, strict=True)
+        sources.append([] if silent else [source for source, c in passed if c != 0.0])
     for position, before in enumerate(sources):
         if reached.intersection(before):
             reached.add(position)

@@ -29,9 +29,12 @@ from ..layers import (
     Dense,
     Dropout,
     Embedding,
+    FixedValue,
     Flatten,
+    Gather,
     GroupNorm,
     Identity,
+    JoinPositions,
     Layer,
     LayerNorm,
     MaxPool,
@@ -40,6 +43,7 @@ from ..layers import (
     PadChannels,
     Pick,
     PositionEmbedding,
+    PositionTable,
     PositionwiseDense,
     Product,
     Resize,
@@ -50,6 +54,7 @@ from ..layers import (
     Subsample,
     Sum,
     Transpose,
+    UnitLength,
     Weighted,
 )
 from ..networks.graph import Graph
@@ -224,8 +229,27 @@ def _(layer: ClassToken, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: PositionTable, shape: Shape) -> nn.Module:
+    if layer.table.shape[0] != shape.channels:
+        raise layer.refuse(f"{layer.table.shape[0]} channels", shape)
+    table = torch.tensor(layer.table.array).to(torch.get_default_dtype())
+    return own.Sinusoids(table.reshape(shape.channels, *shape.space))
+
+
+@_module.register
+def _(layer: FixedValue, shape: Shape) -> nn.Module:
+    table = torch.tensor(layer.table.array).to(torch.get_default_dtype())
+    return own.FixedValue(table.reshape(-1, *layer.space))
+
+
+@_module.register
+def _(layer: UnitLength, shape: Shape) -> nn.Module:
+    return own.UnitLength(layer.heads, layer.over_positions, layer.eps)
+
+
+@_module.register
 def _(layer: Rotary, shape: Shape) -> nn.Module:
-    return own.Rotary(layer.head, layer.frequencies, shape.positions, layer.interleaved)
+    return own.Rotary(layer.head, torch.tensor(layer.turns(shape.positions)), layer.interleaved)
 
 
 @_module.register
@@ -467,16 +491,17 @@ def _(layer: Pad, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.
 
 @_call.register
 def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    flat = program.call_function(torch.flatten, (program.call_method("unsqueeze", (inputs[0], -1)), 2))
     turned = program.call_function(torch.transpose, (flat, 1, 2))
     return turned if len(layer.space) == 1 else program.call_method("unflatten", (turned, 2, layer.space))
 
 
 @_call.register
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    mask = None if layer.mask is None else tuple(map(tuple, layer.mask.array.tolist()))
+    mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
-    return program.call_function(own.attended, (*inputs, *options))
+    more = (layer.windows, layer.channelwise)
+    return program.call_function(own.attended, (*inputs, *options, *more))
 
 
 @_call.register
@@ -484,3 +509,19 @@ def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx
     flat = program.call_function(torch.flatten, (inputs[0], 2))
     every = slice(None)
     return program.call_function(operator.getitem, (flat, (every, every, layer.index)))
+
+
+@_call.register
+def _(layer: Gather, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.gathered, (inputs[0], layer.space, layer.chosen))
+
+
+@_call.register
+def _(layer: JoinPositions, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = [program.call_function(torch.flatten, (one, 2)) for one in inputs]
+    return program.call_function(torch.cat, (flat, 2))
+
+
+def _tuples(values: Any) -> Any:
+    """Lists in lists as tuples in tuples."""
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values

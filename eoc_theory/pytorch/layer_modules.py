@@ -5,6 +5,8 @@ torch is imported at module level, so this module is imported only where a model
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -70,6 +72,18 @@ class Sinusoids(nn.Module):
         return input + self.table
 
 
+class FixedValue(nn.Module):
+    """A fixed table (C, *positions), for every input."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table: torch.Tensor
+        self.register_buffer("table", table)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.table.expand(len(input), *self.table.shape)
+
+
 class ClassToken(nn.Module):
     """Tokens of the model's own before those of (B, C, *positions), whose positions become one axis."""
 
@@ -82,15 +96,12 @@ class ClassToken(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Pairs of each head's channels turned by angles that grow with the position, (B, C, T)."""
+    """Pairs of each head's channels turned by angles (pairs, positions), (B, C, T)."""
 
-    def __init__(self, head: int, frequencies: tuple[float, ...], positions: int, interleaved: bool) -> None:
+    def __init__(self, head: int, angles: torch.Tensor, interleaved: bool) -> None:
         super().__init__()
         self.head, self.interleaved = head, interleaved
-        self.pairs = len(frequencies)
-        angles = torch.outer(
-            torch.tensor(frequencies, dtype=torch.float64), torch.arange(positions, dtype=torch.float64)
-        )
+        self.pairs = len(angles)
         self.cos: torch.Tensor
         self.sin: torch.Tensor
         self.register_buffer("cos", angles.cos().to(torch.get_default_dtype()))
@@ -151,20 +162,44 @@ def attended(
     scale: float,
     causal: bool = False,
     drop: float = 0.0,
-    mask: tuple[tuple[float, ...], ...] | None = None,
+    mask: tuple[Any, ...] | None = None,
+    windows: int = 1,
+    channelwise: bool = False,
 ) -> torch.Tensor:
     """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours."""
+    order, back = ((0, 1, 3, 2, 4), (0, 1, 3, 2, 4)) if channelwise else ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
     parts = [
-        x.flatten(2).unflatten(1, (count, -1)).transpose(2, 3)
+        x.flatten(2).unflatten(2, (windows, -1)).unflatten(1, (count, -1)).permute(order)
         for x, count in ((q, heads), (k, kv_heads), (v, kv_heads))
     ]
     if heads > kv_heads:
         parts[1:] = [x.repeat_interleave(heads // kv_heads, dim=1) for x in parts[1:]]
     added = None if mask is None else torch.tensor(mask, dtype=q.dtype, device=q.device)
     if added is not None and causal:
-        later = torch.ones(added.shape, dtype=torch.bool, device=q.device).triu(1)
+        later = torch.ones(added.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         added, causal = added.masked_fill(later, -torch.inf), False
     value = nn.functional.scaled_dot_product_attention(
         *parts, attn_mask=added, dropout_p=drop, is_causal=causal, scale=scale
     )
-    return value.transpose(2, 3).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+    return value.permute(back).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+
+
+def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:
+    """Some positions of x (B, C, *positions), all axes as one, in this order."""
+    return x.unsqueeze(-1).flatten(2)[:, :, list(chosen)].unflatten(2, space)
+
+
+class UnitLength(nn.Module):
+    """Vectors brought to length 1: a head's channels at each position, or a channel's positions."""
+
+    def __init__(self, heads: int, over_positions: bool, eps: float) -> None:
+        super().__init__()
+        self.heads, self.over_positions, self.eps = heads, over_positions, eps
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, over_positions={self.over_positions}"
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        cut = input.flatten(2).unflatten(1, (self.heads, -1))
+        dim = 3 if self.over_positions else 2
+        return nn.functional.normalize(cut, dim=dim, eps=self.eps).reshape(input.shape)

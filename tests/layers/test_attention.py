@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,21 @@ from eoc_theory.layers import (
     ChannelNorm,
     ClassToken,
     Embedding,
+    FixedValue,
+    Gather,
+    JoinPositions,
     Matrix,
     Pick,
     PositionEmbedding,
+    PositionTable,
     Rotary,
     Shape,
     Sinusoids,
+    UnitLength,
 )
 from eoc_theory.layers.random_numbers import Draw
+from eoc_theory.signals.fields import Field, Gradient
+from eoc_theory.signals.means import Means
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -88,6 +96,95 @@ def test_attention_to_other_positions_under_a_mask():
         return out.transpose(2, 3).flatten(1, 2)
 
     check(layer, attend, [q, k, v], normals(8, 4, 3, seed=3))
+
+
+def test_attention_within_windows_under_a_bias_of_each_head_and_window():
+    q, k, v = normals(8, 2, 6, 5), normals(8, 2, 6, 5, seed=1), normals(6, 2, 6, 5, seed=2)
+    mask = normals(2, 3, 4, 4, seed=5)
+    mask[0, 1, :2, 2:] = -np.inf
+    layer = Attention("a", 2, 2, 0.5, mask=Matrix.of(mask), windows=3)
+
+    def attend(q, k, v):
+        parts = [x.flatten(2).unflatten(2, (3, 4)).unflatten(1, (2, -1)).movedim(2, -1) for x in (q, k, v)]
+        out = F.scaled_dot_product_attention(*parts, scale=0.5, attn_mask=torch.tensor(mask))
+        return out.movedim(-1, 2).flatten(1, 2).flatten(2).unflatten(2, (2, 6))
+
+    check(layer, attend, [q, k, v], normals(6, 2, 6, 5, seed=3))
+    half = layer.narrowed([Shape(4, (2, 6))] * 3, [Shape(8, (2, 6))] * 3, Shape(3, (2, 6)), None)
+    assert half.heads == 1 and np.array_equal(half.mask.array, mask[:1])
+    with pytest.raises(ModelError, match="windows"):
+        layer.output_shape(*(Shape(8, (5,)),) * 3)
+    with pytest.raises(ModelError, match="a mask for"):
+        replace(layer, windows=4).output_shape(*(Shape(8, (2, 6)),) * 3)
+
+
+def test_attention_of_channels_to_channels():
+    q, k, v = normals(8, 2, 3, 5), normals(8, 2, 3, 5, seed=1), normals(8, 2, 3, 5, seed=2)
+    layer = Attention("a", 2, 2, 0.5, channelwise=True)
+
+    def attend(q, k, v):
+        parts = [x.flatten(2).unflatten(1, (2, 4)) for x in (q, k, v)]
+        return F.scaled_dot_product_attention(*parts, scale=0.5).flatten(1, 2).unflatten(2, (2, 3))
+
+    check(layer, attend, [q, k, v], normals(8, 2, 3, 5, seed=3))
+    assert layer.attended([q, k]).shape == (2, 5, 1, 4, 4)
+
+
+@pytest.mark.parametrize("over_positions", [False, True])
+def test_vectors_of_length_one(over_positions):
+    layer = UnitLength("n", 2, over_positions, eps=1e-3)
+    x = normals(8, 2, 3, 5)
+    x[0] *= 1e-5  # a channel that is shorter than eps
+
+    def normalised(x):
+        cut = x.flatten(2).unflatten(1, (2, 4))
+        return F.normalize(cut, dim=3 if over_positions else 2, eps=1e-3).reshape(x.shape)
+
+    check(layer, normalised, [x], normals(8, 2, 3, 5, seed=3))
+
+
+@pytest.mark.parametrize("chosen", [(5, 0, 3, 1, 2, 4), (0, 0, 2, 5)])
+def test_positions_are_gathered(chosen):
+    layer = Gather("g", (2, len(chosen) // 2), chosen, 6)
+    x = normals(4, 3, 2, 5)
+    check(
+        layer,
+        lambda x: x.flatten(2)[:, :, list(chosen)].unflatten(2, layer.space),
+        [x],
+        normals(4, *layer.space, 5, seed=1),
+    )
+    # Kernels move like the values whose products they are.
+    flat = x.reshape(4, 6, 5)
+    moment = np.einsum("cpb,cqb->pq", flat, flat)[None]
+    (moved,), _ = layer.forward_kernel([(Field(4, moment, np.zeros(6), (3, 2)),)], None)
+    assert moved.moment == pytest.approx(moment[:, list(chosen)][:, :, list(chosen)])
+    sent = normals(len(chosen), len(chosen), seed=2)[None]
+    (back,) = layer.backward_kernel(None, Gradient((sent,)), None)
+    taken = np.eye(6)[list(chosen)]
+    assert back.groups[0] == pytest.approx(taken.T @ sent @ taken)
+    with pytest.raises(ModelError, match="6 positions"):
+        layer.output_shape(Shape(4, (5,)))
+
+
+def test_positions_of_several_values_are_joined():
+    inputs = [normals(4, 3, 2, 5), normals(4, 3, seed=1)[..., None] + np.zeros(5)]
+    layer = JoinPositions("j")
+    check(layer, lambda a, b: torch.cat([a.flatten(2), b], 2), inputs, normals(4, 9, 5, seed=2))
+    ones = [Means.ones(4, (3, 2)), Means.ones(4, (3,)).scaled(3.0)]
+    joined, memory = layer.forward_means(ones, None)
+    size = math.exp(joined.log_scale) * joined.profile
+    assert size == pytest.approx([1.0] * 6 + [3.0] * 3)
+    assert [m.profile.shape for m in layer.backward_means(memory, joined, None)] == [(3, 2), (3,)]
+
+
+def test_tables_of_positions_are_alike_where_they_were():
+    table = normals(50, 6)
+    added = PositionTable("p", Matrix.of(table)).forward_values([np.zeros((4000, 3, 2, 2))], draw())[0]
+    assert np.array_equal(added[..., 0], added[..., 1])
+    flat = added[..., 0].reshape(4000, 6)
+    assert flat.T @ flat / 4000 == pytest.approx(table.T @ table / 50, abs=0.1)
+    given = FixedValue("g", Matrix.of(table), (3, 2)).forward_values([normals(7, 4)], draw())[0]
+    assert np.array_equal(given[..., 2].reshape(50, 6), table)
 
 
 def test_dropped_attention_keeps_its_mean_and_its_gradient():

@@ -28,17 +28,22 @@ from eoc_theory.layers import (
     Dense,
     Dropout,
     Embedding,
+    FixedValue,
     Flatten,
+    Gather,
     GroupNorm,
     Identity,
+    JoinPositions,
     Layer,
     LayerNorm,
+    Matrix,
     MaxPool,
     Nonlinearity,
     Pad,
     PadChannels,
     Pick,
     PositionEmbedding,
+    PositionTable,
     PositionwiseDense,
     Product,
     Resize,
@@ -49,6 +54,7 @@ from eoc_theory.layers import (
     Subsample,
     Sum,
     Transpose,
+    UnitLength,
     WeightLayer,
 )
 from eoc_theory.layers.random_numbers import Draw
@@ -104,6 +110,14 @@ MADE = [
     (Sinusoids("waves", 0.5), (SHAPE,)),
     (ClassToken("class", 0.6), (SHAPE,)),
     (Rotary("rotary", 6, (1.0, 0.1)), (SHAPE,)),
+    (Attention("windows", 2, 2, 0.1, windows=4), (SHAPE, SHAPE, SHAPE)),
+    (Attention("channelwise", 2, 2, 0.1, channelwise=True), (SHAPE, SHAPE, SHAPE)),
+    (Gather("shifted", (6, 6), (*range(1, 36), 0), 36), (SHAPE,)),
+    (JoinPositions("joined"), (SHAPE, Shape(12, (5,)))),
+    (UnitLength("cosines", 2), (SHAPE,)),
+    (UnitLength("covariances", 2, over_positions=True), (SHAPE,)),
+    (PositionTable("coordinates", Matrix.of(np.random.default_rng(0).random((40, 36)))), (SHAPE,)),
+    (FixedValue("table", Matrix.of(np.random.default_rng(0).random((5, 36))), (6, 6)), (SHAPE,)),
     (Pick("last", -1), (SHAPE,)),
     (ChannelScale("layerscale", 0.7), (SHAPE,)),
     (ChannelScale("affine", 0.7, 0.4), (SHAPE,)),
@@ -141,6 +155,8 @@ def test_every_layer_type_is_here():
 
 @each
 def test_layers_that_set_the_scale_forget_that_of_their_input(layer, shapes):
+    if isinstance(layer, FixedValue):
+        pytest.skip("takes nothing from its input")
     inputs = values(shapes, 20)
     plain, large = run(layer, inputs)[0], run(layer, [64.0 * x for x in inputs])[0]
     assert np.allclose(large, plain, rtol=1e-3, atol=1e-3) == layer.sets_scale
@@ -175,7 +191,7 @@ def test_variance_gains_are_mean_squares_of_derivatives(layer, shapes):
 @each
 def test_kernel_gains_are_what_gradients_are_multiplied_by(layer, shapes):
     """Of activations and normalisations; nothing else is part of χ."""
-    if layer.nonlinearity is None and not layer.normalises:
+    if (layer.nonlinearity is None and not layer.normalises) or not layer.has_kernels:
         assert layer.kernel_gain(None) is None
         return
     batch = 400
@@ -251,6 +267,8 @@ def test_narrowed_layers_fit_narrowed_inputs(layer, shapes):
         narrow, half = shapes, Shape(6, (40,))
     if isinstance(layer, Transpose):  # the channels are the positions of its value
         half = Shape(value.channels, (narrow[0].channels,))
+    if isinstance(layer, FixedValue):  # has numbers of its own
+        half = value
     assert made.output_shape(*narrow) == half
 
 

@@ -10,7 +10,6 @@ import pytest
 import eoc_theory as eoc
 from eoc_theory import layers as kinds
 from eoc_theory.errors import ModelError
-from eoc_theory.layers.random_numbers import Draw
 
 torch = pytest.importorskip("torch")
 import graph_values  # noqa: E402
@@ -103,35 +102,14 @@ class Words(nn.Module):
         return self.head(x.mean(1) if self.readout == "mean" else x[:, -1])
 
 
-def output(graph, model, x, tables):
-    """The graph's logits with the model's weights; what position and class tokens hold is given."""
-    modules = dict(model.named_modules())
-    values = []
-    for node in graph.nodes:
-        inputs = [values[i] for i in node.inputs]
-        layer = node.layer
-        if isinstance(layer, kinds.Embedding):
-            value = modules[layer.name].weight[inputs[0].long()].movedim(-1, 1)
-        elif isinstance(layer, (kinds.PositionEmbedding, kinds.Sinusoids)):
-            value = inputs[0] + tables["positions"].T.reshape(1, -1, *inputs[0].shape[2:])
-        elif isinstance(layer, kinds.ClassToken):
-            value = torch.cat([tables["class"].T.expand(len(x), -1, -1), inputs[0].flatten(2)], 2)
-        elif isinstance(layer, (kinds.Attention, kinds.Rotary, kinds.Pick, kinds.ChannelNorm)):
-            arrays = [np.moveaxis(h.detach().numpy(), 0, -1) for h in inputs]
-            found = layer.forward_values(arrays, Draw(np.random.default_rng(0), np.float64))[0]
-            value = torch.from_numpy(np.moveaxis(found, -1, 0).copy())
-        else:
-            value = graph_values._value(layer, inputs, modules, x)
-        values.append(value)
-    return values[-1]
-
-
 def check(model, x, **tables):
     model = model.double()
     graph = eoc.Architecture.from_torch(model, x).as_graph()
     with torch.no_grad():
         expected = model(x)
-        assert torch.allclose(output(graph, model, x, tables), expected, rtol=1e-6, atol=1e-8)
+        assert torch.allclose(
+            graph_values.token_output(graph, model, x, tables), expected, rtol=1e-6, atol=1e-8
+        )
     return graph
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ...layers import ChannelScale, Product
 from . import layout as lay
+from . import positions
 from .constants import number
 from .layout import CHANNELS
 from .randomness import masked
@@ -59,6 +60,9 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
         if value.is_zero and value.sizes == signal.sizes:
             return signal
         placed = with_positions(recorder, signal, value, factor)
+        if placed is None and value.tensor.numel() > signal.shape.channels:
+            signal = positions.with_own_axes(recorder, signal)
+            placed = with_positions(recorder, signal, value, factor)
         if placed is not None:
             return placed
         value = _channelwise(recorder, signal, value)
@@ -123,9 +127,8 @@ def _is_table(recorder: Recorder, signal: Signal, value: Constant) -> bool:
     """Whether numbers differ between positions and between a head's channels, as sines and cosines do."""
     sizes = (1,) * (len(signal.sizes) - value.tensor.dim()) + tuple(value.tensor.shape)
     last = signal.layout[-1] if signal.layout else ()
-    axes = [lay.axis_of(d) for d, n in zip(signal.layout, sizes, strict=False) if n > 1]
-    positions = any(axis is not None and axis > CHANNELS for axis in axes)
-    return positions and sizes[-1] > 1 and len(last) == 1 and last[0][:2] == (CHANNELS, 1)
+    differ = any(lay.of_positions(d) for d, n in zip(signal.layout, sizes, strict=False) if n > 1)
+    return differ and sizes[-1] > 1 and len(last) == 1 and last[0][:2] == (CHANNELS, 1)
 
 
 def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
@@ -133,7 +136,8 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
     left, right = recorder.check(left), recorder.check(right)
     if left.root == right.root and left.layout == right.layout:
         return recorder.elementwise(left, right)
-    left, right = recorder.alike(left, right)
+    left, right = recorder.alike(recorder.upright(left), recorder.upright(right))
+    left, right = _spread(recorder, left, right), _spread(recorder, right, left)
     if len(left.layout) == len(right.layout):
         for value, gate in ((left, right), (right, left)):
             if all(own in (whole, ()) for whole, own in zip(value.layout, gate.layout, strict=True)):
@@ -145,6 +149,24 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
         f"multiplies tensors of shapes {recorder.text(left)} and {recorder.text(right)}: they must be "
         "alike, or one a factor for all positions or all channels"
     )
+
+
+def _spread(recorder: Recorder, value: Signal, other: Signal) -> Signal:
+    """A tensor of one position, or of some axes alone, as large as a factor that differs between positions.
+
+    One position of every channel, or one channel, is a factor as it is.
+    """
+    positions_of = value.shape.positions, other.shape.positions
+    partly = 1 < positions_of[0] < positions_of[1]
+    crossed = positions_of[0] == 1 < positions_of[1] and value.shape.channels > other.shape.channels
+    if not (partly or crossed) or len(value.layout) != len(other.layout):
+        return value
+    wanted = tuple(
+        own if own and own != lay.of_positions(own) else lay.of_positions(factor)
+        for own, factor in zip(value.layout, other.layout, strict=True)
+    )
+    moved = positions.like(recorder, value, replace(other, layout=wanted))
+    return value if moved is None else moved
 
 
 @reads("div")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ import torch
 from ...layers import Attention, ChannelShuffle, Matrix
 from . import layout as lay
 from .constants import number
-from .layout import BATCH, CHANNELS, EXPANDED, Layout
+from .layout import BATCH, CHANNELS, EXPANDED, Layout, is_position, of_positions, places
+from .positions import gathered
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Lazy, Signal
@@ -25,16 +27,18 @@ class Headed(NamedTuple):
     """A tensor (…, tokens, features) by heads.
 
     Attributes:
-        node: of the graph's value, whose channels are heads one after the other.
+        node: of the graph's value, whose channels are heads one after the other, and positions windows.
         heads: in it; `repeats` is how often each stands in the tensor.
         size: channels of a head.
-        layout: the tensor's.
+        windows: runs of positions that are no tokens of each other, one after the other.
+        layout: the tensor's, over that value.
     """
 
     node: int
     heads: int
     repeats: int
     size: int
+    windows: int
     layout: Layout
 
 
@@ -45,50 +49,116 @@ def headed(recorder: Recorder, signal: Any, *, swapped: bool = False) -> Headed:
         ModelError: its dimensions are no such ones.
     """
     signal = recorder.check(signal)
-    layout = signal.layout
     if swapped:
-        layout = (*layout[:-2], layout[-1], layout[-2])
+        signal = _turned(signal)
+    signal = _in_every_window(recorder, signal)
+    layout = signal.layout
     *lead, tokens, features = layout
     before = [factor for dimension in lead for factor in dimension]
     heads = [factor for factor in before if factor.axis == CHANNELS]
     repeated = [factor for factor in before if factor.axis == EXPANDED]
+    windows = tuple(filter(is_position, before))
     channels = [*heads, *features]
-    positions = lay.joined([f for axis, n in enumerate(signal.shape.space, 1) for f in lay.whole(axis, n)])
     whole = all(factor.axis == CHANNELS for factor in features) and (
         math.prod(f.size for f in channels) == signal.shape.channels
     )
+    covered = lay.extent_of(windows) * lay.extent_of(of_positions(tokens)) == signal.shape.positions
     one_batch = lay.joined([f for f in before if f.axis == BATCH]) == lay.whole(BATCH, recorder.batch)
-    if tokens != positions or not whole or not one_batch or len(before) != (
-        len(heads) + len(repeated) + sum(f.axis == BATCH for f in before)
-    ):  # fmt: skip
+    if not (whole and covered and one_batch and tokens == of_positions(tokens)):
         raise recorder.refuse(
-            f"attention is read over all tokens of an input, head by head, got a tensor of shape "
+            f"attention is read over tokens of an input, head by head, got a tensor of shape "
             f"{recorder.text(signal)}"
         )
     if repeated and heads and before.index(repeated[0]) < before.index(heads[-1]):
         raise recorder.refuse("attention is read where each head of keys serves neighbouring queries")
-    node = recorder.position(signal)
+    node, layout = _in_windows(recorder, signal, lead, windows, tokens)
     if lay.joined(channels) != lay.whole(CHANNELS, signal.shape.channels):
         by_stride = sorted(channels, key=lambda factor: -factor.stride)
         order = tuple(by_stride.index(factor) for factor in channels)
         shuffle = ChannelShuffle(recorder.label(), tuple(f.size for f in by_stride), order)
         node = recorder.position(recorder.add(shuffle, node))
-    count = math.prod(f.size for f in heads)
-    return Headed(node, count, math.prod(f.size for f in repeated), lay.extent_of(features), layout)
+    count, repeats = math.prod(f.size for f in heads), math.prod(f.size for f in repeated)
+    size = lay.extent_of(features)
+    return Headed(node, count, repeats, size, lay.extent_of(windows), (*layout, features))
+
+
+def _turned(signal: Signal) -> Signal:
+    """With its last two dimensions exchanged."""
+    *lead, first, second = signal.layout
+    return replace(signal, layout=(*lead, second, first))
+
+
+def _in_every_window(recorder: Recorder, signal: Signal) -> Signal:
+    """A tensor that is repeated before its heads, for each window, with windows of its own."""
+    *lead, tokens, features = signal.layout
+    before = [factor for dimension in lead for factor in dimension]
+    repeated = [at for at, factor in enumerate(before) if factor.axis == EXPANDED]
+    heads = [at for at, factor in enumerate(before) if factor.axis == CHANNELS]
+    count, size = signal.shape.positions, lay.extent_of(tokens)
+    if not repeated or not heads or max(repeated) > min(heads) or size != count or len(repeated) > 1:
+        return signal
+    windows = before[repeated[0]].size
+    chosen = lay.places((tokens,), signal.shape.space)
+    made = gathered(recorder, signal, np.tile(chosen, windows), (windows, count))
+    new = [tuple(f._replace(axis=1) if f.axis == EXPANDED else f for f in dimension) for dimension in lead]
+    return replace(made, layout=(*new, lay.whole(2, count), features))
+
+
+def _in_windows(
+    recorder: Recorder, signal: Signal, lead: Sequence[lay.Dimension], windows: lay.Dimension,
+    tokens: lay.Dimension,
+) -> tuple[int, Layout]:  # fmt: skip
+    """The node whose positions are the tokens, those of a window together, and the layout but for the last
+    dimension."""
+    space = signal.shape.space
+    positions = lay.joined([f for axis, n in enumerate(space, 1) for f in lay.whole(axis, n)])
+    if not windows and tokens == positions and space:
+        return recorder.position(signal), (*lead, tokens)
+    counts = lay.extent_of(windows), lay.extent_of(tokens)
+    made = gathered(recorder, signal, places((windows, tokens), space), counts)
+    stride, layout = counts[0], []
+    for dimension in lead:
+        factors = []
+        for factor in dimension:
+            if is_position(factor):
+                stride //= factor.size
+                factor = lay.Factor(1, stride, factor.size)
+            factors.append(factor)
+        layout.append(lay.joined(factors))
+    return recorder.position(made), (*layout, lay.whole(2, counts[1]))
+
+
+def _kinds(layout: Layout) -> list[tuple[int, int]]:
+    """What the dimensions before the last two hold, in order: inputs, heads, windows."""
+    factors = [factor for dimension in layout[:-2] for factor in dimension]
+    merged: list[tuple[int, int]] = []
+    for factor in factors:
+        kind = min(factor.axis, 1)
+        if merged and merged[-1][0] == kind:
+            merged[-1] = (kind, merged[-1][1] * factor.size)
+        else:
+            merged.append((kind, factor.size))
+    return merged
 
 
 def attend(
     recorder: Recorder, q: Headed, k: Headed, value: Any, scale: float, causal: bool = False,
-    drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False,
+    drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False, channelwise: bool = False,
 ) -> Signal:  # fmt: skip
-    """The value of attention, a tensor (…, tokens of q, features of v)."""
-    v = headed(recorder, value)
+    """The value of attention, a tensor (…, tokens of q, features of v); or with `channelwise` the reverse."""
+    v = headed(recorder, value, swapped=channelwise)
     if q.repeats > 1 or k.repeats != v.repeats or k.heads != v.heads:
         raise recorder.refuse("attention is read where keys and values have the same heads")
     if not grouped and q.heads != k.heads * k.repeats:
         raise recorder.refuse(f"attention has {q.heads} heads of queries and {k.heads * k.repeats} of keys")
-    layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask)
+    if max(q.windows, k.windows, v.windows) > 1 and not (_kinds(q.layout) == _kinds(k.layout) == (
+        _kinds(v.layout)
+    )):  # fmt: skip
+        raise recorder.refuse("attention within windows is read where queries, keys and values share them")
+    layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise)
     made = recorder.add(layer, q.node, k.node, v.node)
+    if channelwise:
+        return _turned(replace(made, layout=q.layout))
     # Heads lie as those of q do, each with as many channels as v has.
     *lead, tokens, _ = q.layout
     stride = q.heads * v.size
@@ -109,12 +179,23 @@ def _sdpa(
     recorder: Recorder, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: Any = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
-    q, k = headed(recorder, query), headed(recorder, key)
+    turned = is_channelwise(recorder.check(query))
+    q, k = headed(recorder, query, swapped=turned), headed(recorder, key, swapped=turned)
+    if turned and (attn_mask is not None or is_causal or scale is None):
+        raise recorder.refuse("attention of channels to channels is read with a scale and without a mask")
     scale = q.size**-0.5 if scale is None else float(number(scale))
     causal, mask = fixed_mask(recorder, attn_mask, q, k, boolean_keeps=True)
     return attend(
-        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), mask, bool(enable_gqa)
-    )
+        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), mask, bool(enable_gqa),
+        turned,
+    )  # fmt: skip
+
+
+def is_channelwise(query: Signal) -> bool:
+    """Whether what attends, in the dimension before the last, are channels, by what they are worth at the
+    positions."""
+    first, second = query.layout[-2:]
+    return lay.axis_of(first) == CHANNELS and bool(second) and second == of_positions(second)
 
 
 def fixed_mask(
@@ -129,16 +210,54 @@ def fixed_mask(
     if tensor.dtype is torch.bool:
         closed = ~tensor if boolean_keeps else tensor
         tensor = torch.zeros(tensor.shape).masked_fill(closed, -math.inf)
-    sizes = tuple(lay.extent_of(layout[-2]) for layout in (q.layout, k.layout))
-    tensor = tensor.double().expand(torch.broadcast_shapes(tensor.shape, sizes))
-    flat = tensor.reshape(-1, *sizes)
-    if not bool((flat == flat[:1]).all()):
-        raise recorder.refuse("attention takes one mask for all inputs and heads, got several")
-    return _as_mask(flat[0].numpy())
+    return _as_mask(_by_heads(recorder, tensor.double(), q.layout[:-2], _pairs(q, k)))
+
+
+def _pairs(q: Headed, k: Headed) -> tuple[int, int]:
+    """How many queries there are, and keys."""
+    return lay.extent_of(q.layout[-2]), lay.extent_of(k.layout[-2])
+
+
+def _by_heads(recorder: Recorder, tensor: torch.Tensor, lead: Layout, pairs: tuple[int, int]) -> np.ndarray:
+    """What is added to scores (…, queries, keys), as (heads or 1, windows or 1, queries, keys).
+
+    Args:
+        lead: of the scores' dimensions before the last two.
+    """
+    sizes = (*map(lay.extent_of, lead), *pairs)
+    try:
+        fits = torch.broadcast_shapes(tensor.shape, sizes) == torch.Size(sizes)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise recorder.refuse(f"adds a tensor of shape {tuple(tensor.shape)} to scores of {sizes}")
+    own = (1,) * (len(sizes) - tensor.dim()) + tuple(tensor.shape)
+    factors = [(f, f.size if n > 1 else 1) for d, n in zip(lead, own[:-2], strict=True) for f in d]
+    cut = tensor.reshape(*(n for _, n in factors), *own[-2:])
+    for at, (factor, n) in enumerate(factors):
+        if n > 1 and bool((cut == cut.narrow(at, 0, 1)).all()):
+            cut = cut.narrow(at, 0, 1)
+        elif n > 1 and factor.axis == BATCH:
+            raise recorder.refuse("attention takes one mask for all inputs, got several")
+    heads = [at for at, (factor, _) in enumerate(factors) if factor.axis == CHANNELS]
+    windows = [at for at, (factor, _) in enumerate(factors) if is_position(factor)]
+    wanted = [1] * len(factors)
+    for some in (heads, windows):
+        if any(cut.shape[at] > 1 for at in some):
+            for at in some:
+                wanted[at] = factors[at][0].size
+    others = [at for at in range(len(factors)) if at not in (*heads, *windows)]
+    whole = cut.expand(*wanted, *pairs).permute(*others, *heads, *windows, -2, -1)
+    counts = (math.prod(wanted[at] for at in some) for some in (heads, windows))
+    return whole.reshape(*counts, *pairs).numpy()
 
 
 def _as_mask(added: np.ndarray) -> tuple[bool, Matrix | None]:
+    """Whether what is added, (heads or 1, windows or 1, queries, keys), is the causal mask, and else that."""
     added = np.where(added <= _MASKED, -np.inf, added)
+    if added.shape[:2] != (1, 1):
+        return False, Matrix.of(added)
+    added = added[0, 0]
     if not added.any():
         return False, None
     later = np.triu(np.ones(added.shape, dtype=bool), 1)
@@ -156,20 +275,32 @@ class Scores(Lazy):
 
     Attributes:
         q, k: of which heads.
-        sizes: the tensor's.
+        lead: of the tensor's dimensions before the last two.
         scale: what they are multiplied by.
-        added: what is added to all heads', (queries, keys).
+        added: what is added to them, (heads or 1, windows or 1, queries, keys).
         weights: whether the softmax has been taken.
         drop: probability with which weights are dropped.
+        channelwise: whether queries and keys are channels.
     """
 
     q: Headed
     k: Headed
-    sizes: tuple[int, ...]
+    lead: Layout
     scale: float = 1.0
     added: np.ndarray | None = None
     weights: bool = False
     drop: float = 0.0
+    channelwise: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return (*map(lay.extent_of, self.lead), *self.pairs)
+
+    @property
+    def pairs(self) -> tuple[int, int]:
+        """How many queries there are, and keys."""
+        return (self.q.size, self.k.size) if self.channelwise else _pairs(self.q, self.k)
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         reader = _SCORES.get(name)
@@ -179,6 +310,8 @@ class Scores(Lazy):
 
     def _scaled(self, recorder: Recorder, factor: Any) -> Scores:
         factor = number(factor)
+        if isinstance(factor, Constant) and bool((factor.tensor == factor.tensor.reshape(-1)[0]).all()):
+            factor = float(factor.tensor.reshape(-1)[0])
         if not isinstance(factor, float) or self.weights:
             raise recorder.refuse(f"multiplies attention by numbers only, got {describe(factor)}")
         added = None if self.added is None else self.added * factor
@@ -189,39 +322,28 @@ class Scores(Lazy):
             raise recorder.refuse(
                 f"adds to the scores of attention what is fixed only, got {describe(other)}"
             )
+        if other.tensor.dtype is torch.bool:
+            raise recorder.refuse("adds a mask of booleans to the scores of attention")
         tensor = other.tensor.detach().double() * factor
-        if tensor.dtype is torch.bool or not _fits(tensor, self.sizes):
-            raise recorder.refuse(f"adds a tensor of shape {tuple(tensor.shape)} to scores of {self.sizes}")
-        own = _one_matrix(recorder, tensor, self.sizes[-2:])
+        own = _by_heads(recorder, tensor, self.lead, self.pairs)
         return replace(self, added=own if self.added is None else self.added + own)
-
-
-def _fits(tensor: torch.Tensor, sizes: tuple[int, ...]) -> bool:
-    try:
-        return torch.broadcast_shapes(tensor.shape, sizes) == torch.Size(sizes)
-    except RuntimeError:
-        return False
-
-
-def _one_matrix(recorder: Recorder, tensor: torch.Tensor, sizes: tuple[int, ...]) -> np.ndarray:
-    flat = tensor.expand(torch.broadcast_shapes(tensor.shape, sizes)).reshape(-1, *sizes)
-    if not bool((flat == flat[:1]).all()):
-        raise recorder.refuse("attention takes one mask for all inputs and heads, got several")
-    return flat[0].numpy()
 
 
 def product(recorder: Recorder, left: Any, right: Any) -> Any:
     """The product of two tensors' last two dimensions: scores of queries and keys."""
     if isinstance(left, Constant) or isinstance(right, Constant):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    axis = lay.axis_of(recorder.check(right).layout[-1])
-    if axis is None or axis <= CHANNELS:
+    left, right = recorder.check(left), recorder.check(right)
+    last = right.layout[-1]
+    channelwise = is_channelwise(left) and lay.axis_of(last) == CHANNELS
+    if not channelwise and (not last or last != of_positions(last)):
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    q, k = headed(recorder, left), headed(recorder, right, swapped=True)
-    if q.size != k.size or q.heads != k.heads * k.repeats:
+    q = headed(recorder, left, swapped=channelwise)
+    k = headed(recorder, right, swapped=not channelwise)
+    alike = q.layout[-2] == k.layout[-2] if channelwise else q.size == k.size
+    if not alike or q.heads != k.heads * k.repeats:
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
-    sizes = (*recorder.check(left).sizes[:-1], recorder.check(right).sizes[-1])
-    return Scores(q, k, sizes)
+    return Scores(q, k, q.layout[:-2], channelwise=channelwise)
 
 
 @reads("bmm", "baddbmm")
@@ -233,6 +355,31 @@ def _bmm(
         return product(recorder, input, mat2)
     scores = product(recorder, batch1, batch2)._scaled(recorder, alpha)
     return scores if beta == 0 else scores._plus(recorder, input, float(beta))
+
+
+@reads("einsum")
+def _einsum(recorder: Recorder, equation: str, tensors: Any, path: Any = None) -> Any:
+    """A product over the last dimension of both (queries and keys), or of scores and values."""
+    terms, _, wanted = equation.replace(" ", "").partition("->")
+    parts = terms.split(",")
+    if len(parts) == 2 and len(tensors) == 2 and min(map(len, parts)) > 1:
+        (a, b), (left, right) = parts, tensors
+        if a[:-2] == b[:-2] == wanted[:-2] and wanted[-2:] in (a[-2] + b[-2], a[-2] + b[-1]):
+            if wanted[-1] == b[-2] and a[-1] == b[-1]:
+                return product(recorder, left, _turned(recorder.check(right)))
+            if a[-1] == b[-2] and isinstance(left, Signal):
+                return product(recorder, left, right)
+    raise recorder.refuse(f"cannot be read; {HINTS['einsum']}")
+
+
+def _einsum_of_scores(scores: Scores, recorder: Recorder, equation: str, tensors: Any, **rest: Any) -> Any:
+    terms, _, wanted = equation.replace(" ", "").partition("->")
+    a, _, b = terms.partition(",")
+    if len(tensors) != 2 or tensors[0] is not scores or (
+        (a[:-2], a[-1], a[-2] + b[-1]) != (b[:-2], b[-2], wanted[-2:])
+    ):  # fmt: skip
+        raise recorder.refuse(f"cannot be read; {HINTS['einsum']}")
+    return _mixed(scores, recorder, scores, tensors[1])
 
 
 def _times(scores: Scores, recorder: Recorder, input: Any, other: Any, **rest: Any) -> Any:
@@ -298,9 +445,11 @@ def _viewed(
     total = math.prod(scores.sizes)
     if -1 in wanted:
         wanted[wanted.index(-1)] = total // -math.prod(wanted)
-    if tuple(wanted[-2:]) != scores.sizes[-2:] or math.prod(wanted) != total:
+    fits = tuple(wanted[-2:]) == scores.sizes[-2:] and math.prod(wanted) == total
+    lead = lay.reshaped(scores.lead, wanted[:-2]) if fits else None
+    if lead is None:
         raise recorder.refuse(f"scores of attention {scores.sizes} cannot be given the shape {tuple(wanted)}")
-    return replace(scores, sizes=tuple(wanted))
+    return replace(scores, lead=lead)
 
 
 def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, mat2: Any = None) -> Any:
@@ -310,12 +459,15 @@ def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, ma
         raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
     causal, mask = (False, None) if scores.added is None else _as_mask(scores.added)
     # Values lie in the queries' dimensions, or in one that holds all heads.
-    return attend(recorder, scores.q, scores.k, value, scores.scale, causal, scores.drop, mask)
+    q = scores.q._replace(layout=(*scores.lead, *scores.q.layout[-2:]))
+    own = scores.scale, causal, scores.drop, mask
+    return attend(recorder, q, scores.k, value, *own, channelwise=scores.channelwise)
 
 
 _SCORES: dict[str, Any] = {
     "mul": _times, "div": _over, "add": _added, "masked_fill": _filled, "where": _where,
     "softmax": _softmaxed, "_softmax": _softmaxed, "dropout": _dropped, "view": _viewed, "reshape": _viewed,
     "_unsafe_view": _viewed, "expand": _viewed, "matmul": _mixed, "bmm": _mixed,
+    "einsum": _einsum_of_scores,
     **dict.fromkeys(("contiguous", "to", "_to_copy", "type_as", "clone", "alias", "detach"), _same),
 }  # fmt: skip

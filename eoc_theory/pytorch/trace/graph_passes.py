@@ -115,7 +115,7 @@ def _consumers(nodes: list[Node]) -> list[list[int]]:
 
 
 def _check_activations(nodes: list[Node]) -> None:
-    """Activations act on Gaussian values: sums of many weights' terms, not data nor other activations."""
+    """Activations act on sums of many weights' terms, not on data."""
     weighted: list[bool] = []
     for node in nodes:
         layer = node.layer
@@ -123,18 +123,8 @@ def _check_activations(nodes: list[Node]) -> None:
         weighted.append(before or layer.weighted is not None)
         if layer.nonlinearity is None and not isinstance(layer, MaxPool):
             continue
-        what = _describe(layer)
         if not before:
-            raise ModelError(f"{what} stands before the first weight layer")
-        source = nodes[node.inputs[0]]
-        while isinstance(source.layer, _KEEPING) or (
-            isinstance(source.layer, Sum) and len(source.layer.coefficients) == 1
-        ):
-            source = nodes[source.inputs[0]]
-        if layer.nonlinearity is not None and source.layer.nonlinearity is not None:
-            raise ModelError(
-                f"{what} is a second activation after {source.layer.name!r}, without weights between"
-            )
+            raise ModelError(f"{_describe(layer)} stands before the first weight layer")
 
 
 def _describe(layer: Any) -> str:

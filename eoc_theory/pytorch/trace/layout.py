@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ...layers import Shape
 
@@ -94,3 +96,39 @@ def axis_of(dimension: Dimension) -> int | None:
     """The one axis that a dimension lies on; None where it is none or several."""
     axes = {factor.axis for factor in dimension}
     return axes.pop() if len(axes) == 1 else None
+
+
+def is_position(factor: Factor) -> bool:
+    """Whether it is a stretch of an axis of positions."""
+    return factor.axis > CHANNELS
+
+
+def of_positions(dimension: Dimension) -> Dimension:
+    """A dimension's stretches of axes of positions."""
+    return tuple(filter(is_position, dimension))
+
+
+def places(dimensions: Sequence[Dimension], space: tuple[int, ...]) -> np.ndarray:
+    """Which position, all axes as one, stands at each entry of dimensions, of the extents of their stretches
+    of positions."""
+    found = np.zeros((), dtype=np.int64)
+    for dimension in dimensions:
+        own = np.zeros(1, dtype=np.int64)
+        for factor in of_positions(dimension):
+            step = factor.stride * math.prod(space[factor.axis :])
+            own = (own[:, None] + step * np.arange(factor.size)).reshape(-1)
+        found = found[..., None] + own
+    return found
+
+
+def pattern(dimension: Dimension) -> tuple[object, ...]:
+    """What a dimension holds, whichever positions these are: factors, and extents of positions."""
+    found: list[Any] = []
+    for factor in dimension:
+        if not is_position(factor):
+            found.append(factor)
+        elif found and isinstance(found[-1], int):
+            found[-1] *= factor.size
+        else:
+            found.append(factor.size)
+    return tuple(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm
+from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm, UnitLength
 from . import layout as lay
 from .constants import number
 from .layout import BATCH, CHANNELS
@@ -188,3 +188,47 @@ def mean_square(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> 
         return None
     source = Signal(signal.root, recorder.shapes[signal.root], signal.layout, signal.root)
     return MeanSquare(source)
+
+
+# --- to length 1 ---
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths(Lazy):
+    """Lengths of the vectors in the last dimension of a tensor, kept as a dimension, at least `eps`."""
+
+    signal: Signal
+    layer: UnitLength
+
+    def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
+        if name in ("clamp_min", "clamp", "maximum"):
+            least = number(given.get("min", given.get("other")))
+            if isinstance(least, float) and given.get("max") is None:
+                return replace(self, layer=replace(self.layer, eps=max(self.layer.eps, least)))
+        if name in ("expand", "expand_as", "to", "_to_copy"):
+            return self
+        if name == "div" and given["other"] is self:
+            value = recorder.check(given["input"])
+            if recorder.position(value) == recorder.position(self.signal) and (
+                value.layout == self.signal.layout
+            ):
+                return _made(recorder, replace(self.layer, name=recorder.label()), value)
+        return NotImplemented
+
+
+@reads("linalg_vector_norm", "norm")
+def _norm(
+    recorder: Recorder, input: Any, ord: Any = 2, p: Any = 2, dim: Any = None, keepdim: bool = False
+) -> Any:
+    signal = recorder.check(input)
+    dims = [dim] if isinstance(dim, int) else list(dim or ())
+    if (number(ord), number(p)) != (2.0, 2.0) or not keepdim or [d % len(signal.sizes) for d in dims] != [
+        len(signal.sizes) - 1
+    ]:  # fmt: skip
+        raise recorder.refuse("is read over the last dimension, to bring vectors to length 1")
+    (*_, last), every = signal.layout, lay.places(signal.layout, signal.shape.space)
+    if last and last == lay.of_positions(last) and lay.extent_of(last) == every.size:
+        return Lengths(signal, UnitLength("", 1, True, 0.0))
+    if len(last) == 1 and last[0][:2] == (CHANNELS, 1):
+        return Lengths(signal, UnitLength("", signal.shape.channels // last[0].size, False, 0.0))
+    raise recorder.refuse(f"is read over a head's channels or all positions, got {recorder.text(signal)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
 from . import layout as lay
+from . import positions
 from .layout import BATCH, CHANNELS, EXPANDED
 from .normalisation import mean_square
 from .readers import reads
@@ -127,6 +128,15 @@ _register_pools(2)
 # --- over whole axes ---
 
 
+def _complete(recorder: Recorder, signal: Signal, dim: Any) -> Signal:
+    """The tensor, over a value of which the dimensions that are reduced are whole axes of positions."""
+    dims = [dim] if isinstance(dim, int) else dim or range(len(signal.layout))
+    factors = [f for d in dims for f in lay.of_positions(signal.layout[d])]
+    sizes = {axis: math.prod(f.size for f in factors if f.axis == axis) for axis in {f.axis for f in factors}}
+    whole = all(size == signal.shape.space[axis - 1] for axis, size in sizes.items())
+    return signal if whole else positions.with_own_axes(recorder, signal)
+
+
 def _over_positions(recorder: Recorder, signal: Signal, dim: Any) -> tuple[list[int], set[int]]:
     """The dimensions that are reduced, counted from 0, and the axes of positions that these are."""
     ndim = len(signal.layout)
@@ -160,6 +170,7 @@ def _reduced(recorder: Recorder, signal: Signal, dims: list[int], layer: Layer |
 
 
 def _mean_over(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> Signal:
+    signal = _complete(recorder, signal, dim)
     dims, axes = _over_positions(recorder, signal, dim)
     space = signal.shape.space
     output = tuple(1 if axis in axes else n for axis, n in enumerate(space))
@@ -185,6 +196,7 @@ def _sum(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False)
 @reads("amax")
 def _amax(recorder: Recorder, input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     signal = recorder.check(input)
+    signal = _complete(recorder, signal, dim)
     dims, axes = _over_positions(recorder, signal, dim)
     space = signal.shape.space
     kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(space))

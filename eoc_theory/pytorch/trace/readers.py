@@ -64,6 +64,9 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     _refuse_unreadable(given)
     first = given.get(schema.arguments[0].name) if schema.arguments else None
     in_place = bool(schema.arguments) and _writes(schema.arguments[0])
+    if base in _PRODUCTS and isinstance(first, Constant) and not first.parameters:
+        source = recorder.given(first) if _of_ranked_weights(recorder, given) else None
+        given = given if source is None else {**given, schema.arguments[0].name: source}
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     recorder.target = target
@@ -102,6 +105,16 @@ def _entrywise(recorder: Recorder, schema: Any, given: dict[str, Any]) -> Any:
     arguments = [a for a in schema.arguments if a.name in given]
     args = [given[a.name] for a in arguments if not a.kwarg_only]
     return recorder.elementwise(*args, **{a.name: given[a.name] for a in arguments if a.kwarg_only})
+
+
+#: Operations of weights, which come second.
+_PRODUCTS = ("linear", "conv1d", "conv2d")
+
+
+def _of_ranked_weights(recorder: Recorder, given: dict[str, Any]) -> bool:
+    """Whether the weights are those of a layer that pruning ranks."""
+    weight = given.get("weight")
+    return isinstance(weight, Constant) and weight.parameter in recorder.ranked
 
 
 #: Names under which operations are known to those who write models.

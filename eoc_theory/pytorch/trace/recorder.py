@@ -1,159 +1,43 @@
-"""Collects the graph's nodes while a model is read, and knows where in the model it is."""
+"""Collects the graph's nodes while a model is read: layouts of tensors, and functions entry by entry."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from ...activations import Activation, activation, catalogue
-from ...base import checks
 from ...base.isolation import converted
-from ...errors import ActivationError, ModelError
-from ...layers import ChannelShuffle, Flatten, Input, Layer, Nonlinearity, Pad, Shape, Sum, Transpose
+from ...layers import (
+    ChannelShuffle,
+    FixedValue,
+    Flatten,
+    Input,
+    Matrix,
+    Nonlinearity,
+    Shape,
+    Sum,
+    Transpose,
+)
 from ...networks.graph import Node
-from ..activations import from_torch
 from . import layout as lay
+from . import positions
 from .layout import BATCH, CHANNELS, EXPANDED, Layout
-from .values import Constant, Expression, Lazy, Mask, Operation, Signal
-from .weights import Weights
+from .nodes import Nodes, describe
+from .values import Constant, Expression, Operation, Signal
+
+__all__ = ["Recorder", "describe"]
 
 
-class Recorder:
-    """The nodes so far.
+class Recorder(Nodes):
+    """The nodes so far, and what tensors in their layouts become."""
 
-    Attributes:
-        nodes, shapes: of the graph, each with its value's shape.
-        weights: by the layers' names.
-        batch: size of the batch dimension of every tensor.
-        kind: the model's class.
-        memory: addresses of the memory of the model's own tensors.
-        parameters: the model's, by their names.
-        opaque: modules that are one operation each (`Opaque`).
-        activations: those of them that may be activations, by their numbers, with why they were not followed.
-        path, module: name and class of the module that is being called; "" is the model.
-        in_leaf: whether that is a module of torch's own with a forward pass of its own.
-        operation, target: the ATen operation that is being read, its name as users know it and itself.
-        once: whether the tensor that it takes is used by nothing else.
-        takes_tokens: whether the model's input is token numbers.
-        known: laws of parameters without values, by their names (`weightless`).
-    """
-
-    def __init__(self, shape: Shape, batch: int, kind: str) -> None:
-        self.nodes: list[Node] = [Node(Input("input", shape))]
-        self.shapes: list[Shape] = [shape]
-        self.weights: dict[str, Weights] = {}
-        self.batch = batch
-        self.kind = kind
-        self.memory: frozenset[int] = frozenset()
-        self.parameters: Mapping[str, torch.Tensor] = {}
-        self.opaque: Any = None
-        self.activations: dict[int, str] = {}
-        self.path, self.module, self.in_leaf = "", kind, False
-        self.operation = ""
-        self.target: Any = None
-        self.once = False
-        self.takes_tokens = False
-        self.known: Mapping[str, Any] = {}
-        self._names: Counter[str] = Counter({"input": 1})
-        self._activations: dict[Any, Activation] = {}
-
-    # --- where ---
-
-    @property
-    def place(self) -> str:
-        """The module that is being called, for error messages."""
-        return f"module {self.path!r} ({self.module})" if self.path else f"the model ({self.kind})"
-
-    def refuse(self, problem: str) -> ModelError:
-        """The error of something that cannot be read; `problem` begins with what it concerns."""
-        if self.in_leaf:
-            return ModelError(f"{self.place}: {problem}")
-        return ModelError(f"function {self.operation!r} in {self.place}: {problem}")
-
-    def label(self, owner: str = "") -> str:
-        """A name for the next node that no other node has: that of the parameters' `owner`, if any."""
-        return self.unique(owner or self.here)
-
-    @property
-    def here(self) -> str:
-        """The operation that is being read: that of a module of torch's own is the module."""
-        if self.in_leaf:
-            return self.path or self.operation
-        return f"{self.path}.{self.operation}" if self.path else self.operation
-
-    def law_of(self, value: Constant) -> Any:
-        """The law of a parameter without values, or of one that is the same in another order; else None."""
-        names = [name for name in value.parameters if name in self.known]
-        return self.known[names[0]] if len(names) == len(value.parameters) == 1 else None
-
-    def unique(self, name: str) -> str:
-        """`name`, with a number after it where it has been given before."""
-        self._names[name] += 1
-        count = self._names[name]
-        return name if count == 1 else f"{name}#{count}"
-
-    # --- nodes ---
-
-    def add(self, layer: Layer, *inputs: int) -> Signal:
-        """The value of a new node."""
-        shape = layer.output_shape(*(self.shapes[source] for source in inputs))
-        self.nodes.append(Node(layer, inputs))
-        self.shapes.append(shape)
-        position = len(self.nodes) - 1
-        return Signal(position, shape, self.standard(shape), position)
-
-    def standard(self, shape: Shape) -> Layout:
-        """The layout of a graph's value of that shape."""
-        return lay.standard(self.batch, shape)
-
-    def check(self, signal: Any) -> Signal:
-        """`signal`, if it is a tensor computed from the input that still has its value.
-
-        Raises:
-            ModelError: it is something else, or its memory was changed through another tensor.
-        """
-        if isinstance(signal, Lazy):
-            signal = signal.settled(self)
-        if not isinstance(signal, Signal):
-            raise self.refuse(f"takes a tensor computed from the input, got {describe(signal)}")
-        if signal.version != signal.storage.version:
-            raise self.refuse("takes a tensor that was changed in place through another view of its memory")
-        return signal
-
-    def position(self, signal: Any) -> int:
-        """The node whose value the tensor shows, in whatever layout; made now for an expression."""
-        signal = self.check(signal)
-        if signal.padding is not None:
-            mode, pads = signal.padding
-            if mode == "lowest":
-                raise self.refuse("−∞ around an image is read only where a maximum takes it next")
-            made = self.add(Pad(self.unique(signal.laid), pads, mode), self._materialise(signal))
-            signal.position, signal.shape, signal.layout = made.position, made.shape, made.layout
-            signal.root, signal.padding = made.root, None
-            signal.expression, signal.slope = made.expression, made.slope
-        return self._materialise(signal)
-
-    def _materialise(self, signal: Signal) -> int:
-        if signal.position is None:
-            shape = self.shapes[signal.root]
-            made = self.add(Nonlinearity(signal.name, self.activation_of(signal.expression)), signal.root)
-            signal.position, signal.shape = made.position, shape
-        assert signal.position is not None
-        return signal.position
-
-    def node_of(self, signal: Signal) -> int:
-        """As `position`, padding or not."""
-        return self._materialise(self.check(signal))
+    # --- layouts ---
 
     def settled(self, signal: Any) -> Signal:
         """The tensor with its channels in the order of a graph's value, where one dimension has them all."""
-        signal = self.check(signal)
+        signal = positions.deepened(self, self.check(signal))
         for dimension in signal.layout:
             if lay.axis_of(dimension) == CHANNELS and len(dimension) > 1:
                 if lay.extent_of(dimension) == signal.shape.channels:
@@ -182,27 +66,53 @@ class Recorder:
         Raises:
             ModelError: its dimensions are no such two, and the batch.
         """
-        positions, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
+        places, channels = self._all_positions(signal.shape), lay.whole(CHANNELS, signal.shape.channels)
         batch = lay.whole(BATCH, self.batch)
-        if set(signal.layout) != {batch, positions, channels} or len(signal.layout) != 3:
+        if {*signal.layout, ()} != {batch, places, channels, ()} or signal.layout.count(()) > (
+            len(signal.layout) - 3 + (not places) + (not channels)
+        ):  # fmt: skip
             raise self.refuse(f"takes tokens, got a tensor of shape {self.text(signal)}")
         layer = Transpose(self.unique(signal.laid or self.here), space or (signal.shape.channels,))
         made = self.add(layer, self.position(signal))
         new = {
-            positions: lay.whole(CHANNELS, made.shape.channels),
+            places: lay.whole(CHANNELS, made.shape.channels),
             channels: self._all_positions(made.shape),
             batch: batch,
         }
-        return replace(made, layout=tuple(new[dimension] for dimension in signal.layout))
+        return replace(made, layout=tuple(new.get(dimension, ()) for dimension in signal.layout))
+
+    def given(self, value: Constant) -> Signal | None:
+        """Numbers (1 or B, channels, *positions), the same for every input, as a node's value."""
+        tensor = value.tensor.detach().double()
+        if (
+            tensor.dim() < 3
+            or tensor.shape[0] not in (1, self.batch)
+            or not bool((tensor == tensor[:1]).all())
+        ):
+            return None
+        made = self.add(
+            FixedValue(self.label(), Matrix.of(tensor[0].flatten(1).numpy()), tuple(tensor.shape[2:])), 0
+        )
+        return made
+
+    def upright(self, signal: Signal) -> Signal:
+        """The tensor with positions as its channels, where it has one channel and these in their place."""
+        every = self._all_positions(signal.shape)
+        if signal.shape.channels > 1 or not every or len(signal.layout) < 2 or signal.layout[1] != every:
+            return signal
+        return self.transposed(signal)
 
     def _all_positions(self, shape: Shape) -> lay.Dimension:
         """All positions as one dimension."""
         return lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
 
-    def alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
-        """Two tensors with their channels and positions laid out alike, where one has to be transposed."""
+    def alike(self, first: Signal, second: Signal, *, spread: bool = False) -> tuple[Signal, Signal]:
+        """Two tensors with their channels and positions laid out alike, where one has to be moved for that.
+
+        With `spread` one of extent 1 along positions is repeated over the other's.
+        """
         first, second = self.settled(first), self.settled(second)
-        if first.layout == second.layout or first.sizes != second.sizes:
+        if first.layout == second.layout and first.shape == second.shape:
             return first, second
         swapped = Shape(first.shape.positions, (first.shape.channels,))
         if (
@@ -210,12 +120,17 @@ class Recorder:
             and len(second.layout) == 3
             and self.position(second) > self.position(first) > 0
         ):
-            second = self.transposed(second, first.shape.space)
-        elif (
-            first.shape == Shape(second.shape.positions, (second.shape.channels,)) and len(first.layout) == 3
-        ):
-            first = self.transposed(first, second.shape.space)
-        return first, second
+            return first, self.transposed(second, first.shape.space)
+        if first.shape == Shape(second.shape.positions, (second.shape.channels,)) and len(first.layout) == 3:
+            return self.transposed(first, second.shape.space), second
+        return self._moved_alike(first, second) if spread or first.sizes == second.sizes else (first, second)
+
+    def _moved_alike(self, first: Signal, second: Signal) -> tuple[Signal, Signal]:
+        """Positions of the later value in the order of the earlier one's, or of the smaller one's."""
+        wider = first.shape.positions - second.shape.positions
+        if wider > 0 or (wider == 0 and (second.position or 0) >= (first.position or 0)):
+            return first, positions.like(self, second, first) or second
+        return positions.like(self, first, second) or first, second
 
     def image(self, signal: Any) -> int:
         """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
@@ -226,10 +141,20 @@ class Recorder:
             return self.position(signal)
         if self._reshape_input(signal):
             return 0
+        moved = positions.as_image(self, signal) or self._of_swapped(signal)
+        if moved is not None:
+            return self.position(moved)
         raise self.refuse(
             f"takes a tensor of shape (B, channels, positions), got one of shape {self.text(signal)} whose "
             "dimensions lie otherwise"
         )
+
+    def _of_swapped(self, signal: Signal) -> Signal | None:
+        """A tensor (batch, positions, channels) with its channels as the positions; None where it is none."""
+        own = [lay.axis_of(dimension) for dimension in signal.layout[1:]]
+        if len(own) != 2 or own[1] != CHANNELS or own[0] == CHANNELS:
+            return None
+        return self.transposed(signal)
 
     def unpadded(self, signal: Any) -> tuple[int, Any]:
         """The node with a tensor's value (batch, channels, *positions) before padding, and the padding."""
@@ -266,30 +191,7 @@ class Recorder:
             self.position(signal)
         return replace(signal, layout=layout, laid=self.here)
 
-    def text(self, signal: Any) -> str:
-        """A tensor's shape for messages, the batch as B."""
-        sizes = list(map(str, signal.sizes))
-        if isinstance(signal, Signal) and signal.layout[:1] == (lay.whole(BATCH, self.batch),):
-            sizes[0] = "B"
-        return f"({', '.join(sizes)})"
-
     # --- functions entry by entry ---
-
-    def activation_of(self, function: Any) -> Activation:
-        """The activation of a module or of an expression, a built-in where one has the same values."""
-        key = function if isinstance(function, Expression) else id(function)
-        if key not in self._activations:
-            try:
-                if isinstance(function, torch.nn.Module):
-                    found = activation(function)
-                else:
-                    found = _built_in(function) or from_torch(function)
-            except ActivationError as error:
-                raise self.refuse(str(error)) from error
-            if not isinstance(function, Expression):
-                return found
-            self._activations[key] = found
-        return self._activations[key]
 
     def nonlinearity(self, signal: Any, module: torch.nn.Module) -> Signal:
         """A known activation of a tensor; after another one, of what that one takes."""
@@ -359,7 +261,7 @@ class Recorder:
     def sum(self, terms: list[tuple[Any, float]]) -> Signal:
         """Σ factor · tensor."""
         (first, a), (second, b) = terms
-        first, second = self.alike(first, second)
+        first, second = self.alike(first, second, spread=True)
         signals = [(first, a), (second, b)]
         if first.layout != second.layout:
             raise self.refuse(
@@ -407,36 +309,3 @@ class _Frozen:
 
     def __hash__(self) -> int:
         return hash(self._key())
-
-
-def describe(value: Any) -> str:
-    """What an argument is, in a few words."""
-    if isinstance(value, Constant):
-        kind = "a parameter" if value.parameter else "a tensor"
-        return f"{kind} of shape {value.sizes}" if value.sizes else f"{kind} of one number"
-    if isinstance(value, Signal):
-        return f"a tensor of shape ({', '.join(map(str, value.sizes))})"
-    if isinstance(value, Mask):
-        return "random numbers"
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    text = checks.shown(value)
-    return text if len(text) < checks.LONGEST_VALUE else type(value).__name__
-
-
-_POINTS = np.concatenate([np.linspace(-7.3, 7.9, 101), [-30.0, 25.0]])
-
-
-def _built_in(function: Callable[[Any], Any]) -> Activation | None:
-    """The built-in activation with the same values, if there is one."""
-    with torch.no_grad():
-        values = function(torch.tensor(_POINTS))
-    if not isinstance(values, torch.Tensor) or values.dtype != torch.float64:
-        return None
-    for entry in catalogue.ENTRIES.values():
-        known = catalogue.build(entry)
-        with np.errstate(all="ignore"):
-            same = np.allclose(known(_POINTS), values.numpy(), rtol=1e-9, atol=1e-12)
-        if same:
-            return known
-    return None

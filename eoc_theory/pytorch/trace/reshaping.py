@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from ...layers import ChannelSlice, Flatten, Pad, Pick, Subsample
 from ...networks.graph import Node
 from . import layout as lay
+from . import positions
 from .channel_groups import channel_groups
 from .layout import CHANNELS, EXPANDED
 from .readers import reads
@@ -109,6 +113,22 @@ def _transpose(recorder: Recorder, input: Any, dim0: int, dim1: int) -> Any:
     return _unpadded_layout(recorder, signal, order)
 
 
+@reads("pixel_unshuffle")
+def _pixel_unshuffle(recorder: Recorder, input: Any, downscale_factor: int) -> Any:
+    signal, r = recorder.check(input), downscale_factor
+    batch, channels, rows, columns = signal.sizes
+    cut = reshaped(recorder, signal, (batch, channels, rows // r, r, columns // r, r))
+    moved = _unpadded_layout(recorder, cut, [0, 1, 3, 5, 2, 4])
+    return reshaped(recorder, moved, (batch, channels * r * r, rows // r, columns // r))
+
+
+@reads("swapaxes", "swapdims")
+def _swapaxes(
+    recorder: Recorder, input: Any, axis0: Any = None, axis1: Any = None, dim0: Any = None, dim1: Any = None
+) -> Any:
+    return _transpose(recorder, input, dim0 if axis0 is None else axis0, dim1 if axis1 is None else axis1)
+
+
 @reads("movedim")
 def _movedim(recorder: Recorder, input: Any, source: Any, destination: Any) -> Any:
     signal = recorder.check(input)
@@ -132,14 +152,17 @@ def _unpadded_layout(recorder: Recorder, signal: Signal, order: list[int]) -> Si
     return recorder.relaid(signal, tuple(signal.layout[d] for d in order))
 
 
+@reads("expand_as")
+def _expand_as(recorder: Recorder, input: Any, other: Any) -> Any:
+    return _expand(recorder, input, other.sizes)
+
+
 @reads("expand")
 def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
-    signal = recorder.check(input)
+    signal = recorder.upright(recorder.check(input))
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
     fits = all(own in (n, 1) for n, own in zip(wanted, signal.sizes, strict=False))
-    # Heads of keys are repeated over all tokens; means over positions are not spread out again.
-    spread = wanted != signal.sizes and signal.shape.positions < 2
-    if len(size) != len(signal.sizes) or not fits or spread:
+    if len(size) != len(signal.sizes) or not fits:
         raise recorder.refuse(
             f"a tensor of shape {recorder.text(signal)} cannot be repeated to {tuple(size)}"
         )
@@ -147,11 +170,30 @@ def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
         return signal
     if signal.padding is not None:
         recorder.position(signal)
+    # Heads of keys are repeated over all tokens; positions of an image, or a single one, as positions.
+    whole = lay.whole(lay.BATCH, recorder.batch), lay.whole(CHANNELS, signal.shape.channels)
+    if signal.shape.positions < 2 or (signal.layout[:2] == whole and wanted[:2] == signal.sizes[:2]):
+        return _repeated(recorder, signal, wanted)
     layout = tuple(
         own if lay.extent_of(own) == n else lay.whole(EXPANDED, n)
         for n, own in zip(wanted, signal.layout, strict=True)
     )
     return recorder.relaid(signal, layout)
+
+
+def _repeated(recorder: Recorder, signal: Signal, sizes: tuple[int, ...]) -> Signal:
+    """A tensor of which some positions, or the only one, stand at all of a larger one's."""
+    axes = [
+        d for d, (n, own) in enumerate(zip(sizes, signal.layout, strict=True))
+        if n != lay.extent_of(own) or lay.of_positions(own)
+    ]  # fmt: skip
+    space = tuple(sizes[d] for d in axes)
+    own = lay.places([signal.layout[d] for d in axes], signal.shape.space)
+    made = positions.gathered(recorder, signal, np.broadcast_to(own, space), space)
+    layout = list(signal.layout)
+    for axis, d in enumerate(axes, start=1):
+        layout[d] = lay.whole(axis, sizes[d])
+    return replace(made, layout=tuple(layout))
 
 
 @reads("repeat_interleave")
@@ -194,6 +236,8 @@ def cut(recorder: Recorder, signal: Signal, dim: int, part: slice) -> Any:
     if dim == len(signal.sizes) - 1 and is_of_heads(signal):
         return Turned.of(signal).part(slice(start, stop, step))
     signal = recorder.settled(signal)
+    if lay.of_positions(signal.layout[dim]):
+        signal = positions.with_own_axes(recorder, signal)
     dimension = signal.layout[dim]
     if len(dimension) == 1 and dimension[0].axis == CHANNELS and stop > start and (
         dimension != lay.whole(CHANNELS, signal.shape.channels)
@@ -266,17 +310,22 @@ def _entry(recorder: Recorder, signal: Signal, dim: int, index: int) -> Signal |
         return _unpadded_layout(
             recorder, channel_groups(recorder, signal, dim, range(index, index + 1)), left
         )
-    positions = lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
-    if dimension != positions or signal.padding is not None:
+    every = lay.joined([f for axis, n in enumerate(shape.space, 1) for f in lay.whole(axis, n)])
+    if not lay.is_position(dimension[0]) or signal.padding is not None:
         return None
+    if dimension != every:
+        return _unpadded_layout(recorder, positions.moved(recorder, signal, dim, [index]), left)
     made = recorder.add(Pick(recorder.label(), index), recorder.position(signal))
     return replace(made, layout=tuple(signal.layout[d] for d in left))
 
 
 @reads("index")
 def _index(recorder: Recorder, input: Any, indices: Any) -> Any:
-    """``x[torch.arange(B), last]``: one position of every input, the same."""
+    """``x[torch.arange(B), last]``: one position of every input, the same; or ``x[:, order]``."""
     signal = recorder.check(input)
+    chosen = [d for d, own in enumerate(indices) if own is not None]
+    if len(chosen) == 1 and isinstance(indices[chosen[0]], Constant):
+        return _index_select(recorder, signal, chosen[0], indices[chosen[0]])
     if len(indices) == 2 and all(isinstance(i, Constant) for i in indices) and len(signal.sizes) > 2:
         rows, at = (i.tensor.reshape(-1) for i in indices)
         every = rows.tolist() == list(range(recorder.batch)) and signal.layout[0] == lay.whole(
@@ -287,6 +336,42 @@ def _index(recorder: Recorder, input: Any, indices: Any) -> Any:
             if found is not None:
                 return found
     raise recorder.refuse("by tensors can be read only where it takes the same position of every input")
+
+
+@reads("index_select")
+def _index_select(recorder: Recorder, input: Any, dim: int, index: Any) -> Any:
+    signal = recorder.check(input)
+    if not isinstance(index, Constant) or index.tensor.dim() != 1 or index.tensor.dtype is torch.bool:
+        raise recorder.refuse("takes a row of numbers of fixed positions")
+    dim %= len(signal.sizes)
+    chosen = [int(at) % signal.sizes[dim] for at in index.tensor]
+    return positions.moved(recorder, signal, dim, chosen)
+
+
+@reads("roll")
+def _roll(recorder: Recorder, input: Any, shifts: Any, dims: Any = ()) -> Any:
+    signal = recorder.check(input)
+    if not dims:
+        raise recorder.refuse("shifts along given dimensions only")
+    for shift, dim in zip(_listed(shifts), _listed(dims), strict=True):
+        n = signal.sizes[dim]
+        signal = positions.moved(
+            recorder, signal, dim % len(signal.sizes), [(at - shift) % n for at in range(n)]
+        )
+    return signal
+
+
+@reads("flip")
+def _flip(recorder: Recorder, input: Any, dims: Any) -> Any:
+    signal = recorder.check(input)
+    for dim in _listed(dims):
+        dim %= len(signal.sizes)
+        signal = positions.moved(recorder, signal, dim, range(signal.sizes[dim])[::-1])
+    return signal
+
+
+def _listed(value: Any) -> list[int]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 @reads("chunk")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import Rotary
+from ...layers import Matrix, Rotary
 from . import layout as lay
 from .channel_groups import channel_groups
 from .constants import number
@@ -56,8 +56,7 @@ class Turned(Lazy):
     @property
     def _tokens(self) -> int:
         """The dimension of the positions."""
-        axes = [lay.axis_of(dimension) for dimension in self.base.layout]
-        return next(d for d, axis in enumerate(axes) if axis is not None and axis > CHANNELS)
+        return next(d for d, dimension in enumerate(self.base.layout) if lay.of_positions(dimension))
 
     def part(self, part: slice) -> Turned:
         """Some of the entries of the last dimension."""
@@ -142,10 +141,14 @@ class Turned(Lazy):
         found = rotation(self.matrix) if self.sources.shape[1:] == (size,) else None
         if found is None:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
-        frequencies, interleaved = found
-        if not frequencies:
+        angles, interleaved = found
+        if not angles.size:
             return self.base
-        layer = Rotary(recorder.label(), size, frequencies, interleaved)
+        frequencies = angles[:, 1] if angles.shape[1] > 1 else np.zeros(len(angles))
+        steady = np.outer(frequencies, np.arange(angles.shape[1]))
+        layer = Rotary(recorder.label(), size, tuple(map(float, frequencies)), interleaved)
+        if not np.allclose(np.exp(1j * steady), np.exp(1j * angles), atol=_CLOSE):
+            layer = Rotary(recorder.label(), size, (), interleaved, Matrix.of(angles))
         made = recorder.add(layer, recorder.position(self.base))
         return replace(made, layout=self.base.layout)
 
@@ -154,7 +157,7 @@ def is_of_heads(signal: Signal) -> bool:
     """Whether the last dimension holds the channels of one of several heads."""
     last = signal.layout[-1] if signal.layout else ()
     own = len(last) == 1 and last[0].axis == CHANNELS and last[0].stride == 1
-    tokens = [d for d in signal.layout if lay.axis_of(d) not in (None, lay.BATCH, CHANNELS)]
+    tokens = [d for d in signal.layout if d and d == lay.of_positions(d)]
     return own and len(tokens) == 1 and len(signal.layout) == 4 and (
         last != lay.whole(CHANNELS, signal.shape.channels) or () in signal.layout
     )  # fmt: skip
@@ -181,14 +184,14 @@ def _filled(part: np.ndarray, terms: int) -> np.ndarray:
     return np.concatenate([part, missing])
 
 
-def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
-    """Frequencies, and whether pairs are neighbours, of rotations (positions, channels, channels).
+def rotation(matrix: np.ndarray) -> tuple[np.ndarray, bool] | None:
+    """Angles (pairs, positions), and whether pairs are neighbours.
 
-    None where they are no rotations by multiples of an angle.
+    Of rotations (positions, channels, channels); None where they are no rotations of pairs of channels.
     """
     size = matrix.shape[-1]
     if np.allclose(matrix, np.eye(size), atol=1e-6):
-        return (), False
+        return np.zeros((0, len(matrix))), False
     if len(matrix) < 2:
         return None
     turned = np.flatnonzero(np.abs(matrix - np.eye(size)).max(axis=(0, 2)) > 1e-7)
@@ -199,12 +202,13 @@ def rotation(matrix: np.ndarray) -> tuple[tuple[float, ...], bool] | None:
             if interleaved
             else (np.arange(pairs), np.arange(pairs, 2 * pairs))
         )
-        frequencies = np.arctan2(matrix[1, second, first], matrix[1, first, first])
-        angles = np.arange(len(matrix))[:, None] * frequencies
+        if second.max() >= size:
+            continue
+        angles = np.arctan2(matrix[:, second, first], matrix[:, first, first])
         expected = np.zeros(matrix.shape) + np.eye(size)
         expected[:, first, first] = expected[:, second, second] = np.cos(angles)
         expected[:, second, first] = np.sin(angles)
         expected[:, first, second] = -np.sin(angles)
         if np.allclose(matrix, expected, atol=_CLOSE):
-            return tuple(map(float, frequencies)), interleaved
+            return angles.T, interleaved
     return None

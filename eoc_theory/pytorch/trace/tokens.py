@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import ClassToken, Embedding, PositionEmbedding, Shape, Sinusoids
+from ...layers import ClassToken, Embedding, Matrix, PositionEmbedding, PositionTable, Shape, Sinusoids
 from . import layout as lay
 from .constants import number
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
-from .values import Constant, Signal
+from .values import Constant, Signal, Storage
 
 #: How far apart a table's kernel and that of sines and cosines may be.
 _CLOSE = 0.02
@@ -33,10 +33,15 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     law = recorder.law_of(weight)
     std = _rms(weight.tensor.detach()) if law is None else law.std
     rows, features = weight.sizes
-    layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
-    made = recorder.add(layer, 0)
+    made = recorder.looked_up.get(weight.parameter)
+    if made is None:
+        layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
+        made = recorder.add(layer, 0)
+        if weight.parameter:
+            recorder.looked_up[weight.parameter] = made
     positions = lay.whole(1, made.shape.space[0])
-    return replace(made, layout=(signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)))
+    layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
+    return replace(made, layout=layout, storage=Storage())
 
 
 def _owner(value: Constant) -> str:
@@ -50,17 +55,15 @@ def _rms(tensor: Any) -> float:
 
 
 def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: float) -> Signal | None:
-    """A tensor plus a table of a row for each position; None where the numbers do not differ by position.
-
-    Raises:
-        ModelError: the table is neither random nor one of sines and cosines.
-    """
+    """A tensor plus a table of a row for each position; None where the numbers do not differ by position."""
     table = _table(signal, value)
     if table is None:
         return None
     scale, shape = abs(factor) * _rms(table), signal.shape
     if shape.channels < 2 or shape.positions < 2 or scale == 0.0:
         return signal if scale == 0.0 else None
+    if bool((table == table[:1]).all()):
+        return None  # no random numbers, but one shift of all channels
     kernel = (table.T @ table / len(table)).numpy() * factor**2
     own = Sinusoids("", 1.0).table(Shape(shape.channels, (shape.positions,)))
     waves = own.T @ own / len(own)
@@ -71,8 +74,9 @@ def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: 
         spread = np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
         correlations = (kernel / np.maximum(spread, 1e-300))[~np.eye(len(kernel), dtype=bool)]
         if np.sqrt(np.mean(correlations**2)) > min(_CORRELATED / math.sqrt(shape.channels), 0.9):
-            raise recorder.refuse("adds a table of positions that are neither random nor sines and cosines")
-        layer = PositionEmbedding(recorder.label(_owner(value)), scale)
+            layer = PositionTable(recorder.label(_owner(value)), Matrix.of(factor * table.numpy()))
+        else:
+            layer = PositionEmbedding(recorder.label(_owner(value)), scale)
     made = recorder.add(layer, recorder.position(signal))
     return replace(made, layout=signal.layout)
 

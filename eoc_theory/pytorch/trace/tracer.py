@@ -90,6 +90,11 @@ class _Reading:
         self.kinds = {name: type(module).__name__ for name, module in found.model.named_modules()}
         tensors = dict(found.model.named_parameters(remove_duplicate=False))
         recorder.parameters = tensors
+        recorder.ranked = frozenset(
+            f"{name}.weight"
+            for name, module in found.model.named_modules()
+            if isinstance(module, weight_classes())
+        )
         own = [*found.model.parameters(), *found.model.buffers()]
         recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
         recorder.opaque, recorder.activations = found.opaque, found.failures

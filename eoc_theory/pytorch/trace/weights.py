@@ -46,18 +46,23 @@ def read_weights(
     """The scales and the law of a layer's weights and biases, each under a mask of zeros and ones or None.
 
     Raises:
-        ModelError: not finite, constant, 0, not of mean 0, with taps of the kernel that are 0 throughout
-            (delta-orthogonal, Dirac), or of a law with two values.
+        ModelError: not finite, constant but not 0, not of mean 0, with taps of the kernel that are 0
+            throughout (delta-orthogonal, Dirac), or of a law with two values.
     """
     fan_in = math.prod(weight.shape[1:])
     moments = _Moments.of(weight, mask)
     sigma_w = math.sqrt(fan_in * moments.square)
-    if not 0 < sigma_w < math.inf:
+    if not sigma_w < math.inf:
         raise ModelError(
-            f"the weights of layer {name!r} must be finite and not all 0, got scale {sigma_w} "
-            "(the theory needs random weights of mean zero)"
+            f"the weights of layer {name!r} must be finite, got scale {sigma_w} (the theory needs random "
+            "weights of mean zero)"
         )
-    _check_random(name, weight, mask, moments, fan_in)
+    # A layer that begins at 0, as the last one of published models may, has a law without width.
+    silent = moments.square == 0.0 and mask is None
+    if moments.square == 0.0 and not silent:
+        raise ModelError(f"the weights of layer {name!r} that its mask leaves are all 0")
+    if not silent:
+        _check_random(name, weight, mask, moments, fan_in)
     sigma_b = 0.0
     if biases is not None:
         sigma_b = math.sqrt(_Moments.of(biases, bias_mask).square)
@@ -69,7 +74,7 @@ def read_weights(
         sigma_w,
         sigma_b,
         moments.log_likelihood(),
-        mask is None and _is_orthogonal(weight, moments),
+        mask is None and not silent and _is_orthogonal(weight, moments),
     )
 
 
@@ -147,6 +152,8 @@ class _Moments:
 
     def log_likelihood(self) -> dict[WeightLaw, float]:
         n, rms = self.kept, math.sqrt(self.kept_square)
+        if rms == 0.0:
+            return {"normal": 0.0, "uniform": 0.0, "truncated": 0.0}
         inside = math.erf(math.sqrt(2.0))  # P(|Z| < 2)
         # Cut at ±2s the density is normal(s)/inside, most likely at s = rms or as near as the largest allows.
         s = max(rms, self.largest / 2.0)

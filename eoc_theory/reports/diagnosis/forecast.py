@@ -169,7 +169,9 @@ def _chi(net: Architecture, reading: Reading, q: Array) -> Array:
     """χ at the variances found, shape (L,)."""
     chi = np.full(net.depth, np.nan)
     for index, layer in enumerate(net):
-        if reading.scaled[index] and layer.activation is not None:
+        if reading.scaled[index] and layer.activation is not None and layer.sigma_w == 0.0:
+            chi[index] = 0.0
+        elif reading.scaled[index] and layer.activation is not None:
             field = MeanField(layer.activation, layer.sigma_w, layer.sigma_b)
             chi[index] = float(field.chi(q=float(q[index])))
     return chi
