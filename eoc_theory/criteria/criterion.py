@@ -141,7 +141,16 @@ class Criterion:
 
 #: The built-in criteria.
 CriterionName = Literal[
-    "erk", "force", "grasp", "magnitude", "random", "snip", "synflow", "synflow-oneshot", "uniform"
+    "erk",
+    "force",
+    "grasp",
+    "magnitude",
+    "random",
+    "smart-ratio",
+    "snip",
+    "synflow",
+    "synflow-oneshot",
+    "uniform",
 ]
 #: What is taken for a criterion: a name, a name with options, or an object.
 CriterionLike = CriterionName | str | Criterion | HasScore
