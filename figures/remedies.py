@@ -53,7 +53,9 @@ def draw(results: Results, path: Path) -> None:
     """A panel for each activation and sparsity, a line for each remedy."""
     sparsities = sorted({float(name.split("_")[1]) for name in results})
     with style():
-        figure = new_figure(5.6, 4.3)
+        figure = new_figure(
+            5.6, 4.3, "Networks of width 100 on the edge of chaos after SNIP, trained on digits"
+        )
         panels = figure.subplots(len(sparsities), len(ACTIVATIONS), sharex=True, sharey=True)
         for (i, sparsity), (j, activation) in product(enumerate(sparsities), enumerate(ACTIVATIONS)):
             ax = panels[i, j]
