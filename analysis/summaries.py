@@ -137,7 +137,9 @@ SUMMARIES = (
         tables.summarise_training,
         _AT,
         (
+            ("rearranged", _word("arrangement")),
             ("rescaled", _word("rescale")),
+            ("rate", _number("learning_rate", "g")),
             ("seeds", _number("seeds", "d")),
             ("test accuracy", _number("accuracy")),
             ("±", _number("standard_error")),

@@ -17,6 +17,7 @@ from .rows import described, grouped, head, number, numbers, of_measure, ordered
 from .store import Row, Store, StoreError
 from .tables_error import errors_frame
 from .tables_layers import kept, layers_frame
+from .training import LATER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,7 @@ def training_frame(store: Store) -> pd.DataFrame:
             {
                 **head(row, asked["sparsities"][0]),
                 **{name: asked["settings"][name] for name in ("epochs", "learning_rate", "rescale")},
+                "arrangement": asked["settings"].get("arrangement", LATER["arrangement"]),
                 "accuracy": number(found["accuracy"]),
                 "train_loss": number(found["train_loss"][-1]),
                 "diverged": found["diverged"],
@@ -118,7 +120,8 @@ def summarise_training(store: Store) -> pd.DataFrame:
     if frame.empty:
         return frame
     ways = [
-        "kind", "activation", "depth", "width", "normalisation", "init", "criterion", "sparsity", "rescale",
+        "kind", "activation", "depth", "width", "normalisation", "init", "criterion", "sparsity",
+        "arrangement", "rescale", "learning_rate",
     ]  # fmt: skip
     # Also what is no column, such as epochs: only seeds are averaged over.
     asked = pd.Series([row.hash for row in store.rows("training")], name="hash")

@@ -8,6 +8,7 @@ checkpoint.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
 import time
@@ -23,7 +24,7 @@ from eoc_theory.base import checks
 from eoc_theory.errors import EmptyLayerError
 from eoc_theory.signals.data import balanced_choice
 
-from .study import DEFAULT_IMAGE, Batch, Measure, Place, Task
+from .study import DEFAULT_IMAGE, Batch, Measure, Network, Place, Task
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 DIGITS, DIGITS_TEST = 1740, 300
 #: Images whose logits are computed at a time where nothing is learnt from them.
 EVALUATED = 1000
-RESCALES = ("no", "weights", "signal")
+RESCALES = ("no", "weights", "units", "signal")
+ARRANGEMENTS = ("no", "random", "balanced")
+#: Settings that came later, at what does nothing. There they are no part of a configuration, so that what was
+#: stored before them is still found.
+LATER = {"clip": None, "arrangement": "no", "sparse": False, "every": 1}
 #: Digits of the losses that are stored: they are measurements.
 LOSS_DIGITS = 5
 
@@ -46,15 +51,22 @@ class Training:
         batch: images in a step; an incomplete last batch is left out.
         learning_rate, momentum, weight_decay: of SGD.
         drops: the parts of the epochs after which the learning rate is divided by ten.
-        rescale: whether `eoc_theory.rescale_` follows pruning: "no", "weights" (the paper's rescaling) or
-            "signal" (of the images that weights are scored on). A network with a collapsed layer is left
-            as it is: nothing brings it back.
+        rescale: whether `eoc_theory.rescale_` follows pruning: "no", "weights" (the paper's rescaling),
+            "units" or "signal" (of the images that weights are scored on). A network with a collapsed layer
+            is left as it is: nothing brings it back.
         images: how many training images, classes alike; None: all.
         augment: whether training images are shifted by up to 4 pixels (zeros come in) and mirrored, each anew
             in every epoch.
         compiled: whether the model is compiled on a GPU.
         mixed: whether forward passes on a GPU are in bfloat16. Its eight bits round away part of the little
             difference between inputs that a deep network without shortcuts has left.
+        clip: the largest norm of a step's gradient by all that is trained, to which larger ones are
+            shortened; None: they stay.
+        arrangement: whether `eoc_theory.rearrange_masks` replaces the criterion's choice within each layer:
+            "no", "random" or "balanced".
+        every: epochs from one entry of `train_loss` and `test_accuracy` to the next; the last epoch has one.
+        sparse: whether kept weights alone are stored and multiplied (`analysis.sparse_training`): a fraction
+            of the time on a CPU, for fully connected tanh or ReLU networks; float32 rounds otherwise.
     """
 
     epochs: int = 30
@@ -68,11 +80,19 @@ class Training:
     augment: bool = False
     compiled: bool = True
     mixed: bool = True
+    clip: float | None = None
+    arrangement: str = "no"
+    every: int = 1
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("rescale", self.rescale, RESCALES)
+        checks.one_of("arrangement", self.arrangement, ARRANGEMENTS)
+        if self.clip is not None:
+            object.__setattr__(self, "clip", checks.positive("clip", self.clip))
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch", self.batch, 2)
+        checks.integer("every", self.every, 1)
         checks.positive("learning_rate", self.learning_rate)
         checks.non_negative("momentum", self.momentum)
         checks.non_negative("weight_decay", self.weight_decay)
@@ -85,19 +105,19 @@ class Training:
 
 def training(**settings: Any) -> Measure:
     """The measure that trains with a `Training` of these settings, once a seed and sparsity."""
-    return Measure(
-        "training", train, settings=tuple(asdict(Training(**settings)).items()), each_sparsity=True
-    )
+    asked = asdict(Training(**settings))
+    told = tuple((name, value) for name, value in asked.items() if name not in LATER or value != LATER[name])
+    return Measure("training", train, settings=told, each_sparsity=True)
 
 
 def train(task: Task, place: Place) -> Mapping[str, Any]:
     """Prune at initialisation, train, test.
 
     Returns:
-        `train_loss` (mean over an epoch's batches) and `test_accuracy` after each epoch, `accuracy` after the
-        last; `kept_weights` in all and `least_kept`, the fraction that the sparsest layer kept; `rescaled`;
-        `revived`, the number of removed weights that were not 0 at the end of some epoch; `diverged`, if a
-        loss was not finite, which ends the training.
+        `train_loss` (mean over an epoch's batches) and `test_accuracy` after each epoch, or every so many of
+        them; `accuracy` after the last; `kept_weights` in all and `least_kept`, the fraction that the
+        sparsest layer kept; `rescaled`; `revived`, the number of removed weights that were not 0 at the end
+        of some such epoch; `diverged`, if a loss was not finite, which ends the training.
     """
     import torch
 
@@ -105,7 +125,7 @@ def train(task: Task, place: Place) -> Mapping[str, Any]:
     torch.set_num_threads(1)
     device = _device(place.device)
     images = Images.of(task, place, settings)
-    run = _Run.begin(task, settings, images, device)
+    run = _kind_of_run(settings).begin(task, settings, images, device)
     path = place.checkpoint(*task.key)
     checkpoint = None if path is None else Checkpoint(path, task.key)
     if checkpoint is not None:
@@ -122,7 +142,15 @@ def train(task: Task, place: Place) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
+def _kind_of_run(settings: Training) -> type[Run]:
+    if not settings.sparse:
+        return Run
+    from .sparse_training import SparseRun
+
+    return SparseRun
+
+
+@dataclass(frozen=True, eq=False)
 class Images:
     """Inputs (n, …), float32, and targets, of training and of testing; float64 arrays to score weights on."""
 
@@ -165,7 +193,68 @@ def _whole(batch: Batch, flat: bool, folder: str | None) -> Images:
     return Images(inputs.astype(np.float32), targets, test_inputs.astype(np.float32), test_targets)
 
 
-class _Run:
+@dataclass(frozen=True)
+class _Pruned:
+    """A network with 0 where weights were removed, which they were, and how many."""
+
+    model: Any
+    masks: Mapping[str, torch.Tensor]
+    kept: dict[str, Any]
+
+
+@lru_cache(maxsize=16)
+def _pruned(
+    network: Network,
+    criterion: str,
+    sparsity: float,
+    batch: Batch,
+    seed: int,
+    arrangement: str,
+    rescale: str,
+    images: Images,
+    device: torch.device,
+) -> _Pruned:
+    """The network pruned and, where that is asked for, its masks rearranged and its weights rescaled."""
+    import torch
+    from torch.nn.utils.prune import remove
+
+    import eoc_theory as eoc
+
+    net = network.build(images.inputs.shape[1:], batch.classes)
+    model = net.to_torch(seed)
+    example = (2, *images.inputs.shape[1:])
+    found = eoc.measure_pruning(
+        model,
+        sparsity,
+        criterion=criterion,
+        data=images.scored(batch),
+        example_input=None if net.graph is None else example,
+        device=device,
+        seed=seed,
+        collapse=False,
+    )
+    masks = found.masks
+    if arrangement != "no":
+        masks = eoc.rearrange_masks(masks, arrangement, seed=seed)
+    eoc.prune_(model, masks)
+    rescaled = False
+    if rescale != "no":
+        shown = images.scored(batch)[0] if rescale == "signal" else None
+        with contextlib.suppress(EmptyLayerError):
+            eoc.rescale_(model, by=rescale, data=shown, example_input=example)
+            rescaled = True
+    for name in masks:
+        # The mask's hook would cost a product in each step: in training weights are set to 0 after it.
+        remove(model.get_submodule(name), "weight")
+    kept = {
+        "kept_weights": round(float(found.kept @ found.weights)),
+        "least_kept": float(found.kept.min()),
+        "rescaled": rescaled,
+    }
+    return _Pruned(model, {name: torch.as_tensor(mask) for name, mask in masks.items()}, kept)
+
+
+class Run:
     """A network on its way."""
 
     def __init__(self, settings: Training, seed: int, model: Any, masks: Mapping[str, torch.Tensor]) -> None:
@@ -196,45 +285,18 @@ class _Run:
         self.tensors: tuple[torch.Tensor, ...] = ()
 
     @classmethod
-    def begin(cls, task: Task, settings: Training, images: Images, device: torch.device) -> _Run:
-        """The network of the task, pruned and, where that is asked for, rescaled."""
+    def begin(cls, task: Task, settings: Training, images: Images, device: torch.device) -> Run:
+        """The task's network as it is before the first step."""
         import torch
-        from torch.nn.utils.prune import remove
 
-        import eoc_theory as eoc
-
-        (sparsity,) = task.sparsities
-        net = task.network.build(images.inputs.shape[1:], task.batch.classes)
-        model = net.to_torch(task.seed)
-        example = (2, *images.inputs.shape[1:])
-        found = eoc.measure_pruning(
-            model,
-            sparsity,
-            criterion=task.criterion,
-            data=images.scored(task.batch),
-            example_input=None if net.graph is None else example,
-            device=device,
-            seed=task.seed,
-            collapse=False,
-        )
-        assert isinstance(found.masks, dict)
-        eoc.prune_(model, found.masks)
-        rescaled = False
-        if settings.rescale != "no":
-            shown = images.scored(task.batch)[0] if settings.rescale == "signal" else None
-            with contextlib.suppress(EmptyLayerError):
-                eoc.rescale_(model, by=settings.rescale, data=shown, example_input=example)
-                rescaled = True
-        for name in found.masks:
-            # The mask's hook would cost a product in each step: here weights are set to 0 after it.
-            remove(model.get_submodule(name), "weight")
-        model = model.to(device)
-        run = cls(settings, task.seed, model, {k: torch.as_tensor(v) for k, v in found.masks.items()})
-        run.kept = {
-            "kept_weights": round(float(found.kept @ found.weights)),
-            "least_kept": float(found.kept.min()),
-            "rescaled": rescaled,
-        }
+        # What trains in a second is pruned once for all of its learning rates; large networks are not kept.
+        made = _pruned if settings.sparse else _pruned.__wrapped__
+        pruned = made(
+            task.network, task.criterion, task.sparsities[0], task.batch, task.seed, settings.arrangement,
+            settings.rescale, images, device,
+        )  # fmt: skip
+        run = cls(settings, task.seed, copy.deepcopy(pruned.model).to(device), pruned.masks)
+        run.kept = pruned.kept
         run.tensors = tuple(
             torch.as_tensor(part).to(device)
             for part in (images.inputs, images.targets, images.test_inputs, images.test_targets)
@@ -243,15 +305,26 @@ class _Run:
 
     def learn(self) -> None:
         """One epoch, and what it leads to."""
+        inputs = self.tensors[0]
+        batch = min(self.settings.batch, len(inputs))
+        # Of the epoch alone: nothing to remember but its number.
+        rng = np.random.default_rng([self.seed, self.epoch, 0x6F72])
+        mean = self._learn(rng.permutation(len(inputs)), batch, rng)
+        self.epoch += 1
+        self.history["diverged"] = not np.isfinite(mean)
+        last = self.epoch == self.settings.epochs or self.history["diverged"]
+        if last or self.epoch % self.settings.every == 0:
+            self.history["train_loss"].append(mean)
+            self.history["test_accuracy"].append(self._accuracy())
+            self.history["revived"] = max(self.history["revived"], self._revived())
+
+    def _learn(self, order: np.ndarray, batch: int, rng: np.random.Generator) -> float:
+        """A step for each whole batch of the images in this order; the mean loss."""
         import torch
 
         inputs, targets = self.tensors[:2]
-        batch = min(self.settings.batch, len(inputs))
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(self.epoch)
-        # Of the epoch alone: nothing to remember but its number.
-        rng = np.random.default_rng([self.seed, self.epoch, 0x6F72])
-        order = rng.permutation(len(inputs))
         losses = []
         self.model.train()
         for start in range(0, len(inputs) - batch + 1, batch):
@@ -260,19 +333,29 @@ class _Run:
             shown = shifted(inputs[at], rng) if self.settings.augment else inputs[at]
             loss = torch.nn.functional.cross_entropy(self._logits(shown), targets[at])
             loss.backward()
+            self._clip()
             self.optimiser.step()
             with torch.no_grad():
                 for weight, removed in zip(self.weights, self.removed, strict=True):
                     # Not a product: of a training that diverges, nan times 0 is nan.
                     weight.masked_fill_(removed, 0.0)
             losses.append(loss.detach())
-        mean = float(torch.stack(losses).double().mean())
-        self.epoch += 1
-        self.history["train_loss"].append(mean)
-        self.history["test_accuracy"].append(self._accuracy())
-        alive = sum(int((w[gone] != 0).sum()) for w, gone in zip(self.weights, self.removed, strict=True))
-        self.history["revived"] = max(self.history["revived"], alive)
-        self.history["diverged"] = not np.isfinite(mean)
+        return float(torch.stack(losses).double().mean())
+
+    def _revived(self) -> int:
+        """How many of the removed weights are not 0."""
+        return sum(int((w[gone] != 0).sum()) for w, gone in zip(self.weights, self.removed, strict=True))
+
+    def _clip(self) -> None:
+        """Shorten a gradient that is too long; what is removed has no part in its length."""
+        import torch
+
+        if self.settings.clip is None:
+            return
+        for weight, removed in zip(self.weights, self.removed, strict=True):
+            assert weight.grad is not None
+            weight.grad.masked_fill_(removed, 0.0)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .pytorch.measure.connectivity import connected_weights
     from .pytorch.measure.measure import PruningMeasurement, measure_pruning
     from .pytorch.prune import prune_
+    from .pytorch.rearrange import rearrange_masks
     from .pytorch.rescale import rescale_
     from .pytorch.watch import LayerScales, lightning_callback, watch_layers
     from .reports.compare import Comparison, compare
@@ -65,6 +66,7 @@ _MODULES = {
     "pytorch.initialize": ("initialize_",),
     "pytorch.mask_files": ("load_masks", "masks_of", "save_masks"),
     "pytorch.prune": ("prune_",),
+    "pytorch.rearrange": ("rearrange_masks",),
     "mean_field.gain": ("Gain", "gain"),
     "mean_field.maps": ("MeanField",),
     "pytorch.measure.measure": ("PruningMeasurement", "measure_pruning"),
@@ -128,6 +130,7 @@ __all__ = [
     "propagate",
     "propagate_summary",
     "prune_",
+    "rearrange_masks",
     "register_criterion",
     "register_layer",
     "rescale_",

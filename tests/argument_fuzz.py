@@ -167,6 +167,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "propagate": lambda: {"net": net()},
     "propagate_summary": lambda: {"net": net(), "batch": 5},
     "prune_": lambda: {"model": dense(), "masks": masks()},
+    "rearrange_masks": lambda: {"masks": masks()},
     "register_criterion": lambda: {"criterion": Taylor()},
     "register_layer": lambda: {"module": OwnModule, "layer": lambda module, name, shapes: Identity(name)},
     "rescale_": lambda: {"model": eoc.prune_(dense(), masks())},

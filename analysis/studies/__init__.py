@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..study import Study
-from . import atlas, collapse, pruned, trained, trust
+from . import atlas, collapse, pruned, remedies, trained, trust
 
 STUDIES: dict[str, Study] = {
     study.name: study
@@ -14,6 +14,8 @@ STUDIES: dict[str, Study] = {
         pruned.RESIDUAL,
         trained.RESCALING,
         trained.RESCALING_MNIST,
+        remedies.REMEDIES_DIGITS,
+        remedies.REMEDIES_FULL,
         trained.IMAGES,
         trained.IMAGES_DIGITS,
         *trust.STUDIES,

@@ -34,10 +34,7 @@ def save_masks(masks: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
             path that cannot be written.
     """
     safetensors = _safetensors()
-    if not isinstance(masks, Mapping) or not masks:
-        kind = "an empty dict" if isinstance(masks, Mapping) else type(masks).__name__
-        raise ArgumentError(f"masks must be a dict of arrays by layer name, got {kind}")
-    arrays = {_name(name): _boolean(name, mask) for name, mask in masks.items()}
+    arrays = as_masks(masks)
     target = checks.path("path", path)
     if target.is_dir() or not target.parent.is_dir():
         raise ArgumentError(f"path must be a file in a folder that exists, got {checks.shown(str(path))}")
@@ -122,7 +119,21 @@ def _boolean(name: str, mask: Any) -> np.ndarray:
         array = checks.numbers_of(f"masks[{name!r}]", mask, "an array of 0 and 1")
         if not np.all((array == 0) | (array == 1)):
             raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
+    if array.ndim == 0:
+        raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got a single value")
     return np.ascontiguousarray(array != 0)
+
+
+def as_masks(masks: Any) -> dict[str, np.ndarray]:
+    """Boolean arrays by layer name, of arrays or tensors of 0 and 1.
+
+    Raises:
+        ArgumentError: no dict of such arrays, or none in it.
+    """
+    if not isinstance(masks, Mapping) or not masks:
+        kind = "an empty dict" if isinstance(masks, Mapping) else type(masks).__name__
+        raise ArgumentError(f"masks must be a dict of arrays by layer name, got {kind}")
+    return {_name(name): _boolean(name, mask) for name, mask in masks.items()}
 
 
 def _safetensors() -> Any:

@@ -62,7 +62,7 @@ def test_no_removed_weight_comes_back(network, rescale, monkeypatch):
     """Counted by the training itself, and here from the weights it ends with."""
     ended = []
     monkeypatch.setattr(
-        module._Run, "learn", lambda self, learn=module._Run.learn: (learn(self), ended.append(self))[0]
+        module.Run, "learn", lambda self, learn=module.Run.learn: (learn(self), ended.append(self))[0]
     )
     found = train(only(study(network, epochs=2, rescale=rescale)), Place(device="cpu"))
     assert found["revived"] == 0 and not found["diverged"]
@@ -79,7 +79,7 @@ def test_no_removed_weight_comes_back(network, rescale, monkeypatch):
 
 def test_revived_weights_would_be_counted(monkeypatch):
     """The count can fail: with masks that let everything through it does."""
-    begin = module._Run.begin.__func__
+    begin = module.Run.begin.__func__
 
     def without_masks(cls, *arguments):
         made = begin(cls, *arguments)
@@ -89,7 +89,7 @@ def test_revived_weights_would_be_counted(monkeypatch):
         made._accuracy = lambda: (setattr(made, "removed", removed), accuracy())[1]
         return made
 
-    monkeypatch.setattr(module._Run, "begin", classmethod(without_masks))
+    monkeypatch.setattr(module.Run, "begin", classmethod(without_masks))
     assert train(only(study(epochs=1)), Place(device="cpu"))["revived"] > 100
 
 
@@ -139,8 +139,8 @@ def test_a_training_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeyp
         if len(epochs) == 2:
             raise KilledError
 
-    learn = module._Run.learn
-    monkeypatch.setattr(module._Run, "learn", lambda self: (epochs.append(self.epoch), learn(self))[1])
+    learn = module.Run.learn
+    monkeypatch.setattr(module.Run, "learn", lambda self: (epochs.append(self.epoch), learn(self))[1])
     monkeypatch.setattr(Checkpoint, "write", killed)
     with pytest.raises(KilledError):
         train(task, place)
@@ -305,7 +305,7 @@ def test_losses_that_are_not_finite_end_the_training():
     [
         ({"epochs": 0}, "epochs must be a whole number >= 1"),
         ({"learning_rate": -1}, "learning_rate must be a number > 0"),
-        ({"rescale": "yes"}, "rescale must be one of 'no', 'weights', 'signal'"),
+        ({"rescale": "yes"}, "rescale must be one of 'no', 'weights', 'units', 'signal'"),
         ({"drops": (2.0,)}, "drops must be a number in [0, 1)"),
     ],
 )

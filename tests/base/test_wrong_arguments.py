@@ -61,6 +61,13 @@ CALLS: dict[str, tuple[str, Call, list[Any]]] = {
     "prune_ model": ("model", lambda x: eoc.prune_(x, MASKS), EVERYTHING),
     "prune_ masks": ("masks", lambda x: eoc.prune_(dense(), x), but(EVERYTHING, EMPTY)),
     "prune_ one mask": ("masks", lambda x: eoc.prune_(dense(), {"0": x}), EVERYTHING),
+    "rearrange_masks masks": ("masks", eoc.rearrange_masks, EVERYTHING),
+    "rearrange_masks one mask": (
+        "masks",
+        lambda x: eoc.rearrange_masks({"0": x}),
+        but(EVERYTHING, *OTHERS[:2]),
+    ),
+    "rearrange_masks arrangement": ("arrangement", lambda x: eoc.rearrange_masks(MASKS, x), EVERYTHING),
     "connected_weights model": ("model", eoc.connected_weights, EVERYTHING),
     "connected_weights masks": (
         "masks",

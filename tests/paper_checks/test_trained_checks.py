@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from analysis import Batch, Network, Place, Study
 from analysis.training import training
-from paper_checks import image_tables, rescaling_training, trained_networks
+from paper_checks import deep_sparse_training, image_tables, rescaling_training, trained_networks
 from paper_checks.claim import Verdict
 from paper_checks.picture import draw
 from paper_checks.trained_networks import Trained, trained
@@ -89,6 +89,31 @@ def test_the_verdict_on_rescaling_follows_from_the_accuracies(monkeypatch, helps
         assert f"{shown}: the claim {holds} for SNIP's masks" in finding.conclusion
     assert ("gather on the same units" in finding.conclusion) is ("snip" not in helps["relu"])
     assert "digits" in finding.conclusion and "not the paper's" in finding.conclusion
+    assert finding.picture is not None
+    if verdict is Verdict.HOLDS:
+        draw(finding.picture)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize(
+    ("rescaled", "balanced", "verdict"),
+    [(0.97, 0.97, Verdict.HOLDS), (0.5, 0.97, Verdict.REFINED), (0.5, 0.5, Verdict.FAILS)],
+)
+def test_the_verdict_on_deep_sparse_networks_follows_from_the_accuracies(
+    monkeypatch, rescaled, balanced, verdict, quick
+):
+    def accuracy(cell: deep_sparse_training.Cell) -> float:
+        if cell.rate not in (0.03, deep_sparse_training.QUICK_RATE):
+            return 0.1  # the best of the rates counts
+        if cell.remedy == deep_sparse_training.BALANCED:
+            return balanced
+        return rescaled if cell.remedy in deep_sparse_training.RESCALINGS else 0.2
+
+    given(monkeypatch, deep_sparse_training, accuracy)
+    finding = deep_sparse_training.check(quick)
+    assert finding.verdict is verdict
+    assert f"40 layers with 90% removed reach 0.20 as they are, {rescaled:.2f} with" in finding.conclusion
+    assert len(finding.evidence) == 1 + (3 if quick else 4 * 6)
     assert finding.picture is not None
     if verdict is Verdict.HOLDS:
         draw(finding.picture)
