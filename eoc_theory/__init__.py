@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from .pruning.collapse import CollapsePrediction, predict_collapse
     from .pruning.paper_bounds import magnitude_bound, snip_bound
     from .pruning.prediction import PruningPrediction, predict_pruning
+    from .pruning.trainability import Trainability
     from .pytorch.initialize import initialize_
     from .pytorch.mask_files import load_masks, masks_of, save_masks
     from .pytorch.measure.connectivity import connected_weights
     from .pytorch.measure.measure import PruningMeasurement, measure_pruning
     from .pytorch.prune import prune_
     from .pytorch.rescale import rescale_
+    from .pytorch.trainability import trainability
     from .pytorch.watch import LayerScales, lightning_callback, watch_layers
     from .reports.compare import Comparison, compare
     from .reports.design.design import Design, design
@@ -72,6 +74,8 @@ _MODULES = {
     "pruning.prediction": ("PruningPrediction", "predict_pruning"),
     "propagation.infinite_width": ("Propagation", "propagate"),
     "pytorch.rescale": ("rescale_",),
+    "pruning.trainability": ("Trainability",),
+    "pytorch.trainability": ("trainability",),
     "pytorch.watch": ("LayerScales", "lightning_callback", "watch_layers"),
     "propagation.summary": ("SummaryPropagation", "propagate_summary"),
 }
@@ -98,6 +102,7 @@ __all__ = [
     "PruningMeasurement",
     "PruningPrediction",
     "SummaryPropagation",
+    "Trainability",
     "WeightLayer",
     "activation",
     "activation_names",
@@ -134,6 +139,7 @@ __all__ = [
     "resnet",
     "save_masks",
     "snip_bound",
+    "trainability",
     "transformer",
     "vgg",
     "vit",
