@@ -56,6 +56,14 @@ class PrunableWeight:
         return self.module._buffers.get(f"{self.attribute}_mask") if self.is_plain else None
 
     @property
+    def unit_axes(self) -> tuple[int, int]:
+        """Groups of a convolution, 1 of other weights; and the axis of the output units (of a group)."""
+        module = self.module
+        if isinstance(module, require_torch().nn.modules.conv._ConvNd):
+            return module.groups, int(module.transposed)
+        return 1, int(_is_transposed_linear(module))
+
+    @property
     def is_plain(self) -> bool:
         """Whether the forward pass takes the parameter as it is, or under a mask."""
         return self.holder is None and self.parameter in (self.attribute, f"{self.attribute}_orig")

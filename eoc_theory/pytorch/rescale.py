@@ -26,6 +26,9 @@ from .weights import fan_in
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What `rescale_` may go by.
+WAYS = ("weights", "units", "signal")
+
 
 @public
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,7 +40,8 @@ class Rescaling(Result):
 
     Attributes:
         layers: names of the weight layers.
-        factors: ρ^l, by which the kept weights were multiplied, (L,).
+        factors: ρ^l, by which the kept weights were multiplied, (L,); by the units the factor of the layer's
+            root mean square.
         sigma_w_before, sigma_w_after: effective σ_w = √(fan_in · mean(W² mask)), (L,).
         chi_before, chi_after: χ^l = (σ_w^l)² E[φ'(√q Z)²], by which the layer and the activation φ before it
             multiply the mean squared gradient, times the square of a factor, or a running normalisation,
@@ -79,19 +83,25 @@ def rescale_(
     q_input: float = 1.0,
     example_input: Any = None,
 ) -> Rescaling:
-    """Multiply the kept weights of each layer in place by one factor, so that the network has the scale that
-    it had before pruning.
+    """Multiply the kept weights of each layer or unit in place by one factor, so that the network has the
+    scale that it had before pruning.
 
     By the weights: ρ^l = σ_w / √(fan_in · mean(W² mask)), the paper's rescaling trick. A network that was on
     the edge of chaos before pruning is on it again, if the kept weights are independent of each other. Those
     that SNIP keeps gather on the same units, and ReLU networks pruned by it come out chaotic
     (`python -m paper_checks rescaling-after-snip`).
 
+    By the units: the same for each unit of a layer, so that all units that keep a weight have the mean square
+    of a unit before pruning: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²). (Where few units of each layer are left, as
+    after SynFlow, the others must not take over the part of those that are gone: the signal along the paths
+    that remain would grow from layer to layer.) Units that keep
+    few weights are then heard like the others. With masks from :func:`rearrange_masks` it lets deep and
+    sparse ReLU networks train (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the
+    weights of each unit with the scale of its own kept fan-in, which is the same on average.
+
     By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning. Layers are
     taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
-    it brings the gradients of deep networks back to critical (the same check). ReLU networks of 5 and 10
-    layers then train better, those of 20 and more hardly with either factor
-    (`python -m paper_checks rescaling-training`, figures/rescaling.png).
+    it brings the gradients of deep networks back to critical (the same check).
 
     Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
 
@@ -99,10 +109,11 @@ def rescale_(
         model: any model with masks from :func:`prune_` or ``torch.nn.utils.prune``. Of one that
             `Architecture.from_torch` cannot read the χ are nan, and by the signal those weights that are no
             layer's (attention's, recurrent ones) are multiplied as by the weights.
-        by: "weights" or "signal".
+        by: "weights", "units" (rows of a Linear layer's weight, output channels of a convolution's) or
+            "signal".
         data: for "signal", inputs (n, …) or (inputs, targets), arrays or tensors. The model is run on them
             in the mode it is in.
-        sigma_w: for "weights", the scale to restore, for all layers; None: each layer's own
+        sigma_w: for "weights" and "units", the scale to restore, for all layers; None: each layer's own
             √(fan_in · mean W²) before the mask.
         q_input: mean squared input, for the χ that are reported.
         example_input: a batch of inputs or its shape. It can be left out where `data` is given, where the
@@ -115,15 +126,15 @@ def rescale_(
         not go with it. The model is then left as it was.
     """
     torch = require_torch()
-    checks.one_of("by", by, ("weights", "signal"))
+    checks.one_of("by", by, WAYS)
     if sigma_w is not None:
         if by == "signal":
             raise ArgumentError(
-                f"sigma_w goes with by='weights', got {checks.shown(sigma_w)} with by='signal'"
+                f"sigma_w goes with by='weights' and 'units', got {checks.shown(sigma_w)} with by='signal'"
             )
         sigma_w = checks.positive("sigma_w", sigma_w)
-    if data is not None and by == "weights":
-        raise ArgumentError("data goes with by='signal', got data with by='weights'")
+    if data is not None and by != "signal":
+        raise ArgumentError(f"data goes with by='signal', got data with by={by!r}")
     q_input = checks.positive("q_input", q_input)
     inputs = _inputs(data) if by == "signal" else None
     if inputs is not None:
@@ -133,7 +144,7 @@ def rescale_(
     chosen = {name: weights[name] for name in names}
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
-            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by == "weights"))
+            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by != "signal"))
         )
     before, restored, biases = [], [], []
     for name, weight in chosen.items():
@@ -150,6 +161,8 @@ def rescale_(
         bias = weight.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
     factors = np.array(restored) / np.array(before)
+    if by == "units":
+        factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
     if inputs is not None:
         shaped = inputs if graph is None else _shaped(inputs, graph)
         by_signal = signal_factors(model, _with_outputs(chosen), shaped)
@@ -166,10 +179,11 @@ def rescale_(
     )
     with all_or_nothing(model), torch.no_grad():
         for weight, factor in zip(chosen.values(), factors, strict=True):
+            of_units = _unit_factors(weight) if by == "units" else 1.0
             if weight.mask is None:
-                weight.tensor.mul_(float(factor))
+                weight.tensor.mul_(float(factor) * of_units)
                 continue
-            weight.tensor.mul_(weight.mask).mul_(float(factor))
+            weight.tensor.mul_(weight.mask).mul_(float(factor) * of_units)
             # The product that the next forward pass would make anyway, for who reads `weight` before it.
             setattr(weight.module, weight.attribute, weight.tensor * weight.mask)
     return found
@@ -250,6 +264,46 @@ def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
     square = weight.tensor.detach().double().square()
     full = float(square.mean())
     return full, full if weight.mask is None else float((square * weight.mask).mean())
+
+
+def _alive_share(weight: PrunableWeight) -> float:
+    """The part of a layer's units that keep weights, each of which is to have the scale of a unit before.
+
+    Units whose removed weights are 0, too, went in a call before.
+    """
+    kept, before = (
+        int((square.sum(dim=axes) > 0).count_nonzero())
+        for square, axes in (_by_unit(weight), _by_unit(weight, whole=True))
+    )
+    return kept / before
+
+
+def _by_unit(weight: PrunableWeight, *, whole: bool = False) -> tuple[Any, list[int]]:
+    """W² mask, or W² of the `whole`, as (groups, rows, columns, …); and the axes not of output units."""
+    square = weight.tensor.detach().double().square()
+    if weight.mask is not None and not whole:
+        square = square * weight.mask
+    if square.ndim < 2:
+        return square, []
+    groups, axis = weight.unit_axes
+    # One group after the other along the first axis.
+    square = square.view(groups, -1, *square.shape[1:])
+    return square, [i for i in range(1, square.ndim) if i != axis + 1]
+
+
+def _unit_factors(weight: PrunableWeight) -> Any:
+    """What gives all units of a layer the same Σ_j (W_ij mask_ij)², and leaves the layer's mean square.
+
+    A tensor of the weight's shape; 1 for units that keep nothing, and for a vector.
+    """
+    square, others = _by_unit(weight)
+    if weight.tensor.ndim < 2:
+        return require_torch().ones_like(weight.tensor)
+    of_unit = square.sum(dim=others, keepdim=True)
+    alive = of_unit > 0
+    mean = of_unit.sum() / alive.count_nonzero()
+    factors = (mean / of_unit.where(alive, mean)).sqrt()
+    return factors.expand_as(square).reshape(weight.tensor.shape).to(weight.tensor.dtype)
 
 
 def _chi(graph: Graph | None, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:

@@ -168,14 +168,58 @@ def without_signal():
 
 
 @pytest.mark.parametrize(
+    ("layer", "axes"),
+    [
+        # The axes of one unit's weights, once groups stand on an axis of their own.
+        (lambda: nn.Linear(8, 12), (2,)),
+        (lambda: nn.Conv2d(8, 12, 3, padding=1), (2, 3, 4)),
+        (lambda: nn.Conv2d(8, 12, 3, padding=1, groups=4), (2, 3, 4)),
+        (lambda: nn.ConvTranspose2d(8, 12, 3, padding=1, groups=2), (1, 3, 4)),
+    ],
+)
+def test_by_the_units_each_that_keeps_weights_has_the_scale_of_one_before_pruning(layer, axes):
+    torch.manual_seed(0)
+    middle = layer()
+    image = middle.weight.ndim == 4
+    ends = (nn.Conv2d(8, 8, 1), nn.Conv2d(12, 4, 1)) if image else (nn.Linear(8, 8), nn.Linear(12, 4))
+    model = nn.Sequential(ends[0], nn.ReLU(), middle, nn.ReLU(), ends[1])
+    full = float(middle.weight.detach().square().mean())
+    # Few weights in one unit, many in another; and none in the first.
+    grouped = torch.rand(
+        getattr(middle, "groups", 1),
+        len(middle.weight) // getattr(middle, "groups", 1),
+        *middle.weight.shape[1:],
+    )
+    units = 2 if getattr(middle, "transposed", False) else 1
+    density = torch.linspace(0.2, 0.9, grouped.shape[units]).view(-1, *(1,) * (grouped.ndim - units - 1))
+    kept = grouped < density
+    kept.select(units, 0)[0] = False
+    eoc.prune_(model, {"2": kept.view_as(middle.weight)})
+    found = eoc.rescale_(model, by="units", example_input=(2, 8, 5, 5) if image else None)
+    squares = middle.weight.detach().view_as(grouped).square()
+    of_units = squares.sum(dim=axes)
+    assert float(of_units[0, 0]) == 0.0
+    alive = of_units[of_units > 0]
+    assert len(alive) == of_units.numel() - 1
+    # Units that are gone leave their part to no other.
+    one = torch.tensor(full * grouped.numel() / of_units.numel())
+    torch.testing.assert_close(alive, one.expand_as(alive), rtol=1e-5, atol=0.0)
+    assert found.factors[1] == pytest.approx(found.sigma_w_after[1] / found.sigma_w_before[1])
+    weight = middle.weight.detach().clone()
+    eoc.rescale_(model, by="units", example_input=(2, 8, 5, 5) if image else None)
+    torch.testing.assert_close(middle.weight.detach(), weight)
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"by": "gradient"}, ArgumentError, "by must be one of 'weights', 'signal', got 'gradient'"),
+        ({"by": "gradient"}, ArgumentError, "by must be one of 'weights', 'units', 'signal', got 'gradient'"),
         ({"data": IMAGES[0]}, ArgumentError, "data goes with by='signal'"),
+        ({"by": "units", "data": IMAGES[0]}, ArgumentError, "got data with by='units'"),
         (
             {"by": "signal", "data": IMAGES[0], "sigma_w": 1.0},
             ArgumentError,
-            "sigma_w goes with by='weights'",
+            "sigma_w goes with by='weights' and 'units'",
         ),
         ({"by": "signal"}, DataError, "data must be inputs (n, …) or (inputs, targets)"),
         ({"by": "signal", "data": np.ones(3)}, DataError, "got shape (3,)"),
