@@ -74,3 +74,31 @@ def photo_images(
         pieces[index] = piece.mean(axis=(1, 3)).transpose(2, 0, 1)
     pieces -= pieces.mean(axis=(0, 2, 3), keepdims=True)
     return pieces / pieces.std(axis=(0, 2, 3), keepdims=True), np.arange(n) % classes
+
+
+def gratings(
+    n: int = 100, shape: Sequence[int] = (1, 8, 8), *, seed: int, noise: float = 0.7, classes: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images of oriented gratings in noise; the class is the orientation.
+
+    Orientation, frequency and phase vary within a class, so that no linear map tells all of them apart.
+
+    Args:
+        n: number of images.
+        shape: channels, which are alike but for the noise, height and width.
+        seed: of everything random.
+        noise: standard deviation of each pixel's noise; the grating has mean square 1.
+        classes: number of orientations, in turn.
+
+    Returns:
+        inputs of shape (n, *shape), targets of shape (n,).
+    """
+    channels, height, width = shape
+    rng = np.random.default_rng([seed, 0x67])
+    targets = np.arange(n) % classes
+    angle = np.pi * targets / classes + rng.normal(0.0, 0.05, n)
+    frequency, phase = rng.uniform(0.12, 0.25, n), rng.normal(0.0, 0.8, n)
+    x, y = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
+    along = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y[:, None]
+    waves = np.sqrt(2.0) * np.cos(2 * np.pi * frequency[:, None, None] * along + phase[:, None, None])
+    return waves[:, None] + noise * rng.standard_normal((n, channels, height, width)), targets

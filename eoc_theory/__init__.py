@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .pruning.collapse import CollapsePrediction, predict_collapse
     from .pruning.paper_bounds import magnitude_bound, snip_bound
     from .pruning.prediction import PruningPrediction, predict_pruning
+    from .pruning.trainability import Trainability
     from .pytorch.initialize import initialize_
     from .pytorch.mask_files import load_masks, masks_of, save_masks
     from .pytorch.measure.connectivity import connected_weights
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .pytorch.prune import prune_
     from .pytorch.rearrange import rearrange_masks
     from .pytorch.rescale import rescale_
+    from .pytorch.trainability import trainability
     from .pytorch.watch import LayerScales, lightning_callback, watch_layers
     from .reports.compare import Comparison, compare
     from .reports.design.design import Design, design
@@ -74,6 +76,8 @@ _MODULES = {
     "pruning.prediction": ("PruningPrediction", "predict_pruning"),
     "propagation.infinite_width": ("Propagation", "propagate"),
     "pytorch.rescale": ("rescale_",),
+    "pruning.trainability": ("Trainability",),
+    "pytorch.trainability": ("trainability",),
     "pytorch.watch": ("LayerScales", "lightning_callback", "watch_layers"),
     "propagation.summary": ("SummaryPropagation", "propagate_summary"),
 }
@@ -100,6 +104,7 @@ __all__ = [
     "PruningMeasurement",
     "PruningPrediction",
     "SummaryPropagation",
+    "Trainability",
     "WeightLayer",
     "activation",
     "activation_names",
@@ -137,6 +142,7 @@ __all__ = [
     "resnet",
     "save_masks",
     "snip_bound",
+    "trainability",
     "transformer",
     "vgg",
     "vit",

@@ -36,6 +36,7 @@ from . import (
     score_moments,
     score_moments_cnn,
     surviving_connections,
+    trainability,
     weight_laws,
 )
 from .claim import Claim
@@ -64,6 +65,7 @@ CLAIMS: tuple[Claim, ...] = (
     residual_networks_cnn.CLAIM,
     image_tables.CLAIM,
     surviving_connections.CLAIM,
+    trainability.CLAIM,
     weight_laws.CLAIM,
     dropout.CLAIM,
     attention_similarity.CLAIM,

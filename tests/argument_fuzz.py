@@ -112,6 +112,7 @@ def results() -> dict[str, Any]:
         "PruningMeasurement": eoc.measure_pruning(dense(), 0.5, criterion="magnitude", device="cpu"),
         "PruningPrediction": eoc.predict_pruning(net(), 0.5, criterion="magnitude"),
         "SummaryPropagation": eoc.propagate_summary(net(), batch=5),
+        "Trainability": eoc.trainability(net(), data=batch(), inputs=4),
         "WeightLayer": net().layers[0],
     }
 
@@ -152,6 +153,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "initialize_": lambda: {"model": dense()},
     "lightning_callback": dict,
     "load_images": lambda: {"name": "mnist", "n": 10, "folder": idx_files()},
+    "trainability": lambda: {"net": dense(), "masks": masks(), "inputs": 3, "device": "cpu"},
     "transformer": lambda: {"depth": 1, "width": 8, "heads": 2, "tokens": 4},
     "vit": lambda: {"depth": 1, "width": 8, "heads": 2, "patch": 4, "input_shape": (1, 8, 8)},
     "magnitude_bound": lambda: {"alphas": [1.0, 2.0], "zetas": [1.0, 1.0], "width": 50.0},
@@ -220,6 +222,11 @@ MORE = (
         "rescale by signal",
         eoc.rescale_,
         lambda: {"model": eoc.prune_(dense(), masks()), "by": "signal", "data": batch()[0]},
+    ),
+    Target(
+        "predicted trainability",
+        eoc.trainability,
+        lambda: {"net": net(), "sparsity": 0.5, "criterion": "random"},
     ),
     Target("snip_bound kappa", eoc.snip_bound, lambda: {"depth": 10, "width": 100.0, "kappa": 0.5}),
 )

@@ -83,6 +83,10 @@ RESULTS = {
     ],
     "SnipBound": ["eoc.snip_bound(100, 100, chi=0.5)", "eoc.snip_bound(np.array([100, 200]), 100, chi=0.5)"],
     "MagnitudeBound": ["eoc.magnitude_bound([1.0, 0.5, 1.0], [1.0, 1.0, 1.0], 50)"],
+    "Trainability": [
+        "eoc.trainability(module, data=batch, inputs=4)",
+        "eoc.trainability(net, sparsity=0.5, data=batch)",
+    ],
     "Rescaling": ["eoc.rescale_(net.to_torch(seed=2), sigma_w=1.2)"],
 }
 
@@ -97,4 +101,5 @@ DRAWN = (
     "Comparison",
     "Design",
     "Diagnosis",
+    "Trainability",
 )

@@ -42,6 +42,7 @@ STEPS = {
     "PhaseDiagram.plot": "reports.plots:plot_phase_diagram",
     "PruningMeasurement.plot": "reports.plots:plot_measurement",
     "PruningPrediction.plot": "reports.plots:plot_prediction",
+    "Trainability.plot": "reports.plots:plot_trainability",
 }
 
 

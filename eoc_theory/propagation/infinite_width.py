@@ -283,31 +283,48 @@ class Cotangent:
 
 
 def tangent_kernel(net: Architecture, chain: Pass) -> Array:
-    """Θ = Σ_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b, up to a factor."""
-    path: Array | None = None
-    total: Array | None = None
+    """The neural tangent kernel Θ of the weights up to a factor; see `scaled_tangent_kernel`."""
+    return scaled_tangent_kernel(net, chain)[0]
+
+
+def scaled_tangent_kernel(
+    net: Architecture, chain: Pass, density: Array | None = None
+) -> tuple[Array, float]:
+    """Θ = Σ_l d_l fan_in_l H^{l-1} ∘ P^l with P^l_ab = Σ_i (∂y^L/∂y^l_i)_a (∂y^L/∂y^l_i)_b, of one logit.
+
+    Args:
+        density: d_l, the fraction of layer l's weights that there are; None: all. Their scale is `net`'s.
+
+    Returns:
+        values and a logarithm: Θ is values · exp(logarithm).
+    """
+    path: Any = None
+    total: Any = None
     power = lost = 0
+    log_scale = 0.0
+    share = np.ones(net.depth) if density is None else density
     for index, step in chain.backwards():
-        layer = net.layers[index]
-        if path is None or total is None:
+        if path is None:
             path, total = np.ones_like(step.inputs.values), np.zeros_like(step.inputs.values)
             power = 2 * step.inputs.exponent
         elif step.slopes is not None:
             sigma_w, exponent = split(net.layers[index + 1].sigma_w)
             path = path * step.slopes * sigma_w**2
             lost += 2 * exponent
-            # Only Θ's direction matters: a chaotic network's is kept in range by taking its scale out.
+            # A chaotic network's is kept in range by taking its scale out.
             scale = max(1.0, float(np.abs(path).max()))
             path, total = path / scale, total / scale
+            log_scale += math.log(scale)
             if float(np.abs(path).max()) < 2.0**-500:
                 path, lost = np.ldexp(path, 500), lost - 500
         # In the unit of the larger of the two.
         own = 2 * step.inputs.exponent + lost
         unit = max(own, power)
-        total = _lowered(total, unit - power) + _lowered(layer.fan_in * step.inputs.values * path, unit - own)
+        entries = float(net.layers[index].fan_in * share[index])
+        total = _lowered(total, unit - power) + _lowered(entries * step.inputs.values * path, unit - own)
         power = unit
     assert total is not None  # a network has a layer
-    return total
+    return total, log_scale + power * math.log(2.0)
 
 
 def _lowered(values: Array, power: int) -> Array:

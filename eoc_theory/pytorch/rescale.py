@@ -91,8 +91,10 @@ def rescale_(
     that SNIP keeps gather on the same units, and ReLU networks pruned by it come out chaotic
     (`python -m paper_checks rescaling-after-snip`).
 
-    By the units: the same for each unit of a layer, so that all units of a layer have an equal part of the
-    restored mean square: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²), units that keep no weight aside. Units that keep
+    By the units: the same for each unit of a layer, so that all units that keep a weight have the mean square
+    of a unit before pruning: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²). (Where few units of each layer are left, as
+    after SynFlow, the others must not take over the part of those that are gone: the signal along the paths
+    that remain would grow from layer to layer.) Units that keep
     few weights are then heard like the others. With masks from :func:`rearrange_masks` it lets deep and
     sparse ReLU networks train (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the
     weights of each unit with the scale of its own kept fan-in, which is the same on average.
@@ -159,6 +161,8 @@ def rescale_(
         bias = weight.bias
         biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
     factors = np.array(restored) / np.array(before)
+    if by == "units":
+        factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
     if inputs is not None:
         shaped = inputs if graph is None else _shaped(inputs, graph)
         by_signal = signal_factors(model, _with_outputs(chosen), shaped)
@@ -262,21 +266,39 @@ def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
     return full, full if weight.mask is None else float((square * weight.mask).mean())
 
 
+def _alive_share(weight: PrunableWeight) -> float:
+    """The part of a layer's units that keep weights, each of which is to have the scale of a unit before.
+
+    Units whose removed weights are 0, too, went in a call before.
+    """
+    kept, before = (
+        int((square.sum(dim=axes) > 0).count_nonzero())
+        for square, axes in (_by_unit(weight), _by_unit(weight, whole=True))
+    )
+    return kept / before
+
+
+def _by_unit(weight: PrunableWeight, *, whole: bool = False) -> tuple[Any, list[int]]:
+    """W² mask, or W² of the `whole`, as (groups, rows, columns, …); and the axes not of output units."""
+    square = weight.tensor.detach().double().square()
+    if weight.mask is not None and not whole:
+        square = square * weight.mask
+    if square.ndim < 2:
+        return square, []
+    groups, axis = weight.unit_axes
+    # One group after the other along the first axis.
+    square = square.view(groups, -1, *square.shape[1:])
+    return square, [i for i in range(1, square.ndim) if i != axis + 1]
+
+
 def _unit_factors(weight: PrunableWeight) -> Any:
     """What gives all units of a layer the same Σ_j (W_ij mask_ij)², and leaves the layer's mean square.
 
     A tensor of the weight's shape; 1 for units that keep nothing, and for a vector.
     """
-    torch = require_torch()
-    square = weight.tensor.detach().double().square()
-    if square.ndim < 2:
-        return torch.ones_like(weight.tensor)
-    if weight.mask is not None:
-        square = square * weight.mask
-    groups, axis = weight.unit_axes
-    # One group after the other along the first axis: (groups, rows, columns, …).
-    square = square.view(groups, -1, *square.shape[1:])
-    others = [i for i in range(1, square.ndim) if i != axis + 1]
+    square, others = _by_unit(weight)
+    if weight.tensor.ndim < 2:
+        return require_torch().ones_like(weight.tensor)
     of_unit = square.sum(dim=others, keepdim=True)
     alive = of_unit > 0
     mean = of_unit.sum() / alive.count_nonzero()

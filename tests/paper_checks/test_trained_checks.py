@@ -12,7 +12,13 @@ pytest.importorskip("torch")
 
 from analysis import Batch, Network, Place, Study
 from analysis.training import training
-from paper_checks import deep_sparse_training, image_tables, rescaling_training, trained_networks
+from paper_checks import (
+    deep_sparse_training,
+    image_tables,
+    rescaling_training,
+    trainability,
+    trained_networks,
+)
 from paper_checks.claim import Verdict
 from paper_checks.picture import draw
 from paper_checks.trained_networks import Trained, trained
@@ -154,3 +160,30 @@ def test_the_verdict_on_images_follows_from_the_accuracies(monkeypatch, plain, u
     assert finding.picture is not None
     if verdict is Verdict.HOLDS:
         draw(finding.picture)
+
+
+def test_ranks_share_what_is_equal_and_put_what_is_unknown_last() -> None:
+    np.testing.assert_array_equal(trainability.ranks(np.array([3.0, np.nan, 1.0, 3.0])), [2.5, 0.0, 1.0, 2.5])
+    assert trainability.rank_correlation(np.array([1, 2, 30]), np.array([0.1, 0.2, 0.3])) == pytest.approx(1)
+    assert trainability.rank_correlation(np.array([1, 1, 1]), np.array([0.1, 0.2, 0.3])) == 0.0
+
+
+def test_the_verdict_on_trainability_is_that_of_the_rank_correlations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def verdict(of: Mapping[str, float]) -> Verdict:
+        found = {name: of.get(name, 0.0) + np.array([-0.01, 0.0, 0.01]) for name in trainability.MEASURES}
+        reached = np.full((1, len(trainability.WAYS)), 0.5)
+        monkeypatch.setattr(trainability, "correlations", lambda *_: (found, reached))
+        return trainability.check(quick=True).verdict
+
+    assert verdict({"kernel_condition": 0.9, "isometry": 0.8}) is Verdict.HOLDS
+    assert verdict({"isometry": 0.8}) is Verdict.REFINED
+    assert verdict({"isometry": 0.5, "kernel_condition": -0.9}) is Verdict.FAILS
+
+
+def test_a_network_pruned_for_the_check_is_told_of_and_trained() -> None:
+    model = trainability.pruned("synflow", "units", 0.9, 0)
+    assert 0.5 < trainability.accuracy(model, 0) <= 1.0
+    told = trainability.told(trainability.pruned("random", "", 0.9, 0))
+    assert set(told) == set(trainability.MEASURES) and told["isometry"] > 1.0

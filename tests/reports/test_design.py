@@ -104,6 +104,42 @@ def test_allocations_sum_to_what_is_left_and_fall_with_sparsity(first, second):
     assert fewer.min() >= 1
 
 
+def test_for_training_each_layer_has_its_weights_on_paths_and_units_their_scale():
+    net = eoc.mlp(5, 40, activation="relu", in_features=20, out_features=5)
+    found = eoc.design(net, 0.95, goal="training", networks=1)
+    assert found.feasible and found.allocation == "layerwise" and found.criterion == "synflow"
+    assert (found.kept_weights >= floors(net, int(found.kept_weights.sum()))).all()
+    assert "allocation=design" in found.steps[0] and found.steps[1] == "eoc.rescale_(model, by='units')"
+    assert "For training" in found.verdict and "equal parts" in found.verdict
+    assert eoc.Design.from_json(found.to_json()) == found
+    names = {"eoc": eoc, "model": net.to_torch(1), "design": found, "data": net.summarise()}
+    for step in found.steps:
+        exec(step, names)
+    kept = [
+        int((w != 0).sum())
+        for n, w in names["model"].named_modules()
+        for w in [getattr(w, "weight", None)]
+        if w is not None
+    ]
+    assert kept == list(found.kept_weights)
+
+
+def test_for_training_normalised_layers_keep_their_scale_and_attention_is_ranked_globally():
+    residual = eoc.design(
+        eoc.resnet(8, width=4, input_shape=(1, 8, 8), classes=4),
+        0.9,
+        criterion="magnitude",
+        goal="training",
+        networks=0,
+    )
+    assert residual.normalised and len(residual.steps) == 1 and "divides their scale out" in residual.verdict
+    vit = eoc.vit(None, depth=1, width=8, heads=2, patch=4, input_shape=(1, 8, 8), classes=3, sigma_w=1.0)
+    found = eoc.design(vit, 0.3, goal="training", max_collapse_probability=0.9)
+    assert found.criterion == "snip" and found.allocation == "global" and not found.normalised
+    with pytest.raises(ArgumentError, match="goal must be one of"):
+        eoc.design(vit, 0.3, goal="speed")  # type: ignore[arg-type]
+
+
 def test_what_is_well_stays_as_it_is():
     net = eoc.mlp(5, 40, activation="relu", in_features=20, out_features=5)
     found = eoc.design(net, 0.5)

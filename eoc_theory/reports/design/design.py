@@ -24,7 +24,7 @@ from ...errors.text import prose, shortened
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.naming import network_name, shortcut_layers
-from ...networks.queries import attends
+from ...networks.queries import attends, is_divided_out
 from ...networks.resolve import METHODS, as_architecture
 from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+#: What a design is for: that no layer is lost, or that the network trains well.
+Goal = Literal["connection", "training"]
+GOALS = ("connection", "training")
 #: σ_b of the points of the edge of chaos that are tried.
 SIGMA_B = (0.0, 0.05, 0.1, DEFAULT_SIGMA_B)
 
@@ -61,6 +64,8 @@ class Design(Drawable):
         method: "theory" or "sampled": where kept and the probability of collapse come from.
         network: what the network is called.
         shortcuts: names of the layers that stand on a shortcut, beside a residual branch.
+        goal: that was asked for.
+        normalised: whether a normalisation divides out the scale of most layers.
     """
 
     criterion: str
@@ -76,6 +81,8 @@ class Design(Drawable):
     method: str = "theory"
     network: str = ""
     shortcuts: tuple[str, ...] = ()
+    goal: Goal = "connection"
+    normalised: bool = False
 
     @property
     def feasible(self) -> bool:
@@ -152,6 +159,10 @@ class Design(Drawable):
         call = f"eoc.measure_pruning(model, {self.sparsity!r}, criterion={self.criterion!r}, data=data{rest})"
         # Pruning takes a network off its scale, by design or not.
         again = "eoc.rescale_(model, by='signal', data=data)"
+        if self.goal == "training":
+            again = "eoc.rescale_(model, by='units')"
+            if self.normalised:  # whose scale is divided out, and with it the step of training
+                return (*found, f"eoc.prune_(model, {call}.masks)")
         return (*found, f"eoc.prune_(model, {call}.masks)", again)
 
     @property
@@ -207,6 +218,8 @@ class Design(Drawable):
                 "chosen": next(i for i, one in enumerate(self.candidates) if one is self.chosen),
                 "network": self.network,
                 "shortcuts": self.shortcuts,
+                "goal": self.goal,
+                "normalised": self.normalised,
             }
         )
 
@@ -250,8 +263,9 @@ def design(
     net: Any,
     sparsity: float,
     *,
-    criterion: CriterionLike = "snip",
+    criterion: CriterionLike | None = None,
     data: Any = None,
+    goal: Goal = "connection",
     method: Method = "auto",
     example_input: Any = None,
     max_collapse_probability: float = 0.01,
@@ -277,12 +291,21 @@ def design(
     (`eoc_theory.reports.design.sampled_networks`). Each probability comes with an interval that should hold
     it in nine cases of ten; the probability itself decides.
 
+    That is the goal "connection": the least that must change. The goal "training" asks for the network that
+    is likely to train best, whether or not another would collapse: the third candidate, of iterative SynFlow,
+    whose choice within layers keeps wide paths; and, where no normalisation divides scales out, weights
+    rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights are heard like the
+    others. Of networks with attention there is no such candidate, and SNIP ranks all weights.
+    `python -m benchmarks.trained_designs report` lays such designs beside SNIP, SynFlow and ERK.
+
     Nothing is trained, and a model is left as it was.
 
     Args:
         net: an `Architecture` or a torch model without masks.
         sparsity: fraction of all weights to remove, in [0, 1).
-        criterion: as in `predict_pruning`.
+        criterion: as in `predict_pruning`. None: "snip"; for the goal "training" "synflow", of networks with
+            attention "snip".
+        goal: "connection" or "training".
         data: None (independent normal inputs, balanced labels), ``(inputs, targets)`` or a `DataSummary`.
         method: as in `predict_pruning`. Under "theory" no network is sampled, and whether layers are
             disconnected stays unknown, unless `networks` says otherwise.
@@ -300,7 +323,7 @@ def design(
         ArgumentError, DataError: an argument outside the above. ModelError: a model that cannot be read, or
         is pruned already.
     """
-    rule = as_criterion(criterion)
+    checks.one_of("goal", goal, GOALS)
     sparsity = checks.fraction("sparsity", sparsity)
     tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
     if checks.one_of("method", method, METHODS) == "theory" and networks is None:
@@ -317,6 +340,8 @@ def design(
     attention = attends(found.as_graph())
     if attention:
         networks = 0
+    trained = goal == "training"
+    rule = as_criterion(criterion or ("synflow" if trained and not attention else "snip"))
     batch = found.summarise(data, seed=seed)
     said = progress or (lambda text: None)
     left = total - round(sparsity * total)
@@ -332,7 +357,8 @@ def design(
                 break
     candidates = [one.candidate for one in ranked]
     layerwise = [] if attention else _layerwise(task, candidates)
-    chosen = next((one for one in candidates + layerwise if one.feasible), (layerwise or candidates)[0])
+    tried = layerwise + candidates if trained else candidates + layerwise
+    chosen = next((one for one in tried if one.feasible), (layerwise or candidates)[0])
     if chosen.allocation == "layerwise":
         limit = 1.0 - (found.depth - 1) / total  # a weight for each layer but one
     else:
@@ -351,7 +377,19 @@ def design(
         method=ranked[0].law.method,
         network=network_name(net, found),
         shortcuts=shortcut_layers(found),
+        goal=goal,
+        normalised=_normalised(found),
     )
+
+
+def _normalised(net: Architecture) -> bool:
+    """Whether a normalisation divides out the scales of most layers."""
+    graph = net.as_graph()
+    divided = [
+        is_divided_out(graph, position, layer.sigma_b**2)
+        for position, layer in zip(graph.weighted, net, strict=True)
+    ]
+    return 2 * sum(divided) > len(divided)
 
 
 def _layerwise(task: Task, candidates: list[Candidate]) -> list[Candidate]:

@@ -26,6 +26,8 @@ LAYER_HEADINGS = ("layer", "weights", "as it is", "design", "weights kept")
 
 def verdict(found: Design) -> str:
     """What is wrong with the network as it is, and what to do."""
+    if found.goal == "training" and found.feasible:
+        return f"{_left(found)} {_for_training(found)}"
     said = (
         _before(found),
         _chosen(found),
@@ -35,12 +37,32 @@ def verdict(found: Design) -> str:
     return " ".join(part for part in said if part)
 
 
-def _before(found: Design) -> str:
-    before = found.before
-    said = (
+def _left(found: Design) -> str:
+    return (
         f"At s = {found.sparsity:g} {found.criterion} leaves {int(found.kept_weights.sum())} of "
         f"{int(found.weights.sum())} weights in {len(found.layers)} layers."
     )
+
+
+def _for_training(found: Design) -> str:
+    """The design where the goal is training."""
+    chosen = found.chosen
+    said = "All weights are ranked at once."
+    if chosen.allocation == "layerwise":
+        said = (
+            f"For training each layer has a number of weights of its own, {int(chosen.kept_weights.min())} "
+            f"or more, chosen on paths; {_part(chosen.moved)} of the weights are in other layers than under "
+            "global ranking."
+        )
+    scale = "A normalisation divides their scale out, so that they stay as they are."
+    if not found.normalised:
+        scale = "The units of a layer are rescaled to equal parts of its signal."
+    return f"{said} {scale}"
+
+
+def _before(found: Design) -> str:
+    before = found.before
+    said = _left(found)
     if before.feasible:
         return f"{said} Nothing needs to change: {_lost(before)}."
     if before.collapse_probability > found.max_collapse_probability:

@@ -12,6 +12,7 @@ from .connections import plot_connections
 from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
 from .pruning import plot_collapse, plot_comparison, plot_measurement, plot_prediction
+from .trainability import plot_trainability
 
 __all__ = [
     "check_path",
@@ -23,4 +24,5 @@ __all__ = [
     "plot_measurement",
     "plot_phase_diagram",
     "plot_prediction",
+    "plot_trainability",
 ]

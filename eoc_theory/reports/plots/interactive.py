@@ -222,6 +222,17 @@ def _measurement(found: PruningMeasurement) -> Chart:
     return chart
 
 
+def _trainability(found: Any) -> Chart:
+    title = _title(found.network, *filter(None, (found.criterion, found.method)))
+    chart = Chart(title, "weight layer, from the input", "mean squared singular value")
+    for i, (label, values) in enumerate((("masked weights", found.layer_gain), ("χ", found.chi))):
+        if np.isfinite(values).any():
+            points = found.method == "measured"
+            chart.traces += _layers(found.layers, values, label, _colour(i), points=points)
+    chart.layout = {"yaxis": {"type": "log"}}
+    return chart
+
+
 def _comparison(found: Comparison) -> Chart:
     chart = _prediction(found.prediction)
     chart.title = _title(found.network, found.criterion)
@@ -358,4 +369,5 @@ _CHARTS: dict[str, Callable[[Any], Chart]] = {
     "PhaseDiagram": _phases,
     "PruningMeasurement": _measurement,
     "PruningPrediction": _prediction,
+    "Trainability": _trainability,
 }

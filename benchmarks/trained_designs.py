@@ -1,0 +1,259 @@
+"""Does a design pay? Networks pruned by SNIP, SynFlow, ERK and by `eoc.design`, trained.
+
+    python -m benchmarks.trained_designs measure          # an hour of one core; goes on where it stopped
+    python -m benchmarks.trained_designs measure --only 'mlp*'
+    python -m benchmarks.trained_designs report           # prints the tables of trained_designs.csv
+
+Each network is pruned at initialisation, trained by SGD with momentum and gradients clipped at norm 1, and
+tested. All methods share seeds: initial weights, order of the images. "design" is
+`eoc.design(net, sparsity, goal="training")` carried out. The trainability of each pruned network is measured
+before it is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import eoc_theory as eoc
+
+from .images import gratings
+
+TABLE = Path(__file__).parent / "trained_designs.csv"
+METHODS = ("snip", "synflow", "erk", "design")
+#: The sparsities of the bar first.
+SPARSITIES = (0.98, 0.99, 0.95, 0.995)
+DATA = ("gratings", "digits")
+SEEDS = 3
+SHAPE, CLASSES = (1, 8, 8), 10
+#: Images, of which the last are for testing; scored on; whose tangent kernel is taken.
+IMAGES, TESTED, SCORED, LOOKED_AT = 1740, 300, 100, 16
+BATCH, MOMENTUM, DECAY, CLIP = 64, 0.9, 5e-4, 1.0
+#: What trainability tells of a network before training.
+MEASURES = (
+    "kernel_condition",
+    "effective_rank",
+    "kernel_log_scale",
+    "jacobian_log_mean",
+    "jacobian_variance",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how it is trained: passes over the images, and the learning rate of SGD."""
+
+    name: str
+    build: Callable[[], eoc.Architecture]
+    epochs: int
+    rate: float
+
+
+CASES = (
+    Case("mlp5x200", lambda: eoc.mlp(5, 200, activation="relu"), 12, 0.05),
+    Case("resnet8x12", lambda: eoc.resnet(8, width=12, input_shape=SHAPE, classes=CLASSES), 6, 0.1),
+    Case("cnn5x24", lambda: eoc.cnn(5, 24, activation="relu", input_shape=SHAPE, strides={2}), 8, 0.1),
+    Case(
+        "vit2x48",
+        lambda: eoc.vit(
+            None, depth=2, width=48, heads=4, patch=2, input_shape=SHAPE, classes=CLASSES,
+            readout="mean", sigma_w=1.0,
+        ),
+        6,
+        0.1,
+    ),
+)  # fmt: skip
+
+
+@cache
+def images(name: str, flat: bool) -> tuple[Any, Any]:
+    """Inputs and targets, classes in turn."""
+    inputs, targets = (
+        eoc.digits_images(IMAGES, SHAPE) if name == "digits" else gratings(IMAGES, SHAPE, seed=0)
+    )
+    return (inputs.reshape(len(inputs), -1) if flat else inputs), targets
+
+
+@cache
+def designed(case: Case, data: str, sparsity: float) -> eoc.Design:
+    """The design, which serves all seeds."""
+    net = case.build()
+    inputs, targets = images(data, net.is_chain)
+    batch = inputs[:SCORED], targets[:SCORED]
+    return eoc.design(net, sparsity, goal="training", data=batch, networks=0)
+
+
+def pruned(case: Case, data: str, sparsity: float, method: str, seed: int) -> Any:
+    """A network of the seed, pruned by the method, with its masks on."""
+    found = designed(case, data, sparsity) if method == "design" else None
+    net = case.build() if found is None else found.architecture
+    inputs, targets = images(data, net.is_chain)
+    model = net.to_torch(seed)
+    masks = eoc.measure_pruning(
+        model,
+        sparsity,
+        criterion=method if found is None else found.criterion,
+        data=(inputs[:SCORED], targets[:SCORED]),
+        seed=seed,
+        device="cpu",
+        collapse=False,
+        allocation=found if found is not None and found.allocation == "layerwise" else None,
+    ).masks
+    eoc.prune_(model, masks)
+    if found is not None and not found.normalised:
+        eoc.rescale_(model, by="units", example_input=(2, *inputs.shape[1:]))
+    return model
+
+
+def accuracy(model: Any, inputs: Any, targets: Any, case: Case, seed: int) -> float:
+    """Part of the test images told right after training."""
+    import torch
+
+    torch.set_num_threads(1)
+    x, y = torch.as_tensor(inputs, dtype=torch.float32), torch.as_tensor(targets)
+    train, test = slice(None, -TESTED), slice(-TESTED, None)
+    optimiser = torch.optim.SGD(model.parameters(), case.rate, momentum=MOMENTUM, weight_decay=DECAY)
+    drops = [case.epochs // 2, case.epochs * 3 // 4]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops)
+    generator = torch.Generator().manual_seed(seed)
+    model.train()
+    for _ in range(case.epochs):
+        order = torch.randperm(len(x[train]), generator=generator)
+        for at in order.split(BATCH):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[at]), y[at]).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimiser.step()
+        schedule.step()
+    model.eval()
+    with torch.no_grad():
+        return float((model(x[test]).argmax(dim=1) == y[test]).double().mean())
+
+
+def row(case: Case, data: str, sparsity: float, method: str, seed: int) -> dict[str, Any]:
+    """One network: its trainability as pruned, and its accuracy once trained."""
+    model = pruned(case, data, sparsity, method, seed)
+    inputs, targets = images(data, case.build().is_chain)
+    seen = eoc.trainability(model, data=(inputs, targets), inputs=LOOKED_AT, device="cpu")
+    told = {name: float(f"{getattr(seen, name):.4g}") for name in MEASURES}
+    right = accuracy(model, inputs, targets, case, seed)
+    key = {"network": case.name, "data": data, "sparsity": sparsity, "method": method, "seed": seed}
+    return {**key, "accuracy": round(right, 4), **told}
+
+
+def keys(only: str) -> Iterator[tuple[Case, str, float, str, int]]:
+    """What is measured, seeds of the first sparsities first."""
+    for sparsities in (SPARSITIES[:2], SPARSITIES[2:]):
+        for seed in range(SEEDS):
+            for case in CASES:
+                for data in DATA:
+                    for sparsity in sparsities:
+                        for method in METHODS:
+                            if fnmatchcase(case.name, only):
+                                yield case, data, sparsity, method, seed
+
+
+def measure(only: str) -> None:
+    """Adds what the table lacks."""
+    table: Any = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame()
+    names = ["network", "data", "sparsity", "method", "seed"]
+    done = set() if table.empty else set(table[names].itertuples(index=False, name=None))
+    for key in keys(only):
+        if (key[0].name, *key[1:]) in done:
+            continue
+        table = pd.concat([table, pd.DataFrame([row(*key)])], ignore_index=True)
+        table.to_csv(TABLE, index=False)
+        print(key[0].name, *key[1:], table["accuracy"].iloc[-1], file=sys.stderr, flush=True)
+
+
+def beside(table: Any) -> Any:
+    """One line for each network, data set and sparsity: mean accuracies, and the design's difference.
+
+    `best` is the best of the others by its mean; `difference` is the design's mean less that, seed by seed,
+    and `error` its standard error.
+    """
+    lines = []
+    for key, rows in table.groupby(["network", "data", "sparsity"], sort=False):
+        by_seed = rows.pivot_table(index="seed", columns="method", values="accuracy").dropna()
+        if set(METHODS) - set(by_seed.columns) or len(by_seed) < 2:
+            continue
+        means = by_seed.mean()
+        best = str(means.drop("design").idxmax())
+        gain = by_seed["design"] - by_seed[best]
+        lines.append(
+            {
+                **dict(zip(("network", "data", "sparsity"), key, strict=True)),
+                "seeds": len(by_seed),
+                **{method: round(float(means[method]), 3) for method in METHODS},
+                "best": best,
+                "difference": round(float(gain.mean()), 3),
+                "error": round(float(gain.std(ddof=1) / np.sqrt(len(gain))), 3),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def correlations(table: Any) -> Any:
+    """Rank correlation of each measure of trainability with accuracy, over the methods and seeds of a cell.
+
+    Mean over cells of network, data set and sparsity, and the standard error of that mean.
+    """
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for _, rows in table.groupby(["network", "data", "sparsity"]):
+        right = rows["accuracy"].rank()
+        for name in MEASURES:
+            # What is infinite or unknown is the worst there is: no rank 0 is trained.
+            ranks = rows[name].fillna(-np.inf).rank()
+            if ranks.nunique() > 1 and right.nunique() > 1:
+                found[name].append(float(np.corrcoef(ranks, right)[0, 1]))
+    return pd.DataFrame(
+        {
+            "measure": list(found),
+            "correlation": [round(float(np.mean(values)), 2) for values in found.values()],
+            "error": [
+                round(float(np.std(values, ddof=1) / len(values) ** 0.5), 2) for values in found.values()
+            ],
+            "cells": [len(values) for values in found.values()],
+        }
+    )
+
+
+def report() -> None:
+    """What the table says, in lines."""
+    table = pd.read_csv(TABLE)
+    lines = beside(table)
+    print(lines.to_string(index=False))
+    asked = lines[lines["sparsity"].isin(SPARSITIES[:2])]
+    better = asked["difference"] > 2 * asked["error"]
+    worse = asked["difference"] < -2 * asked["error"]
+    bar = f"at {SPARSITIES[0]} and {SPARSITIES[1]}"
+    print(f"{bar}: better by two standard errors in {better.sum()} of {len(asked)},")
+    print(f"worse by two in {worse.sum()}, behind at all in {(asked['difference'] < 0).sum()}")
+    print("\nrank correlation of trainability before training with accuracy after it:")
+    print(correlations(table).to_string(index=False))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trained_designs", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("action", choices=("measure", "report"))
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="names of networks (default: all)")
+    arguments = parser.parse_args()
+    if arguments.action == "measure":
+        measure(arguments.only)
+    report()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
