@@ -94,10 +94,10 @@ def rescale_(
     By the units: the same for each unit of a layer, so that all units that keep a weight have the mean square
     of a unit before pruning: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²). (Where few units of each layer are left, as
     after SynFlow, the others must not take over the part of those that are gone: the signal along the paths
-    that remain would grow from layer to layer.) Units that keep
-    few weights are then heard like the others. With masks from :func:`rearrange_masks` it lets deep and
-    sparse ReLU networks train (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the
-    weights of each unit with the scale of its own kept fan-in, which is the same on average.
+    that remain would grow from layer to layer.) Units that keep few weights are then heard like the others.
+    With masks from :func:`rearrange_masks` it lets deep and sparse ReLU networks train
+    (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the weights of each unit with the
+    scale of its own kept fan-in, which is the same on average.
 
     By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning. Layers are
     taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
