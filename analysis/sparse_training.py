@@ -50,9 +50,21 @@ class SparseRun(Run):
         clip = np.inf if settings.clip is None else settings.clip
         recipe = (settings.rate(self.epoch), settings.momentum, settings.weight_decay, float(clip))
         inputs, targets = (one.numpy() for one in self.tensors[:2])
-        network = (self.widths, self.ends, self.sources, *self.values)
-        given: Any = (*network, self.velocities, self.kind, inputs, targets, order, batch, recipe)
-        losses = epoch(*given)
+        weights, biases = self.values
+        losses = epoch(
+            self.widths,
+            self.ends,
+            self.sources,
+            weights,
+            biases,
+            self.velocities,
+            self.kind,
+            inputs,
+            targets,
+            order,
+            batch,
+            recipe,
+        )
         return float(losses.mean())
 
     def _accuracy(self) -> float:
