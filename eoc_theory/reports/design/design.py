@@ -296,7 +296,8 @@ def design(
     whose choice within layers keeps wide paths; and, where no normalisation divides scales out, weights
     rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights are heard like the
     others. Of networks with attention there is no such candidate, and SNIP ranks all weights.
-    `python -m benchmarks.trained_designs report` lays such designs beside SNIP, SynFlow and ERK.
+    `python -m benchmarks.trained_designs report` lays such designs beside SNIP, SynFlow and ERK: those of
+    convolutional networks without normalisation train no better than SynFlow's.
 
     Nothing is trained, and a model is left as it was.
 
