@@ -17,8 +17,8 @@ from .registry import CLAIMS
 
 DESCRIPTION = """Checks claims of "Robust Pruning at Initialization" (Hayou, Ton, Doucet & Teh, ICLR 2021)
 and of the papers it builds on, claims on transformers at initialisation, and published results of others,
-by computation and by sampled networks. Each claim is printed when it is finished. The exit status is 1 when a verdict differs from the one
-on record, 2 when the arguments are unusable or a package is missing."""
+by computation and by sampled networks. Each claim is printed when it is finished. The exit status is 1 when
+a verdict differs from the one on record, 2 when the arguments are unusable or a package is missing."""
 
 
 #: What the forms cost in all: quick took 250 s of one core before claims of another 60 s came; full has four
