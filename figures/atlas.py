@@ -104,7 +104,7 @@ def draw(results: Results, path: Path) -> None:
     with style():
         import matplotlib
 
-        figure = new_figure(7.0, 0.33 * len(NETWORKS) + 0.9)
+        figure = new_figure(7.0, 0.27 * len(NETWORKS) + 0.9)
         ax = figure.subplots()
         colours = matplotlib.colormaps["viridis"].with_extremes(bad="#CCCCCC")
         image = ax.imshow(np.ma.masked_invalid(shown), cmap=colours, aspect="auto", vmin=0.0)

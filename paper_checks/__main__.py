@@ -16,13 +16,14 @@ from .page import write_page
 from .registry import CLAIMS
 
 DESCRIPTION = """Checks claims of "Robust Pruning at Initialization" (Hayou, Ton, Doucet & Teh, ICLR 2021)
-and of the papers it builds on, and claims on transformers at initialisation, by computation and by sampled
-networks. Each claim is printed when it is finished. The exit status is 1 when a verdict differs from the one
-on record, 2 when the arguments are unusable or a package is missing."""
+and of the papers it builds on, claims on transformers at initialisation, and published results of others,
+by computation and by sampled networks. Each claim is printed when it is finished. The exit status is 1 when
+a verdict differs from the one on record, 2 when the arguments are unusable or a package is missing."""
 
 
-#: What the forms cost in all: quick took 250 s of one core; full has four to seven times as many networks.
-QUICK_TIME, FULL_TIME = "some four minutes", "some half an hour"
+#: What the forms cost in all: quick took 250 s of one core before claims of another 60 s came; full has four
+#: to seven times as many networks.
+QUICK_TIME, FULL_TIME = "some five minutes", "some three quarters of an hour"
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:

@@ -101,7 +101,7 @@ def binding_range(depth: int = 100) -> tuple[float, float]:
 
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
-    seeds = 10 if quick else 60
+    seeds = 5 if quick else 60
     evidence, cases = [], []
     data = eoc.digits(100)
     for depth, name, sigma_w, sigma_b in CASES:

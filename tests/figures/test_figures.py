@@ -31,7 +31,7 @@ def test_results_and_pictures_are_stored(figure):
     assert figure.data.exists()
     assert figure.data.stat().st_size < (1_300_000 if isinstance(figure, StudyFigure) else 300_000)
     for suffix in FORMATS:
-        assert (HERE / f"{figure.name}{suffix}").stat().st_size < 700_000
+        assert (HERE / f"{figure.name}{suffix}").stat().st_size < 800_000
 
 
 @pytest.mark.parametrize("name", NAMES)
