@@ -24,7 +24,8 @@ CASES: tuple[tuple[str, str, Init, bool], ...] = (
 
 def predicted(net: Architecture) -> float:
     """Mean s_cr by the theory at finite width."""
-    return eoc.predict_collapse(net, data=eoc.digits(100), samples=SAMPLES).critical_sparsity
+    law = eoc.predict_collapse(net, data=eoc.digits(100), samples=SAMPLES, method="theory")
+    return law.critical_sparsity
 
 
 def check(quick: bool) -> Finding:

@@ -54,7 +54,9 @@ def case(
     """Prunes real networks, predicts, and evaluates the bound."""
     mean, error = mean_and_error(critical_sparsities(net, seeds, data))
     predicted = (
-        eoc.predict_collapse(net, data=data, samples=samples).critical_sparsity if predict else float("nan")
+        eoc.predict_collapse(net, data=data, samples=samples, method="theory").critical_sparsity
+        if predict
+        else float("nan")
     )
     bound = snip_bound(net.depth, np.sqrt(net.n_weights / net.depth), chi)
     reach = mean * net.depth * abs(np.log(chi))

@@ -138,6 +138,9 @@ def _run(graph: Graph, weights: Mapping[str, Scaled]) -> Scaled:
     for position, node in enumerate(graph.nodes):
         inputs = [values[source] for source in node.inputs]
         values[position] = _flow(node.layer, inputs, weights) if inputs else _ones(graph.input_shape, some)
+        shape = graph.shapes[position]
+        if values[position].entries.shape[1:] != (shape.channels, *shape.space):
+            raise _refusal(node.layer)  # it moves values, and no rule says how
         for source in set(node.inputs):
             if last_use[source] == position:
                 del values[source]
@@ -180,6 +183,8 @@ def _ones(shape: Shape, like: torch.Tensor) -> Scaled:
 @singledispatch
 def _flow(layer: Layer, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
     """The layer's value, of its inputs' and the weights by layer name."""
+    if len(inputs) > 1 or layer.attends:
+        raise _refusal(layer)
     return Scaled(_moved(layer, inputs[0].entries), inputs[0].exponent)
 
 

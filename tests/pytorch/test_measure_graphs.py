@@ -379,3 +379,22 @@ def test_a_gpu_measures_the_same(criterion):
         for d in ("cpu", "cuda")
     )
     np.testing.assert_allclose(cpu.kept, gpu.kept, atol=0.01)
+
+
+@pytest.mark.parametrize("criterion", ["synflow-oneshot", "synflow"])
+@pytest.mark.parametrize(
+    "net",
+    [
+        eoc.vit(None, depth=1, width=32, heads=4, input_shape=(3, 16, 16), patch=8, classes=10),
+        eoc.vit(
+            None, depth=1, width=32, heads=4, input_shape=(3, 16, 16), patch=8, readout="mean", classes=10
+        ),
+        eoc.transformer(1, 16, vocabulary=20, tokens=6),
+        eoc.gpt(None, depth=1, width=16, vocabulary=20, tokens=6),
+    ],
+    ids=["class token", "mean", "tokens", "causal"],
+)
+def test_synflow_of_attention_is_refused_by_name(net, criterion):
+    example = (1, net.input_shape.channels, *net.input_shape.space)
+    with pytest.raises(ModelError, match="no linear counterpart|integers|token"):
+        eoc.measure_pruning(net.to_torch(0), 0.8, criterion=criterion, example_input=example)
