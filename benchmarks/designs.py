@@ -11,7 +11,6 @@ and looked at: is a layer empty, or without a weight on a path from the input to
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +26,10 @@ import eoc_theory as eoc
 from eoc_theory.reports.design import Candidate
 from eoc_theory.reports.subject import example_of
 
+from .command import measure_or_report
+
 TABLE = Path(__file__).parent / "designs.csv"
+
 #: Seeds of the networks that are measured begin here, far from those that a design draws.
 FIRST_SEED = 7000
 ALL = ("snip", "grasp", "magnitude", "synflow", "synflow-oneshot", "random", "uniform", "erk")
@@ -207,18 +209,5 @@ def report() -> None:
     print(f"seconds of processor time: median {seconds.median():.1f}, most {seconds.max():.1f}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.designs", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("action", choices=("measure", "report"))
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="names of networks (default: all)")
-    arguments = parser.parse_args()
-    if arguments.action == "measure":
-        measure(arguments.only)
-    report()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_or_report("benchmarks.designs", __doc__, measure, report))

@@ -12,7 +12,6 @@ before it is trained.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import pandas as pd
 import eoc_theory as eoc
 from eoc_theory.errors import EmptyLayerError
 
+from .command import measure_or_report
 from .images import gratings
 
 TABLE = Path(__file__).parent / "trained_designs.csv"
@@ -242,18 +242,5 @@ def report() -> None:
     print(correlations(table).to_string(index=False))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.trained_designs", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("action", choices=("measure", "report"))
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="names of networks (default: all)")
-    arguments = parser.parse_args()
-    if arguments.action == "measure":
-        measure(arguments.only)
-    report()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_or_report("benchmarks.trained_designs", __doc__, measure, report))

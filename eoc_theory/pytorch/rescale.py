@@ -127,12 +127,7 @@ def rescale_(
     """
     torch = require_torch()
     checks.one_of("by", by, WAYS)
-    if sigma_w is not None:
-        if by == "signal":
-            raise ArgumentError(
-                f"sigma_w goes with by='weights' and 'units', got {checks.shown(sigma_w)} with by='signal'"
-            )
-        sigma_w = checks.positive("sigma_w", sigma_w)
+    sigma_w = _checked_scale(by, sigma_w)
     if data is not None and by != "signal":
         raise ArgumentError(f"data goes with by='signal', got data with by={by!r}")
     q_input = checks.positive("q_input", q_input)
@@ -187,6 +182,17 @@ def rescale_(
             # The product that the next forward pass would make anyway, for who reads `weight` before it.
             setattr(weight.module, weight.attribute, weight.tensor * weight.mask)
     return found
+
+
+def _checked_scale(by: str, sigma_w: Any) -> float | None:
+    """The scale to restore, where one is given."""
+    if sigma_w is None:
+        return None
+    if by == "signal":
+        raise ArgumentError(
+            f"sigma_w goes with by='weights' and 'units', got {checks.shown(sigma_w)} with by='signal'"
+        )
+    return checks.positive("sigma_w", sigma_w)
 
 
 def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, PrunableWeight]]:

@@ -396,5 +396,5 @@ def test_a_gpu_measures_the_same(criterion):
 )
 def test_synflow_of_attention_is_refused_by_name(net, criterion):
     example = (1, net.input_shape.channels, *net.input_shape.space)
-    with pytest.raises(ModelError, match="no linear counterpart|integers|token"):
+    with pytest.raises(ModelError, match=r"no linear counterpart|integers|token"):
         eoc.measure_pruning(net.to_torch(0), 0.8, criterion=criterion, example_input=example)

@@ -45,21 +45,64 @@ def synflow_chain(
     for layer in range(layers):
         start[layer + 1] = start[layer] + neurons[layer] * neurons[layer + 1] * copies[layer]
         first_row[layer + 1] = first_row[layer] + neurons[layer + 1] + 1
+    places = start, first_row
+    forward = np.ones((layers + 1, neurons.max()))
+    kept = _laid_out(value, neurons, copies, copies_in, copies_out, places, forward)
+    row_end = kept[2]
+    backward = np.ones((layers + 1, neurons.max()))
     score = np.empty(start[layers], np.float32)
-    bits = score.view(np.int32)
-    column = np.empty(start[layers], np.int32)
-    used = np.empty(start[layers], np.uint8)
-    # The survivors of row i of layer l lie at row_end[first_row[l] + i] … row_end[first_row[l] + i + 1].
-    row_end = np.empty(first_row[layers], np.int64)
-    widest = neurons.max()
-    forward = np.ones((layers + 1, widest))
-    backward = np.ones((layers + 1, widest))
-    factor = np.empty(layers)
     sizes = np.empty(layers)
     total = 0.0
-
-    p = 0
     for layer in range(layers):
+        sizes[layer] = start[layer + 1] - start[layer]
+        total += sizes[layer] * count[layer]
+
+    histogram = np.empty(_BINS)
+    factor = np.empty(layers)
+    result = np.empty((len(reported), layers))
+    report = 0
+    left = total
+    for r in range(len(log_density)):
+        for layer in range(layers - 1, -1, -1):
+            plain = copies[layer] == copies_out[layer]
+            score_sum = _scored(layer, plain, value, kept, neurons, first_row, forward, backward, score)
+            factor[layer] = left / (score_sum * share[layer]) if score_sum > 0 else 0.0
+        cut = _threshold(
+            score, factor, count, kept, first_row, histogram, left - total * np.exp(log_density[r])
+        )
+        left = 0.0
+        spread = 0.5
+        for layer in range(layers):
+            plain = copies[layer] == copies_in[layer]
+            write, spread = _dropped(layer, plain, value, kept, neurons, places, forward, score, cut, spread)
+            left += (write - start[layer]) * count[layer]
+        while report < len(reported) and reported[report] == r + 1:
+            for layer in range(layers):
+                result[report, layer] = (row_end[first_row[layer + 1] - 1] - start[layer]) / sizes[layer]
+            report += 1
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _laid_out(
+    value: np.ndarray,
+    neurons: np.ndarray,
+    copies: np.ndarray,
+    copies_in: np.ndarray,
+    copies_out: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    forward: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column and use of each weight, and the ends of rows, for the dense network; its signal in `forward`.
+
+    The survivors of row i of layer l lie at row_end[first_row[l] + i] … row_end[first_row[l] + i + 1].
+    """
+    start, first_row = places
+    column = np.empty(start[-1], np.int32)
+    used = np.empty(start[-1], np.uint8)
+    row_end = np.empty(first_row[-1], np.int64)
+    p = 0
+    for layer in range(len(copies)):
         row_end[first_row[layer]] = p
         for i in range(neurons[layer + 1]):
             signal = 0.0
@@ -72,85 +115,122 @@ def synflow_chain(
                     p += 1
             forward[layer + 1, i] = signal
             row_end[first_row[layer] + i + 1] = p
-        sizes[layer] = start[layer + 1] - start[layer]
-        total += sizes[layer] * count[layer]
         _normalise(forward[layer + 1], neurons[layer + 1])
+    return column, used, row_end
 
-    histogram = np.empty(_BINS)
-    result = np.empty((len(reported), layers))
-    report = 0
-    left = total
-    for r in range(len(log_density)):
-        # Backward signals and scores. Σ score is the same in every layer, which sets the layers' common
-        # scale.
-        for layer in range(layers - 1, -1, -1):
-            back = backward[layer]
-            back[: neurons[layer]] = 0.0
-            plain = copies[layer] == copies_out[layer]
-            score_sum = 0.0
-            for i in range(neurons[layer + 1]):
-                above = backward[layer + 1, i]
-                for k in range(row_end[first_row[layer] + i], row_end[first_row[layer] + i + 1]):
-                    j = column[k]
-                    flow = value[k] * above
-                    if plain or used[k] & 2:
-                        back[j] += flow
-                    x = flow * forward[layer, j]
-                    score[k] = x
-                    score_sum += x
-            _normalise(back, neurons[layer])
-            factor[layer] = left / (score_sum * share[layer]) if score_sum > 0 else 0.0
 
-        histogram[:] = 0.0
-        for layer in range(layers):
-            for k in range(row_end[first_row[layer]], row_end[first_row[layer + 1] - 1]):
-                score[k] *= factor[layer]
-                histogram[bits[k] >> _SHIFT] += count[layer]
-        excess = left - total * np.exp(log_density[r])
-        b = 0
-        while b < _BINS - 1 and histogram[b] < excess:
-            excess -= histogram[b]
-            b += 1
-        part = min(max(excess / histogram[b], 0.0), 1.0) if histogram[b] > 0 else 0.0
-        threshold = np.int32((b + part) * (1 << _SHIFT))  # the bits of the threshold: monotone in the score
+@numba.njit(cache=True, nogil=True)
+def _scored(
+    layer: int,
+    plain: bool,
+    value: np.ndarray,
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray],
+    neurons: np.ndarray,
+    first_row: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    score: np.ndarray,
+) -> float:
+    """The backward signal and the scores of a layer; their sum.
 
-        # Drop the weights below the threshold; the survivors make the next round's forward signal. Weights
-        # that have lost all connection tie at score 0 and are removed evenly.
-        left = 0.0
-        spread = 0.5
-        for layer in range(layers):
-            plain = copies[layer] == copies_in[layer]
-            write = start[layer]
-            read_end = row_end[first_row[layer]]
-            for i in range(neurons[layer + 1]):
-                read = read_end
-                read_end = row_end[first_row[layer] + i + 1]
-                signal = 0.0
-                for k in range(read, read_end):
-                    if bits[k] < threshold:
-                        if b > 0 or bits[k] > 0:
-                            continue
-                        spread += part
-                        if spread >= 1.0:
-                            spread -= 1.0
-                            continue
-                    w = value[k]
-                    j = column[k]
-                    value[write] = w
-                    column[write] = j
-                    used[write] = used[k]
-                    write += 1
-                    if plain or used[k] & 1:
-                        signal += w * forward[layer, j]
-                forward[layer + 1, i] = signal
-                row_end[first_row[layer] + i + 1] = write
-            _normalise(forward[layer + 1], neurons[layer + 1])
-            left += (write - start[layer]) * count[layer]
-        while report < len(reported) and reported[report] == r + 1:
-            for layer in range(layers):
-                result[report, layer] = (row_end[first_row[layer + 1] - 1] - start[layer]) / sizes[layer]
-            report += 1
-    return result
+    The sum is the same in every layer, which sets the layers' common scale.
+    """
+    column, used, row_end = kept
+    back = backward[layer]
+    back[: neurons[layer]] = 0.0
+    score_sum = 0.0
+    for i in range(neurons[layer + 1]):
+        above = backward[layer + 1, i]
+        for k in range(row_end[first_row[layer] + i], row_end[first_row[layer] + i + 1]):
+            j = column[k]
+            flow = value[k] * above
+            if plain or used[k] & 2:
+                back[j] += flow
+            x = flow * forward[layer, j]
+            score[k] = x
+            score_sum += x
+    _normalise(back, neurons[layer])
+    return score_sum
+
+
+@numba.njit(cache=True, nogil=True)
+def _threshold(
+    score: np.ndarray,
+    factor: np.ndarray,
+    count: np.ndarray,
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray],
+    first_row: np.ndarray,
+    histogram: np.ndarray,
+    excess: float,
+) -> tuple[int, int, float]:
+    """The bits of the score under which `excess` weights lie, their bin, and the part of it that goes.
+
+    The bits of a float are monotone in it.
+    """
+    bits, row_end = score.view(np.int32), kept[2]
+    histogram[:] = 0.0
+    for layer in range(len(factor)):
+        for k in range(row_end[first_row[layer]], row_end[first_row[layer + 1] - 1]):
+            score[k] *= factor[layer]
+            histogram[bits[k] >> _SHIFT] += count[layer]
+    b = 0
+    while b < _BINS - 1 and histogram[b] < excess:
+        excess -= histogram[b]
+        b += 1
+    part = min(max(excess / histogram[b], 0.0), 1.0) if histogram[b] > 0 else 0.0
+    return int((b + part) * (1 << _SHIFT)), b, part
+
+
+@numba.njit(cache=True, nogil=True)
+def _dropped(
+    layer: int,
+    plain: bool,
+    value: np.ndarray,
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray],
+    neurons: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    forward: np.ndarray,
+    score: np.ndarray,
+    cut: tuple[int, int, float],
+    spread: float,
+) -> tuple[int, float]:
+    """Drop a layer's weights under the threshold; the survivors make the next round's forward signal.
+
+    Weights that have lost all connection tie at score 0 and are removed evenly: `spread` counts them.
+
+    Returns:
+        where the layer's survivors end, and the new `spread`.
+    """
+    start, first_row = places
+    column, used, row_end = kept
+    bits = score.view(np.int32)
+    threshold, b, part = cut
+    write = start[layer]
+    read_end = row_end[first_row[layer]]
+    for i in range(neurons[layer + 1]):
+        read = read_end
+        read_end = row_end[first_row[layer] + i + 1]
+        signal = 0.0
+        for k in range(read, read_end):
+            if bits[k] < threshold:
+                if b > 0 or bits[k] > 0:
+                    continue
+                spread += part
+                if spread >= 1.0:
+                    spread -= 1.0
+                    continue
+            w = value[k]
+            j = column[k]
+            value[write] = w
+            column[write] = j
+            used[write] = used[k]
+            write += 1
+            if plain or used[k] & 1:
+                signal += w * forward[layer, j]
+        forward[layer + 1, i] = signal
+        row_end[first_row[layer] + i + 1] = write
+    _normalise(forward[layer + 1], neurons[layer + 1])
+    return write, spread
 
 
 @numba.njit(cache=True, nogil=True)

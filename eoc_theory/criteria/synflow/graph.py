@@ -176,6 +176,29 @@ class Run:
         """Fill in all scores, up to one common factor; their histogram, in weights of the network, 0 last."""
         from . import _graph_kernel as kernel
 
+        parts = self._backward(*self._forward())
+        histogram = np.zeros(kernel.BINS + 1)
+        logs = [
+            log + np.log(taps.max() * a.max() * b.max())
+            for a, b, taps, log in parts.values()
+            if log > -np.inf and taps.max() > 0
+        ]
+        top = max(logs, default=0.0)
+        for position, w in self.plan.weights.items():
+            entries = self.entries[position]
+            if position in parts and parts[position][3] > -np.inf:
+                row, column, taps, log = parts[position]
+                taps = taps * np.exp(log - top)
+            else:
+                row, column, taps = np.zeros(w.rows), np.zeros(w.columns), np.zeros(len(w.windows))
+            kernel.score_entries(
+                entries.value, entries.row, entries.column, entries.tap, entries.size,
+                row, column, taps, w.count, entries.score, histogram,
+            )  # fmt: skip
+        return histogram
+
+    def _forward(self) -> tuple[dict[int, Means], dict[int, object], dict[int, Array]]:
+        """The means of every node's value, what layers without weights remember, what weights' taps see."""
         plan, graph = self.plan, self.plan.graph
         forward: dict[int, Means] = {}
         memories: dict[int, object] = {}
@@ -195,6 +218,13 @@ class Run:
             profile = (by_tap @ views).reshape(w.out_space)
             forward[position] = _signal(amplitude, profile, x.log_scale + w.log_std)
             seen[position] = views
+        return forward, memories, seen
+
+    def _backward(
+        self, forward: dict[int, Means], memories: dict[int, object], seen: dict[int, Array]
+    ) -> dict[int, tuple[Array, Array, Array, float]]:
+        """For each weight layer on a path: what its scores are made of, by row, column and tap, and a scale."""
+        plan, graph = self.plan, self.plan.graph
         arriving: dict[int, list[Means]] = {position: [] for position in plan.steps}
         arriving[plan.source[-1]].append(Means.ones(plan.channels[1], ()))
         parts: dict[int, tuple[Array, Array, Array, float]] = {}
@@ -210,37 +240,15 @@ class Run:
                 continue
             w, source = plan.weights[position], plan.source[node.inputs[0]]
             x, flat = forward[source], signal.profile.reshape(-1)
-            parts[position] = (
-                signal.amplitude,
-                x.amplitude,
-                seen[position] @ flat,
-                x.log_scale + signal.log_scale + w.log_std,
-            )
+            log = x.log_scale + signal.log_scale + w.log_std
+            parts[position] = signal.amplitude, x.amplitude, seen[position] @ flat, log
             if graph.nodes[source].inputs:
                 # Mean over the positions of the input of what each tap sends there.
                 reach = w.inside @ flat / max(int(np.prod(w.space)), 1)
                 amplitude, by_tap = self.entries[position].backward(signal.amplitude, reach, w.columns)
                 profile = spread(by_tap[:, None] * (w.inside * flat), w.windows, w.space)
                 arriving[source].append(_signal(amplitude, profile, signal.log_scale + w.log_std))
-        histogram = np.zeros(kernel.BINS + 1)
-        logs = [
-            log + np.log(taps.max() * a.max() * b.max())
-            for a, b, taps, log in parts.values()
-            if log > -np.inf and taps.max() > 0
-        ]
-        top = max(logs, default=0.0)
-        for position, w in plan.weights.items():
-            entries = self.entries[position]
-            if position in parts and parts[position][3] > -np.inf:
-                row, column, taps, log = parts[position]
-                taps = taps * np.exp(log - top)
-            else:
-                row, column, taps = np.zeros(w.rows), np.zeros(w.columns), np.zeros(len(w.windows))
-            kernel.score_entries(
-                entries.value, entries.row, entries.column, entries.tap, entries.size,
-                row, column, taps, w.count, entries.score, histogram,
-            )  # fmt: skip
-        return histogram
+        return parts
 
 
 def _signal(amplitude: Array, profile: Array, log_scale: float) -> Means:
