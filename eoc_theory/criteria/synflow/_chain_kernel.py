@@ -67,9 +67,8 @@ def synflow_chain(
             plain = copies[layer] == copies_out[layer]
             score_sum = _scored(layer, plain, value, kept, neurons, first_row, forward, backward, score)
             factor[layer] = left / (score_sum * share[layer]) if score_sum > 0 else 0.0
-        cut = _threshold(
-            score, factor, count, kept, first_row, histogram, left - total * np.exp(log_density[r])
-        )
+        excess = left - total * np.exp(log_density[r])
+        cut = _threshold(score, factor, count, kept, first_row, histogram, excess)
         left = 0.0
         spread = 0.5
         for layer in range(layers):

@@ -223,7 +223,7 @@ class Run:
     def _backward(
         self, forward: dict[int, Means], memories: dict[int, object], seen: dict[int, Array]
     ) -> dict[int, tuple[Array, Array, Array, float]]:
-        """For each weight layer on a path: what its scores are made of, by row, column and tap, and a scale."""
+        """What the scores of each weight layer on a path are made of, by row, column and tap; a scale."""
         plan, graph = self.plan, self.plan.graph
         arriving: dict[int, list[Means]] = {position: [] for position in plan.steps}
         arriving[plan.source[-1]].append(Means.ones(plan.channels[1], ()))
