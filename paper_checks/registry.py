@@ -65,7 +65,6 @@ CLAIMS: tuple[Claim, ...] = (
     residual_networks_cnn.CLAIM,
     image_tables.CLAIM,
     surviving_connections.CLAIM,
-    trainability.CLAIM,
     weight_laws.CLAIM,
     dropout.CLAIM,
     attention_similarity.CLAIM,
@@ -77,4 +76,5 @@ CLAIMS: tuple[Claim, ...] = (
     attention_training.CLAIM,
     published_compressions.CLAIM,
     erk_densities.CLAIM,
+    trainability.CLAIM,
 )

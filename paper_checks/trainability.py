@@ -10,7 +10,7 @@ import numpy as np
 import eoc_theory as eoc
 from eoc_theory.errors import EmptyLayerError
 
-from .claim import Claim, Evidence, Finding, Verdict
+from .claim import PUBLISHED, Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error
 
 Array = np.ndarray
@@ -170,5 +170,6 @@ CLAIM = Claim(
     "with units rescaled, too: `eoc.trainability` of each and its accuracy on digits after "
     f"{EPOCHS} epochs; Spearman's rank correlation over these ways, mean over seeds and sparsities.",
     recorded=Verdict.REFINED,
+    group=PUBLISHED,
     check=check,
 )

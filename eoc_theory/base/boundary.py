@@ -55,7 +55,7 @@ def public(thing: T) -> T:
     as its cause. A function of a model takes compiled ones, too.
     """
     if not isinstance(thing, type):
-        return _guarded(of_uncompiled(thing))  # type: ignore[return-value, arg-type]
+        return of_uncompiled(_guarded(thing))  # type: ignore[return-value, arg-type]
     if hasattr(thing, "__dataclass_fields__") and "__eq__" in vars(thing):
         answer_equality(thing)
     for name, member in list(vars(thing).items()):

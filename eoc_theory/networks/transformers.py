@@ -255,9 +255,9 @@ def gpt(
     if sigma_w is not None:
         named["sigma_w"] = sigma_w
     named["classes"] = named["vocabulary"] if classes is None else classes
-    name = _title("GPT", named["depth"], named["width"], size, depth, width, heads)
-    net = transformer(named.pop("depth"), named.pop("width"), tokens=tokens, std=std, **named)
-    return replace(net, name=name)
+    form = named.pop("depth"), named.pop("width")
+    net = transformer(*form, tokens=tokens, std=std, **named)
+    return replace(net, name=_title("GPT", *map(int, form), size, depth, width, heads))
 
 
 def _title(kind: str, depth: int, width: int, size: str | None = None, *changed: int | None) -> str:
