@@ -342,7 +342,8 @@ def design(
     if attention:
         networks = 0
     trained = goal == "training"
-    rule = as_criterion(criterion or ("synflow" if trained and not attention else "snip"))
+    usual = "synflow" if trained and not attention else "snip"
+    rule = as_criterion(usual if criterion is None else criterion)
     batch = found.summarise(data, seed=seed)
     said = progress or (lambda text: None)
     left = total - round(sparsity * total)
