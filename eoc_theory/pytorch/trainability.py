@@ -12,6 +12,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import converted, isolated, seeded
 from ..base.typing import DType
+from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
@@ -38,7 +39,7 @@ def trainability(
     masks: Mapping[str, Any] | None = None,
     *,
     sparsity: float = 0.0,
-    criterion: Any = "random",
+    criterion: CriterionLike = "random",
     data: Any = None,
     inputs: int = 32,
     output: Any = None,
