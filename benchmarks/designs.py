@@ -209,5 +209,9 @@ def report() -> None:
     print(f"seconds of processor time: median {seconds.median():.1f}, most {seconds.max():.1f}")
 
 
+def main() -> int:
+    return measure_or_report("benchmarks.designs", __doc__, measure, report)
+
+
 if __name__ == "__main__":
-    sys.exit(measure_or_report("benchmarks.designs", __doc__, measure, report))
+    sys.exit(main())

@@ -242,5 +242,9 @@ def report() -> None:
     print(correlations(table).to_string(index=False))
 
 
+def main() -> int:
+    return measure_or_report("benchmarks.trained_designs", __doc__, measure, report)
+
+
 if __name__ == "__main__":
-    sys.exit(measure_or_report("benchmarks.trained_designs", __doc__, measure, report))
+    sys.exit(main())
