@@ -12,6 +12,7 @@ a hundred classes in turn, and fewer than the thousand that were scored there.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 import time
@@ -136,7 +137,14 @@ def stored() -> list[Row]:
 
 def main() -> None:
     """Predict, keep and print the table."""
-    if sys.argv[1:] != ["report"]:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.published", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=("measure", "report"), default="measure",
+        help="measure: predict for ten minutes, keep and print (the default); report: print what is kept",
+    )  # fmt: skip
+    if parser.parse_args().action == "measure":
         rows = []
         for case in CASES:
             for mode in MODES:

@@ -11,6 +11,7 @@ from torch import nn  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.mean_field.edge_of_chaos import edge_of_chaos  # noqa: E402
 from eoc_theory.networks.architecture import Architecture, WeightLayer, mlp  # noqa: E402
+from eoc_theory.pruning.prediction import predict_pruning  # noqa: E402
 from eoc_theory.pytorch.initialize import initialize_  # noqa: E402
 from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
 from eoc_theory.pytorch.models import build_model  # noqa: E402
@@ -81,7 +82,6 @@ def test_adjacent_linear_layers_have_the_identity_between_them():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(), nn.Tanh(), nn.Linear(5, 3)), "second activ"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "end with"),
         (nn.Sequential(nn.ReLU(), nn.Linear(4, 5)), "before the first"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), "Conv2d"),
@@ -93,6 +93,25 @@ def test_unreadable_models_are_named(model, message):
     with pytest.raises(ModelError, match=message) as caught:
         Architecture.from_torch(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_activation_of_a_dropped_out_activation_is_read(training):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(20, 150),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Tanh(),
+        nn.Linear(150, 150),
+        nn.ReLU(),
+        nn.Linear(150, 5),
+    ).train(training)
+    data = np.random.default_rng(0).standard_normal((40, 20)), np.arange(40) % 5
+    theory, sampled = (
+        predict_pruning(model, 0.8, data=data, method=method) for method in ("theory", "sampled")
+    )
+    assert np.abs(theory.kept - sampled.kept).max() < 0.04
 
 
 @pytest.mark.parametrize(
