@@ -208,12 +208,17 @@ class GaussianGraph:
             repeats = range(max(self._repeats, -(-TOP_ROWS // layer.weight.fan_out)))
         from_data = self._graph.nodes[position].inputs[0] == 0
         known = inputs[:1] if from_data else inputs
+        shape = self._drawn.shapes[position]
         law = memory = None
-        if self._alike or laws or not self._whole:
+        asked = self._alike or laws or not self._whole
+        if asked and from_data and layer.groups == 1:
+            # From patches, of which an image has fewer than positions; nothing is sent back to it.
+            patches = [_columns(layer, x).reshape(-1, math.prod(shape.space), x.shape[-1]) for x in known]
+            law = FieldLaw.estimated(self.panel, patches)
+        elif asked:
             law = FieldLaw.estimated(self.panel, [x.reshape(len(x), -1, x.shape[-1]) for x in known])
             law, memory = self._moved(layer, law, inputs[0].shape)
         self._memories[position] = _Passed(inputs, law, memory)
-        shape = self._drawn.shapes[position]
         if not self._alike or last or (from_data and layer.groups == 1):
             # The covariance is a product of the columns: its root.
             patches = [self._patches(layer, x) for x in known]
