@@ -15,7 +15,7 @@ from .base.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .activations import Activation, activation, activation_names
-    from .criteria import Criterion, criterion, register_criterion
+    from .criteria.criterion import Criterion, criterion, register_criterion
     from .errors import EOCError
     from .layers.register import register_layer
     from .mean_field.attention_phase import AttentionPhase, attention_phase
