@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 from ...criteria.criterion import Criterion
-from ...errors import EOCError, InternalError
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ...propagation.channel_kernels import ChannelPropagation, propagate_channels
@@ -23,7 +22,7 @@ from .findings import off_edge
 from .forecast import outlook
 from .initialisation import Reading
 from .remedies import Cure, cures, with_weights
-from .sampled import View, helps
+from .sampled import View, best_of
 
 Array = np.ndarray
 
@@ -66,21 +65,8 @@ def diagnose_attention(
     silent = len(before.outlook.silent) > 0
     others = cures(net, reading, redraw=redraw, biases=biases, masked=masked, silent=silent)
     candidates = [*_even_attention(net, kernels), *_stable_branches(net, before.signals), *others]
-    best: Cure | None = None
-    least = before
-    for cure in candidates[:MOST_TRIED]:
-        assert isinstance(cure.net, Architecture)
-        try:
-            after, _ = view(cure.net)
-        except InternalError:
-            raise
-        except EOCError:
-            continue
-        if helps(after, least):
-            best, least = cure, after
-            if not after.problems:
-                break
-    return before, best, None if best is None else least
+    cure, after = best_of(before, candidates[:MOST_TRIED], lambda changed: view(changed)[0])
+    return before, cure, after
 
 
 def observed(net: Architecture, reading: Reading, kernels: ChannelPropagation) -> Observed:

@@ -5,9 +5,10 @@ A trained network, whose weights follow no known distribution, is measured as it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -259,27 +260,36 @@ def _best_cure(
     rule: Criterion,
     seed: int,
 ) -> tuple[Cure | None, View | None]:
-    """The first change after which nothing is wrong, else the one that helps most; None where none helps."""
-    chosen: tuple[Cure | None, View | None] = (None, None)
-    least, tried = before, 0
+    """What `best_of` finds among the changes that the network's size lets be tried."""
     most = 1 if cost(net) > DEAR else 2 if cost(net) > AFFORDABLE else None
-    for cure in _cures(model, net, before, options, seed):
-        if most is not None and tried >= most:
-            break
-        tried += 1
-        changed = cure.net
+
+    def look(changed: Any) -> View:
         assert isinstance(changed, UnreadNetwork)
+        return _view(changed, sparsity, rule, seed)
+
+    return best_of(before, islice(_cures(model, net, before, options, seed), most), look)
+
+
+def best_of(
+    before: View, cures: Iterable[Cure], look: Callable[[Any], View]
+) -> tuple[Cure | None, View | None]:
+    """The first change after which nothing is wrong, else the one that helps most; None where none helps.
+
+    `look` shows a changed network; one that it refuses is no cure.
+    """
+    chosen, least = None, before
+    for cure in cures:
         try:
-            after = _view(changed, sparsity, rule, seed)
+            after = look(cure.net)
         except InternalError:
             raise
         except EOCError:
             continue
         if helps(after, least):
-            chosen, least = (cure, after), after
-        if after is least and not after.problems:
-            break
-    return chosen
+            chosen, least = cure, after
+            if not after.problems:
+                break
+    return chosen, None if chosen is None else least
 
 
 def helps(one: View, other: View) -> bool:
