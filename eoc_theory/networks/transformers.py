@@ -257,7 +257,8 @@ def gpt(
     named["classes"] = named["vocabulary"] if classes is None else classes
     form = named.pop("depth"), named.pop("width")
     net = transformer(*form, tokens=tokens, std=std, **named)
-    return replace(net, name=_title("GPT", *map(int, form), size, depth, width, heads))
+    blocks, channels = map(int, form)
+    return replace(net, name=_title("GPT", blocks, channels, size, depth, width, heads))
 
 
 def _title(kind: str, depth: int, width: int, size: str | None = None, *changed: int | None) -> str:

@@ -141,7 +141,7 @@ def test_no_warning_of_numpy_is_shown_and_its_state_is_left_as_it_was(recwarn):
     with np.errstate(divide="raise"):
         assert dividing(0.0) == np.inf
         with pytest.raises(FloatingPointError):
-            np.float64(1.0) / np.float64(0.0)
+            _ = np.float64(1.0) / np.float64(0.0)
     assert np.geterr() == before
     assert not list(recwarn)
 
