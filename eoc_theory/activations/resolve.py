@@ -17,7 +17,7 @@ from . import catalogue
 from .core import Activation
 from .numerical import from_callable
 
-_CALL = re.compile(r"\s*([A-Za-z_][\w-]*(?: [A-Za-z]\w*)?)\s*(?:\(([^()]*)\))?\s*", re.ASCII)
+_CALL = re.compile(r"\s*([A-Za-z_][\w-]*(?: [A-Za-z]\w*)?)(?:\s*\(([^()]*)\))?\s*", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 

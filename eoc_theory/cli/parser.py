@@ -598,6 +598,8 @@ def _reader(accepted: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+#: Longer texts are no slip of somebody who meant a few numbers, and patterns take long to look through them.
+_LONGEST_MISTAKE = 500
 #: What people write for a number or between numbers, and what is meant.
 _MEANT = (
     (re.compile(r"(\d+),(\d+)"), r"\1.\2"),  # a decimal comma
@@ -613,6 +615,8 @@ _MEANT = (
 
 def _instead(text: str, read: Callable[[str], Any]) -> str:
     """What to write for `text`, "" if that cannot be told."""
+    if len(text) > _LONGEST_MISTAKE:
+        return ""
     if _PERCENT.fullmatch(text):
         pattern = [(_PERCENT, lambda found: f"{float(found[1]) / 100:g}")]
         text = text.replace(" ", "")

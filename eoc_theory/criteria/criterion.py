@@ -27,7 +27,7 @@ Needs = Literal["nothing", "weights", "gradient", "hessian_gradient", "paths"]
 
 #: Rounds of a criterion, at most.
 MOST_ROUNDS = 10_000
-_SPEC = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*")
+_SPEC = re.compile(r"\s*([A-Za-z][\w-]*)(?:\s*\(([^()]*)\))?\s*")
 _NAME = re.compile(r"[A-Za-z][\w-]{0,39}")
 
 

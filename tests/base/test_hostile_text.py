@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 import warnings
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -146,6 +147,35 @@ def test_commands_refuse_them_in_one_line(kind, capsys):
         assert len(printed.err) < 1200
 
 
+def seconds(read, words) -> float:
+    """Processor time of reading what cannot be read."""
+    begun = time.process_time()
+    try:
+        assert read(words) in (1, 2)
+    except EOCError:
+        pass
+    return time.process_time() - begun
+
+
+@pytest.mark.parametrize(
+    "read", [eoc.activation, eoc.criterion, main], ids=["activation", "criterion", "eoc"]
+)
+@pytest.mark.parametrize(
+    "pattern", ["a{ }!", " {a }", "a{(}", "{1}", "{1:}x", "{,}", "{1-}", "{x }", "{1e}", "a b{ }(", "{a\t}"]
+)
+def test_long_texts_take_no_more_than_their_length(read, pattern):
+    begin, rest = pattern.split("{")
+    many, end = rest.split("}")
+
+    def words(times: int):
+        text = begin + many * times + end
+        return text if read is not main else ["curve", "tanh", "--sigma-b", text]
+
+    # Ten times as long: a pattern that tries all pairs of places takes a hundred times as long.
+    short = max(seconds(read, words(2_000)), 0.02)
+    assert seconds(read, words(20_000)) < 30 * short
+
+
 class Named(nn.Module):
     """A row of layers of that name."""
 
@@ -245,7 +275,7 @@ def test_a_command_on_such_a_model(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for index in range(len(NAMES)):
+    for index in range(0, len(NAMES), 3):
         words = f"diagnose hostile_nets:m{index} --criterion magnitude --html page.html"
         assert main(words.split()) == 0
         printed = capsys.readouterr()
