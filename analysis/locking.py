@@ -33,6 +33,7 @@ def exclusive(path: Path) -> Iterator[None]:
     finally:
         with _guard:
             if _held.pop(inode, None) is not None:
+                _unlock(file)
                 os.close(file)
 
 
@@ -76,6 +77,9 @@ if sys.platform == "win32":
         except OSError:
             raise BlockingIOError from None
 
+    def _unlock(file: int) -> None:
+        """Closing the file is enough."""
+
 else:
     import fcntl
 
@@ -84,6 +88,10 @@ else:
     def _lock(file: int) -> None:
         # flock, which SQLite does not use: its own locks are apart from this one.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: int) -> None:
+        # Not by closing alone: a process that was forked off a moment ago may still have the file open.
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _holder(inode: tuple[int, int]) -> str:
