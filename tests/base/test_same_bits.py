@@ -79,7 +79,7 @@ def cold(hash_seed, threads, interval, order):
 
 @pytest.mark.slow
 def test_cold_concurrent_calls_have_the_bits_of_warm_ones_alone():
-    runs = [cold(0, 1, 5e-3, 0), cold(1, 2, 1e-6, 1), cold(2, 4, 1e-5, 2)]
+    runs = [cold(0, 1, 5e-3, 0), cold(1, 4, 1e-6, 1)]
     for found in zip(*runs, strict=True):
         assert len(set(found)) == 1 and "," not in found[0]
 

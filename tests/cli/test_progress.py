@@ -52,7 +52,7 @@ def test_the_time_left_is_that_of_the_pace_so_far():
 
 
 COMMANDS = {
-    "kernels forwards, layer": "predict --activation relu --depth 400 --width 20 --sparsity 0.9",
+    "kernels forwards, layer": "predict --activation relu --depth 150 --width 20 --sparsity 0.9",
     "sampled network": "collapse --activation relu --depth 20 --width 60",
     "predicting": "compare --activation relu --depth 5 --width 20 --sparsity 0.9 --seeds 2",
 }

@@ -40,10 +40,10 @@ def test_figures_are_drawn_from_stored_results(name, tmp_path, capsys):
     written = capsys.readouterr().out.split()
     assert written == [str(tmp_path / f"{name}{suffix}") for suffix in FORMATS]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    for suffix in FORMATS:
-        again = tmp_path / f"again{suffix}"
-        BY_NAME[name].draw(BY_NAME[name].results(), again)
-        assert again.read_bytes() == (tmp_path / f"{name}{suffix}").read_bytes()
+    # Of the formats it is the page that could say when it was made, or number its fonts anew.
+    again = tmp_path / "again.pdf"
+    BY_NAME[name].draw(BY_NAME[name].results(), again)
+    assert again.read_bytes() == (tmp_path / f"{name}.pdf").read_bytes()
 
 
 @pytest.mark.parametrize("figure", OF_STUDIES, ids=[one.name for one in OF_STUDIES])

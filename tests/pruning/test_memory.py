@@ -49,13 +49,13 @@ def megabytes(code):
 def test_deep_chains_are_predicted_in_a_stream():
     code = """
 before = peak()
-for depth, sparsity in ((1000, 0.9), (3000, 0.5)):
+for depth, sparsity in ((1000, 0.9), (2000, 0.5)):
     eoc.predict_pruning(eoc.mlp(depth, 100, activation="relu"), sparsity)
     print(peak() - before)
 """
-    first, three_times_as_deep = megabytes(code)
+    first, twice_as_deep = megabytes(code)
     assert first < 250
-    assert three_times_as_deep < 2 * first
+    assert twice_as_deep < 1.5 * first
 
 
 def test_a_dense_network_is_diagnosed_in_two_gigabytes():
@@ -73,8 +73,8 @@ def test_ten_models_leave_little_more_than_one():
 import torch
 left = []
 for width in range(4, 24, 2):
-    eoc.diagnose(eoc.resnet(8, width=width, input_shape=(3, 8, 8)))
-    eoc.predict_collapse(eoc.mlp(20, 10 * width, activation="gelu", init=(1.4, 0.1 * width)))
+    eoc.diagnose(eoc.resnet(8, width=width, input_shape=(3, 4, 4)))
+    eoc.predict_collapse(eoc.mlp(8, 10 * width, activation="gelu", init=(1.4, 0.1 * width)))
     left.append(now())
 print(left[0], left[-1])
 """

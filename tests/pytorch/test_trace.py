@@ -1100,7 +1100,7 @@ def test_a_single_small_layer_is_normal_where_nothing_says_otherwise():
 
 def test_no_ordinary_initialisation_is_refused():
     """Six sampling errors: small layers, single rows and single columns pass, always."""
-    for seed in range(20):
+    for seed in range(8):
         torch.manual_seed(seed)
         for layer in (nn.Linear(3, 1), nn.Linear(1, 4), nn.Linear(2, 2), nn.Linear(50, 50)):
             for initialise in (nn.init.normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
