@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..activations.core import Activation
+from .position_kernels import look_up, series
 
 Array = np.ndarray
 
@@ -48,8 +49,6 @@ def field_maps(activation: Activation, mean: Array, covariance: Array) -> tuple[
     Returns:
         arrays of shape (P,), (T, P, P), (T, P, P).
     """
-    from .position_kernels import look_up, series
-
     root = np.sqrt(np.maximum(np.diagonal(covariance[0]), 0.0).astype(float))
     if activation.slopes is not None and not mean.any():
         left, right = activation.slopes

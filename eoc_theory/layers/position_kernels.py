@@ -1,8 +1,7 @@
 """Kernels over pairs of positions: sums over common shifts, and their transpose.
 
-A module of its own because importing it imports numba; only networks with positions need it. Large kernels
-are shared out to a few threads of the process's own: numba's parallel loops are not used, since what they run
-on without OpenMP or TBB must not be entered by two threads at once.
+Large kernels are shared out to a few threads of the process's own: numba's parallel loops are not used, since
+what they run on without OpenMP or TBB must not be entered by two threads at once.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from types import ModuleType
 
-import numba
 import numpy as np
 
 Array = np.ndarray
@@ -51,7 +50,7 @@ def look_up(covariance: Array, root: Array, table: Array, reach: float) -> tuple
     number = covariance.dtype.type
     flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), phi, slope))
     arguments = (*flat, root.astype(number), _inverse(root, number), table.astype(number), number(reach))
-    _share_out(_look_up, kinds * positions, positions, *arguments)
+    _share_out(_loops().look_up, kinds * positions, positions, *arguments)
     return phi, slope
 
 
@@ -68,7 +67,9 @@ def series(
     number = covariance.dtype.type
     flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), out))
     rows = (_inverse(root, number), np.ascontiguousarray(coefficients, number), rest.astype(number))
-    _share_out(_series, kinds * positions, positions, *flat, *rows, table.astype(number), number(reach))
+    _share_out(
+        _loops().series, kinds * positions, positions, *flat, *rows, table.astype(number), number(reach)
+    )
     return out
 
 
@@ -88,7 +89,9 @@ def _along_axes(
         shape[axis] = extent
         out = np.zeros((len(kernel) * before, extent, after, before, extent * after), dtype=kernel.dtype)
         jobs = len(kernel) * before
-        _share_out(_sum_axis, jobs, out.size // jobs, view, tap.astype(np.int64), _runs(tap), out, transposed)
+        _share_out(
+            _loops().sum_axis, jobs, out.size // jobs, view, tap.astype(np.int64), _runs(tap), out, transposed
+        )
         size = math.prod(shape)
         kernel = out.reshape(len(kernel), size, size)
     return kernel
@@ -112,6 +115,13 @@ def _runs(tap: Array) -> Array:
             found.append((k, start, end - start, int(tap[start, k]), step))
             start = end
     return np.array(found, dtype=np.int64).reshape(-1, 5)
+
+
+def _loops() -> ModuleType:
+    """The compiled loops; importing them imports numba, which only networks with positions need."""
+    from . import _position_loops
+
+    return _position_loops
 
 
 def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -> None:
@@ -140,80 +150,3 @@ def _processors() -> int:
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork.
     os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-@numba.njit(cache=True, nogil=True)
-def _sum_axis(first, last, view, tap, runs, out, transposed):
-    outputs, after, before = tap.shape[0], view.shape[2], view.shape[3]
-    for a in range(first, last):
-        for o in range(outputs):
-            for n in range(len(runs)):
-                k, q, count, j, step = runs[n]
-                i = tap[o, k]
-                if i < 0:
-                    continue
-                for s in range(after):
-                    for b in range(before):
-                        if transposed:
-                            _add_run(out[a, i, s, b], j, step, view[a, o, s, b], q, 1, count, after)
-                        else:
-                            _add_run(out[a, o, s, b], q, 1, view[a, i, s, b], j, step, count, after)
-
-
-# Inlined: as calls, short runs take a third longer.
-@numba.njit(cache=True, nogil=True, inline="always")
-def _add_run(target, to, to_step, source, start, start_step, count, after):
-    """Add `count` blocks of `after` entries, every `start_step`-th from `start` on, to every `to_step`-th."""
-    if to_step == 1 and start_step == 1:
-        for r in range(count * after):
-            target[to * after + r] += source[start * after + r]
-    else:
-        for m in range(count):
-            for r in range(after):
-                target[(to + m * to_step) * after + r] += source[(start + m * start_step) * after + r]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _look_up(first, last, covariance, phi, slope, root, inverse, table, reach):
-    positions = covariance.shape[1]
-    one = root.dtype.type(1)
-    cells = len(table) - 1
-    step = root.dtype.type(cells) / reach
-    for row in range(first, last):
-        own, turned = root[row % positions], inverse[row % positions]
-        for j in range(positions):
-            c = covariance[row, j] * turned * inverse[j]
-            c = min(max(c, -one), one)
-            at = np.sqrt(one - c) * step
-            left = min(np.int32(at), np.int32(cells - 1))
-            w = at - left
-            phi[row, j] = own * root[j] * (table[left, 0] + w * (table[left + 1, 0] - table[left, 0]))
-            slope[row, j] = table[left, 1] + w * (table[left + 1, 1] - table[left, 1])
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _series(first, last, covariance, out, inverse, coefficients, rest, table, reach):
-    positions = covariance.shape[1]
-    terms = len(coefficients)
-    one = inverse.dtype.type(1)
-    cells = len(table) - 1
-    step = inverse.dtype.type(cells) / reach
-    x = np.empty(positions, dtype=covariance.dtype)
-    for row in range(first, last):
-        i = row % positions
-        turned, sums = inverse[i], out[row]
-        for j in range(positions):
-            x[j] = min(max(covariance[row, j] * turned * inverse[j], -one), one)
-            sums[j] = 0
-        for k in range(terms - 1, -1, -1):
-            factor, others = coefficients[k, i], coefficients[k]
-            for j in range(positions):
-                sums[j] = sums[j] * x[j] + factor * others[j]
-        tail = rest[i]
-        if tail > 0:
-            for j in range(positions):
-                at = np.sqrt(one - x[j]) * step
-                left = np.int32(at)
-                if left < cells:
-                    w = at - left
-                    sums[j] += tail * rest[j] * (table[left] + w * (table[left + 1] - table[left]))

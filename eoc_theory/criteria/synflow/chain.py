@@ -33,6 +33,7 @@ from ...base import checks
 from ...base.progress import followed
 from ...networks.architecture import Architecture
 from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
+from .compiled import chain_loops
 
 Array = np.ndarray
 
@@ -58,7 +59,7 @@ SMALL = 4000
 
 @dataclass(frozen=True)
 class _Sample:
-    """A network's sampled counterpart, the arguments of `synflow_chain`, and the way back to its L layers.
+    """A network's sampled counterpart, the arguments of `_chain_kernel.synflow_chain`, and the way back to its L layers.
 
     Attributes:
         laws: of the layers' |W|.
@@ -134,10 +135,8 @@ def _sampled(net: Architecture, kept: Array, rounds: int, rng: np.random.Generat
 
 
 def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array) -> Array:
-    from ._chain_kernel import synflow_chain
-
     value = _magnitudes(rng, sample.sizes, sample.laws, np.float32)
-    return synflow_chain(
+    return chain_loops().synflow_chain(
         value,
         sample.neurons,
         sample.copies,
@@ -282,8 +281,6 @@ def critical_samples(
 
 def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -> Array:
     """Weights left per layer, (L,), after the last rounds at `pace`, −log of what one leaves."""
-    from ._chain_kernel import synflow_exact
-
     sizes = np.array([net.in_features] + [layer.fan_out for layer in net.layers])
     needed = net.n_weights if net.n_weights <= SMALL else min(kept * np.exp(2.0 * pace), net.n_weights)
     width = CORE
@@ -296,4 +293,6 @@ def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -
     remaining = np.minimum(
         np.rint(kept * np.exp(pace * np.arange(rounds - 1, -1, -1))).astype(np.int64), size
     )
-    return synflow_exact(_magnitudes(rng, sizes_of_layers, _laws(net), np.float64), neurons, remaining)
+    return chain_loops().synflow_exact(
+        _magnitudes(rng, sizes_of_layers, _laws(net), np.float64), neurons, remaining
+    )

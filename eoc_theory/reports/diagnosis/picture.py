@@ -21,6 +21,7 @@ from ..plots.style import (
     style,
     title_of,
 )
+from .signals import squared_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,8 +173,6 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
 
 def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
     """Mean squares of each layer's output and, relative to the last one, of the gradient's norm."""
-    from .signals import squared_norm
-
     after = diagnosis.signals_after
     for seen, colour, label in ((diagnosis.signals, FOUND, ""), (after, CURED, ", cured")):
         if seen is None:
