@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors.text import name, printable
 from .formatting import shown_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Between two columns of text.
 GAP = 2
@@ -91,3 +94,15 @@ def table_of(columns: Mapping[str, Sequence[Any]], *, left: int = 1, every: str 
 def facts(values: Mapping[str, Any]) -> Table:
     """A table of names and values, one a line."""
     return Table(("", "value"), tuple((key, cell(value, 10)) for key, value in values.items()))
+
+
+def frame(rows: Any) -> pd.DataFrame:
+    """A pandas frame of equally long columns by name, or of rows; imports pandas, which takes a while."""
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def layer_frame(result: Any, names: Sequence[str]) -> pd.DataFrame:
+    """One row a layer of the result's `layers`, with its attributes of these names."""
+    return frame({"layer": result.layers, **{name: getattr(result, name) for name in names}})

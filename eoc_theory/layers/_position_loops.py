@@ -1,4 +1,4 @@
-"""The compiled inner loops of `position_kernels`: rows `first` to `last` of each, so that threads share them."""
+"""The compiled inner loops of `position_kernels`, over rows `first` to `last`, which threads can share."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ appendix). The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from ..base.boundary import public
 from ..base.one_thread import with_one_thread
 from ..base.progress import followed
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
@@ -116,13 +117,6 @@ class Propagation(Result):
         if layer > last:
             raise ArgumentError(f"layer must be at most {last}, got {layer}")
         return layer
-
-
-def layer_frame(found: Any, names: Sequence[str]) -> pd.DataFrame:
-    """One row a layer, with the attributes of these names."""
-    import pandas as pd
-
-    return pd.DataFrame({"layer": found.layers, **{name: getattr(found, name) for name in names}})
 
 
 def ends(values: Array, symbol: str) -> str:

@@ -15,7 +15,7 @@ from ..base.formatting import FULL_TABLE, probability
 from ..base.formatting import sparsity as shown_sparsity
 from ..base.isolation import isolated
 from ..base.result import Drawable
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..base.typing import DType, Floats, LossName, Method
 from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
@@ -105,9 +105,7 @@ class CollapsePrediction(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, with the probability that it is the first to collapse."""
-        import pandas as pd
-
-        return pd.DataFrame({"layer": self.layers, "weakest_probability": self.weakest_probability})
+        return frame({"layer": self.layers, "weakest_probability": self.weakest_probability})
 
     def _told(self) -> dict[str, Any]:
         levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)

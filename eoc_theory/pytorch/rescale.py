@@ -12,6 +12,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing, converted, seeded
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from ..networks.graph import Graph
 from ..networks.queries import is_divided_out
@@ -63,10 +64,8 @@ class Rescaling(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer."""
-        import pandas as pd
-
         columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
-        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
+        return layer_frame(self, columns)
 
     def _headline(self) -> str:
         low, high = float(self.factors.min(initial=np.inf)), float(self.factors.max(initial=-np.inf))

@@ -59,7 +59,7 @@ SMALL = 4000
 
 @dataclass(frozen=True)
 class _Sample:
-    """A network's sampled counterpart, the arguments of `_chain_kernel.synflow_chain`, and the way back to its L layers.
+    """A network's sampled counterpart, the arguments of `synflow_chain`, and the way back to its L layers.
 
     Attributes:
         laws: of the layers' |W|.

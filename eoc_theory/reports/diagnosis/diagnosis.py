@@ -15,7 +15,7 @@ from ...base.codec import encode
 from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table
+from ...base.tables import Table, frame
 from ...base.typing import LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
@@ -190,8 +190,6 @@ class Diagnosis(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, with the prediction after the cure beside the first where there is one."""
-        import pandas as pd
-
         columns = {
             "layer": self.layers,
             "type": self.kinds,
@@ -215,7 +213,7 @@ class Diagnosis(Drawable):
         if self.after is not None:
             columns["kept_after"] = self.after.kept
             columns["empty_probability_after"] = self.after.empty_probability
-        return pd.DataFrame(columns)
+        return frame(columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists; nan is None, the infinities are text."""
