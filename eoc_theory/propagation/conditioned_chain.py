@@ -32,10 +32,11 @@ from ..base.progress import followed
 from ..errors import ModelError
 from ..layers import WeightLayer
 from ..networks.architecture import Architecture
+from ..signals.covariance import covariance_root
 from ..signals.data import DataSummary
 from ..signals.limits import limit
 from .chain_kernels import inputs_in_unit
-from .infinite_width import Cotangent, covariance_root
+from .infinite_width import Cotangent
 from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, mean_square, shape_layers
 
 Array = np.ndarray

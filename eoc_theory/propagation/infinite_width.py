@@ -28,6 +28,7 @@ from ..base.result import Result
 from ..base.tables import layer_frame
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
+from ..signals.covariance import covariance_root
 from ..signals.data import DataSummary
 from .chain_kernels import Kernel, LayerStep, Pass, input_kernel, split
 
@@ -195,23 +196,6 @@ def chain_only(net: Any) -> Architecture:
             "net must be fully connected layers one after the other, got a graph (net.propagate() takes it)"
         )
     return net
-
-
-def covariance_root(covariance: Array, jitter: float = 1e-10) -> Array:
-    """R with R Rᵀ = covariance, lower triangular; works on stacks and where the matrix is singular.
-
-    Kernels lose rank with depth; `jitter`, relative to the mean variance, keeps Cholesky's method going.
-    """
-    scale = np.trace(covariance, axis1=-2, axis2=-1) / covariance.shape[-1]
-    scale = np.maximum(scale, np.finfo(float).tiny)[..., None, None]
-    eye = np.eye(covariance.shape[-1])
-    for grown in (jitter, 1e2 * jitter, 1e4 * jitter):
-        try:
-            return np.linalg.cholesky(covariance / scale + grown * eye) * np.sqrt(scale)
-        except np.linalg.LinAlgError:
-            continue
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
 
 
 def softmax(logits: Array) -> Array:

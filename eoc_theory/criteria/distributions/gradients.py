@@ -12,9 +12,10 @@ from ...base.progress import followed
 from ...networks.architecture import Architecture, WeightLayer
 from ...propagation.chain_kernels import inputs_in_unit
 from ...propagation.conditioned_chain import slope_table
-from ...propagation.infinite_width import Propagation, covariance_root
+from ...propagation.infinite_width import Propagation
 from ...propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
 from ...propagation.score_grid import GRID, STEP
+from ...signals.covariance import covariance_root
 from ...signals.data import DataSummary
 
 Array = np.ndarray
