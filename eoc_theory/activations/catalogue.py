@@ -111,6 +111,7 @@ def _number(name: str, value: Any) -> float:
 
 @lru_cache(maxsize=1024)
 def _build(name: str, values: tuple[Any, ...]) -> Activation:
+    """The built-in activation with these values of its parameters."""
     entry = ENTRIES[name]
     try:
         fields = entry.make(*values)

@@ -136,6 +136,7 @@ def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
+    """The process's own threads for kernels."""
     return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eoc-kernels")
 
 

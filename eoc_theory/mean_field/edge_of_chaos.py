@@ -251,6 +251,7 @@ def _resolve(spec: Any) -> Activation:
 
 @lru_cache(maxsize=256)
 def _named(text: str) -> Activation:
+    """The activation that a text names."""
     # Reading a name takes longer than the answer.
     return activation(text)
 

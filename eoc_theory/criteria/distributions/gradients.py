@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...base.progress import followed
+from ...layers.activation_tables import slope_table
 from ...networks.architecture import Architecture, WeightLayer
 from ...propagation.chain_kernels import inputs_in_unit
-from ...propagation.conditioned_chain import slope_table
 from ...propagation.infinite_width import Propagation
 from ...propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
 from ...propagation.score_grid import GRID, STEP

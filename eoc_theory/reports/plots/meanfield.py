@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ...mean_field.maps import DROPOUT_PHASES, PHASES
 from .style import COLOURS, canvas, colours, finish, label, style
 
 if TYPE_CHECKING:
@@ -148,6 +147,8 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
 
 def _names(diagram: PhaseDiagram) -> tuple[str, str, str]:
     """What the phases with χ below, at and above 1 are called."""
+    from ...mean_field.maps import DROPOUT_PHASES, PHASES
+
     return DROPOUT_PHASES if diagram.dropout else PHASES
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors.text import name, shortened
-from .files import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,6 +113,8 @@ def canvas(ax: Axes | None, height: float, title: str = "") -> tuple[Figure, Axe
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     """Write the figure where a path is given, and hand it back."""
     if path is not None:
+        from .files import save
+
         save(figure, path)
     return figure
 
