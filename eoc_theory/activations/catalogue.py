@@ -23,7 +23,6 @@ from .core import Activation, Growth, Piece
 
 Fields: TypeAlias = "dict[str, Any]"
 BOUNDED = Growth("polynomial", degree=0.0)
-LINEAR = Growth("polynomial", degree=1.0)
 ZERO, ONE, X = f.polynomial(0.0), f.polynomial(1.0), f.polynomial(0.0, 1.0)
 
 

@@ -76,19 +76,17 @@ def cell(value: Any, digits: int = 4) -> str:
     return printable(str(value))
 
 
-def table_of(columns: Mapping[str, Sequence[Any]], *, left: int = 1, every: str = "to_frame()") -> Table:
+def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
     """A table of columns that are equally long, its rows thinned out where there are many.
 
     Args:
         columns: heading → values.
-        left: columns that are aligned left.
-        every: what holds each row, for the note.
     """
     count = len(next(iter(columns.values())))
     shown = shown_layers(count)
     rows = tuple(tuple(cell(values[i]) for values in columns.values()) for i in shown)
-    note = "" if len(shown) == count else f"{len(shown)} of {count} rows; {every} holds each"
-    return Table(tuple(columns), rows, left, note)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} rows; to_frame() holds each"
+    return Table(tuple(columns), rows, note=note)
 
 
 def facts(values: Mapping[str, Any]) -> Table:

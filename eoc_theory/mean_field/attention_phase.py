@@ -332,4 +332,3 @@ def _numbers(values: Any) -> Array:
 
 _NUMBERS_ON_GRID = ("similarity", "gap", "token_exponent", "gradient_exponent", "entropy", "query_share")
 _ON_GRID = (*_NUMBERS_ON_GRID, "phase")
-_NUMBERS = ("score_scale", "residual_strength", *_NUMBERS_ON_GRID)

@@ -254,9 +254,9 @@ class Cotangent:
         half = half @ covariance_root(self.logits).T
         return self.of(np.concatenate([half, -half])[:draws].transpose(0, 2, 1))
 
-    def kernel(self, seed: int, draws: int = LOGIT_DRAWS) -> Array:
+    def kernel(self, seed: int) -> Array:
         """Γ^L_ab, the mean over draws and output units of the products, shape (B, B)."""
-        flat = self.draw(draws, seed).transpose(1, 0, 2).reshape(len(self.targets), -1)
+        flat = self.draw(LOGIT_DRAWS, seed).transpose(1, 0, 2).reshape(len(self.targets), -1)
         return flat @ flat.T / flat.shape[1]
 
 

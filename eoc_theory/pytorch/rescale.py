@@ -133,9 +133,8 @@ def rescale_(
     inputs = _inputs(data) if by == "signal" else None
     if inputs is not None:
         example_input = shown_input(model, (inputs, None), example_input)
-    graph, weights = _structure(model, example_input)
-    names = list(weights) if graph is None else [layer.name for layer in graph.weight_layers]
-    chosen = {name: weights[name] for name in names}
+    graph, chosen = _structure(model, example_input)
+    names = list(chosen)
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
             "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by != "signal"))
@@ -195,9 +194,10 @@ def _checked_scale(by: str, sigma_w: Any) -> float | None:
 
 
 def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, PrunableWeight]]:
-    """The graph, None of a model that is not described, and the weights by their layers' names."""
+    """The graph, None of a model that is not described; and the weights by their layers' names, in order."""
     try:
-        return structure(model, example_input)
+        graph, weights = structure(model, example_input)
+        return graph, {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
         is_module = isinstance(model, require_torch().nn.Module)
         if not is_module or (example_input is not None and not _takes(model, example_input)):
