@@ -87,14 +87,20 @@ class _Sample:
         return int(self.sizes.sum())
 
 
+def all_or_none(net: Architecture, kept: Array) -> tuple[Array, Array, Array, Array]:
+    """What `allocate` returns where all weights are kept or none is, at every sparsity."""
+    whole = kept >= net.n_weights
+    mean = np.repeat(whole.astype(float)[:, None], len(net), axis=1)
+    return mean, np.zeros(mean.shape), 1.0 - mean, np.where(whole, 0.0, 1.0)
+
+
 def allocate(
     net: Architecture, kept: Array, rounds: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
     """Mean, standard deviation and P(empty) per layer (n_s, L), P(collapse) (n_s,); `kept` are left."""
     n = net.n_weights
     kept = np.asarray(kept)
-    mean = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1)
-    std, empty, collapse = np.zeros(mean.shape), 1.0 - mean, np.where(kept >= n, 0.0, 1.0)
+    mean, std, empty, collapse = all_or_none(net, kept)
     many = []
     for k in np.flatnonzero((kept > 0) & (kept < n)):
         pace = float(np.log(n / kept[k]) / rounds)

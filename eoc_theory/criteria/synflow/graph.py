@@ -26,7 +26,7 @@ from ...base.progress import followed
 from ...errors import TooLargeError
 from ...networks.architecture import Architecture
 from ...signals.means import Means, look, spread
-from .chain import schedule
+from .chain import all_or_none, schedule
 from .compiled import graph_loops
 from .mean_flow import mean_magnitude
 from .sampled_flow import Plan, SampledWeights, plan_of
@@ -258,8 +258,7 @@ def allocate(
     """Mean, standard deviation and P(empty) per layer (n_s, L), P(collapse) (n_s,); `kept` are left."""
     n = net.n_weights
     kept = np.asarray(kept)
-    mean = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1)
-    std, empty, collapse = np.zeros(mean.shape), 1.0 - mean, np.where(kept >= n, 0.0, 1.0)
+    mean, std, empty, collapse = all_or_none(net, kept)
     plan = _plan(net)
     some = (kept > 0) & (kept < n)
     many = some & (kept >= _fewest(plan))
