@@ -27,6 +27,7 @@ from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
 from ...propagation.observed import Observed
+from ...pytorch.models import prunable_weights
 from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
@@ -498,7 +499,6 @@ def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, 
     """Whether the layers whose scale matters all have biases, and whether weights are masked already."""
     if isinstance(model, Architecture):
         return {"biases": True, "masked": False}
-    from ...pytorch.models import prunable_weights
 
     found = {weight.name or "weight": weight for weight in prunable_weights(model)}
     matter = [
