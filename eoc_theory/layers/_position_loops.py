@@ -38,21 +38,68 @@ def _add_run(target, to, to_step, source, start, start_step, count, after):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def look_up(first, last, covariance, phi, slope, root, inverse, table, reach):
+def hermite(first, last, z, weighted, squares, found, negligible):
+    functions, terms, nodes = found.shape[0], found.shape[1], z.shape[1]
+    before, row = np.empty(nodes), np.empty(nodes)
+    for n in range(first, last):
+        before[:] = 0.0
+        row[:] = 1.0
+        for k in range(terms):
+            for d in range(functions):
+                total = 0.0
+                for i in range(nodes):
+                    total += weighted[d, n, i] * row[i]
+                found[d, k, n] = total
+            if k % 32 == 31:
+                complete = True
+                for d in range(functions):
+                    left = squares[d, n]
+                    for m in range(k + 1):
+                        left -= found[d, m, n] ** 2
+                    complete = complete and left <= negligible * squares[d, n]
+                if complete:
+                    break
+            fall, rise = np.sqrt(float(k)), 1.0 / np.sqrt(k + 1.0)
+            for i in range(nodes):
+                following = (z[n, i] * row[i] - fall * before[i]) * rise
+                before[i], row[i] = row[i], following
+
+
+# Without branches and look-ups: the loop over positions runs in vector registers.
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def rectified(first, last, covariance, phi, slope, root, inverse, left, right):
     positions = covariance.shape[1]
-    one = root.dtype.type(1)
-    cells = len(table) - 1
-    step = root.dtype.type(cells) / reach
+    number = root.dtype.type
+    one, pi, turn = number(1), number(np.pi), number(2 * np.pi)
+    jump = right - left
+    linear, bent = left * left, left * jump
+    square = jump * jump / turn
     for row in range(first, last):
         own, turned = root[row % positions], inverse[row % positions]
         for j in range(positions):
-            c = covariance[row, j] * turned * inverse[j]
-            c = min(max(c, -one), one)
-            at = np.sqrt(one - c) * step
-            left = min(np.int32(at), np.int32(cells - 1))
-            w = at - left
-            phi[row, j] = own * root[j] * (table[left, 0] + w * (table[left + 1, 0] - table[left, 0]))
-            slope[row, j] = table[left, 1] + w * (table[left + 1, 1] - table[left, 1])
+            c = min(max(covariance[row, j] * turned * inverse[j], -one), one)
+            size = abs(c)
+            fall = np.sqrt(one - size)
+            angle = fall * (
+                number(1.5707963050) + size * (
+                    number(-0.2145988016) + size * (
+                        number(0.0889789874) + size * (
+                            number(-0.0501743046) + size * (
+                                number(0.0308918810) + size * (
+                                    number(-0.0170881256) + size * (
+                                        number(0.0066700901) + size * number(-0.0012624911)
+                                    )
+                                )
+                            )
+                        )
+                    )
+                )
+            )  # fmt: skip
+            # π − θ, where ρ < 0 mirrors θ.
+            rest = pi - angle if c > 0 else angle
+            sine = fall * np.sqrt(one + size)
+            phi[row, j] = own * root[j] * ((linear + bent) * c + square * (sine + rest * c))
+            slope[row, j] = linear + bent + square * rest
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

@@ -268,7 +268,9 @@ class GroupNorm(Normalisation):
 def centred(kernel: np.ndarray, pairs: Pairs) -> np.ndarray:
     """The kernel (T, P, P) of values less their mean over batch and positions."""
     rows = np.tensordot(pairs.shares.astype(kernel.dtype), kernel.mean(axis=2), axes=1)
-    return kernel - rows[:, None] - rows + rows.mean()
+    found = kernel - rows[:, None]
+    found -= rows - rows.mean()
+    return found
 
 
 def _centred_group(kernel: np.ndarray, members: int) -> np.ndarray:

@@ -1,11 +1,10 @@
 """E[φ(u)φ(u')] and E[φ'(u)φ'(u')] for Gaussian fields with a mean, over all pairs of positions.
 
-Zero-mean fields under a (leaky) ReLU have the closed form of Cho & Saul 2009, tabulated in √(1−ρ). All
-others go by Mehler's series with coefficients of their own for each position,
-a_k(p) = E[φ(μ_p + √q_p Z) He_k(Z)]/√k!, cut at `TERMS`. What it leaves out at ρ = 1 is known for every
-position; how that falls with ρ is taken from the mean position's law, whose series has `MANY_TERMS` and,
-behind them, the tail that a kink makes, Σ_{k>K} k^{−5/2} ρ^k for φ and Σ_{k>K} k^{−3/2} ρ^k for φ'. Where all
-positions have one law nothing is lost.
+Zero-mean fields under a (leaky) ReLU have the closed form of Cho & Saul 2009. All others go by Mehler's
+series with coefficients of their own for each position, a_k(p) = E[φ(μ_p + √q_p Z) He_k(Z)]/√k!, cut at
+`TERMS`. What it leaves out at ρ = 1 is known for every position; how that falls with ρ is taken from the mean
+position's law, whose series has `MANY_TERMS` and, behind them, the tail that a kink makes,
+Σ_{k>K} k^{−5/2} ρ^k for φ and Σ_{k>K} k^{−3/2} ρ^k for φ'. Where all positions have one law nothing is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..activations.core import Activation
-from .position_kernels import look_up, series
+from .position_kernels import hermite_coefficients, rectified, series
 
 Array = np.ndarray
 
@@ -52,7 +51,7 @@ def field_maps(activation: Activation, mean: Array, covariance: Array) -> tuple[
     root = np.sqrt(np.maximum(np.diagonal(covariance[0]), 0.0).astype(float))
     if activation.slopes is not None and not mean.any():
         left, right = activation.slopes
-        phi, slope = look_up(covariance, root, _homogeneous(left, right), np.sqrt(2.0))
+        phi, slope = rectified(covariance, root, left, right)
         return ((right - left) * root / np.sqrt(2 * np.pi)).astype(mean.dtype), phi, slope
     laws = np.stack([mean.astype(float), root], axis=1)
     # Positions of one law, as under circular padding, share their coefficients.
@@ -77,41 +76,17 @@ def _correlations() -> Array:
     return np.clip(1.0 - np.linspace(0.0, np.sqrt(2.0), CELLS + 1) ** 2, -1.0, 1.0)
 
 
-@lru_cache(maxsize=16)
-def _homogeneous(left: float, right: float) -> Array:
-    """f and g of φφ = √(qq') f(ρ), φ'φ' = g(ρ) at `_correlations`, (CELLS + 1, 2)."""
-    c = _correlations()
-    theta = np.arccos(c)
-    relu, step = (np.sin(theta) + (np.pi - theta) * c) / (2 * np.pi), (np.pi - theta) / (2 * np.pi)
-    # φ(x) = left·x + (right − left)·relu(x).
-    jump = right - left
-    f = left**2 * c + left * jump * c + jump**2 * relu
-    g = left**2 + left * jump + jump**2 * step
-    return np.stack([f, g], axis=1)
-
-
 def spectra(
     activation: Activation, laws: Array, terms: int, panels: int, nodes: int
 ) -> list[tuple[Array, Array]]:
     """For φ and φ': Hermite coefficients (terms, N) and second moments (N,) of N laws (mean, deviation)."""
     z, weights = _quadrature(activation, laws, panels, nodes)
     u = laws[:, :1] + laws[:, 1:] * z
-    values = [np.asarray(activation.derivative(order)(u), dtype=float) for order in (0, 1)]
-    found = [np.zeros((terms, len(laws))) for _ in values]
-    weighted = [value * weights for value in values]
-    squares = [np.einsum("nz,nz->n", value, w) for value, w in zip(values, weighted, strict=True)]
-    before, row = np.zeros_like(z), np.ones_like(z)
-    for k in range(terms):
-        for table, value in zip(found, weighted, strict=True):
-            table[k] = np.einsum("nz,nz->n", value, row)
-        if k % 32 == 31 and all(_complete(t, s) for t, s in zip(found, squares, strict=True)):
-            break
-        before, row = row, (z * row - np.sqrt(k) * before) / np.sqrt(k + 1)
+    values = np.stack([np.asarray(activation.derivative(order)(u), dtype=float) for order in (0, 1)])
+    weighted = values * weights
+    squares = np.einsum("dnz,dnz->dn", values, weighted)
+    found = hermite_coefficients(z, weighted, squares, terms, 0.1 * ROUNDING)
     return list(zip(found, squares, strict=True))
-
-
-def _complete(coefficients: Array, squares: Array) -> bool:
-    return bool(np.all(squares - (coefficients**2).sum(axis=0) <= 0.1 * ROUNDING * squares))
 
 
 def _quadrature(activation: Activation, laws: Array, panels: int, nodes: int) -> tuple[Array, Array]:

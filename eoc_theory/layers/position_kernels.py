@@ -40,8 +40,10 @@ def scatter(kernel: Array, space: tuple[int, ...], taps: list[Array]) -> Array:
     return _along_axes(kernel, outputs, taps, list(space), transposed=True)
 
 
-def look_up(covariance: Array, root: Array, table: Array, reach: float) -> tuple[Array, Array]:
-    """√(q q') f(ρ) and g(ρ) from a table (n, 2) over √(1−ρ) in [0, reach], for all pairs.
+def rectified(covariance: Array, root: Array, left: float, right: float) -> tuple[Array, Array]:
+    """E[φφ'] and E[φ'φ'] of zero-mean fields under φ(x) = right·x for x > 0, left·x below, for all pairs.
+
+    Cho & Saul 2009, eq. 6 to 8, with θ = arccos ρ by Abramowitz & Stegun 4.4.46, within 2e-8.
 
     covariance and what is returned: (T, P, P); root: √q, (P,).
     """
@@ -49,8 +51,8 @@ def look_up(covariance: Array, root: Array, table: Array, reach: float) -> tuple
     kinds, positions = covariance.shape[:2]
     number = covariance.dtype.type
     flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), phi, slope))
-    arguments = (*flat, root.astype(number), _inverse(root, number), table.astype(number), number(reach))
-    _share_out(_loops().look_up, kinds * positions, positions, *arguments)
+    arguments = (*flat, root.astype(number), _inverse(root, number), number(left), number(right))
+    _share_out(_loops().rectified, kinds * positions, positions, *arguments)
     return phi, slope
 
 
@@ -67,10 +69,25 @@ def series(
     number = covariance.dtype.type
     flat = (a.reshape(-1, positions) for a in (np.ascontiguousarray(covariance), out))
     rows = (_inverse(root, number), np.ascontiguousarray(coefficients, number), rest.astype(number))
-    _share_out(
-        _loops().series, kinds * positions, positions, *flat, *rows, table.astype(number), number(reach)
-    )
+    arguments = (*flat, *rows, table.astype(number), number(reach))
+    _share_out(_loops().series, kinds * positions, positions, *arguments)
     return out
+
+
+def hermite_coefficients(z: Array, weighted: Array, squares: Array, terms: int, negligible: float) -> Array:
+    """Σ_z f(z) He_k(z)/√k! of D functions for N laws, (D, terms, N); 0 behind what carries all of E[f²].
+
+    Args:
+        z: nodes, (N, Z).
+        weighted: the functions' values there times the nodes' weights, (D, N, Z).
+        squares: E[f²], (D, N).
+        terms: of the series.
+        negligible: share of E[f²] that may be left out.
+    """
+    found = np.zeros((len(weighted), terms, len(z)))
+    arguments = (np.ascontiguousarray(z), np.ascontiguousarray(weighted), squares, found, negligible)
+    _share_out(_loops().hermite, len(z), terms * z.shape[1], *arguments)
+    return found
 
 
 def _inverse(root: Array, number: type) -> Array:
@@ -89,9 +106,8 @@ def _along_axes(
         shape[axis] = extent
         out = np.zeros((len(kernel) * before, extent, after, before, extent * after), dtype=kernel.dtype)
         jobs = len(kernel) * before
-        _share_out(
-            _loops().sum_axis, jobs, out.size // jobs, view, tap.astype(np.int64), _runs(tap), out, transposed
-        )
+        arguments = (view, tap.astype(np.int64), _runs(tap), out, transposed)
+        _share_out(_loops().sum_axis, jobs, out.size // jobs, *arguments)
         size = math.prod(shape)
         kernel = out.reshape(len(kernel), size, size)
     return kernel
