@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -78,3 +79,12 @@ def test_nothing_else_imports_by_name():
 def test_every_module_says_what_it_is(name):
     if not name.endswith("__main__"):
         assert (import_module(name).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_cache_has_a_bound(name):
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        for decorator in getattr(node, "decorator_list", ()):
+            text = ast.unparse(decorator)
+            if text.rpartition(".")[2].partition("(")[0] in ("cache", "lru_cache"):
+                assert re.fullmatch(r"lru_cache\(maxsize=\d+\)", text), f"{node.name}: {text}"

@@ -6,6 +6,7 @@ A page says where with a line such as ``<!-- generated: figures -->``.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 from .invoking import parser_of
 
@@ -138,6 +140,25 @@ def upward() -> str:
     return "".join(rows)
 
 
+@cache
+def caches() -> str:
+    """A table of what the package remembers between calls: the function, what it gives, how many of these."""
+    import eoc_theory
+
+    root = Path(eoc_theory.__file__).parent
+    rows = ["| function | gives | remembered at most |\n|---|---|---:|\n"]
+    for path in sorted(root.rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            decorators = " ".join(map(ast.unparse, function.decorator_list))
+            for bound in re.findall(r"lru_cache\(maxsize=(\d+)\)", decorators):
+                place = ".".join([*path.relative_to(root).with_suffix("").parts, function.name])
+                gives = _text((ast.get_docstring(function) or "").partition("\n\n")[0])
+                rows.append(f"| `{place}` | {gives} | {bound} |\n")
+    return "".join(rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "figures": figures,
     "claims": claims,
@@ -146,6 +167,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "criteria": criteria,
     "help": help_texts,
     "upward": upward,
+    "caches": caches,
 }
 
 

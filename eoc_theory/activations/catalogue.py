@@ -23,7 +23,6 @@ from .core import Activation, Growth, Piece
 
 Fields: TypeAlias = "dict[str, Any]"
 BOUNDED = Growth("polynomial", degree=0.0)
-LINEAR = Growth("polynomial", degree=1.0)
 ZERO, ONE, X = f.polynomial(0.0), f.polynomial(1.0), f.polynomial(0.0, 1.0)
 
 
@@ -111,6 +110,7 @@ def _number(name: str, value: Any) -> float:
 
 @lru_cache(maxsize=1024)
 def _build(name: str, values: tuple[Any, ...]) -> Activation:
+    """The built-in activation with these values of its parameters."""
     entry = ENTRIES[name]
     try:
         fields = entry.make(*values)

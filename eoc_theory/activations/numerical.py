@@ -68,6 +68,7 @@ def _checked_kinks(kinks: Iterable[float]) -> tuple[float, ...]:
 
 @lru_cache(maxsize=64)
 def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None) -> Activation:
+    """The activation of a NumPy function."""
     name = getattr(function, "__name__", type(function).__name__)
     name = "callable" if name == "<lambda>" else name
     call = checked(function, name)

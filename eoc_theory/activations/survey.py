@@ -299,8 +299,8 @@ def symmetric(call: Function, sign: int) -> bool:
     return asymmetries(call, sign) is not None
 
 
-def asymmetries(call: Function, sign: int, most: int = 24) -> list[float] | None:
-    """Points of the fine grid at which φ(−x) and sign · φ(x) differ by more than rounding, the worst ones.
+def asymmetries(call: Function, sign: int) -> list[float] | None:
+    """Points of the fine grid at which φ(−x) and sign · φ(x) differ by more than rounding, the worst 24.
 
     None where they differ by more than cancellation within φ may explain.
     """
@@ -311,7 +311,7 @@ def asymmetries(call: Function, sign: int, most: int = 24) -> list[float] | None
             return None
         if ratio[worst] > ROUNDED:
             seen.append((float(ratio[worst]), float(x[worst])))
-    return [at for _, at in sorted(seen, reverse=True)[:most]]
+    return [at for _, at in sorted(seen, reverse=True)[:24]]
 
 
 def _mirror(call: Function, sign: int) -> Iterator[tuple[Array, Array]]:

@@ -22,6 +22,7 @@ def give_back() -> None:
 
 @lru_cache(maxsize=1)
 def _trim() -> Callable[[int], int] | None:
+    """The C library's function that gives freed memory back to the system, where it has one."""
     if sys.platform.startswith("linux"):
         with suppress(AttributeError, OSError):
             return ctypes.CDLL(None).malloc_trim

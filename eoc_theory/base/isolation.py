@@ -239,12 +239,6 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-def parameters_shared(model: Any) -> Twin:
-    """A double for what only reads the weights: parameters and buffers are the model's own tensors."""
-    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    return Twin(model, lambda tensor: tensor if id(tensor) in own else tensor.detach().clone())
-
-
 def converted(model: Any, device: Any = None, dtype: Any = None) -> Twin:
     """A double with tensors of its own, on `device` and those of real numbers in `dtype`; None keeps either.
 

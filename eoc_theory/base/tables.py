@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors.text import name, printable
 from .formatting import shown_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Between two columns of text.
 GAP = 2
@@ -73,21 +76,31 @@ def cell(value: Any, digits: int = 4) -> str:
     return printable(str(value))
 
 
-def table_of(columns: Mapping[str, Sequence[Any]], *, left: int = 1, every: str = "to_frame()") -> Table:
+def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
     """A table of columns that are equally long, its rows thinned out where there are many.
 
     Args:
         columns: heading → values.
-        left: columns that are aligned left.
-        every: what holds each row, for the note.
     """
     count = len(next(iter(columns.values())))
     shown = shown_layers(count)
     rows = tuple(tuple(cell(values[i]) for values in columns.values()) for i in shown)
-    note = "" if len(shown) == count else f"{len(shown)} of {count} rows; {every} holds each"
-    return Table(tuple(columns), rows, left, note)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} rows; to_frame() holds each"
+    return Table(tuple(columns), rows, note=note)
 
 
 def facts(values: Mapping[str, Any]) -> Table:
     """A table of names and values, one a line."""
     return Table(("", "value"), tuple((key, cell(value, 10)) for key, value in values.items()))
+
+
+def frame(rows: Any) -> pd.DataFrame:
+    """A pandas frame of equally long columns by name, or of rows; imports pandas, which takes a while."""
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def layer_frame(result: Any, names: Sequence[str]) -> pd.DataFrame:
+    """One row a layer of the result's `layers`, with its attributes of these names."""
+    return frame({"layer": result.layers, **{name: getattr(result, name) for name in names}})

@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..base.progress import listened_to
+from ..errors.text import name
+from .output import say
+
 #: Seconds between two lines where there is no terminal.
 _BETWEEN_LINES = 2.0
 #: Seconds between two changes of what is shown, and until the time left is estimated.
@@ -21,8 +25,6 @@ def _tells(shown: bool | None) -> bool:
 @contextmanager
 def _lines(text: str) -> Iterator[Callable[..., None]]:
     """A function that says how far the work is in lines on stderr, one in some seconds."""
-    from ..base.progress import listened_to
-    from .output import say
 
     before = -_BETWEEN_LINES
 
@@ -56,9 +58,6 @@ def working(text: str, shown: bool | None = None) -> Iterator[Callable[[str], No
         return
     from rich.console import Console
     from rich.markup import escape
-
-    from ..base.progress import listened_to
-    from ..errors.text import name
 
     with Console(stderr=True).status(text) as status:
 
@@ -110,8 +109,6 @@ def bar(text: str, after: str, shown: bool | None = None) -> Iterator[Callable[[
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
-
-    from ..base.progress import listened_to
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(after, total=None)

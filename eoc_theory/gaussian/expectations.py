@@ -67,12 +67,12 @@ class Estimate:
         return float(self.value)
 
 
-def checked_variance(q: ArrayLike, name: str = "q") -> Array:
+def checked_variance(q: ArrayLike) -> Array:
     """q as a float array of variances; ArgumentError when one is negative or not finite."""
-    array = checks.floats_of(name, q, "a variance or an array of variances")
+    array = checks.floats_of("q", q, "a variance or an array of variances")
     if not np.all(np.isfinite(array) & (array >= 0.0)):
         wrong = array[~(np.isfinite(array) & (array >= 0.0))].flat[0]
-        raise ArgumentError(f"{name} must be finite and >= 0, got {wrong:g}")
+        raise ArgumentError(f"q must be finite and >= 0, got {wrong:g}")
     return array
 
 

@@ -141,6 +141,7 @@ def _log_u(T: int, s: float, step: float) -> Array:
 
 @lru_cache(maxsize=1)
 def _hermite() -> tuple[Array, Array]:
+    """Gauss–Hermite nodes and weights for a standard normal."""
     nodes, weights = hermegauss(NODES)
     return np.array(nodes, dtype=np.float64), np.array(weights / weights.sum(), dtype=np.float64)
 

@@ -367,6 +367,7 @@ class MomentTable:
 
 @lru_cache(maxsize=128)
 def _table(act: Activation) -> MomentTable:
+    """The moments of an activation as tables over q."""
     return MomentTable(act)
 
 

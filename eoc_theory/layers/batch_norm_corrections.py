@@ -28,6 +28,7 @@ import numpy as np
 
 from ..activations import Activation
 from ..signals.fields import Pairs
+from .position_duals import spectra
 
 Array = np.ndarray
 
@@ -157,8 +158,6 @@ def _ratios(activation: Activation, gain: float) -> tuple[Array, ...] | None:
     None where E[FF] nearly vanishes. From the Hermite coefficients f_k of F at unit variance: those of xF are
     √k f_{k−1} + √(k+1) f_{k+1}, those of a derivative √(k+1) f_{k+1}.
     """
-    from .position_duals import spectra
-
     (_, (f, _)) = spectra(activation, np.array([[0.0, gain]]), _TERMS + 3, 72, 12)
     f = f[:, 0]
     k = np.arange(_TERMS + 3)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
+from ..gaussian import moments
 from ..signals.fields import Field, Gradient, Latent, Pairs, Signal
 from .activation_tables import evaluate
 from .layer import Array, Layer, Shape
+from .position_duals import field_maps
 from .random_numbers import Draw
 
 
@@ -29,13 +31,9 @@ class Nonlinearity(Layer):
         return self.activation
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
-        from ..gaussian import moments
-
         return float(moments(self.activation, inputs[0]).phi2.value)
 
     def variance_gain(self, mean_square: float) -> float:
-        from ..gaussian import moments
-
         return float(moments(self.activation, mean_square).dphi2.value)
 
     def kernel_gain(self, memory: Any) -> float | None:
@@ -46,8 +44,6 @@ class Nonlinearity(Layer):
         return value.positions**2
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        from .position_duals import field_maps
-
         fields, slopes = [], []
         for field in signals[0]:
             mean, moment, slope = field_maps(self.activation, field.mean, field.covariance)

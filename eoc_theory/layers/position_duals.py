@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..activations.core import Activation
+from .position_kernels import hermite_coefficients, rectified, series
 
 Array = np.ndarray
 
@@ -47,8 +48,6 @@ def field_maps(activation: Activation, mean: Array, covariance: Array) -> tuple[
     Returns:
         arrays of shape (P,), (T, P, P), (T, P, P).
     """
-    from .position_kernels import rectified, series
-
     root = np.sqrt(np.maximum(np.diagonal(covariance[0]), 0.0).astype(float))
     if activation.slopes is not None and not mean.any():
         left, right = activation.slopes
@@ -81,8 +80,6 @@ def spectra(
     activation: Activation, laws: Array, terms: int, panels: int, nodes: int
 ) -> list[tuple[Array, Array]]:
     """For φ and φ': Hermite coefficients (terms, N) and second moments (N,) of N laws (mean, deviation)."""
-    from .position_kernels import hermite_coefficients
-
     z, weights = _quadrature(activation, laws, panels, nodes)
     u = laws[:, :1] + laws[:, 1:] * z
     values = np.stack([np.asarray(activation.derivative(order)(u), dtype=float) for order in (0, 1)])

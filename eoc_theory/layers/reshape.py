@@ -12,6 +12,7 @@ import numpy as np
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
 from .layer import Array, Layer, Shape, Width
+from .position_kernels import gather, scatter
 from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
 
@@ -144,8 +145,6 @@ class Subsample(Layer):
         return Shape(shape.channels, tuple(-(-n // s) for n, s in zip(shape.space, self.stride, strict=True)))
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        from .position_kernels import gather
-
         space = signals[0][0].space
         taps = self._taps(space)
         chosen = np.ravel_multi_index(np.ix_(*(t[:, 0] for t in taps)), space).ravel()
@@ -154,8 +153,6 @@ class Subsample(Layer):
         return value, (space, taps)
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        from .position_kernels import scatter
-
         groups = tuple(scatter(g, *memory) for g in gradient.groups)
         return [Gradient(groups, None, gradient.log_scale)]
 

@@ -14,6 +14,12 @@ from ..base.boundary import public
 WeightLaw = Literal["normal", "uniform", "truncated", "orthogonal"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
 
+#: "truncated" cuts a normal law at so many of the uncut law's standard deviations, as torch does.
+CUT = 2.0
+#: P(|Z| < CUT), and the standard deviation that a standard normal has left when it is cut there, 0.87963.
+INSIDE_CUT = math.erf(CUT / math.sqrt(2))
+CUT_STD = math.sqrt(1 - 2 * CUT * math.exp(-(CUT**2) / 2) / (math.sqrt(2 * math.pi) * INSIDE_CUT))
+
 
 @public
 @dataclass(frozen=True)

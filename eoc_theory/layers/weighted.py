@@ -13,6 +13,7 @@ from ..errors import ModelError
 from ..signals.fields import Field, Gradient, Pairs, Signal, average
 from ..signals.means import Magnitudes, Means, look, spread, window_indices
 from .layer import Shape, Weighted, Width
+from .position_kernels import gather, scatter
 from .weight_layer import PaddingMode, WeightLayer, outside_entries
 
 
@@ -152,8 +153,6 @@ class Convolution(Weighted):
         )
 
     def forward_kernel(self, signals: Sequence[Signal], pairs: Pairs) -> tuple[Signal, Any]:
-        from .position_kernels import gather
-
         signal = signals[0]
         space = signal[0].space
         taps = [self.taps(axis, n) for axis, n in enumerate(space)]
@@ -164,8 +163,6 @@ class Convolution(Weighted):
         return value, replace(memory, space=space, taps=taps)
 
     def backward_kernel(self, memory: Any, gradient: Gradient, pairs: Pairs) -> list[Gradient]:
-        from .position_kernels import scatter
-
         factor = self.weight.sigma_w**2 * self.weight.fan_out / (self.groups * self.weight.fan_in)
         sent = [scatter(g, memory.space, memory.taps) * g.dtype.type(factor) for g in gradient.groups]
         groups = tuple(sent) if self.depthwise else (sent[0],) * memory.groups

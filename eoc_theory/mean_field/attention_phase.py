@@ -19,7 +19,7 @@ from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..errors import ArgumentError, EOCError, TooLargeError
 from ..gaussian.duals import DualTable
 from ..gaussian.softmax_tables import LARGEST_SCALE
@@ -115,13 +115,11 @@ class AttentionPhase(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a point, residual strength by residual strength."""
-        import pandas as pd
-
         axes = {
             "score_scale": np.tile(self.score_scale, len(self.residual_strength)),
             "residual_strength": np.repeat(self.residual_strength, len(self.score_scale)),
         }
-        return pd.DataFrame({**axes, **{name: np.ravel(getattr(self, name)) for name in _ON_GRID}})
+        return frame({**axes, **{name: np.ravel(getattr(self, name)) for name in _ON_GRID}})
 
     def summary(self) -> str:
         """The blocks, the share of each phase, and the score scales that can be trained, as text."""
@@ -334,4 +332,3 @@ def _numbers(values: Any) -> Array:
 
 _NUMBERS_ON_GRID = ("similarity", "gap", "token_exponent", "gradient_exponent", "entropy", "query_share")
 _ON_GRID = (*_NUMBERS_ON_GRID, "phase")
-_NUMBERS = ("score_scale", "residual_strength", *_NUMBERS_ON_GRID)

@@ -26,7 +26,7 @@ from ..activations import Activation, activation
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable, Result
-from ..base.tables import Table, cell, facts
+from ..base.tables import Table, cell, facts, frame
 from ..errors import (
     ArgumentError,
     ConvergenceError,
@@ -140,12 +140,10 @@ class CriticalPoint(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for the point, and one for each of its `others`."""
-        import pandas as pd
-
         names = ("sigma_w", "sigma_b", "q", "chi", "variance_slope", "is_stable", "error")
         points = (self, *self.others)
         columns = {name: [getattr(point, name) for point in points] for name in names}
-        return pd.DataFrame({"activation": self.activation.name, **columns, "dropout": self.dropout})
+        return frame({"activation": self.activation.name, **columns, "dropout": self.dropout})
 
     def _headline(self) -> str:
         what = "stationary" if self.dropout else "edge of chaos"
@@ -253,6 +251,7 @@ def _resolve(spec: Any) -> Activation:
 
 @lru_cache(maxsize=256)
 def _named(text: str) -> Activation:
+    """The activation that a text names."""
     # Reading a name takes longer than the answer.
     return activation(text)
 
@@ -536,10 +535,8 @@ class CriticalCurve(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a σ_b."""
-        import pandas as pd
-
         names = ("sigma_b", "sigma_w", "q", "stable")
-        return pd.DataFrame({name: np.ravel(getattr(self, name)) for name in names})
+        return frame({name: np.ravel(getattr(self, name)) for name in names})
 
     def _headline(self) -> str:
         known = self.sigma_w[np.isfinite(self.sigma_w)]

@@ -23,7 +23,7 @@ from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
-from ..base.tables import Table, facts
+from ..base.tables import Table, facts, frame
 from ..errors import ArgumentError, TooLargeError
 from ..gaussian import MomentTable, moment_table
 from ..gaussian.duals import DualTable
@@ -232,9 +232,7 @@ class MeanField(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the scales, the fixed point, the phase and the depth scales."""
-        import pandas as pd
-
-        return pd.DataFrame({key: [value] for key, value in self._values().items()})
+        return frame({key: [value] for key, value in self._values().items()})
 
     def _values(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in ("sigma_w", "sigma_b", "dropout")}

@@ -13,7 +13,7 @@ from ..activations import activation as resolve
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Drawable
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..errors import ArgumentError, TooLargeError
 from .maps import correlations, noisy_correlations, phases, scale, slopes
 from .variance import limits
@@ -65,14 +65,12 @@ class PhaseDiagram(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a point, σ_b by σ_b."""
-        import pandas as pd
-
         names = ("q_star", "chi", "variance_slope", "c_star", "xi_q", "xi_c", "phase")
         axes = {
             "sigma_w": np.tile(self.sigma_w, len(self.sigma_b)),
             "sigma_b": np.repeat(self.sigma_b, len(self.sigma_w)),
         }
-        return pd.DataFrame({**axes, **{name: np.ravel(getattr(self, name)) for name in names}})
+        return frame({**axes, **{name: np.ravel(getattr(self, name)) for name in names}})
 
     def _headline(self) -> str:
         noise = f" under dropout {self.dropout:g}" if self.dropout else ""

@@ -15,6 +15,8 @@ from ..base.upward import upward
 from ..errors import ArgumentError, ModelError, TooLargeError
 from ..errors.text import printable, shortened
 from ..layers import Shape, WeightLaw, WeightLayer
+from ..mean_field.edge_of_chaos import edge_of_chaos
+from ..signals.data import as_data
 from .graph import Graph
 from .layer_list import LayerList
 from .queries import vocabulary_of
@@ -119,8 +121,6 @@ class Architecture(LayerList):
 
     def summarise(self, data: Any = None, *, seed: int = 0) -> DataSummary:
         """The batch that scores are computed on: `data`, checked against the first and the last layer."""
-        from ..signals.data import as_data
-
         seed = checks.integer("seed", seed, minimum=0)
         vocabulary = 0 if self.is_chain else vocabulary_of(self.as_graph())
         return as_data(
@@ -176,7 +176,6 @@ def init_scales(
         if init == "pytorch":
             width = checks.integer("fan_in", fan_in, minimum=1)
             return float(np.sqrt(1 / 3)), float(np.sqrt(1 / (3 * width)))
-        from ..mean_field.edge_of_chaos import edge_of_chaos
 
         if sigma_b is None:
             sigma_b = 0.0 if act.is_homogeneous else DEFAULT_SIGMA_B

@@ -19,10 +19,9 @@ and is used for *differences* from the subset's own infinite-width kernels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,13 @@ from ..activations import Activation
 from ..base.progress import followed
 from ..errors import ModelError
 from ..layers import WeightLayer
+from ..layers.activation_tables import slope_table
 from ..networks.architecture import Architecture
+from ..signals.covariance import covariance_root
 from ..signals.data import DataSummary
 from ..signals.limits import limit
 from .chain_kernels import inputs_in_unit
-from .infinite_width import Cotangent, covariance_root
+from .infinite_width import Cotangent
 from .scale_statistics import LEVELS, ScaleStatistics, factor_statistics, gram, mean_square, shape_layers
 
 Array = np.ndarray
@@ -301,23 +302,3 @@ def _ridge(gram_h: Array) -> Array:
     """The jitter that `covariance_root` adds to the Gram matrix, shape (G, 1, 1)."""
     trace = np.trace(gram_h, axis1=-2, axis2=-1)[..., None, None]
     return np.maximum(JITTER * trace / gram_h.shape[-1], np.finfo(DTYPE).tiny)
-
-
-@cache
-def slope_table(act: Activation) -> Callable[[Array], Array]:
-    """φ' by the nearest of 2¹⁶ points, in single precision: sampling evaluates it millions of times.
-
-    Far out, where the table ends, φ' itself is evaluated.
-    """
-    reach, size = 16.0 * max(1.0, act.length_scale), 1 << 16
-    slope: Callable[[Any], Any] = act.derivative(1)
-    step = 2.0 * reach / size
-    table = slope((np.arange(size) + 0.5) * step - reach).astype(DTYPE)
-
-    def look_up(y: Array) -> Array:
-        if y.size and (y.max() >= reach or y.min() < -reach):
-            return slope(y).astype(DTYPE)
-        # Rounded before the shift, so that the smallest negative y stay on their side of a kink at 0.
-        return table[np.floor(y * DTYPE(1.0 / step)).astype(np.int64) + size // 2]
-
-    return look_up

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..signals.covariance import scaled_root
 from ..signals.data import DataSummary
 
 Array = np.ndarray
@@ -206,13 +207,4 @@ def _root(covariance: Array) -> Array:
         return np.zeros(covariance.shape, np.float32)
     if len(covariance) == 1:
         return np.sqrt(covariance).astype(np.float32)
-    normal = covariance / size
-    for jitter in JITTERS:
-        try:
-            return (np.linalg.cholesky(normal + jitter * np.eye(len(normal))) * math.sqrt(size)).astype(
-                np.float32
-            )
-        except np.linalg.LinAlgError:
-            continue
-    values, vectors = np.linalg.eigh(normal)
-    return (vectors * np.sqrt(np.maximum(values, 0.0) * size)).astype(np.float32)
+    return scaled_root(covariance / size, size, JITTERS).astype(np.float32)

@@ -44,6 +44,7 @@ from ..base.boundary import public
 from ..base.freed_memory import give_back
 from ..base.one_thread import with_one_thread
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ModelError
 from ..layers import WeightLayer
 from ..networks.architecture import Architecture
@@ -51,7 +52,7 @@ from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs, Signal, input_signal
-from .infinite_width import Cotangent, ends, layer_frame
+from .infinite_width import Cotangent, ends
 from .kernel_memory import KernelMemories
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ appendix). The score moment is ``m^l = E[(W^l g^l)²] = (σ_w²/fan_in) Σ_ab Γ
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ from ..base.boundary import public
 from ..base.one_thread import with_one_thread
 from ..base.progress import followed
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
+from ..signals.covariance import covariance_root
 from ..signals.data import DataSummary
 from .chain_kernels import Kernel, LayerStep, Pass, input_kernel, split
 
@@ -118,13 +120,6 @@ class Propagation(Result):
         return layer
 
 
-def layer_frame(found: Any, names: Sequence[str]) -> pd.DataFrame:
-    """One row a layer, with the attributes of these names."""
-    import pandas as pd
-
-    return pd.DataFrame({"layer": found.layers, **{name: getattr(found, name) for name in names}})
-
-
 def ends(values: Array, symbol: str) -> str:
     """The first and the last of the values, in words."""
     return f"{symbol} {values[0]:.4g} to {values[-1]:.4g}"
@@ -203,23 +198,6 @@ def chain_only(net: Any) -> Architecture:
     return net
 
 
-def covariance_root(covariance: Array, jitter: float = 1e-10) -> Array:
-    """R with R Rᵀ = covariance, lower triangular; works on stacks and where the matrix is singular.
-
-    Kernels lose rank with depth; `jitter`, relative to the mean variance, keeps Cholesky's method going.
-    """
-    scale = np.trace(covariance, axis1=-2, axis2=-1) / covariance.shape[-1]
-    scale = np.maximum(scale, np.finfo(float).tiny)[..., None, None]
-    eye = np.eye(covariance.shape[-1])
-    for grown in (jitter, 1e2 * jitter, 1e4 * jitter):
-        try:
-            return np.linalg.cholesky(covariance / scale + grown * eye) * np.sqrt(scale)
-        except np.linalg.LinAlgError:
-            continue
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
-
-
 def softmax(logits: Array) -> Array:
     """Along the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -276,9 +254,9 @@ class Cotangent:
         half = half @ covariance_root(self.logits).T
         return self.of(np.concatenate([half, -half])[:draws].transpose(0, 2, 1))
 
-    def kernel(self, seed: int, draws: int = LOGIT_DRAWS) -> Array:
+    def kernel(self, seed: int) -> Array:
         """Γ^L_ab, the mean over draws and output units of the products, shape (B, B)."""
-        flat = self.draw(draws, seed).transpose(1, 0, 2).reshape(len(self.targets), -1)
+        flat = self.draw(LOGIT_DRAWS, seed).transpose(1, 0, 2).reshape(len(self.targets), -1)
         return flat @ flat.T / flat.shape[1]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import erf
@@ -113,7 +113,7 @@ def _log_histogram(squares: Array, mean: Array) -> tuple[Array, Array]:
     return table.reshape(groups, _BINS) / np.maximum(living, 1)[:, None], 1.0 - living / count
 
 
-@cache
+@lru_cache(maxsize=4)
 def _weight_spectrum(law: WeightLaw) -> Array:
     """Spectrum of the histogram of log|W| for Var W = 1, wrapped so that sums stay on the grid."""
     edges = (np.arange(2 * _BINS + 1) - 1.5 * _BINS - 0.5) * _STEP

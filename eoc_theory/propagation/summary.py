@@ -16,10 +16,11 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
 from .chain_kernels import Kernel, forward_steps, split
-from .infinite_width import LOGIT_DRAWS, backward_step, chain_only, ends, layer_frame, loss_gradient
+from .infinite_width import LOGIT_DRAWS, backward_step, chain_only, ends, loss_gradient
 
 if TYPE_CHECKING:
     import pandas as pd

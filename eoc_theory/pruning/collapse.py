@@ -15,13 +15,14 @@ from ..base.formatting import FULL_TABLE, probability
 from ..base.formatting import sparsity as shown_sparsity
 from ..base.isolation import isolated
 from ..base.result import Drawable
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..base.typing import DType, Floats, LossName, Method
 from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..errors.text import shortened
 from ..mean_field.maps import MeanField
+from ..networks.architecture import Architecture
 from ..networks.naming import network_name
 from ..networks.resolve import Network, Options, as_network
 from ..networks.unread import UnreadNetwork
@@ -105,9 +106,7 @@ class CollapsePrediction(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, with the probability that it is the first to collapse."""
-        import pandas as pd
-
-        return pd.DataFrame({"layer": self.layers, "weakest_probability": self.weakest_probability})
+        return frame({"layer": self.layers, "weakest_probability": self.weakest_probability})
 
     def _told(self) -> dict[str, Any]:
         levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -207,17 +206,27 @@ def paper_bound(net: Network, criterion: str) -> float | None:
     """
     if isinstance(net, UnreadNetwork) or not net.is_chain:
         return None
-    chi = None
-    if criterion == "snip":
-        hidden = {(layer.activation, layer.sigma_w, layer.sigma_b) for layer in net.layers[:-1]}
-        if len(hidden) != 1:
-            return None
-        field = MeanField(*hidden.pop())
-        chi = float(field.chi())
-        # The theorem is about networks at a fixed point of the variance; one that dies or explodes has none.
-        if not 0 < float(field.q_star) < np.inf or not 0 < chi < np.inf:
-            return None
-    elif criterion != "magnitude" or any(layer.law != "normal" for layer in net.layers) or net.depth < 2:
+    bound = _BOUNDS[criterion](net) if criterion in _BOUNDS else None
+    return float(bound) if bound is not None and np.isfinite(bound) and bound < 1.0 else None
+
+
+def _snip_bound(net: Architecture) -> Any:
+    hidden = {(layer.activation, layer.sigma_w, layer.sigma_b) for layer in net.layers[:-1]}
+    if len(hidden) != 1:
         return None
-    value = bound_for(net, criterion, chi).value
-    return float(value) if np.isfinite(value) and value < 1.0 else None
+    field = MeanField(*hidden.pop())
+    chi = float(field.chi())
+    # The theorem is about networks at a fixed point of the variance; one that dies or explodes has none.
+    if not 0 < float(field.q_star) < np.inf or not 0 < chi < np.inf:
+        return None
+    return bound_for(net, "snip", chi).value
+
+
+def _magnitude_bound(net: Architecture) -> Any:
+    if any(layer.law != "normal" for layer in net.layers) or net.depth < 2:
+        return None
+    return bound_for(net, "magnitude").value
+
+
+#: The paper's bound of each criterion that it has one for; None for networks that it is not about.
+_BOUNDS: dict[str, Callable[[Architecture], Any]] = {"snip": _snip_bound, "magnitude": _magnitude_bound}

@@ -16,6 +16,7 @@ from scipy.special import erf, log_ndtr
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
+from ..base.tables import frame
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
 
@@ -51,11 +52,9 @@ class SnipBound(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a bound."""
-        import pandas as pd
-
         names = ("value", "remainder", "kappa", "binding")
         columns = np.broadcast_arrays(*(np.asarray(getattr(self, name)) for name in names))
-        return pd.DataFrame({name: column.ravel() for name, column in zip(names, columns, strict=True)})
+        return frame({name: column.ravel() for name, column in zip(names, columns, strict=True)})
 
     def _told(self) -> dict[str, Any]:
         return {"binding": self.binding}
@@ -98,10 +97,8 @@ class MagnitudeBound(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row with all that is known of the bound."""
-        import pandas as pd
-
         names = ("value", "whole", "remainder", "epsilon", "x", "gamma", "layer", "binding")
-        return pd.DataFrame({name: [getattr(self, name)] for name in names})
+        return frame({name: [getattr(self, name)] for name in names})
 
     def _told(self) -> dict[str, Any]:
         return {"binding": self.binding}

@@ -17,7 +17,7 @@ from ..base.formatting import equals, probability, shown_layers
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
-from ..base.tables import Table, cell
+from ..base.tables import Table, cell, frame
 from ..base.typing import DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
@@ -131,10 +131,8 @@ class PruningPrediction(Drawable, Generic[S]):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
-        import pandas as pd
-
         sparsity = np.atleast_1d(self.sparsity)
-        return pd.DataFrame(
+        return frame(
             {
                 "layer": np.tile(np.array(self.layers), len(sparsity)),
                 "weights": np.tile(self.weights, len(sparsity)),

@@ -18,6 +18,7 @@ import numpy as np
 from ..base.boundary import public
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
+from ..base.tables import layer_frame
 from ..criteria.criterion import Criterion
 from ..criteria.distributions.kept_weights import Choice, KeptWeights, kept_weights
 from ..criteria.distributions.magnitudes import magnitude_law
@@ -136,10 +137,8 @@ class Trainability(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer."""
-        import pandas as pd
-
         names = ("kept", "layer_gain", "layer_variance", "chi")
-        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in names}})
+        return layer_frame(self, names)
 
     def _told(self) -> dict[str, Any]:
         names = (

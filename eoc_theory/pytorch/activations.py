@@ -69,6 +69,7 @@ def _is_plain(module: torch.nn.Module, kind: type) -> bool:
 
 @lru_cache(maxsize=64)
 def _from_function(function: Callable[..., Any]) -> Activation:
+    """The activation of a torch function."""
     name = getattr(function, "__name__", type(function).__name__)
     entry = catalogue.find(name.removeprefix("special_"))
     if entry is not None:

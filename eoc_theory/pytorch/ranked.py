@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..base import checks
 from ..base.isolation import RandomStates, converted, seeded
 from ..errors import ArgumentError, ModelError
+from .losses import as_loss
 from .models import PrunableWeight, prunable_weights, require_torch
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     """What a forward and a backward pass of few examples show."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from .losses import as_loss
     from .products import UseOrder, has_candidates, product_parameters
 
     torch = require_torch()

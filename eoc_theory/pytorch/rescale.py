@@ -12,6 +12,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing, converted, seeded
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from ..networks.graph import Graph
 from ..networks.queries import is_divided_out
@@ -63,10 +64,8 @@ class Rescaling(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer."""
-        import pandas as pd
-
         columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
-        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in columns}})
+        return layer_frame(self, columns)
 
     def _headline(self) -> str:
         low, high = float(self.factors.min(initial=np.inf)), float(self.factors.max(initial=-np.inf))
@@ -134,9 +133,8 @@ def rescale_(
     inputs = _inputs(data) if by == "signal" else None
     if inputs is not None:
         example_input = shown_input(model, (inputs, None), example_input)
-    graph, weights = _structure(model, example_input)
-    names = list(weights) if graph is None else [layer.name for layer in graph.weight_layers]
-    chosen = {name: weights[name] for name in names}
+    graph, chosen = _structure(model, example_input)
+    names = list(chosen)
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
             "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by != "signal"))
@@ -196,9 +194,10 @@ def _checked_scale(by: str, sigma_w: Any) -> float | None:
 
 
 def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, PrunableWeight]]:
-    """The graph, None of a model that is not described, and the weights by their layers' names."""
+    """The graph, None of a model that is not described; and the weights by their layers' names, in order."""
     try:
-        return structure(model, example_input)
+        graph, weights = structure(model, example_input)
+        return graph, {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
         is_module = isinstance(model, require_torch().nn.Module)
         if not is_module or (example_input is not None and not _takes(model, example_input)):

@@ -15,6 +15,7 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.compiled_models import uncompiled
 from ..base.result import Result
+from ..base.tables import layer_frame
 from ..errors import ArgumentError, MissingDependencyError
 from .mask_files import mask_on
 from .models import PrunableWeight, prunable_weights, require_torch
@@ -43,10 +44,8 @@ class LayerScales(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer."""
-        import pandas as pd
-
         names = ("kept", "signal", "gradient")
-        return pd.DataFrame({"layer": self.layers, **{name: getattr(self, name) for name in names}})
+        return layer_frame(self, names)
 
     def _headline(self) -> str:
         known = self.signal[np.isfinite(self.signal)]

@@ -9,14 +9,7 @@ from typing import Any
 
 from ..base import checks
 from ..errors import ModelError
-
-#: The truncated law cuts a normal one at so many of the uncut law's standard deviations, as torch does.
-CUT = 2.0
-
-#: Standard deviation that a standard normal has left when it is cut there, 0.87963.
-CUT_STD = math.sqrt(
-    1 - 2 * CUT * math.exp(-(CUT**2) / 2) / (math.sqrt(2 * math.pi) * math.erf(CUT / math.sqrt(2)))
-)
+from ..layers.weight_layer import CUT, CUT_STD
 
 LAWS = ("normal", "uniform", "truncated", "orthogonal", "delta-orthogonal")
 

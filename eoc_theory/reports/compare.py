@@ -14,7 +14,7 @@ from ..base.boundary import public
 from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..base.typing import Floats, LossName, Method, S
 from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
@@ -92,12 +92,10 @@ class Comparison(Drawable, Generic[S]):
 
         `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
         """
-        import pandas as pd
-
         sparsities = np.atleast_1d(self.sparsity)
         predicted = np.atleast_2d(np.asarray(self.prediction.kept))
         measured = np.atleast_2d(self.measured_kept)
-        return pd.DataFrame(
+        return frame(
             {
                 "layer": np.tile(np.array(self.layers), len(sparsities)),
                 "weights": np.tile(self.weights, len(sparsities)),

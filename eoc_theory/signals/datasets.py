@@ -216,6 +216,7 @@ def _moments(name: str, folder: str | None, cache: str | None) -> tuple[np.ndarr
 
 @lru_cache(maxsize=1)
 def _openml(name: str, cache: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels of a data set from OpenML."""
     try:
         from sklearn.datasets import fetch_openml
     except ImportError:

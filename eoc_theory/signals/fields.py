@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..activations import Activation
+from .covariance import scaled_root
 from .shape import Shape
 
 if TYPE_CHECKING:
@@ -132,13 +133,7 @@ def _root(covariance: Array) -> Array:
     if scale <= 0.0:
         return np.zeros_like(covariance)
     normal = (covariance / covariance.dtype.type(scale)).astype(float)
-    for jitter in (1e-6, 1e-4, 1e-3):
-        try:
-            return np.linalg.cholesky(normal + jitter * np.eye(len(normal))) * np.sqrt(scale)
-        except np.linalg.LinAlgError:
-            continue
-    values, vectors = np.linalg.eigh(normal)
-    return vectors * np.sqrt(np.maximum(values, 0.0) * scale)
+    return scaled_root(normal, scale, (1e-6, 1e-4, 1e-3))
 
 
 def _standard_normals(rng: np.random.Generator, draws: int, positions: int) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ from eoc_theory.reports.diagnosis.initialisation import (
     PYTORCH,
     XAVIER,
     read,
-    recognise,
+    recognise_all,
 )
 from eoc_theory.reports.diagnosis.remedies import cures, with_stable_branches
 from eoc_theory.reports.diagnosis.table import columns
@@ -188,7 +188,7 @@ def test_data_and_seed():
 )
 def test_initialisations_are_recognised(sigma_w, law, fan, name):
     layer = eoc.WeightLayer("fc", *fan, sigma_w=sigma_w, sigma_b=0.0, law=law)
-    assert recognise(layer, 1.3) == name
+    assert recognise_all([layer], np.array([1.3])) == (name,)
 
 
 # --- graphs -------------------------------------------------------------------------------------------------

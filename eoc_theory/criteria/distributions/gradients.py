@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...base.progress import followed
+from ...layers.activation_tables import slope_table
 from ...networks.architecture import Architecture, WeightLayer
 from ...propagation.chain_kernels import inputs_in_unit
-from ...propagation.conditioned_chain import slope_table
-from ...propagation.infinite_width import Propagation, covariance_root
+from ...propagation.infinite_width import Propagation
 from ...propagation.scale_statistics import ScaleStatistics, factor_statistics, gram
 from ...propagation.score_grid import GRID, STEP
+from ...signals.covariance import covariance_root
 from ...signals.data import DataSummary
 
 Array = np.ndarray
@@ -123,15 +124,13 @@ class Draws:
         return self._made[key]
 
 
-def factor_laws(
-    net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int, draws: int = DRAWS
-) -> ScaleStatistics:
+def factor_laws(net: Architecture, batch: DataSummary, kernels: Propagation, *, seed: int) -> ScaleStatistics:
     """What sampled networks are compared with: the same statistics of infinitely wide layers, shapes (L, …).
 
-    `draws` rows and columns from their Gaussian laws stand for each layer.
+    DRAWS rows and columns from their Gaussian laws stand for each layer.
     """
     tables = []
-    for layer, delta, h in _factors(net, batch, kernels, seed, draws):
+    for layer, delta, h in _factors(net, batch, kernels, seed):
         grams = gram(delta[None]), gram(h[None])
         (log_rms,), (quantiles,), (dead,) = factor_statistics(
             delta[None], h[None], net.layers[layer].law, *grams
@@ -143,16 +142,16 @@ def factor_laws(
 
 
 def _factors(
-    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int, draws: int
+    net: Architecture, batch: DataSummary, kernels: Propagation, seed: int
 ) -> Iterator[tuple[int, Array, Array]]:
     """Layer, rows δ_i and columns h_j for the layers of `law_layers`, from one set of normal draws."""
-    half = np.random.default_rng([seed, 0x6C617773]).standard_normal((3, draws // 2, batch.size))
+    half = np.random.default_rng([seed, 0x6C617773]).standard_normal((3, DRAWS // 2, batch.size))
     # Antithetic rows and columns: with inputs alike, exactly half of the gates φ' and of the units are open.
     normals = np.concatenate([half, -half], axis=1)
-    normals[1] = np.random.default_rng([seed, 0x65]).standard_normal((draws, batch.size))
+    normals[1] = np.random.default_rng([seed, 0x65]).standard_normal((DRAWS, batch.size))
     for layer in law_layers(net.depth):
         delta = sample_rows(net, batch, kernels, int(layer), normals, seed)
-        yield int(layer), delta, sample_columns(net, batch, kernels, int(layer), normals)
+        yield int(layer), delta, sample_columns(batch, kernels, int(layer), normals)
 
 
 def _interpolate_layers(depth: int, tables: list[tuple[Array, ...]]) -> list[Array]:
@@ -297,9 +296,7 @@ def sample_rows(
     return kernels.acting[layer].derivative(1)(y) * e
 
 
-def sample_columns(
-    net: Architecture, batch: DataSummary, kernels: Propagation, layer: int, normals: Array
-) -> Array:
+def sample_columns(batch: DataSummary, kernels: Propagation, layer: int, normals: Array) -> Array:
     """Draws of h^{l-1}_j over the batch, shape (draws, B); the inputs themselves for the first layer."""
     if layer == 0:
         return inputs_in_unit(batch.inputs, kernels.input_exponent).T

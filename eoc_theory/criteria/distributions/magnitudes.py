@@ -8,15 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv, betaln, erfc, erfcinv, erfinv, ndtr
+from scipy.special import betainc, betaincinv, betaln, erfc, erfcinv, erfinv
 
 from ...layers import WeightLayer
+from ...layers.weight_layer import CUT, CUT_STD, INSIDE_CUT
 
 Array = np.ndarray
 
 _SQRT2 = np.sqrt(2.0)
-#: Where "truncated" cuts, in standard deviations of the uncut law.
-_CUT = 2.0
 #: Rows of length 1 have entries ±1: no law with a density; a narrow uniform one stands for it.
 _NARROW = 1e-6
 
@@ -106,34 +105,23 @@ class Uniform(MagnitudeLaw):
 class TruncatedHalfNormal(MagnitudeLaw):
     """|Z| given |Z| < 2, divided by its root mean square."""
 
-    @cached_property
-    def _unit(self) -> float:
-        """Root mean square of the cut law."""
-        return float(np.sqrt(1.0 - 2.0 * _CUT * np.exp(-0.5 * _CUT**2) / np.sqrt(2 * np.pi) / self._inside))
-
-    @property
-    def _inside(self) -> float:
-        return float(2.0 * ndtr(_CUT) - 1.0)
-
-    @cached_property
-    def mean(self) -> float:
-        return float(np.sqrt(2 / np.pi) * (1.0 - np.exp(-0.5 * _CUT**2)) / self._inside / self._unit)
+    mean = float(np.sqrt(2 / np.pi) * (1.0 - np.exp(-0.5 * CUT**2)) / INSIDE_CUT / CUT_STD)
 
     def survival(self, x: Array) -> Array:
-        return np.maximum(erfc(x * self._unit / _SQRT2) - erfc(_CUT / _SQRT2), 0.0) / self._inside
+        return np.maximum(erfc(x * CUT_STD / _SQRT2) - erfc(CUT / _SQRT2), 0.0) / INSIDE_CUT
 
     def log_density(self, x: Array) -> Array:
-        z = x * self._unit
+        z = x * CUT_STD
         return np.where(
-            z < _CUT, np.sqrt(2 / np.pi) * z * np.exp(-0.5 * np.minimum(z, _CUT) ** 2) / self._inside, 0.0
+            z < CUT, np.sqrt(2 / np.pi) * z * np.exp(-0.5 * np.minimum(z, CUT) ** 2) / INSIDE_CUT, 0.0
         )
 
     def partial_mean(self, x: Array) -> Array:
-        end = np.exp(-0.5 * _CUT**2)
-        return (np.exp(-0.5 * np.minimum(x * self._unit, _CUT) ** 2) - end) / (1.0 - end)
+        end = np.exp(-0.5 * CUT**2)
+        return (np.exp(-0.5 * np.minimum(x * CUT_STD, CUT) ** 2) - end) / (1.0 - end)
 
     def upper_quantile(self, p: Array) -> Array:
-        return _SQRT2 * erfinv((1.0 - np.asarray(p)) * self._inside) / self._unit
+        return _SQRT2 * erfinv((1.0 - np.asarray(p)) * INSIDE_CUT) / CUT_STD
 
     def draw(self, rng: np.random.Generator, size: int, dtype: Any) -> Array:
         return self.upper_quantile(rng.random(size)).astype(dtype)

@@ -33,6 +33,7 @@ from ...base import checks
 from ...base.progress import followed
 from ...networks.architecture import Architecture
 from ..distributions.magnitudes import MagnitudeLaw, magnitude_law
+from .compiled import chain_loops
 
 Array = np.ndarray
 
@@ -86,14 +87,20 @@ class _Sample:
         return int(self.sizes.sum())
 
 
+def all_or_none(net: Architecture, kept: Array) -> tuple[Array, Array, Array, Array]:
+    """What `allocate` returns where all weights are kept or none is, at every sparsity."""
+    whole = kept >= net.n_weights
+    mean = np.repeat(whole.astype(float)[:, None], len(net), axis=1)
+    return mean, np.zeros(mean.shape), 1.0 - mean, np.where(whole, 0.0, 1.0)
+
+
 def allocate(
     net: Architecture, kept: Array, rounds: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
     """Mean, standard deviation and P(empty) per layer (n_s, L), P(collapse) (n_s,); `kept` are left."""
     n = net.n_weights
     kept = np.asarray(kept)
-    mean = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1)
-    std, empty, collapse = np.zeros(mean.shape), 1.0 - mean, np.where(kept >= n, 0.0, 1.0)
+    mean, std, empty, collapse = all_or_none(net, kept)
     many = []
     for k in np.flatnonzero((kept > 0) & (kept < n)):
         pace = float(np.log(n / kept[k]) / rounds)
@@ -134,10 +141,8 @@ def _sampled(net: Architecture, kept: Array, rounds: int, rng: np.random.Generat
 
 
 def _run(sample: _Sample, rng: np.random.Generator, path: Array, reported: Array) -> Array:
-    from ._chain_kernel import synflow_chain
-
     value = _magnitudes(rng, sample.sizes, sample.laws, np.float32)
-    return synflow_chain(
+    return chain_loops().synflow_chain(
         value,
         sample.neurons,
         sample.copies,
@@ -282,8 +287,6 @@ def critical_samples(
 
 def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -> Array:
     """Weights left per layer, (L,), after the last rounds at `pace`, −log of what one leaves."""
-    from ._chain_kernel import synflow_exact
-
     sizes = np.array([net.in_features] + [layer.fan_out for layer in net.layers])
     needed = net.n_weights if net.n_weights <= SMALL else min(kept * np.exp(2.0 * pace), net.n_weights)
     width = CORE
@@ -296,4 +299,6 @@ def _core(net: Architecture, kept: int, pace: float, rng: np.random.Generator) -
     remaining = np.minimum(
         np.rint(kept * np.exp(pace * np.arange(rounds - 1, -1, -1))).astype(np.int64), size
     )
-    return synflow_exact(_magnitudes(rng, sizes_of_layers, _laws(net), np.float64), neurons, remaining)
+    return chain_loops().synflow_exact(
+        _magnitudes(rng, sizes_of_layers, _laws(net), np.float64), neurons, remaining
+    )

@@ -26,7 +26,8 @@ from ...base.progress import followed
 from ...errors import TooLargeError
 from ...networks.architecture import Architecture
 from ...signals.means import Means, look, spread
-from .chain import schedule
+from .chain import all_or_none, schedule
+from .compiled import graph_loops
 from .mean_flow import mean_magnitude
 from .sampled_flow import Plan, SampledWeights, plan_of
 
@@ -62,8 +63,7 @@ class _Entries:
     """The surviving sampled weights of one layer in one run; the first `size` of each array."""
 
     def __init__(self, plan: SampledWeights, rng: np.random.Generator) -> None:
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         self.row, self.column, self.tap, self.use = kernel.lay_out(
             plan.rows, plan.groups, len(plan.windows), plan.copies_in, plan.copies_out
         )
@@ -72,16 +72,14 @@ class _Entries:
         self.size = len(self.row)
 
     def forward(self, signal: Array, tap_mean: Array, channels: int) -> tuple[Array, Array]:
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         return kernel.gather(
             self.value, self.row, self.column, self.tap, self.use, self.size,
             kernel.FORWARD, signal, tap_mean, channels,
         )  # fmt: skip
 
     def backward(self, signal: Array, tap_mean: Array, channels: int) -> tuple[Array, Array]:
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         return kernel.gather(
             self.value, self.column, self.row, self.tap, self.use, self.size,
             kernel.BACKWARD, signal, tap_mean, channels,
@@ -114,8 +112,7 @@ class Run:
         Returns:
             the number left at the threshold at which the first layer lost its last weight, if one did.
         """
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         histogram = self._score()
         few = self.sizes().sum() <= FEW
         lost = self._weakest() if few else None
@@ -149,8 +146,7 @@ class Run:
 
     def _threshold(self, histogram: Array, excess: float) -> tuple[int, float]:
         """Bits of the threshold, and the fraction removed of the entries that score 0, to remove `excess`."""
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         histogram, unreached = histogram[:-1], float(histogram[-1])
         if excess < unreached or excess <= 0:
             return 0, max(excess, 0.0) / max(unreached, 1.0)
@@ -174,8 +170,7 @@ class Run:
 
     def _score(self) -> Array:
         """Fill in all scores, up to one common factor; their histogram, in weights of the network, 0 last."""
-        from . import _graph_kernel as kernel
-
+        kernel = graph_loops()
         parts = self._backward(*self._forward())
         histogram = np.zeros(kernel.BINS + 1)
         logs = [
@@ -263,8 +258,7 @@ def allocate(
     """Mean, standard deviation and P(empty) per layer (n_s, L), P(collapse) (n_s,); `kept` are left."""
     n = net.n_weights
     kept = np.asarray(kept)
-    mean = np.repeat((kept >= n).astype(float)[:, None], len(net), axis=1)
-    std, empty, collapse = np.zeros(mean.shape), 1.0 - mean, np.where(kept >= n, 0.0, 1.0)
+    mean, std, empty, collapse = all_or_none(net, kept)
     plan = _plan(net)
     some = (kept > 0) & (kept < n)
     many = some & (kept >= _fewest(plan))

@@ -14,7 +14,6 @@ from ...activations.core import Activation
 from .pairs import Array
 
 Maps = tuple[Array, "Array | None"]
-Form = Callable[..., Maps]
 
 # Above this variance (of the scaled argument) 1 − r² loses more digits than a batch can do without.
 LARGEST_VARIANCE = 1e4

@@ -44,6 +44,7 @@ def _numpy_series(x: Array, table: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[Array, Array, Array], None]:
+    """The compiled loop."""
     import numba
 
     return numba.njit(cache=True, nogil=True)(_loop)

@@ -72,6 +72,7 @@ def localised_slope(activation: Activation, q: float) -> LocalisedSlope | None:
 
 @lru_cache(maxsize=64)
 def _grid(activation: Activation) -> LocalisedSlope | None:
+    """A smooth activation's φ' on a grid, where it dies out on both sides; None where it does not."""
     if activation.kinks or activation.oscillation:
         return None
     slope, length = activation.derivative(1), activation.length_scale

@@ -138,6 +138,7 @@ class DualTable:
 
 @lru_cache(maxsize=256)
 def _table(activation: Activation, q: float) -> DualTable:
+    """The dual activation at one variance, as a table over the correlation."""
     table = object.__new__(DualTable)
     table._build(activation, q)
     return table

@@ -16,7 +16,7 @@ from ...base.codec import packed, unpacked
 from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table
+from ...base.tables import Table, frame
 from ...base.typing import DType, Floats, LossName, S
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -134,11 +134,9 @@ class PruningMeasurement(Drawable, Generic[S]):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
-        import pandas as pd
-
         sparsities = np.atleast_1d(self.sparsity)
         kept = np.atleast_2d(self.kept)
-        return pd.DataFrame(
+        return frame(
             {
                 "layer": np.tile(np.array(self.layers), len(sparsities)),
                 "weights": np.tile(self.weights, len(sparsities)),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..models import PrunableWeight
-from ..trace.weights import _is_orthogonal, _Moments
+from ..trace.weights import Moments, is_orthogonal, log_likelihoods
 from ..weights import CUT, CUT_STD
 
 #: Parameters with fewer entries show no law, and are left alone unless they are weights.
@@ -112,7 +112,7 @@ def read_law(tensor: torch.Tensor, *, is_weight: bool) -> ParameterLaw:
     if abs(mean) <= 5.0 * std / math.sqrt(size):
         mean, std = 0.0, float(drawn.square().mean().sqrt())
     if is_weight and not zeros and tensor.ndim > 1 and mean == 0.0:
-        if _is_orthogonal(tensor, _Moments.of(tensor, None)):
+        if is_orthogonal(tensor, Moments.of(tensor, None)):
             return ParameterLaw("orthogonal", std)
     law = _most_likely((drawn - mean) / std)
     return other if law is None else ParameterLaw(law, std, mean, zeros)
@@ -123,9 +123,7 @@ def _is_delta(tensor: torch.Tensor) -> bool:
     at = tuple((extent - 1) // 2 for extent in tensor.shape[2:])
     centre = tensor[(..., *at)]
     elsewhere = int(tensor.count_nonzero()) - int(centre.count_nonzero())
-    return (
-        elsewhere == 0 and bool(centre.count_nonzero()) and _is_orthogonal(centre, _Moments.of(centre, None))
-    )
+    return elsewhere == 0 and bool(centre.count_nonzero()) and is_orthogonal(centre, Moments.of(centre, None))
 
 
 def _most_likely(standard: torch.Tensor) -> str | None:
@@ -136,15 +134,10 @@ def _most_likely(standard: torch.Tensor) -> str | None:
     if len(some.unique()) < 0.9 * size:
         return None
     largest = float(standard.abs().max())
-    spread = max(1.0 / CUT_STD, largest / CUT)
-    inside = math.erf(CUT / math.sqrt(2.0))
-    n = len(standard)
-    likelihood = {
-        "normal": -0.5 * n * (1.0 + math.log(2.0 * math.pi)),
-        "uniform": -n * math.log(2.0 * max(largest, math.sqrt(3.0))),
-        "truncated": -n * (0.5 / spread**2 + 0.5 * math.log(2.0 * math.pi) + math.log(spread * inside)),
-    }
-    law = max(likelihood, key=lambda key: likelihood[key])
+    likelihood = log_likelihoods(
+        len(standard), 1.0, reach=max(largest, math.sqrt(3.0)), uncut=max(1.0 / CUT_STD, largest / CUT)
+    )
+    law: str = max(likelihood, key=lambda key: likelihood[key])
     levels = torch.arange(size + 1, dtype=torch.float64) / size
     expected = _cdf(law, some.cpu())
     distance = max(float((levels[1:] - expected).max()), float((expected - levels[:-1]).max()))

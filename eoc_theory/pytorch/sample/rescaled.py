@@ -89,7 +89,7 @@ def _even(model: Any, weights: Sequence[PrunableWeight], batch: Batch, device: A
             value = first_tensor(output)
             if value is not output:
                 return None
-            bias = _bias(module, weight, value)
+            bias = _bias(module)
             linear = value - bias
             if factors[at] == 1.0:
                 square = float(linear.square().mean())
@@ -111,7 +111,7 @@ def is_scalable(weight: PrunableWeight) -> bool:
     return weight.is_plain and weight_attributes(weight.module) == ("weight",)
 
 
-def _bias(module: Any, weight: PrunableWeight, value: Any) -> Any:
+def _bias(module: Any) -> Any:
     bias = getattr(module, "bias", None)
     if bias is None:
         return 0.0

@@ -13,7 +13,7 @@ from ...base.isolation import converted
 from ...errors import ModelError
 from ...layers import WeightLayer
 from ..factories import made, takes_seed
-from ..models import PrunableWeight
+from ..models import PrunableWeight, prunable_weights
 from .laws import ParameterLaw, read_laws
 from .redraw import redraw_
 
@@ -165,8 +165,6 @@ class Built:
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """A new torch model of it."""
-        from ..models import prunable_weights
-
         (seed,) = np.random.SeedSequence(stream).generate_state(1)
         model = self.net.to_torch(int(seed) >> 1)
         weights = {w.name: w for w in prunable_weights(model)}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..models import require_torch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,8 +44,6 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
             operation and the module where it is. Or its forward pass depends on computed values.
         MissingDependencyError: torch is not installed.
     """
-    from ..models import require_torch
-
     require_torch()
     from .tracer import trace_model
 
@@ -68,8 +68,6 @@ def first_layer(model: Any, example_input: Any = None) -> Any:
         ModelError: no torch module, without such a layer, or an example_input that is no batch of inputs.
         MissingDependencyError: torch is not installed.
     """
-    from ..models import require_torch
-
     require_torch()
     from .tracer import first_layer_of
 
@@ -82,8 +80,6 @@ def batch_shape(example_input: Any) -> tuple[int, ...]:
     Raises:
         ModelError: it is neither. MissingDependencyError: torch is not installed.
     """
-    from ..models import require_torch
-
     require_torch()
     from .tracer import batch_shape_of
 

@@ -9,6 +9,7 @@ import torch
 
 from ...errors import ModelError
 from ...layers import WeightLaw
+from ...layers.weight_layer import CUT, INSIDE_CUT
 
 #: Log-likelihood by which one law must beat another to be told from one layer's weights alone.
 DECISIVE = 6.0
@@ -50,7 +51,7 @@ def read_weights(
             throughout (delta-orthogonal, Dirac), or of a law with two values.
     """
     fan_in = math.prod(weight.shape[1:])
-    moments = _Moments.of(weight, mask)
+    moments = Moments.of(weight, mask)
     sigma_w = math.sqrt(fan_in * moments.square)
     if not sigma_w < math.inf:
         raise ModelError(
@@ -65,7 +66,7 @@ def read_weights(
         _check_random(name, weight, mask, moments, fan_in)
     sigma_b = 0.0
     if biases is not None:
-        sigma_b = math.sqrt(_Moments.of(biases, bias_mask).square)
+        sigma_b = math.sqrt(Moments.of(biases, bias_mask).square)
         if not math.isfinite(sigma_b):
             raise ModelError(f"the biases of layer {name!r} must be finite, got scale {sigma_b}")
     return Weights(
@@ -74,7 +75,7 @@ def read_weights(
         sigma_w,
         sigma_b,
         moments.log_likelihood(),
-        mask is None and not silent and _is_orthogonal(weight, moments),
+        mask is None and not silent and is_orthogonal(weight, moments),
     )
 
 
@@ -111,7 +112,7 @@ def laws(weights: list[Weights]) -> list[WeightLaw]:
 
 
 @dataclass(frozen=True)
-class _Moments:
+class Moments:
     """Of a tensor: all entries count in `square` and `mean`, those that are not masked in the others."""
 
     square: float
@@ -123,7 +124,7 @@ class _Moments:
     largest: float
 
     @classmethod
-    def of(cls, tensor: torch.Tensor, mask: torch.Tensor | None) -> _Moments:
+    def of(cls, tensor: torch.Tensor, mask: torch.Tensor | None) -> Moments:
         # The fourth powers are of entries divided by the largest, or small weights would underflow.
         alive = None if mask is None else mask.reshape(-1) != 0
         entries = tensor.reshape(-1) if alive is None else tensor.reshape(-1)[alive]
@@ -154,19 +155,27 @@ class _Moments:
         n, rms = self.kept, math.sqrt(self.kept_square)
         if rms == 0.0:
             return {"normal": 0.0, "uniform": 0.0, "truncated": 0.0}
-        inside = math.erf(math.sqrt(2.0))  # P(|Z| < 2)
-        # Cut at ±2s the density is normal(s)/inside, most likely at s = rms or as near as the largest allows.
-        s = max(rms, self.largest / 2.0)
-        half_log = 0.5 * math.log(2 * math.pi)
-        return {
-            "normal": -n * (0.5 + half_log + math.log(rms)),
-            "uniform": -n * math.log(2.0 * self.largest),
-            "truncated": -n * (0.5 * (rms / s) ** 2 + half_log + math.log(s) + math.log(inside)),
-        }
+        # The uncut law is most likely as wide as the entries, or as near to that as the largest allows.
+        return log_likelihoods(n, rms, reach=self.largest, uncut=max(rms, self.largest / CUT))
+
+
+def log_likelihoods(count: int, rms: float, *, reach: float, uncut: float) -> dict[WeightLaw, float]:
+    """Of `count` entries of mean 0 and this root mean square, under each law that has a density.
+
+    Args:
+        reach: where the uniform law ends.
+        uncut: standard deviation of the normal law that the truncated one is cut from.
+    """
+    half_log = 0.5 * math.log(2 * math.pi)
+    return {
+        "normal": -count * (0.5 + half_log + math.log(rms)),
+        "uniform": -count * math.log(2.0 * reach),
+        "truncated": -count * (0.5 * (rms / uncut) ** 2 + half_log + math.log(uncut) + math.log(INSIDE_CUT)),
+    }
 
 
 def _check_random(
-    name: str, weight: torch.Tensor, mask: torch.Tensor | None, moments: _Moments, fan_in: int
+    name: str, weight: torch.Tensor, mask: torch.Tensor | None, moments: Moments, fan_in: int
 ) -> None:
     needs = "(the theory needs random weights of mean zero)"
     n, mean = moments.total, moments.mean
@@ -195,7 +204,7 @@ def _check_random(
         )
 
 
-def _is_orthogonal(weight: torch.Tensor, moments: _Moments) -> bool:
+def is_orthogonal(weight: torch.Tensor, moments: Moments) -> bool:
     """Whether W Wᵀ or WᵀW, of W as (out, the rest), is a multiple of the identity.
 
     Tested on a few random vectors, so that it costs as much as reading the weights: W Wᵀ v = g² v.

@@ -29,14 +29,14 @@ FEWEST = (4, 2, 1)
 _STEPS, _DECADES = 6, 3
 
 
-def floors(net: Architecture, budget: int, part: float = FLOOR) -> Array:
-    """Fewest weights that each layer keeps, int64 (L,): `part` of an ERK allocation, and FEWEST.
+def floors(net: Architecture, budget: int) -> Array:
+    """Fewest weights that each layer keeps, int64 (L,): FLOOR of an ERK allocation, and FEWEST.
 
     Less where the budget, of L weights or more, does not have that.
     """
     even = densities.kept_counts(net.weights, densities.erdos_renyi_kernel(net.weight_shapes), budget)
-    share = np.floor(part * even).astype(np.int64)
-    fewest = next((few for few in FEWEST if few * net.depth <= part * budget), 1)
+    share = np.floor(FLOOR * even).astype(np.int64)
+    fewest = next((few for few in FEWEST if few * net.depth <= FLOOR * budget), 1)
     found = np.maximum(np.minimum(fewest, net.weights), share)
     return found if found.sum() <= budget else np.ones_like(found)
 

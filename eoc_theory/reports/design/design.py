@@ -14,7 +14,7 @@ from ...base.codec import encode
 from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table
+from ...base.tables import Table, frame
 from ...base.typing import Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
@@ -172,8 +172,6 @@ class Design(Drawable):
 
     def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
         """One row a layer, with what the network as it is keeps; or one row a candidate."""
-        import pandas as pd
-
         if checks.one_of("of", of, ("layers", "candidates")) == "candidates":
             rows = [candidate.to_dict() for candidate in self.candidates]
             for row, candidate in zip(rows, self.candidates, strict=True):
@@ -182,8 +180,8 @@ class Design(Drawable):
                 for name in ("collapse", "cut"):
                     row[f"{name}_low"], row[f"{name}_high"] = row.pop(f"{name}_interval")
                 del row["kept"], row["kept_weights"]
-            return pd.DataFrame(rows)
-        return pd.DataFrame(
+            return frame(rows)
+        return frame(
             {
                 "layer": self.layers,
                 "weights": self.weights,

@@ -22,6 +22,8 @@ from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import Paths
+from ...pytorch.measure.measure import measure_pruning
+from ...pytorch.measure.scoring import layer_scores
 from ...pytorch.models import prunable_weights, require_torch
 from ..subject import example_of
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
@@ -124,8 +126,6 @@ def draw(
 
 def _needed(task: Task, net: Architecture, seed: int) -> float:
     """log(weights that one network needs to be connected / weights left)."""
-    from ...pytorch.measure.scoring import layer_scores
-
     torch = require_torch()
     model, example, paths = _made(net, seed)
     data = None
@@ -177,8 +177,6 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
     Args:
         parts: that are tried, in this order.
     """
-    from ...pytorch.measure.measure import measure_pruning
-
     model, example, paths = _made(net, seed)
     for part in parts:
         fewer = None if counts is None else np.ceil(part * counts).astype(np.int64)

@@ -15,7 +15,7 @@ from ...base.codec import encode
 from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table
+from ...base.tables import Table, frame
 from ...base.typing import LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
@@ -27,6 +27,7 @@ from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
 from ...propagation.observed import Observed
+from ...pytorch.models import prunable_weights
 from ...signals.data import DataSummary
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
@@ -190,8 +191,6 @@ class Diagnosis(Drawable):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, with the prediction after the cure beside the first where there is one."""
-        import pandas as pd
-
         columns = {
             "layer": self.layers,
             "type": self.kinds,
@@ -215,7 +214,7 @@ class Diagnosis(Drawable):
         if self.after is not None:
             columns["kept_after"] = self.after.kept
             columns["empty_probability_after"] = self.after.empty_probability
-        return pd.DataFrame(columns)
+        return frame(columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists; nan is None, the infinities are text."""
@@ -500,7 +499,6 @@ def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, 
     """Whether the layers whose scale matters all have biases, and whether weights are masked already."""
     if isinstance(model, Architecture):
         return {"biases": True, "masked": False}
-    from ...pytorch.models import prunable_weights
 
     found = {weight.name or "weight": weight for weight in prunable_weights(model)}
     matter = [

@@ -111,11 +111,6 @@ def tolerance(layer: WeightLayer) -> float:
     return max(TOLERANCE, 4.0 / math.sqrt(2.0 * layer.n_weights))
 
 
-def recognise(layer: WeightLayer, edge: float) -> str:
-    """The initialisation of one layer by itself."""
-    return recognise_all([layer], np.array([edge]))[0]
-
-
 def recognise_all(layers: list[WeightLayer], edges: Array) -> tuple[str, ...]:
     """The initialisation that each layer's σ_w and law are those of, "" for none that is known.
 

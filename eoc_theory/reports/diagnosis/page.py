@@ -15,6 +15,7 @@ from ...errors.text import prose
 from ..plots.interactive import in_a_page
 from ..plots.pages import document, inline, write
 from .forecast import SAFE
+from .picture import panels, plot_panel
 from .sampled_verdict import paragraphs as sampled_paragraphs
 from .table import columns, legend
 from .verdict import CURE, HELP, paragraphs
@@ -219,8 +220,6 @@ def _prose(text: str) -> str:
 
 
 def _pictures(found: Diagnosis, interactive: bool) -> str:
-    from .picture import panels, plot_panel
-
     made = []
     for number, (title, draw) in enumerate(panels(found)):
         label = f"{title}. {_CAPTIONS[title]}"

@@ -21,6 +21,7 @@ from ..plots.style import (
     style,
     title_of,
 )
+from .signals import squared_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,13 +134,7 @@ def draw_moments(ax: Axes, diagnosis: Diagnosis) -> None:
         look: dict[str, Any] = {"color": colour, "marker": _dots(len(x)), "markersize": 2.5, "label": label}
         _line(ax, x, outlook.log10_moment, main, **look)
     ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
-    low, high = ax.get_ylim()
-    if high - low < 2.0:
-        # Less than two decades is no drama, and is not drawn as one.
-        ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
-    ax.set_ylabel("log$_{10}$ $m^l/m^L$")
-    layer_axis(ax, diagnosis.layers)
-    _legend(ax)
+    _finish_decades(ax, diagnosis, "log$_{10}$ $m^l/m^L$")
 
 
 def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
@@ -172,8 +167,6 @@ def draw_scales(ax: Axes, diagnosis: Diagnosis) -> None:
 
 def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
     """Mean squares of each layer's output and, relative to the last one, of the gradient's norm."""
-    from .signals import squared_norm
-
     after = diagnosis.signals_after
     for seen, colour, label in ((diagnosis.signals, FOUND, ""), (after, CURED, ", cured")):
         if seen is None:
@@ -188,10 +181,15 @@ def draw_signals(ax: Axes, diagnosis: Diagnosis) -> None:
         shown = np.where(np.isfinite(gradient), gradient, np.nan)
         ax.plot(x, shown, linestyle=":", label=f"gradient{label}", **marks)
     ax.axhline(0.0, color=GREY, linestyle="--", linewidth=0.8)
+    _finish_decades(ax, diagnosis, "log$_{10}$ signal, gradient / last")
+
+
+def _finish_decades(ax: Axes, diagnosis: Diagnosis, label: str) -> None:
+    """Axes, label and legend of decades over layers, of which at least two are shown: fewer are no drama."""
     low, high = ax.get_ylim()
     if high - low < 2.0:
         ax.set_ylim((low + high) / 2 - 1.0, (low + high) / 2 + 1.0)
-    ax.set_ylabel("log$_{10}$ signal, gradient / last")
+    ax.set_ylabel(label)
     layer_axis(ax, diagnosis.layers)
     _legend(ax)
 

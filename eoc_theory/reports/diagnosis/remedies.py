@@ -58,7 +58,7 @@ def cures(
     found: list[Cure] = []
     nets: list[Architecture] = []
     if redraw and reading.scaled.any():
-        for sigma_b in _bias_scales(net, reading, biases):
+        for sigma_b in _bias_scales(net, biases):
             try:
                 scales = critical_scales(net.as_graph(), sigma_b)
             except EOCError:
@@ -97,7 +97,7 @@ def _gradients_restored(net: Architecture) -> Cure:
     return Cure(tuple(steps), does, Architecture.from_graph(Graph(tuple(nodes)), net.name))
 
 
-def _bias_scales(net: Architecture, reading: Reading, biases: bool) -> tuple[float, ...]:
+def _bias_scales(net: Architecture, biases: bool) -> tuple[float, ...]:
     """σ_b to try: homogeneous activations are critical at 0 only."""
     acts = {layer.activation for layer in net if layer.activation is not None}
     if not biases or any(act.is_homogeneous for act in acts):

@@ -9,7 +9,7 @@ import numpy as np
 from ...base.formatting import sparsity
 from .forecast import SAFE, STARVED
 from .signals import ALIKE, PEAKED, decades, gradient_trend, late_similarity, signal_trend, squared_norm
-from .verdict import CURE, HELP, chance, joined, kept_range, pruning_sentences, these_layers
+from .verdict import CURE, HELP, chance, joined, kept_range, pruning_sentences, these_layers, too_sparse
 
 if TYPE_CHECKING:
     from ...propagation.observed import Observed
@@ -155,12 +155,7 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
         f"{way} then: kept {kept_range(after)}, {lost} ({chance(after)}), {trend}, critical sparsity "
         f"{sparsity(after.critical_sparsity)} instead of {sparsity(found.before.critical_sparsity)}.",
     ]
-    if after.collapse_probability >= SAFE:
-        said.append(
-            f"Even so s = {found.sparsity:g} is too much for it: up to s = {sparsity(after.safe_sparsity)} "
-            "fewer than 5 % of the networks collapse."
-        )
-    return said
+    return said + too_sparse(found, after)
 
 
 def _no_cure(found: Diagnosis) -> str:

@@ -354,12 +354,17 @@ def _cure(found: Diagnosis, named: bool) -> list[str]:
         f"{_decades(after)} decades, critical sparsity {sparsity(after.critical_sparsity)} instead of "
         f"{sparsity(found.before.critical_sparsity)}.",
     ]
-    if after.collapse_probability >= SAFE:
-        said.append(
-            f"Even so s = {found.sparsity:g} is too much for it: up to s = {sparsity(after.safe_sparsity)} "
-            "fewer than 5 % of the networks collapse."
-        )
-    return said
+    return said + too_sparse(found, after)
+
+
+def too_sparse(found: Diagnosis, after: Outlook) -> list[str]:
+    """What is said where the sparsity asked for is too much even after the cure."""
+    if after.collapse_probability < SAFE:
+        return []
+    return [
+        f"Even so s = {found.sparsity:g} is too much for it: up to s = {sparsity(after.safe_sparsity)} "
+        "fewer than 5 % of the networks collapse."
+    ]
 
 
 def _no_cure(found: Diagnosis) -> str:
