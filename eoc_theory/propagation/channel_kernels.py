@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.one_thread import with_one_thread
+from ..base.side_by_side import side_by_side
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..networks.graph import Graph
@@ -151,7 +152,7 @@ class _Seen:
         """A `gaussian_graph.Watcher`."""
         node = self._plan.drawn.nodes[position]
         if node.layer.weighted is not None or node.layer.adds:
-            self._moments[position] = np.array([_moments(one) for one in values])
+            self._moments[position] = np.array(side_by_side(_moments, values))
         if node.layer.attends:
             weights = node.layer.attended([one[0] for one in inputs])
             self.entropies[position], self.score_stds[position] = _attention(weights)

@@ -118,10 +118,10 @@ class _Scores:
     def __init__(self, plan: Plan, rule: Criterion, seed: int) -> None:
         self._layers, self._rule, self.seed = plan.graph.weight_layers, rule, seed
         self._drawn = plan.drawn.weight_layers
-        self._found: dict[int, list[tuple[LayerSample, ...]]] = {}
+        self._found: dict[int, dict[int, tuple[LayerSample, ...]]] = {}
         self._columns = [layer.fan_in for layer in self._drawn]
         self._bends: list[Array] = []
-        self._bent: list[tuple[float, float]] = []
+        self._bent: dict[int, tuple[float, float]] = {}
 
     def bend(self, errors: list[Array], tangent: Array) -> None:
         """How Hess·g in the last layer depends on its weights.
@@ -137,7 +137,7 @@ class _Scores:
         self._bends = [error @ kernel @ error.T for error in errors]
 
     def take(self, number: int, repeat: int, gradients: Array, log_scale: float) -> None:
-        """Scores of weights drawn for these gradients."""
+        """Scores of weights drawn for these gradients; called for several repeats at a time."""
         layer = self._layers[number]
         if gradients.size > MOST_SCORES and number < len(self._layers) - bool(self._bends):
             # Rows may be as unlike as the classes that occur and those that do not; columns are alike.
@@ -150,7 +150,7 @@ class _Scores:
             weights = size.reshape(gradients.shape) * np.where(rng.random(gradients.shape) < 0.5, -1, 1)
             turned = self._bends[repeat] @ (weights * layer.weight_std) * math.exp(-log_scale)
             before, gradients = gradients, gradients + turned
-            self._bent.append((_mean_square(weights * before), _mean_square(weights * gradients)))
+            self._bent[repeat] = _mean_square(weights * before), _mean_square(weights * gradients)
             values = Value(weights * gradients)
         elif layer.sigma_w == 0.0:
             values = Value(np.zeros(gradients.shape))
@@ -161,7 +161,7 @@ class _Scores:
             weights = size * np.where(rng.random(gradients.size) < 0.5, -1, 1) * layer.weight_std
             values = self._own(weights.reshape(gradients.shape), gradients, log_scale)
         found = layer_samples(values, signed=self._rule.signed)
-        self._found.setdefault(number, []).append(found)
+        self._found.setdefault(number, {})[repeat] = found
 
     def _own(self, weights: Array, gradients: Array, log_scale: float) -> Value:
         """Scores that are no product of both."""
@@ -176,11 +176,11 @@ class _Scores:
         found = []
         log_rms = 0.5 * log_moments
         if not self._rule.is_product:
-            log_rms = np.array([_log_rms(self._found[number]) for number in range(len(self._layers))])
+            log_rms = np.array([_log_rms(self._samples(number)) for number in range(len(self._layers))])
         if self._rule.needs == "weights":
             moved = np.zeros_like(moved)
         if self._bent:
-            before, after = np.mean(self._bent, axis=0)
+            before, after = np.mean([self._bent[repeat] for repeat in sorted(self._bent)], axis=0)
             log_rms[-1] += 0.5 * math.log(after / before)
         alive = np.isfinite(log_rms)
         log_rms -= np.max(log_rms, where=alive, initial=-np.inf) if alive.any() else 0.0
@@ -200,11 +200,15 @@ class _Scores:
             found.append(NetworkLaws(tail, np.array(largest), u, t, share, weights))
         return tuple(found)
 
+    def _samples(self, number: int) -> list[tuple[LayerSample, ...]]:
+        """Of a layer, in the order of the repeats, which may end in any."""
+        return [self._found[number][repeat] for repeat in sorted(self._found[number])]
+
     def _pooled(self, number: int, sign: int) -> tuple[Array, float, Array]:
         """Tail, share of the scores counted, and the law of the largest, of all repeats together."""
-        samples = [one[sign] for one in self._found[number]]
+        samples = [one[sign] for one in self._samples(number)]
         share = float(np.mean([one.share for one in samples]))
-        mean = _log_rms(self._found[number])
+        mean = _log_rms(self._samples(number))
         if not math.isfinite(mean) or share == 0.0:
             return np.zeros(len(GRID)), 0.0, np.ones(len(GRID))
         alive = [one for one in samples if one.share > 0.0]
