@@ -75,7 +75,9 @@ class ChannelPropagation:
 
 
 @with_one_thread
-def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) -> ChannelPropagation:
+def propagate_channels(
+    net: Architecture, data: Any = None, *, seed: int = 0, channels: int = CHANNELS
+) -> ChannelPropagation:
     """Moments of values, gradients and scores in a network with attention.
 
     Args:
@@ -83,12 +85,13 @@ def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) ->
         data: as in `Architecture.summarise`; kernels are of some of the inputs where there are many
             (`channel_plan`).
         seed: of all draws.
+        channels: of a hidden layer that are drawn in all, about.
 
     Raises:
         DataError: data that do not fit. ModelError: values that depend on each other are added, or leave the
         range of floats.
     """
-    plan = planned(net, net.summarise(data, seed=seed), seed, channels=CHANNELS)
+    plan = planned(net, net.summarise(data, seed=seed), seed, channels=channels)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
@@ -100,11 +103,17 @@ def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) ->
 
 
 def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> ChannelPropagation:
-    seen = _Seen(plan)
+    seen = SeenChannels(plan)
     process.forwards(watch=seen.forwards)
     top = Cotangent(np.zeros((0, 0)), process.targets, net.out_features)
     sent = [top.of(one.T).T for one in process.logits]
     moments = process.backwards(sent, take=lambda *_: None, watch=seen.backwards).log_moments
+    return seen.moments(net, process, moments)
+
+
+def _summary(
+    net: Architecture, plan: Plan, process: GaussianGraph, seen: SeenChannels, moments: Array
+) -> ChannelPropagation:
     graph = plan.graph
     adding = [at for at, node in enumerate(graph.nodes) if node.layer.adds and len(node.inputs) > 1]
     attending = [at for at, node in enumerate(graph.nodes) if node.layer.attends]
@@ -138,8 +147,11 @@ def _names(graph: Graph, positions: list[int]) -> tuple[str, ...]:
     return tuple(graph.nodes[at].layer.name for at in positions)
 
 
-class _Seen:
-    """Means over pairs of what a network's nodes are worth, by their positions."""
+class SeenChannels:
+    """Means over pairs of what a network's nodes are worth, by their positions.
+
+    `forwards` and `backwards` watch a `GaussianGraph` while its channels are drawn.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -160,6 +172,10 @@ class _Seen:
     def backwards(self, position: int, log_mean_square: float) -> None:
         """The gradient by a node's value."""
         self._gradients[position] = log_mean_square
+
+    def moments(self, net: Architecture, process: GaussianGraph, log_moments: Array) -> ChannelPropagation:
+        """All that was seen, of both ways; `log_moments` are what the way back returned."""
+        return _summary(net, self._plan, process, self, log_moments)
 
     def means(self, which: int, positions: Any) -> tuple[Array, Array]:
         """Means over the draws of one moment of each node, and their standard errors."""

@@ -22,7 +22,8 @@ from ..criteria.distributions.magnitudes import magnitude_law
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..propagation.carried_values import OutOfRangeError, Value
-from ..propagation.channel_plan import Plan, planned
+from ..propagation.channel_kernels import ChannelPropagation, SeenChannels
+from ..propagation.channel_plan import ALL_CHANNELS, Plan, planned
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import Cotangent, loss_gradient
@@ -71,32 +72,71 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
     return made_once(key, lambda: _theory_laws(net, rule, batch, seed))
 
 
+def laws_and_kernels(
+    net: Architecture, criterion: Any, data: DataSummary, *, seed: int, channels: int
+) -> ChannelPropagation:
+    """What a batch becomes in a network with attention, from the draws that its scores' laws are made of.
+
+    Within `shared_samples` the laws are what `theory_laws` gives from then on, so that channels are drawn
+    once for all that is asked of a network.
+
+    Args:
+        net, criterion, data, seed: as in `theory_laws`; a criterion that needs the gradient.
+        channels: of a hidden layer that are drawn in all, about.
+
+    Raises:
+        ModelError: as `theory_laws`.
+    """
+    rule = as_criterion(criterion)
+    laws, kernels = with_one_thread(_drawn)(net, rule, data, seed, channels=channels, watched=True)
+    assert kernels is not None
+    made_once(("theory", net, rule, digest(data), seed), lambda: laws)
+    return kernels
+
+
 def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: int) -> GraphLaws:
+    return _drawn(net, rule, data, seed)[0]
+
+
+def _drawn(
+    net: Architecture,
+    rule: Criterion,
+    data: DataSummary,
+    seed: int,
+    *,
+    channels: int = ALL_CHANNELS,
+    watched: bool = False,
+) -> tuple[GraphLaws, ChannelPropagation | None]:
+    """The laws, and what the draws show where they are `watched`."""
     silent = next((layer.name for layer in net if layer.sigma_w == 0.0), None)
     if silent is not None and rule.needs == "hessian_gradient":
         raise ModelError(
             f"the weights of layer {silent!r} are 0: what the Hessian sends past them is no part of the "
             "theory (method='sampled' has it)"
         )
-    plan = planned(net, data, seed)
+    plan = planned(net, data, seed, channels=channels)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             scores = _Scores(plan, rule, seed)
             process = plan.process(seed, dtype)
+            seen = SeenChannels(plan) if watched else None
             try:
-                moments = _run(process, rule, scores, net.out_features)
+                moments = _run(process, rule, scores, net.out_features, seen)
             except OutOfRangeError:
                 continue
             moved = process.response.draw(NETWORKS, seed)
-            return GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+            laws = GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+            return laws, seen.moments(net, process, moments) if seen is not None else None
     raise ModelError("values leave the range of floats: use a smaller sigma_w or depth")
 
 
-def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int) -> Array:
+def _run(
+    process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int, seen: SeenChannels | None
+) -> Array:
     """Forwards and backwards; every layer's gradients go to `scores`. log E[(W g)²], (L,)."""
     hessian = rule.needs == "hessian_gradient"
-    process.forwards(laws=hessian)
+    process.forwards(laws=hessian, watch=seen.forwards if seen is not None else None)
     logits = [one.T / rule.temperature for one in process.logits]
     tangent = None
     if hessian:
@@ -109,7 +149,8 @@ def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int)
         errors = [loss_gradient(one, process.targets).T for one in logits]
         scores.bend(errors, below * (len(below) / np.trace(tangent)))
     top = Cotangent(np.zeros((0, 0)), process.targets, classes, tangent)
-    return process.backwards([top.of(one).T for one in logits], take=scores.take).log_moments
+    watch = seen.backwards if seen is not None else None
+    return process.backwards([top.of(one).T for one in logits], take=scores.take, watch=watch).log_moments
 
 
 class _Scores:
