@@ -194,15 +194,22 @@ class SeenChannels:
 
 def _moments(values: Array) -> tuple[float, float, float]:
     """Mean square, mean cosine of two tokens of an input, and of two inputs at a token."""
-    x = values.reshape(len(values), -1, values.shape[-1]).astype(float)
-    squares = np.einsum("cpb,cpb->pb", x, x)
-    x /= np.sqrt(np.maximum(squares, np.finfo(float).tiny))
+    x = values.reshape(len(values), -1, values.shape[-1])
+    squares = np.square(x).sum(axis=0)
+    x = x / np.sqrt(np.maximum(squares, np.finfo(x.dtype).tiny))
     positions, batch = squares.shape
-    apart = positions * (positions - 1) * batch
-    tokens = (float(np.square(x.sum(axis=1)).sum()) - positions * batch) / apart if apart else math.nan
-    pairs = batch * (batch - 1) * positions
-    inputs = (float(np.square(x.sum(axis=2)).sum()) - positions * batch) / pairs if pairs else math.nan
-    return float(squares.mean()) / len(values), tokens, inputs
+    # As matrix products: sums along short or middle axes take several times as long.
+    over_tokens = np.ones((1, positions), x.dtype) @ x
+    over_inputs = x.reshape(-1, batch) @ np.ones(batch, x.dtype)
+    apart, pairs = positions * (positions - 1) * batch, batch * (batch - 1) * positions
+    tokens = (_total_square(over_tokens) - positions * batch) / apart if apart else math.nan
+    inputs = (_total_square(over_inputs) - positions * batch) / pairs if pairs else math.nan
+    return float(squares.mean(dtype=float)) / len(values), tokens, inputs
+
+
+def _total_square(values: Array) -> float:
+    flat = values.reshape(-1).astype(float)
+    return float(flat @ flat)
 
 
 def _attention(weights: Array) -> tuple[float, float]:

@@ -46,6 +46,8 @@ Watcher = Callable[[int, list[list[Array]], list[Array]], None]
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
 TOP_ROWS = 256
+#: Sizes of a gradient's largest entry that its unit is left for.
+_ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
 RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 
@@ -59,8 +61,8 @@ class _Sent:
 
     def normalised(self) -> _Sent:
         """With entries of an ordinary size."""
-        peak = float(np.abs(self.values).max(initial=0.0))
-        if not 0.0 < peak < math.inf:
+        peak = max(float(self.values.max(initial=0.0)), -float(self.values.min(initial=0.0)))
+        if not 0.0 < peak < math.inf or _ORDINARY[0] < peak < _ORDINARY[1]:
             return self
         return _Sent(self.values / self.values.dtype.type(peak), self.log_scale + math.log(peak))
 
