@@ -22,7 +22,7 @@ from .carried_values import OutOfRangeError
 from .channel_plan import Plan, planned
 from .gaussian_graph import GaussianGraph
 from .graph_kernels import refuse_dependent_sums
-from .infinite_width import Cotangent
+from .top_gradient import sent_from
 
 Array = np.ndarray
 
@@ -105,8 +105,7 @@ def propagate_channels(
 def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> ChannelPropagation:
     seen = SeenChannels(plan)
     process.forwards(watch=seen.forwards)
-    top = Cotangent(np.zeros((0, 0)), process.targets, net.out_features)
-    sent = [top.of(one.T).T for one in process.logits]
+    sent = sent_from(process.logits, process.part, net.out_features)
     moments = process.backwards(sent, take=lambda *_: None, watch=seen.backwards).log_moments
     return seen.moments(net, process, moments)
 

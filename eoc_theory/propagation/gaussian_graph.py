@@ -147,12 +147,17 @@ class GaussianGraph:
         self._numbers = {position: number for number, position in enumerate(graph.weighted)}
         self._memories: list[Any] = [None] * len(graph.nodes)
         self.response = ScaleResponse(graph)
-        #: Logits of the panel's inputs, (classes, B) in each of several draws.
+        #: Logits of the panel's inputs, (classes, B) or of tokens (classes, T, B), in each of several draws.
         self.logits: list[Array] = []
 
     @property
+    def part(self) -> DataSummary:
+        """The panel's inputs with their targets."""
+        return self._part
+
+    @property
     def targets(self) -> Array:
-        """Classes of the panel's inputs, (B,)."""
+        """Classes of the panel's inputs, (B,), or of each of their tokens, (B, T)."""
         return self._part.targets
 
     # --- forwards ---
@@ -181,7 +186,8 @@ class GaussianGraph:
                 waiting[source] -= 1
                 if not waiting[source]:
                     values[source] = None
-        self.logits = [one.astype(float) for one in values[-1]]
+        # Of every token there are many, and what is left of their precision is enough.
+        self.logits = [one.astype(float) if one.ndim == 2 else one for one in values[-1]]
 
     def _check(self, values: Array) -> None:
         """Nothing but zeros is a dead network and no matter of precision."""

@@ -26,10 +26,11 @@ from ..propagation.channel_kernels import ChannelPropagation, SeenChannels
 from ..propagation.channel_plan import ALL_CHANNELS, Plan, planned
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
-from ..propagation.infinite_width import Cotangent, loss_gradient
+from ..propagation.infinite_width import loss_gradient
 from ..propagation.score_grid import GRID, STEP
 from ..propagation.score_samples import LayerSample, layer_samples, scored
 from ..propagation.shared import digest, made_once
+from ..propagation.top_gradient import sent_from
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
 from .graph_distributions import NEEDS, NOTHING, GraphLaws
@@ -114,6 +115,11 @@ def _drawn(
             f"the weights of layer {silent!r} are 0: what the Hessian sends past them is no part of the "
             "theory (method='sampled' has it)"
         )
+    if data.targets.ndim > 1 and rule.needs == "hessian_gradient":
+        raise ModelError(
+            f"{rule.label} of logits of every token is no part of the theory: its Hessian joins tokens "
+            "(method='sampled' has it)"
+        )
     plan = planned(net, data, seed, channels=channels)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
@@ -137,20 +143,20 @@ def _run(
     """Forwards and backwards; every layer's gradients go to `scores`. log E[(W g)²], (L,)."""
     hessian = rule.needs == "hessian_gradient"
     process.forwards(laws=hessian, watch=seen.forwards if seen is not None else None)
-    logits = [one.T / rule.temperature for one in process.logits]
     tangent = None
     if hessian:
         # The Jacobian's kernel: one number for a logit, the same for all inputs, is sent backwards.
         rng = np.random.default_rng([scores.seed, 0x74616E67])
+        logits = [one.T / rule.temperature for one in process.logits]
         ones = [rng.standard_normal((classes, 1)) * np.ones(len(process.targets)) for _ in logits]
         found = process.backwards(ones, stream=1).tangent
         assert found is not None  # no taker was given
         tangent, below = found
         errors = [loss_gradient(one, process.targets).T for one in logits]
         scores.bend(errors, below * (len(below) / np.trace(tangent)))
-    top = Cotangent(np.zeros((0, 0)), process.targets, classes, tangent)
+    sent = sent_from(process.logits, process.part, classes, tangent, rule.temperature)
     watch = seen.backwards if seen is not None else None
-    return process.backwards([top.of(one).T for one in logits], take=scores.take, watch=watch).log_moments
+    return process.backwards(sent, take=scores.take, watch=watch).log_moments
 
 
 class _Scores:
