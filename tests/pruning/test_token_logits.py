@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
 
 
 def texts(kind):
-    """Token numbers and targets: the next token (the last one's is ignored), anything, or one token's alone."""
+    """Token numbers and targets: the next token (the last one's is ignored), anything, or a few's."""
     ids = np.random.default_rng(0).integers(WORDS, size=(INPUTS, TOKENS))
     if kind == "next":
         return ids, np.concatenate([ids[:, 1:], np.full((INPUTS, 1), -100)], axis=1)
@@ -109,7 +109,9 @@ def test_read_from_torch_as_built():
     ids, targets = map(torch.as_tensor, texts("next"))
     read = eoc.Architecture.from_torch(LanguageModel(), ids)
     assert read.as_graph().output_shape == architecture().as_graph().output_shape
-    assert [(one.fan_in, one.fan_out) for one in read] == [(one.fan_in, one.fan_out) for one in architecture()]
+    assert [(one.fan_in, one.fan_out) for one in read] == [
+        (one.fan_in, one.fan_out) for one in architecture()
+    ]
     found = eoc.predict_pruning(LanguageModel(), 0.9, data=(ids, targets), method="theory")
     built = eoc.predict_pruning(architecture(), 0.9, data=texts("next"), method="theory")
     assert np.abs(found.kept - built.kept).mean() < 0.01
