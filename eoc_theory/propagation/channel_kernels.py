@@ -51,6 +51,7 @@ class ChannelPropagation:
             keys count alike, 0 where one alone does, (A,); nan where a query sees one key.
         score_std: standard deviation of the scores that a query gives the keys it sees, (A,).
         draws: how often the channels were drawn.
+        work: multiply-adds that took, about.
         notes: where fewer channels than the network's or fewer inputs were drawn.
     """
 
@@ -71,6 +72,7 @@ class ChannelPropagation:
     entropy: Array
     score_std: Array
     draws: int
+    work: float
     notes: tuple[str, ...] = ()
 
 
@@ -138,6 +140,7 @@ def _summary(
         entropy=np.array([seen.entropies[at] for at in attending]),
         score_std=np.array([seen.score_stds[at] for at in attending]),
         draws=plan.repeats,
+        work=plan.work,
         notes=(*plan.notes, *fewer),
     )
 

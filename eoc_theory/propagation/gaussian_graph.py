@@ -46,6 +46,8 @@ Watcher = Callable[[int, list[list[Array]], list[Array]], None]
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
 TOP_ROWS = 256
+#: Entries of a matrix whose product is worth halving.
+_LARGE = 1 << 18
 #: Sizes of a gradient's largest entry that its unit is left for.
 _ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
@@ -261,7 +263,7 @@ class GaussianGraph:
     def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
         rng = self._rng(_FORWARDS, position, repeat)
         normals = rng.standard_normal((shape.channels, len(patches)), dtype=np.float32)
-        field = (normals @ patches).reshape(shape.channels, *shape.space, self.panel.size)
+        field = self._times(normals, patches).reshape(shape.channels, *shape.space, self.panel.size)
         return self._biased(field, layer, position, repeat)
 
     def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
@@ -278,6 +280,19 @@ class GaussianGraph:
             field = draw_field(self.panel, law, roots, shape.channels, self._rng(*stream, repeat))
             found.append(field.reshape(shape.channels, *shape.space, self.panel.size))
         return found
+
+    def _times(self, left: Array, right: Array) -> Array:
+        """A matrix product; of one draw in two halves, as several draws are computed side by side."""
+        if self._repeats > 1 or left.ndim > 2 or left.size < _LARGE:
+            return left @ right
+        out = np.empty((len(left), right.shape[1]), np.result_type(left, right))
+        half = len(left) // 2
+
+        def multiply(part: slice) -> None:
+            np.matmul(left[part], right, out=out[part])
+
+        side_by_side(multiply, (slice(0, half), slice(half, None)))
+        return out
 
     def _rng(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, 0x6669656C, *stream])
@@ -350,7 +365,7 @@ class GaussianGraph:
 
         def one(repeat: int) -> tuple[float, WeightSquares]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
-            gradients = weight_gradient(of_drawn, delta, x)
+            gradients = weight_gradient(of_drawn, delta, x, self._times)
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
@@ -412,7 +427,7 @@ class GaussianGraph:
         windows = layer.windows(shape.space)
         if _is_pointwise(windows, shape.positions):
             normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
-            sent = (normals @ outputs).astype(np.float32, copy=False)
+            sent = self._times(normals, outputs).astype(np.float32, copy=False)
             return sent.reshape(shape.channels, *shape.space, self.panel.size)
         back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
         for tap in windows:
@@ -489,15 +504,20 @@ def _is_pointwise(windows: Array, positions: int) -> bool:
     return len(windows) == 1 and np.array_equal(windows[0], np.arange(positions))
 
 
-def weight_gradient(layer: Weighted, delta: Array, x: Array) -> Array:
+def weight_gradient(
+    layer: Weighted, delta: Array, x: Array, times: Callable[[Array, Array], Array] = np.matmul
+) -> Array:
     """Σ over inputs and positions of δ h for every weight, shape (fan_out, fan_in).
 
     Args:
         delta: by the layer's output, (fan_out, *space, B).
         x: the layer's input, (channels, *space, B).
+        times: a matrix product.
     """
     groups = layer.groups
     rows = delta.reshape(groups, len(delta) // groups, -1)
     columns = _columns(layer, x)
     columns = columns.reshape(groups, -1, columns.shape[-1])
+    if groups == 1:
+        return times(rows[0], columns[0].T)
     return np.matmul(rows, columns.swapaxes(1, 2)).reshape(len(delta), -1)

@@ -63,10 +63,12 @@ class WeightSquares:
         """Gradients (fan_out, channels, taps) of weights, rows (fan_out, …) and columns (channels, …)."""
         squares = np.square(gradients)
         # Of one tap the mean is itself, and adding up along an axis of one entry is slow.
-        squares = squares[..., 0].astype(float) if squares.shape[2] == 1 else squares.mean(2, dtype=float)
+        squares = squares[..., 0] if squares.shape[2] == 1 else squares.mean(2)
+        ones = [np.full(extent, 1.0 / extent, squares.dtype) for extent in squares.shape]
         # Of several groups of channels the first: rows of all of them count in each column.
         seen = _squares(inputs)[: squares.shape[1]]
-        return cls(squares.mean(axis=1), squares.mean(axis=0), _squares(delta), seen)
+        rows, columns = (squares @ ones[1]).astype(float), (ones[0] @ squares).astype(float)
+        return cls(rows, columns, _squares(delta), seen)
 
 
 class ScaleResponse:

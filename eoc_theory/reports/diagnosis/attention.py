@@ -35,6 +35,8 @@ Array = np.ndarray
 MOST_TRIED = 3
 #: Channels of a hidden layer that are drawn in all, about, where changes are compared.
 _FEW_CHANNELS = ATTENTION_CHANNELS
+#: Multiply-adds of looking at a network once, beyond which the first change alone is tried.
+_DEAR = 5e11
 #: Standard deviations of attention's scores that are as good as 1.
 _AS_GOOD = (0.5, 2.0)
 
@@ -76,7 +78,11 @@ def diagnose_attention(
     silent = len(before.outlook.silent) > 0
     others = cures(net, reading, redraw=redraw, biases=biases, masked=masked, silent=silent)
     candidates = [*_even_attention(net, kernels), *_stable_branches(net, before.signals), *others]
-    tried = candidates[:MOST_TRIED]
+    dear = kernels.work > _DEAR and kernels.draws == 1
+    tried = candidates[: 1 if dear else MOST_TRIED]
+    if len(tried) < min(len(candidates), MOST_TRIED):
+        note = f"the network is so large that the first of {len(candidates)} possible changes alone was tried"
+        before = replace(before, notes=(*before.notes, note))
     if len(tried) > 1 and kernels.draws > 1:
         cure, _ = best_of(before, tried, lambda changed: view(changed, _FEW_CHANNELS)[0])
         found = best_of(before, [] if cure is None else [cure], lambda changed: view(changed)[0])
