@@ -83,7 +83,9 @@ def _logits(recorder: Recorder, output: Any) -> int:
 
 
 def _are_of_tokens(recorder: Recorder, output: Signal) -> bool:
-    """Whether it is a vector of logits for every token of an input: (B, T, classes)."""
+    """Whether it is a vector of logits for every token of an input, where tokens attend: (B, T, classes)."""
+    if not any(node.layer.attends for node in recorder.nodes):
+        return False
     shape = output.shape
     layout = (
         lay.whole(BATCH, recorder.batch),
