@@ -15,6 +15,8 @@ from types import ModuleType
 
 import numpy as np
 
+from ..base.side_by_side import processors
+
 Array = np.ndarray
 
 #: Entries that one thread should have to itself, at least, and threads at most.
@@ -142,7 +144,7 @@ def _loops() -> ModuleType:
 
 def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -> None:
     """work(first, last, …) for all jobs of so many entries each, on as many threads as are worth it."""
-    threads = min(_processors(), MOST_THREADS, jobs, max(1, jobs * entries // SHARE))
+    threads = min(processors(), MOST_THREADS, jobs, max(1, jobs * entries // SHARE))
     if threads == 1:
         work(0, jobs, *arguments)
         return
@@ -154,14 +156,6 @@ def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -
 def _pool() -> ThreadPoolExecutor:
     """The process's own threads for kernels."""
     return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eoc-kernels")
-
-
-@lru_cache(maxsize=1)
-def _processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 if hasattr(os, "register_at_fork"):

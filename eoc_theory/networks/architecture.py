@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,7 +106,7 @@ class Architecture(LayerList):
 
     @property
     def out_features(self) -> int:
-        """Number of logits."""
+        """Number of logits, of each token where every token has its own."""
         return self.layers[-1].fan_out if self.is_chain else self.as_graph().output_shape.channels
 
     def propagate(self, data: Any = None, *, seed: int = 0) -> Any:
@@ -129,6 +130,7 @@ class Architecture(LayerList):
             classes=self.out_features,
             seed=seed,
             vocabulary=vocabulary,
+            tokens=0 if self.is_chain else math.prod(self.as_graph().output_shape.space or (0,)),
         )
 
     @classmethod

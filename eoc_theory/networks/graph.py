@@ -35,8 +35,12 @@ class Graph:
             raise ModelError("nodes must hold at least one Dense or Convolution layer, got none")
         if len(set(names)) < len(names):
             raise ModelError("each layer's weights must be used once, got the same name twice")
-        if self.output_shape.space:
-            raise ModelError(f"the last node must give logits as a vector, got shape {self.output_shape}")
+        space = self.output_shape.space
+        if len(space) > 1 or (space and not any(node.layer.attends for node in self.nodes)):
+            raise ModelError(
+                "the last node must give logits as a vector, or one vector a token where tokens attend, got "
+                f"shape {self.output_shape}"
+            )
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:

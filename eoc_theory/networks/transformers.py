@@ -38,7 +38,7 @@ from .graph import GraphBuilder
 
 Norm = Literal["layer", "rms"]
 Positions = Literal["learned", "sinusoidal", "rotary"]
-Readout = Literal["mean", "last", "class"]
+Readout = Literal["mean", "last", "class", "tokens"]
 #: Blocks of a transformer, at most.
 MOST_BLOCKS = 1000
 #: Channels of a head where the number of heads is not given, as published transformers have.
@@ -123,7 +123,8 @@ def transformer(
         placement: "pre", x + α f(norm(x)) with a last norm before the readout, or "post", norm(x + α f(x)).
         causal: whether tokens attend to themselves and earlier ones alone.
         positions: "learned", "sinusoidal" (Vaswani et al. 2017), "rotary" (on q and k) or None.
-        readout: what the head sees: the "mean" over tokens, the "last" token, or a "class" token's.
+        readout: what the head sees: the "mean" over tokens, the "last" token, or a "class" token's; "tokens"
+            gives every token logits, and targets are (B, T).
         residual: strength α; "stable" is 1/√(2 · depth), one over the root of the number of branches.
         scores: factor of q·k: "sqrt" 1/√d for d channels a head, "linear" 1/d, or a number.
         sigma_w, sigma_b: σ_w of all weights, of variance σ_w²/fan_in, and of biases.
@@ -348,7 +349,7 @@ def _form(
     if positions == "rotary" and (width // heads) % 2:
         size = width // heads
         raise ArgumentError(f"positions 'rotary' needs an even number of channels a head, got {size}")
-    checks.one_of("readout", readout, ("mean", "last", "class"))
+    checks.one_of("readout", readout, ("mean", "last", "class", "tokens"))
     if isinstance(residual, str):
         checks.one_of("residual", residual, ("stable",))
         strength = 1.0 / math.sqrt(2 * depth)
@@ -453,6 +454,9 @@ class _Builder:
 
     def finished(self, classes: int, name: str) -> Architecture:
         """With a readout and a head, called `name`."""
+        if self.form.readout == "tokens":
+            self._dense("head", self.form.width, classes, self._here)
+            return Architecture.from_graph(self.graph.build(), name)
         if self.form.readout == "mean":
             self.graph.add(AdaptiveAveragePool("pool", (1,) * self._axes))
             self.graph.add(Flatten("flatten"))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.one_thread import with_one_thread
+from ..base.side_by_side import side_by_side
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..networks.graph import Graph
@@ -21,7 +22,7 @@ from .carried_values import OutOfRangeError
 from .channel_plan import Plan, planned
 from .gaussian_graph import GaussianGraph
 from .graph_kernels import refuse_dependent_sums
-from .infinite_width import Cotangent
+from .top_gradient import sent_from
 
 Array = np.ndarray
 
@@ -50,6 +51,7 @@ class ChannelPropagation:
             keys count alike, 0 where one alone does, (A,); nan where a query sees one key.
         score_std: standard deviation of the scores that a query gives the keys it sees, (A,).
         draws: how often the channels were drawn.
+        work: multiply-adds that took, about.
         notes: where fewer channels than the network's or fewer inputs were drawn.
     """
 
@@ -70,11 +72,14 @@ class ChannelPropagation:
     entropy: Array
     score_std: Array
     draws: int
+    work: float
     notes: tuple[str, ...] = ()
 
 
 @with_one_thread
-def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) -> ChannelPropagation:
+def propagate_channels(
+    net: Architecture, data: Any = None, *, seed: int = 0, channels: int = CHANNELS
+) -> ChannelPropagation:
     """Moments of values, gradients and scores in a network with attention.
 
     Args:
@@ -82,12 +87,13 @@ def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) ->
         data: as in `Architecture.summarise`; kernels are of some of the inputs where there are many
             (`channel_plan`).
         seed: of all draws.
+        channels: of a hidden layer that are drawn in all, about.
 
     Raises:
         DataError: data that do not fit. ModelError: values that depend on each other are added, or leave the
         range of floats.
     """
-    plan = planned(net, net.summarise(data, seed=seed), seed, channels=CHANNELS)
+    plan = planned(net, net.summarise(data, seed=seed), seed, channels=channels)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
@@ -99,11 +105,16 @@ def propagate_channels(net: Architecture, data: Any = None, *, seed: int = 0) ->
 
 
 def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> ChannelPropagation:
-    seen = _Seen(plan)
+    seen = SeenChannels(plan)
     process.forwards(watch=seen.forwards)
-    top = Cotangent(np.zeros((0, 0)), process.targets, net.out_features)
-    sent = [top.of(one.T).T for one in process.logits]
+    sent = sent_from(process.logits, process.part, net.out_features)
     moments = process.backwards(sent, take=lambda *_: None, watch=seen.backwards).log_moments
+    return seen.moments(net, process, moments)
+
+
+def _summary(
+    net: Architecture, plan: Plan, process: GaussianGraph, seen: SeenChannels, moments: Array
+) -> ChannelPropagation:
     graph = plan.graph
     adding = [at for at, node in enumerate(graph.nodes) if node.layer.adds and len(node.inputs) > 1]
     attending = [at for at, node in enumerate(graph.nodes) if node.layer.attends]
@@ -129,6 +140,7 @@ def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> Channe
         entropy=np.array([seen.entropies[at] for at in attending]),
         score_std=np.array([seen.score_stds[at] for at in attending]),
         draws=plan.repeats,
+        work=plan.work,
         notes=(*plan.notes, *fewer),
     )
 
@@ -137,8 +149,11 @@ def _names(graph: Graph, positions: list[int]) -> tuple[str, ...]:
     return tuple(graph.nodes[at].layer.name for at in positions)
 
 
-class _Seen:
-    """Means over pairs of what a network's nodes are worth, by their positions."""
+class SeenChannels:
+    """Means over pairs of what a network's nodes are worth, by their positions.
+
+    `forwards` and `backwards` watch a `GaussianGraph` while its channels are drawn.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -151,7 +166,7 @@ class _Seen:
         """A `gaussian_graph.Watcher`."""
         node = self._plan.drawn.nodes[position]
         if node.layer.weighted is not None or node.layer.adds:
-            self._moments[position] = np.array([_moments(one) for one in values])
+            self._moments[position] = np.array(side_by_side(_moments, values))
         if node.layer.attends:
             weights = node.layer.attended([one[0] for one in inputs])
             self.entropies[position], self.score_stds[position] = _attention(weights)
@@ -159,6 +174,10 @@ class _Seen:
     def backwards(self, position: int, log_mean_square: float) -> None:
         """The gradient by a node's value."""
         self._gradients[position] = log_mean_square
+
+    def moments(self, net: Architecture, process: GaussianGraph, log_moments: Array) -> ChannelPropagation:
+        """All that was seen, of both ways; `log_moments` are what the way back returned."""
+        return _summary(net, self._plan, process, self, log_moments)
 
     def means(self, which: int, positions: Any) -> tuple[Array, Array]:
         """Means over the draws of one moment of each node, and their standard errors."""
@@ -177,15 +196,22 @@ class _Seen:
 
 def _moments(values: Array) -> tuple[float, float, float]:
     """Mean square, mean cosine of two tokens of an input, and of two inputs at a token."""
-    x = values.reshape(len(values), -1, values.shape[-1]).astype(float)
-    squares = np.einsum("cpb,cpb->pb", x, x)
-    x /= np.sqrt(np.maximum(squares, np.finfo(float).tiny))
+    x = values.reshape(len(values), -1, values.shape[-1])
+    squares = np.square(x).sum(axis=0)
+    x = x / np.sqrt(np.maximum(squares, np.finfo(x.dtype).tiny))
     positions, batch = squares.shape
-    apart = positions * (positions - 1) * batch
-    tokens = (float(np.square(x.sum(axis=1)).sum()) - positions * batch) / apart if apart else math.nan
-    pairs = batch * (batch - 1) * positions
-    inputs = (float(np.square(x.sum(axis=2)).sum()) - positions * batch) / pairs if pairs else math.nan
-    return float(squares.mean()) / len(values), tokens, inputs
+    # As matrix products: sums along short or middle axes take several times as long.
+    over_tokens = np.ones((1, positions), x.dtype) @ x
+    over_inputs = x.reshape(-1, batch) @ np.ones(batch, x.dtype)
+    apart, pairs = positions * (positions - 1) * batch, batch * (batch - 1) * positions
+    tokens = (_total_square(over_tokens) - positions * batch) / apart if apart else math.nan
+    inputs = (_total_square(over_inputs) - positions * batch) / pairs if pairs else math.nan
+    return float(squares.mean(dtype=float)) / len(values), tokens, inputs
+
+
+def _total_square(values: Array) -> float:
+    flat = values.reshape(-1).astype(float)
+    return float(flat @ flat)
 
 
 def _attention(weights: Array) -> tuple[float, float]:

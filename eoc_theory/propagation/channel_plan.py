@@ -61,6 +61,11 @@ class Plan:
     notes: tuple[str, ...]
     inputs: int = MOST_INPUTS
 
+    @property
+    def work(self) -> float:
+        """Multiply-adds of drawing all channels, about."""
+        return _work(self.drawn, min(self.inputs, self.batch.size), self.alike, self.repeats)
+
     def process(self, seed: int, dtype: Any = np.float32) -> GaussianGraph:
         """The channels, drawn by `forwards`."""
         return GaussianGraph(

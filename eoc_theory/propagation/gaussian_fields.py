@@ -51,7 +51,7 @@ class Panel:
         if apart:
             own, total = order[: min(size, batch.size)], float(batch.size)
             return cls(own, 1, np.array([total, 0.0, total**2 - total]))
-        _, sizes = np.unique(batch.targets, return_counts=True)
+        _, sizes = np.unique(batch.kinds, return_counts=True)
         classes, total = len(sizes), float(batch.size)
         alike = float((sizes**2).sum()) - total
         counts = np.array([total, alike, total**2 - total - alike])

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.side_by_side import side_by_side
 from ..layers import Shape, Weighted
 from ..layers.random_numbers import Draw
 from ..networks.graph import Graph
@@ -33,11 +34,11 @@ from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs
 from .carried_values import OutOfRangeError
 from .gaussian_fields import FieldLaw, Panel, draw_field
-from .scale_fluctuations import ScaleResponse
+from .scale_fluctuations import ScaleResponse, WeightSquares
 
 Array = np.ndarray
 #: Is given a weight layer's number, a repeat's number, the gradient of its weights (fan_out, fan_in), and the
-#: logarithm of a factor left out of it.
+#: logarithm of a factor left out of it; of several repeats at a time.
 Taker = Callable[[int, int, Array, float], None]
 #: Is shown a node's position, the values of its inputs and its own value, each a list over the draws.
 Watcher = Callable[[int, list[list[Array]], list[Array]], None]
@@ -45,6 +46,10 @@ Watcher = Callable[[int, list[list[Array]], list[Array]], None]
 _FORWARDS, _BACKWARDS = 1, 2
 #: Rows of the last layer that are drawn, at least.
 TOP_ROWS = 256
+#: Entries of a matrix whose product is worth halving.
+_LARGE = 1 << 18
+#: Sizes of a gradient's largest entry that its unit is left for.
+_ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
 RANGE = {np.float32: (1e-12, 1e12), np.float64: (1e-130, 1e130)}
 
@@ -58,8 +63,8 @@ class _Sent:
 
     def normalised(self) -> _Sent:
         """With entries of an ordinary size."""
-        peak = float(np.abs(self.values).max(initial=0.0))
-        if not 0.0 < peak < math.inf:
+        peak = max(float(self.values.max(initial=0.0)), -float(self.values.min(initial=0.0)))
+        if not 0.0 < peak < math.inf or _ORDINARY[0] < peak < _ORDINARY[1]:
             return self
         return _Sent(self.values / self.values.dtype.type(peak), self.log_scale + math.log(peak))
 
@@ -144,12 +149,17 @@ class GaussianGraph:
         self._numbers = {position: number for number, position in enumerate(graph.weighted)}
         self._memories: list[Any] = [None] * len(graph.nodes)
         self.response = ScaleResponse(graph)
-        #: Logits of the panel's inputs, (classes, B) in each of several draws.
+        #: Logits of the panel's inputs, (classes, B) or of tokens (classes, T, B), in each of several draws.
         self.logits: list[Array] = []
 
     @property
+    def part(self) -> DataSummary:
+        """The panel's inputs with their targets."""
+        return self._part
+
+    @property
     def targets(self) -> Array:
-        """Classes of the panel's inputs, (B,)."""
+        """Classes of the panel's inputs, (B,), or of each of their tokens, (B, T)."""
         return self._part.targets
 
     # --- forwards ---
@@ -178,7 +188,8 @@ class GaussianGraph:
                 waiting[source] -= 1
                 if not waiting[source]:
                     values[source] = None
-        self.logits = [one.astype(float) for one in values[-1]]
+        # Of every token there are many, and what is left of their precision is enough.
+        self.logits = [one.astype(float) if one.ndim == 2 else one for one in values[-1]]
 
     def _check(self, values: Array) -> None:
         """Nothing but zeros is a dead network and no matter of precision."""
@@ -189,15 +200,16 @@ class GaussianGraph:
 
     def _others(self, position: int, inputs: list[list[Array]]) -> list[Array]:
         layer = self._drawn.nodes[position].layer
-        found, memories = [], []
-        for repeat, own in enumerate(zip(*inputs, strict=True)):
+
+        def one(repeat: int) -> tuple[Array, Any]:
+            own = [values[repeat] for values in inputs]
             draw = Draw(self._rng(_FORWARDS, position, repeat), own[0].dtype.type)
-            value, memory = layer.forward_values(list(own), draw)
-            found.append(value)
-            memories.append(memory)
-        self._memories[position] = memories
+            return layer.forward_values(own, draw)
+
+        found = side_by_side(one, range(self._repeats))
+        self._memories[position] = [memory for _, memory in found]
         self.response.see_forwards(position, [one[0] for one in inputs])
-        return found
+        return [value for value, _ in found]
 
     def _weighted(self, position: int, layer: Weighted, inputs: list[Array], laws: bool) -> list[Array]:
         """Outputs of a weight layer in every repeat."""
@@ -221,11 +233,15 @@ class GaussianGraph:
         self._memories[position] = _Passed(inputs, law, memory)
         if not self._alike or last or (from_data and layer.groups == 1):
             # The covariance is a product of the columns: its root.
-            patches = [self._patches(layer, x) for x in known]
-            return [
-                self._of_patches(layer, patches[repeat % len(patches)], position, repeat, shape)
-                for repeat in repeats
-            ]
+            if len(repeats) > len(known):
+                known = [self._patches(layer, x) for x in known]
+
+            def drawn(repeat: int) -> Array:
+                x = known[repeat % len(known)]
+                patches = self._patches(layer, x) if len(repeats) == len(known) else x
+                return self._of_patches(layer, patches, position, repeat, shape)
+
+            return side_by_side(drawn, repeats)
         assert law is not None
         fields = self._fields(law, shape, (_FORWARDS, position))
         scale = self._dtype(layer.weight.sigma_w * math.exp(law.log_scale))
@@ -242,13 +258,12 @@ class GaussianGraph:
         """What a layer's outputs are normal combinations of, (channels · taps, P_out · B)."""
         columns = _columns(layer, inputs)
         columns = columns.reshape(-1, columns.shape[-1])
-        columns *= self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
-        return columns
+        return columns * self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
 
     def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
         rng = self._rng(_FORWARDS, position, repeat)
         normals = rng.standard_normal((shape.channels, len(patches)), dtype=np.float32)
-        field = (normals @ patches).reshape(shape.channels, *shape.space, self.panel.size)
+        field = self._times(normals, patches).reshape(shape.channels, *shape.space, self.panel.size)
         return self._biased(field, layer, position, repeat)
 
     def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
@@ -265,6 +280,19 @@ class GaussianGraph:
             field = draw_field(self.panel, law, roots, shape.channels, self._rng(*stream, repeat))
             found.append(field.reshape(shape.channels, *shape.space, self.panel.size))
         return found
+
+    def _times(self, left: Array, right: Array) -> Array:
+        """A matrix product; of one draw in two halves, as several draws are computed side by side."""
+        if self._repeats > 1 or left.ndim > 2 or left.size < _LARGE:
+            return left @ right
+        out = np.empty((len(left), right.shape[1]), np.result_type(left, right))
+        half = len(left) // 2
+
+        def multiply(part: slice) -> None:
+            np.matmul(left[part], right, out=out[part])
+
+        side_by_side(multiply, (slice(0, half), slice(half, None)))
+        return out
 
     def _rng(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, 0x6669656C, *stream])
@@ -298,7 +326,7 @@ class GaussianGraph:
                 self._memories[position] = None
             if own is None:
                 continue
-            own = [one.normalised() for one in own]
+            own = side_by_side(_Sent.normalised, own)
             if watch is not None:
                 watch(position, _log_mean([one.log_mean_square for one in own]))
             if node.layer.weighted is not None:
@@ -316,15 +344,15 @@ class GaussianGraph:
                     self.response.see_sent(position, source, parts[0].log_mean_square)
                 before = arrived[source]
                 if before is not None:
-                    parts = [a + b for a, b in zip(before, parts, strict=True)]
+                    parts = side_by_side(_summed, zip(before, parts, strict=True))
                 arrived[source] = parts if source else None
         return Returned(moments, None if take is not None else _total(tangents))
 
     def _others_back(self, position: int, kept: list[Any], arrived: list[_Sent]) -> list[list[_Sent]]:
         layer = self._drawn.nodes[position].layer
-        values = [
-            layer.backward_values(memory, one.values) for memory, one in zip(kept, arrived, strict=True)
-        ]
+        values = side_by_side(
+            lambda own: layer.backward_values(own[0], own[1].values), zip(kept, arrived, strict=True)
+        )
         return [
             [_Sent(one[at], before.log_scale) for one, before in zip(values, arrived, strict=True)]
             for at in range(len(self._graph.nodes[position].inputs))
@@ -334,15 +362,19 @@ class GaussianGraph:
         """log E[(W g)²]; the gradients go to `take`."""
         number = self._numbers[position]
         of_drawn = self._drawn.weighted_layer(position)
-        squares = []
-        for repeat, delta in enumerate(deltas.values):
-            x = kept.inputs[repeat % self._repeats]
-            gradients = weight_gradient(of_drawn, delta, x)
-            squares.append(float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size)
-            self.response.see_weights(
-                number, gradients.reshape(len(delta), len(x) // of_drawn.groups, -1), delta, x
-            )
+
+        def one(repeat: int) -> tuple[float, WeightSquares]:
+            delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
+            gradients = weight_gradient(of_drawn, delta, x, self._times)
+            by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
+            seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
+            square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
+            return square, seen
+
+        found = side_by_side(one, range(len(deltas.values)))
+        squares = [square for square, _ in found]
+        self.response.see_weights(number, [seen for _, seen in found])
         if not any(squares) or layer.weight.sigma_w == 0.0:
             return -math.inf
         std = math.log(layer.weight.weight_std)
@@ -378,21 +410,27 @@ class GaussianGraph:
             (gradient, *_) = layer.backward_kernel(kept.memory, Gradient((law.parts,)), self._pairs)
             fields = self._fields(law.mapped(gradient.groups[0]), shape, draws)
             return [_Sent(field, law.log_scale) for field in fields]
-        found = []
-        for repeat in range(self._repeats):
+
+        def one(repeat: int) -> _Sent:
             own = deltas.values[repeat :: self._repeats]
             outputs = np.concatenate([delta.reshape(len(delta), -1) for delta in own])
             # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
             share = layer.weight.fan_out / (layer.groups * len(outputs))
             outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
             back = self._back_through(layer, outputs, shape, self._rng(*draws, repeat))
-            found.append(_Sent(back, deltas.log_scale))
-        return found
+            return _Sent(back, deltas.log_scale)
+
+        return side_by_side(one, range(self._repeats))
 
     def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator) -> Array:
         """Sums of the outputs' gradients (M, P_out · B) with normal coefficients at every tap."""
+        windows = layer.windows(shape.space)
+        if _is_pointwise(windows, shape.positions):
+            normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
+            sent = self._times(normals, outputs).astype(np.float32, copy=False)
+            return sent.reshape(shape.channels, *shape.space, self.panel.size)
         back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
-        for tap in layer.windows(shape.space):
+        for tap in windows:
             normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
             sent = (normals @ outputs).reshape(shape.channels, len(tap), self.panel.size)
             if len(np.unique(tap)) == len(tap):
@@ -412,9 +450,11 @@ class _Deltas:
     @classmethod
     def of(cls, arrived: list[_Sent]) -> _Deltas:
         top = max(one.log_scale for one in arrived)
-        return cls(
-            [one.values * np.float32(math.exp(max(one.log_scale - top, -80.0))) for one in arrived], top
-        )
+
+        def scaled(one: _Sent) -> Array:
+            return one.values * np.float32(math.exp(max(one.log_scale - top, -80.0)))
+
+        return cls(side_by_side(scaled, arrived), top)
 
     def law(self, panel: Panel) -> FieldLaw:
         """The law of one channel's gradient."""
@@ -425,6 +465,10 @@ class _Deltas:
 def _products(panel: Panel, delta: FieldLaw, inputs: FieldLaw) -> Array:
     """Σ over pairs of positions of both covariances' product for each kind of pair of inputs, (3,)."""
     return np.einsum("tpq,tpq->t", panel.kinds(delta.parts), panel.kinds(inputs.parts))
+
+
+def _summed(both: tuple[_Sent, _Sent]) -> _Sent:
+    return both[0] + both[1]
 
 
 def _log_mean(logs: Sequence[float]) -> float:
@@ -448,20 +492,32 @@ def _in_one_unit(values: Sequence[Array]) -> list[_Sent]:
 def _columns(layer: Weighted, x: Array) -> Array:
     """What each tap of a layer sees of an input (C, *space, B), (C, taps, P_out · B)."""
     windows = layer.windows(x.shape[1:-1])
+    if _is_pointwise(windows, math.prod(x.shape[1:-1])):
+        return x.reshape(len(x), 1, -1)
     flat = x.reshape(len(x), -1, x.shape[-1])
     outside = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
     return outside[:, windows].reshape(len(x), len(windows), -1)
 
 
-def weight_gradient(layer: Weighted, delta: Array, x: Array) -> Array:
+def _is_pointwise(windows: Array, positions: int) -> bool:
+    """Whether each output sees the one input at its own position."""
+    return len(windows) == 1 and np.array_equal(windows[0], np.arange(positions))
+
+
+def weight_gradient(
+    layer: Weighted, delta: Array, x: Array, times: Callable[[Array, Array], Array] = np.matmul
+) -> Array:
     """Σ over inputs and positions of δ h for every weight, shape (fan_out, fan_in).
 
     Args:
         delta: by the layer's output, (fan_out, *space, B).
         x: the layer's input, (channels, *space, B).
+        times: a matrix product.
     """
     groups = layer.groups
     rows = delta.reshape(groups, len(delta) // groups, -1)
     columns = _columns(layer, x)
     columns = columns.reshape(groups, -1, columns.shape[-1])
+    if groups == 1:
+        return times(rows[0], columns[0].T)
     return np.matmul(rows, columns.swapaxes(1, 2)).reshape(len(delta), -1)

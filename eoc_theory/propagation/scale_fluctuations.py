@@ -44,6 +44,33 @@ class _Seen:
         return np.cov(both / mean) / channels
 
 
+@dataclass(frozen=True)
+class WeightSquares:
+    """Mean squares in one draw of a weight layer.
+
+    Attributes:
+        rows, columns: of the gradients of each output's weights (fan_out,), and of each input channel's.
+        outputs, inputs: of each output's gradient (fan_out,), and of each input channel.
+    """
+
+    rows: Array
+    columns: Array
+    outputs: Array
+    inputs: Array
+
+    @classmethod
+    def of(cls, gradients: Array, delta: Array, inputs: Array) -> WeightSquares:
+        """Gradients (fan_out, channels, taps) of weights, rows (fan_out, …) and columns (channels, …)."""
+        squares = np.square(gradients)
+        # Of one tap the mean is itself, and adding up along an axis of one entry is slow.
+        squares = squares[..., 0] if squares.shape[2] == 1 else squares.mean(2)
+        ones = [np.full(extent, 1.0 / extent, squares.dtype) for extent in squares.shape]
+        # Of several groups of channels the first: rows of all of them count in each column.
+        seen = _squares(inputs)[: squares.shape[1]]
+        rows, columns = (squares @ ones[1]).astype(float), (ones[0] @ squares).astype(float)
+        return cls(rows, columns, _squares(delta), seen)
+
+
 class ScaleResponse:
     """What one draw of a graph's channels tells of the response to a change of scale."""
 
@@ -69,14 +96,13 @@ class ScaleResponse:
         """What a node sends back to the one at `source`."""
         self._sent.setdefault(source, []).append((position, log_mean_square))
 
-    def see_weights(self, number: int, gradients: Array, delta: Array, inputs: Array) -> None:
-        """Gradients (fan_out, channels, taps) of weights, rows (fan_out, …) and columns (channels, …)."""
-        squares = np.square(gradients).mean(axis=2, dtype=float)
-        self._rows[number].scores.append(squares.mean(axis=1))
-        self._rows[number].values.append(_squares(delta))
-        # Of several groups of channels the first: rows of all of them count in each column.
-        self._columns[number].scores.append(squares.mean(axis=0))
-        self._columns[number].values.append(_squares(inputs)[: squares.shape[1]])
+    def see_weights(self, number: int, draws: Sequence[WeightSquares]) -> None:
+        """What each draw shows of a weight layer."""
+        for draw in draws:
+            self._rows[number].scores.append(draw.rows)
+            self._rows[number].values.append(draw.outputs)
+            self._columns[number].scores.append(draw.columns)
+            self._columns[number].values.append(draw.inputs)
 
     def draw(self, networks: int, seed: int) -> Array:
         """½ log of the mean square score of every layer less that at infinite width, (networks, L)."""

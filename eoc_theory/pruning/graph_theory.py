@@ -22,13 +22,15 @@ from ..criteria.distributions.magnitudes import magnitude_law
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..propagation.carried_values import OutOfRangeError, Value
-from ..propagation.channel_plan import Plan, planned
+from ..propagation.channel_kernels import ChannelPropagation, SeenChannels
+from ..propagation.channel_plan import ALL_CHANNELS, Plan, planned
 from ..propagation.gaussian_graph import GaussianGraph
 from ..propagation.graph_kernels import refuse_dependent_sums
-from ..propagation.infinite_width import Cotangent, loss_gradient
+from ..propagation.infinite_width import loss_gradient
 from ..propagation.score_grid import GRID, STEP
 from ..propagation.score_samples import LayerSample, layer_samples, scored
 from ..propagation.shared import digest, made_once
+from ..propagation.top_gradient import sent_from
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
 from .graph_distributions import NEEDS, NOTHING, GraphLaws
@@ -71,45 +73,90 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
     return made_once(key, lambda: _theory_laws(net, rule, batch, seed))
 
 
+def laws_and_kernels(
+    net: Architecture, criterion: Any, data: DataSummary, *, seed: int, channels: int
+) -> ChannelPropagation:
+    """What a batch becomes in a network with attention, from the draws that its scores' laws are made of.
+
+    Within `shared_samples` the laws are what `theory_laws` gives from then on, so that channels are drawn
+    once for all that is asked of a network.
+
+    Args:
+        net, criterion, data, seed: as in `theory_laws`; a criterion that needs the gradient.
+        channels: of a hidden layer that are drawn in all, about.
+
+    Raises:
+        ModelError: as `theory_laws`.
+    """
+    rule = as_criterion(criterion)
+    laws, kernels = with_one_thread(_drawn)(net, rule, data, seed, channels=channels, watched=True)
+    assert kernels is not None
+    made_once(("theory", net, rule, digest(data), seed), lambda: laws)
+    return kernels
+
+
 def _theory_laws(net: Architecture, rule: Criterion, data: DataSummary, seed: int) -> GraphLaws:
+    return _drawn(net, rule, data, seed)[0]
+
+
+def _drawn(
+    net: Architecture,
+    rule: Criterion,
+    data: DataSummary,
+    seed: int,
+    *,
+    channels: int = ALL_CHANNELS,
+    watched: bool = False,
+) -> tuple[GraphLaws, ChannelPropagation | None]:
+    """The laws, and what the draws show where they are `watched`."""
     silent = next((layer.name for layer in net if layer.sigma_w == 0.0), None)
     if silent is not None and rule.needs == "hessian_gradient":
         raise ModelError(
             f"the weights of layer {silent!r} are 0: what the Hessian sends past them is no part of the "
             "theory (method='sampled' has it)"
         )
-    plan = planned(net, data, seed)
+    if data.targets.ndim > 1 and rule.needs == "hessian_gradient":
+        raise ModelError(
+            f"{rule.label} of logits of every token is no part of the theory: its Hessian joins tokens "
+            "(method='sampled' has it)"
+        )
+    plan = planned(net, data, seed, channels=channels)
     refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             scores = _Scores(plan, rule, seed)
             process = plan.process(seed, dtype)
+            seen = SeenChannels(plan) if watched else None
             try:
-                moments = _run(process, rule, scores, net.out_features)
+                moments = _run(process, rule, scores, net.out_features, seen)
             except OutOfRangeError:
                 continue
             moved = process.response.draw(NETWORKS, seed)
-            return GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+            laws = GraphLaws(scores.laws(moments, moved, np.asarray(net.weights)), plan.notes)
+            return laws, seen.moments(net, process, moments) if seen is not None else None
     raise ModelError("values leave the range of floats: use a smaller sigma_w or depth")
 
 
-def _run(process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int) -> Array:
+def _run(
+    process: GaussianGraph, rule: Criterion, scores: _Scores, classes: int, seen: SeenChannels | None
+) -> Array:
     """Forwards and backwards; every layer's gradients go to `scores`. log E[(W g)²], (L,)."""
     hessian = rule.needs == "hessian_gradient"
-    process.forwards(laws=hessian)
-    logits = [one.T / rule.temperature for one in process.logits]
+    process.forwards(laws=hessian, watch=seen.forwards if seen is not None else None)
     tangent = None
     if hessian:
         # The Jacobian's kernel: one number for a logit, the same for all inputs, is sent backwards.
         rng = np.random.default_rng([scores.seed, 0x74616E67])
+        logits = [one.T / rule.temperature for one in process.logits]
         ones = [rng.standard_normal((classes, 1)) * np.ones(len(process.targets)) for _ in logits]
         found = process.backwards(ones, stream=1).tangent
         assert found is not None  # no taker was given
         tangent, below = found
         errors = [loss_gradient(one, process.targets).T for one in logits]
         scores.bend(errors, below * (len(below) / np.trace(tangent)))
-    top = Cotangent(np.zeros((0, 0)), process.targets, classes, tangent)
-    return process.backwards([top.of(one).T for one in logits], take=scores.take).log_moments
+    sent = sent_from(process.logits, process.part, classes, tangent, rule.temperature)
+    watch = seen.backwards if seen is not None else None
+    return process.backwards(sent, take=scores.take, watch=watch).log_moments
 
 
 class _Scores:
@@ -118,10 +165,10 @@ class _Scores:
     def __init__(self, plan: Plan, rule: Criterion, seed: int) -> None:
         self._layers, self._rule, self.seed = plan.graph.weight_layers, rule, seed
         self._drawn = plan.drawn.weight_layers
-        self._found: dict[int, list[tuple[LayerSample, ...]]] = {}
+        self._found: dict[int, dict[int, tuple[LayerSample, ...]]] = {}
         self._columns = [layer.fan_in for layer in self._drawn]
         self._bends: list[Array] = []
-        self._bent: list[tuple[float, float]] = []
+        self._bent: dict[int, tuple[float, float]] = {}
 
     def bend(self, errors: list[Array], tangent: Array) -> None:
         """How Hess·g in the last layer depends on its weights.
@@ -137,7 +184,7 @@ class _Scores:
         self._bends = [error @ kernel @ error.T for error in errors]
 
     def take(self, number: int, repeat: int, gradients: Array, log_scale: float) -> None:
-        """Scores of weights drawn for these gradients."""
+        """Scores of weights drawn for these gradients; called for several repeats at a time."""
         layer = self._layers[number]
         if gradients.size > MOST_SCORES and number < len(self._layers) - bool(self._bends):
             # Rows may be as unlike as the classes that occur and those that do not; columns are alike.
@@ -150,7 +197,7 @@ class _Scores:
             weights = size.reshape(gradients.shape) * np.where(rng.random(gradients.shape) < 0.5, -1, 1)
             turned = self._bends[repeat] @ (weights * layer.weight_std) * math.exp(-log_scale)
             before, gradients = gradients, gradients + turned
-            self._bent.append((_mean_square(weights * before), _mean_square(weights * gradients)))
+            self._bent[repeat] = _mean_square(weights * before), _mean_square(weights * gradients)
             values = Value(weights * gradients)
         elif layer.sigma_w == 0.0:
             values = Value(np.zeros(gradients.shape))
@@ -161,7 +208,7 @@ class _Scores:
             weights = size * np.where(rng.random(gradients.size) < 0.5, -1, 1) * layer.weight_std
             values = self._own(weights.reshape(gradients.shape), gradients, log_scale)
         found = layer_samples(values, signed=self._rule.signed)
-        self._found.setdefault(number, []).append(found)
+        self._found.setdefault(number, {})[repeat] = found
 
     def _own(self, weights: Array, gradients: Array, log_scale: float) -> Value:
         """Scores that are no product of both."""
@@ -176,11 +223,11 @@ class _Scores:
         found = []
         log_rms = 0.5 * log_moments
         if not self._rule.is_product:
-            log_rms = np.array([_log_rms(self._found[number]) for number in range(len(self._layers))])
+            log_rms = np.array([_log_rms(self._samples(number)) for number in range(len(self._layers))])
         if self._rule.needs == "weights":
             moved = np.zeros_like(moved)
         if self._bent:
-            before, after = np.mean(self._bent, axis=0)
+            before, after = np.mean([self._bent[repeat] for repeat in sorted(self._bent)], axis=0)
             log_rms[-1] += 0.5 * math.log(after / before)
         alive = np.isfinite(log_rms)
         log_rms -= np.max(log_rms, where=alive, initial=-np.inf) if alive.any() else 0.0
@@ -200,11 +247,15 @@ class _Scores:
             found.append(NetworkLaws(tail, np.array(largest), u, t, share, weights))
         return tuple(found)
 
+    def _samples(self, number: int) -> list[tuple[LayerSample, ...]]:
+        """Of a layer, in the order of the repeats, which may end in any."""
+        return [self._found[number][repeat] for repeat in sorted(self._found[number])]
+
     def _pooled(self, number: int, sign: int) -> tuple[Array, float, Array]:
         """Tail, share of the scores counted, and the law of the largest, of all repeats together."""
-        samples = [one[sign] for one in self._found[number]]
+        samples = [one[sign] for one in self._samples(number)]
         share = float(np.mean([one.share for one in samples]))
-        mean = _log_rms(self._found[number])
+        mean = _log_rms(self._samples(number))
         if not math.isfinite(mean) or share == 0.0:
             return np.zeros(len(GRID)), 0.0, np.ones(len(GRID))
         alive = [one for one in samples if one.share > 0.0]

@@ -314,7 +314,8 @@ def _stand_in(model: Any, data: DataSummary | None, example_input: Any, seed: in
         shape = (features,)
     size = int(np.prod(shape))
     if data is not None:
-        summary = as_data(data, in_features=size, classes=outputs_of(model), seed=seed)
+        own = data.targets.shape[1] if data.targets.ndim > 1 else 0
+        summary = as_data(data, in_features=size, classes=outputs_of(model), seed=seed, tokens=own)
         batch = _of_summary(summary, shape)
         tokens = _takes_indices(model) and len(shape) == 1 and bool((summary.inputs % 1.0 == 0.0).all())
         return replace(batch, args=(batch.inputs.long(),)) if tokens else batch

@@ -67,7 +67,8 @@ def build_graph_model(
 ) -> fx.GraphModule:
     """A torch model that computes `graph`, sampled from the initialisation of its layers.
 
-    Inputs have shape (batch, channels, *extent). Every layer that torch has a module for is that module, at
+    Inputs have shape (batch, channels, *extent), outputs (batch, classes) or, of every token, (batch, tokens,
+    classes). Every layer that torch has a module for is that module, at
     its qualified name; sums, concatenations and shortcuts are function calls. Layers have biases, zero where
     σ_b = 0, so that training can use them; only a layer straight before a batch normalisation, which takes
     any bias away again, has none. Normalisation layers have γ = their gain and β ~ N(0, shift²).
@@ -104,7 +105,11 @@ def build_graph_model(
             modules[name], layers[name] = module.to(dtype=dtype), layer
         inputs = [_before(layer, program, value) for value in inputs]
         values.append(program.call_module(name, tuple(inputs)))
-    program.output(values[-1])
+    logits = values[-1]
+    if graph.output_shape.space:
+        # Of every token, classes last, as torch models of texts have them.
+        logits = program.call_method("movedim", (logits, 1, -1))
+    program.output(logits)
     # Of a module, unlike of a dict, fx keeps the order: parameters come as the forward pass meets them.
     model = fx.GraphModule(_nested(modules), program, class_name="Network")
     _set_modes(model, layers)

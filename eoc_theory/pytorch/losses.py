@@ -14,6 +14,7 @@ from ..base import checks
 from ..base.isolation import converted
 from ..errors import ArgumentError, DataError, ModelError
 from ..pruning.vanishing import ONE_LOGIT
+from ..signals.data import IGNORED
 from .models import require_torch
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Losses that are known by name.
 LOSSES = ("cross_entropy", "mse", "bce")
-#: Targets that cross-entropy leaves out, as torch's does.
-IGNORED = -100
 #: Where the logits are among several outputs, in this order.
 _MAIN = ("logits", "out")
 #: The weight of auxiliary outputs: GoogLeNet and Inception v3 were trained with it (Szegedy et al. 2015,

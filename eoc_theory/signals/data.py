@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
+#: Targets of tokens that the loss leaves out, as torch's cross-entropy does.
+IGNORED = -100
 #: Classes that are shown as text.
 MOST_SHOWN = 12
 #: Where scikit-learn keeps the digits.
@@ -36,7 +38,8 @@ class DataSummary(Result):
 
     Attributes:
         inputs: shape (B, features), float64.
-        targets: shape (B,), class numbers 0 … classes−1.
+        targets: shape (B,), class numbers 0 … classes−1; or (B, T), one for each of T vectors of logits, of
+            which −100 are left out of the loss.
         classes: number of classes.
         synthetic: whether random inputs stand in for data that were not given.
     """
@@ -55,20 +58,32 @@ class DataSummary(Result):
         checks.integer("classes", self.classes, minimum=1)
         if self.inputs.ndim != 2 or not len(self.inputs):
             raise DataError(f"inputs must have shape (batch, features), got {self.inputs.shape}")
-        if self.targets.shape != (len(self.inputs),):
+        if self.targets.ndim not in (1, 2) or len(self.targets) != len(self.inputs) or not self.targets.size:
             raise DataError(f"targets must have shape ({len(self.inputs)},), got {self.targets.shape}")
         if not np.isfinite(self.inputs).all():
             raise DataError("inputs must be finite, got nan or inf")
-        if self.targets.min() < 0 or self.targets.max() >= self.classes:
+        labels = self.targets[self.counted]
+        if not labels.size:
+            raise DataError(f"targets must not all be {IGNORED}, which the loss leaves out")
+        if labels.min() < 0 or labels.max() >= self.classes:
             raise DataError(
-                f"targets must be class numbers 0 to {self.classes - 1}, "
-                f"got {self.targets.min()} to {self.targets.max()}"
+                f"targets must be class numbers 0 to {self.classes - 1}, got {labels.min()} to {labels.max()}"
             )
 
     @property
     def size(self) -> int:
         """Number of inputs B."""
         return len(self.inputs)
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Which targets are in the loss, of their shape."""
+        return (self.targets != IGNORED) | (self.targets.ndim == 1)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """Which inputs count as of one class, (B,): with targets for tokens each input is of its own kind."""
+        return self.targets if self.targets.ndim == 1 else np.arange(self.size)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -80,7 +95,9 @@ class DataSummary(Result):
         import pandas as pd
 
         frame = pd.DataFrame(self.inputs, columns=[f"x{i}" for i in range(self.inputs.shape[1])])
-        frame.insert(0, "target", self.targets)
+        columns = self.targets.reshape(self.size, -1).T
+        for number, own in reversed(list(enumerate(columns))):
+            frame.insert(0, "target" if self.targets.ndim == 1 else f"target{number}", own)
         return frame
 
     def _headline(self) -> str:
@@ -89,10 +106,11 @@ class DataSummary(Result):
 
     def _table(self) -> Table:
         """The classes: how many inputs, and their mean square."""
-        shown = [number for number in range(self.classes) if (self.targets == number).any()][:MOST_SHOWN]
+        present = np.unique(self.targets[self.counted]).tolist()
+        shown = present[:MOST_SHOWN]
         rows = []
         for number in shown:
-            own = self.inputs[self.targets == number]
+            own = self.inputs[(self.targets.reshape(self.size, -1) == number).any(axis=1)]
             rows.append((str(number), str(len(own)), f"{np.mean(own**2):.4g}"))
         note = "" if len(shown) == self.classes else f"{len(shown)} of {self.classes} classes"
         return Table(("class", "inputs", "mean square"), tuple(rows), note=note)
@@ -104,7 +122,7 @@ class DataSummary(Result):
 
     def in_turn(self) -> np.ndarray:
         """Positions of all inputs, classes in turn."""
-        return classes_in_turn(self.targets)
+        return classes_in_turn(self.kinds)
 
     def take(self, chosen: np.ndarray) -> DataSummary:
         """The inputs at the positions `chosen`.
@@ -139,7 +157,13 @@ def _needs_torch(data: Any) -> bool:
 
 
 def as_data(
-    data: Any, *, in_features: int, classes: int | None, seed: int = 0, vocabulary: int = 0
+    data: Any,
+    *,
+    in_features: int,
+    classes: int | None,
+    seed: int = 0,
+    vocabulary: int = 0,
+    tokens: int = 0,
 ) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
@@ -149,6 +173,8 @@ def as_data(
         classes: None: as many as the data have, which must then be given.
         seed: of the stand-in inputs.
         vocabulary: where inputs are token numbers, how many there are; those of a stand-in are uniform.
+        tokens: where each of so many tokens has logits, and so a target of its own: targets are (B, tokens),
+            those of a stand-in uniform. 0: one vector of logits an input.
 
     Raises:
         DataError: shapes, labels or values that do not fit.
@@ -167,7 +193,11 @@ def as_data(
             inputs = ids.astype(np.float64)
         else:
             inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
-        return DataSummary(inputs, np.arange(DEFAULT_BATCH) % classes, classes, synthetic=True)
+        targets = np.arange(DEFAULT_BATCH) % classes
+        if tokens:
+            rng = np.random.default_rng([seed, 0x746F6B])
+            targets = rng.integers(classes, size=(DEFAULT_BATCH, tokens))
+        return DataSummary(inputs, targets, classes, synthetic=True)
     if _needs_torch(data):
         data = upward("data=<of torch>")(data, seed)
     if isinstance(data, DataSummary):
@@ -194,6 +224,9 @@ def as_data(
         labels = targets.astype(np.int64)
         classes = int(labels.max(initial=0)) + 1 if classes is None else classes
         summary = DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
+    wanted = (summary.size, tokens) if tokens else (summary.size,)
+    if summary.targets.shape != wanted:
+        raise DataError(f"targets must have shape {wanted}, got {summary.targets.shape}")
     if summary.inputs.shape[1] != in_features:
         raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
     if vocabulary:

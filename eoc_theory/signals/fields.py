@@ -48,7 +48,7 @@ class Pairs:
     @classmethod
     def of(cls, batch: DataSummary) -> Pairs:
         """Kinds of the batch's pairs."""
-        kind = np.where(batch.targets[:, None] == batch.targets, 1, 2)
+        kind = np.where(batch.kinds[:, None] == batch.kinds, 1, 2)
         np.fill_diagonal(kind, 0)
         used, kind = np.unique(kind, return_inverse=True)
         kind = kind.reshape(batch.size, batch.size)

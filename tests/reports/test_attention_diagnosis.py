@@ -7,6 +7,7 @@ import pytest
 
 import eoc_theory as eoc
 from eoc_theory.errors import ArgumentError
+from eoc_theory.propagation.channel_plan import Plan
 from eoc_theory.reports.diagnosis import attention, sampled
 
 torch = pytest.importorskip("torch")
@@ -80,6 +81,26 @@ def test_no_network_is_sampled(monkeypatch):
     monkeypatch.setattr("eoc_theory.networks.architecture.Architecture.to_torch", refuse)
     one = eoc.diagnose(NETS["even"], method="theory", sparsity=0.5)
     assert one.method == "theory" and one.signals is not None
+
+
+def test_channels_are_drawn_once_a_network_and_few_of_them_to_compare_cures(monkeypatch):
+    drawn = []
+    process = Plan.process
+
+    def counted(plan, *args, **options):
+        drawn.append(plan.repeats)
+        return process(plan, *args, **options)
+
+    monkeypatch.setattr(Plan, "process", counted)
+    net = eoc.transformer(**(SHAPE | {"width": 256, "heads": 4}), std=0.02, embedding_std=0.02)
+    one = eoc.diagnose(net, method="theory", sparsity=0.9)
+    assert one.cure is not None
+    # As found, each change with few channels, and the best of them with all.
+    assert len(drawn) <= 2 + attention.MOST_TRIED
+    assert drawn[0] == drawn[-1] == 4 and set(drawn[1:-1]) == {1}
+    for changed, seen in ((net, one.before), (one.cure.net, one.after)):
+        alone = eoc.predict_pruning(changed, 0.9, method="theory")
+        assert np.array_equal(alone.kept, seen.kept)
 
 
 class Tall(torch.nn.Module):

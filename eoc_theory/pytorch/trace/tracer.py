@@ -70,6 +70,8 @@ def _logits(recorder: Recorder, output: Any) -> int:
     if not isinstance(output, Signal):
         raise ModelError(f"model must return one tensor of logits, got {describe(output)}")
     output = recorder.settled(output)
+    if _are_of_tokens(recorder, output):
+        return recorder.position(output)
     if output.shape.space or output.padding is not None or len(output.layout) != 2 or (
         output.layout[0] != lay.whole(BATCH, recorder.batch)
     ):  # fmt: skip
@@ -78,6 +80,19 @@ def _logits(recorder: Recorder, output: Any) -> int:
             f"{recorder.text(output)} (flatten it)"
         )
     return recorder.position(output)
+
+
+def _are_of_tokens(recorder: Recorder, output: Signal) -> bool:
+    """Whether it is a vector of logits for every token of an input, where tokens attend: (B, T, classes)."""
+    if not any(node.layer.attends for node in recorder.nodes):
+        return False
+    shape = output.shape
+    layout = (
+        lay.whole(BATCH, recorder.batch),
+        *(lay.whole(axis, extent) for axis, extent in enumerate(shape.space, 1)),
+        lay.whole(lay.CHANNELS, shape.channels),
+    )
+    return len(shape.space) == 1 and output.padding is None and tuple(output.layout) == layout
 
 
 class _Reading:

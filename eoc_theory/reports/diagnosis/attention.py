@@ -1,7 +1,9 @@
 """The diagnosis of a network with attention by theory: no network is sampled, and no weight is made.
 
 How alike tokens become, how evenly attention attends and what gradients do follow from kernels of drawn
-channels (`eoc_theory.propagation.channel_kernels`).
+channels (`eoc_theory.propagation.channel_kernels`), the same draws that score distributions come from.
+Changes are compared with few channels drawn; the one that helps most is then looked at with as many as the
+network as found.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from ...criteria.criterion import Criterion
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ...propagation.channel_kernels import ChannelPropagation, propagate_channels
+from ...propagation.channel_plan import ALL_CHANNELS, ATTENTION_CHANNELS
 from ...propagation.observed import Observed
+from ...propagation.shared import shared_samples
+from ...pruning.graph_theory import laws_and_kernels
 from ...signals.data import DataSummary
 from .findings import off_edge
 from .forecast import outlook
@@ -28,6 +33,10 @@ Array = np.ndarray
 
 #: Changes that are tried, at most.
 MOST_TRIED = 3
+#: Channels of a hidden layer that are drawn in all, about, where changes are compared.
+_FEW_CHANNELS = ATTENTION_CHANNELS
+#: Multiply-adds of looking at a network once, beyond which the first change alone is tried.
+_DEAR = 5e11
 #: Standard deviations of attention's scores that are as good as 1.
 _AS_GOOD = (0.5, 2.0)
 
@@ -53,9 +62,13 @@ def diagnose_attention(
         range of floats.
     """
 
-    def view(one: Architecture) -> tuple[View, ChannelPropagation]:
-        kernels = propagate_channels(one, batch, seed=seed)
-        seen = outlook(one, reading, sparsity, rule, batch, seed, "theory", kernels)
+    def view(one: Architecture, channels: int = ALL_CHANNELS) -> tuple[View, ChannelPropagation]:
+        with shared_samples():
+            if rule.needs == "gradient" and rule.rounds == 1:
+                kernels = laws_and_kernels(one, rule, batch, seed=seed, channels=channels)
+            else:
+                kernels = propagate_channels(one, batch, seed=seed, channels=channels)
+            seen = outlook(one, reading, sparsity, rule, batch, seed, "theory", kernels)
         return View(seen, observed(one, reading, kernels), kernels.notes), kernels
 
     before, kernels = view(net)
@@ -65,8 +78,19 @@ def diagnose_attention(
     silent = len(before.outlook.silent) > 0
     others = cures(net, reading, redraw=redraw, biases=biases, masked=masked, silent=silent)
     candidates = [*_even_attention(net, kernels), *_stable_branches(net, before.signals), *others]
-    cure, after = best_of(before, candidates[:MOST_TRIED], lambda changed: view(changed)[0])
-    return before, cure, after
+    dear = kernels.work > _DEAR and kernels.draws == 1
+    tried = candidates[: 1 if dear else MOST_TRIED]
+    if len(tried) < min(len(candidates), MOST_TRIED):
+        note = f"the network is so large that the first of {len(candidates)} possible changes alone was tried"
+        before = replace(before, notes=(*before.notes, note))
+    if len(tried) > 1 and kernels.draws > 1:
+        cure, _ = best_of(before, tried, lambda changed: view(changed, _FEW_CHANNELS)[0])
+        found = best_of(before, [] if cure is None else [cure], lambda changed: view(changed)[0])
+        if found[0] is not None:
+            return before, *found
+        # Few channels were too few to tell.
+        tried = [one for one in tried if one is not cure]
+    return before, *best_of(before, tried, lambda changed: view(changed)[0])
 
 
 def observed(net: Architecture, reading: Reading, kernels: ChannelPropagation) -> Observed:

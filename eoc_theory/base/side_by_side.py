@@ -1,0 +1,55 @@
+"""Independent pieces of one calculation, a few at a time in threads of the process's own.
+
+NumPy's large operations run without Python's lock. Each piece is computed as it would be alone and results
+come in the order of the pieces, so that the same bits come out whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import lru_cache
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+#: Threads, at most.
+MOST_THREADS = 4
+
+
+def side_by_side(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+    """`work` of every item, in their order.
+
+    `work` must not call this function itself: its threads would wait for each other.
+    """
+    pieces = list(items)
+    if len(pieces) < 2 or processors() < 2:
+        return [work(piece) for piece in pieces]
+    # NumPy's error state, and what else belongs to this thread, is the pieces' too.
+    waiting = [_pool().submit(copy_context().run, work, piece) for piece in pieces]
+    return [one.result() for one in waiting]
+
+
+@lru_cache(maxsize=1)
+def processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(processors(), MOST_THREADS), thread_name_prefix="eoc-draws")
+
+
+def _forget() -> Any:
+    """Threads do not survive a fork."""
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
