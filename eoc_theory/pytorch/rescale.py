@@ -188,8 +188,8 @@ def rescale_(
         for (name, weight), factor in zip(chosen.items(), factors, strict=True):
             if name in moments:
                 _multiply(weight, _over_units(weight, moments[name].factors))
-                if moments[name].bias is not None:
-                    weight.bias.copy_(moments[name].bias)
+                if (bias := weight.bias) is not None and (new := moments[name].bias) is not None:
+                    bias.copy_(new)
             else:
                 _multiply(weight, float(factor) * (_unit_factors(weight) if by == "units" else 1.0))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..base.isolation import converted, seeded
@@ -157,7 +158,7 @@ def _run(
     filled: Sequence[Any],
 ) -> None:
     """One forward pass in which each layer's signal is multiplied; `filled` tensors hold one value."""
-    _pass(model, weights, inputs, lambda *layer: _scaled(*layer, factor), filled)
+    _pass(model, weights, inputs, partial(_scaled, factor), filled)
 
 
 def _pass(
@@ -185,7 +186,7 @@ def _hook(name: str, change: Change) -> Any:
     return hook
 
 
-def _scaled(name: str, module: Any, output: Any, factor: Factor) -> Any:
+def _scaled(factor: Factor, name: str, module: Any, output: Any) -> Any:
     """The output with its signal, all but the bias, multiplied."""
     bias = getattr(module, "bias", None)
     if bias is not None:
