@@ -1,6 +1,6 @@
 """Does a design pay? Networks pruned by SNIP, SynFlow, ERK and by `eoc.design`, trained.
 
-    python -m benchmarks.trained_designs measure          # half an hour of one core; goes on where it stopped
+    python -m benchmarks.trained_designs measure          # an hour of one core; goes on where it stopped
     python -m benchmarks.trained_designs measure --only 'mlp*'
     python -m benchmarks.trained_designs report           # prints the tables of trained_designs.csv
 
@@ -38,7 +38,7 @@ METHODS = ("snip", "synflow", "erk", "design")
 
 SPARSITIES = (0.98, 0.99)
 DATA = ("gratings", "digits")
-SEEDS = 2
+SEEDS = 3
 SHAPE, CLASSES = (1, 8, 8), 10
 #: Images, of which the last are for testing; scored on; whose tangent kernel is taken.
 IMAGES, TESTED, SCORED, LOOKED_AT = 1740, 300, 100, 16

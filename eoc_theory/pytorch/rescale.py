@@ -108,9 +108,8 @@ def rescale_(
     By the moments: each unit's output gets the mean 0 over a batch (and positions), by its bias, and the mean
     square that the layer's units had before pruning. Layers without normalisation make all inputs alike
     with depth; with that part taken out the network tells them apart again. Where a normalisation does the
-    same, and of layers that the model does not call, weights are multiplied as by the weights. Convolutional
-    networks with a fiftieth of their weights left learn twice as well with it
-    (`python -m benchmarks.trained_designs report`); shallow fully connected ones do better by the units.
+    same, and of layers that the model does not call, weights are multiplied as by the weights. Designs
+    of convolutional networks train best with it (`python -m benchmarks.trained_designs report`).
     (Mishkin & Matas 2016 set the variances of whole layers so, without the means.)
 
     Biases are untouched but by the moments. Removed weights become 0 under their mask, so that a second call

@@ -98,9 +98,8 @@ class Design(Drawable):
     def rescale_by(self) -> Literal["signal", "units", "moments"] | None:
         """What `rescale_` goes by after pruning; None where a normalisation divides scales out.
 
-        For training "moments" in networks of convolutions, else "units": on a fiftieth of the weights
-        convolutional networks trained to .67 by the moments and .27 by the units, fully connected ones of 5
-        layers to .85 and .90 (`python -m benchmarks.trained_designs report`).
+        For training "moments" in networks of convolutions, whose deep layers hardly tell inputs apart; else
+        "units".
         """
         if self.goal == "connection":
             return "signal"
