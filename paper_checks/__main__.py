@@ -24,9 +24,9 @@ by computation and by sampled networks. Each claim is printed when it is finishe
 a verdict differs from the one on record, 2 when the arguments are unusable or a package is missing."""
 
 
-#: What the forms cost on two cores: quick is some 290 s of one core, full has four to seven times as many
+#: What the forms cost: quick took 510 s of busy cores in two processes; full has four to seven times as many
 #: networks.
-QUICK_TIME, FULL_TIME = "some three minutes", "some twenty-five minutes"
+QUICK_TIME, FULL_TIME = "some five minutes", "some three quarters of an hour"
 #: Processes that are used unless a number is given: more would wait for the longest claim.
 WORKERS, MOST_WORKERS = 4, 64
 
