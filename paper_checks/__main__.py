@@ -1,13 +1,16 @@
-"""``python -m paper_checks [NAME…] [--json] [--html FILE] [--quick | --full]``: claims and their verdicts."""
+"""``python -m paper_checks [NAME…] [--json] [--html FILE] [--quick | --full] [--workers N]``: claims and
+their verdicts."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from analysis.executors import processes, serial
 from eoc_theory.cli.output import INTERRUPTED, run_command
-from eoc_theory.cli.parser import OneLineParser
+from eoc_theory.cli.parser import OneLineParser, whole
 from eoc_theory.errors import EOCError
 from eoc_theory.reports.plots.files import check_path
 
@@ -21,9 +24,11 @@ by computation and by sampled networks. Each claim is printed when it is finishe
 a verdict differs from the one on record, 2 when the arguments are unusable or a package is missing."""
 
 
-#: What the forms cost in all: quick took 250 s of one core before claims of another 60 s came; full has four
-#: to seven times as many networks.
+#: What the forms cost: quick took 510 s of busy cores in two processes; full has four to seven times as many
+#: networks.
 QUICK_TIME, FULL_TIME = "some five minutes", "some three quarters of an hour"
+#: Processes that are used unless a number is given: more would wait for the longest claim.
+WORKERS, MOST_WORKERS = 4, 64
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS) -> int:
@@ -48,10 +53,7 @@ def _check(arguments: Sequence[str] | None, claims: Sequence[Claim]) -> int:
     outcomes: list[Outcome] = []
     status = 0
     try:
-        for claim in chosen:
-            if sys.stderr.isatty():
-                print(f"checking {claim.name} …", file=sys.stderr)
-            outcome = run(claim, quick=not options.full)
+        for outcome in _outcomes(chosen, not options.full, options.workers):
             outcomes.append(outcome)
             print(outcome.to_json() if options.json else outcome.to_text() + "\n", flush=True)
     except KeyboardInterrupt:
@@ -65,6 +67,21 @@ def _check(arguments: Sequence[str] | None, claims: Sequence[Claim]) -> int:
     if options.html is not None and outcomes:
         write_page(outcomes, options.html, quick=not options.full)
     return status or (0 if all(outcome.agrees for outcome in outcomes) else 1)
+
+
+def _outcomes(claims: Sequence[Claim], quick: bool, workers: int | None) -> Iterator[Outcome]:
+    """The claims, checked in the order given: the same bits whatever the number of processes."""
+    if workers is None:
+        workers = min(WORKERS, os.cpu_count() or 1)
+    workers = min(workers, len(claims))
+    if any(claim not in CLAIMS for claim in claims):
+        workers = 1  # a check that no module holds cannot be told to another process
+    with serial() if workers == 1 else processes(workers) as pool:
+        waiting = [pool.submit(run, claim, quick) for claim in claims] if workers > 1 else []
+        for index, claim in enumerate(claims):
+            if sys.stderr.isatty():
+                print(f"checking {claim.name} …", file=sys.stderr)
+            yield waiting[index].result() if waiting else run(claim, quick)
 
 
 def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
@@ -86,7 +103,20 @@ def _parser(claims: Sequence[Claim]) -> argparse.ArgumentParser:
         "--quick", action="store_true", help=f"few seeds, {QUICK_TIME} in all on two cores (the default)"
     )
     size.add_argument("--full", action="store_true", help=f"more seeds and deeper networks, {FULL_TIME}")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help=f"number of processes, of one thread each (default: one for each core, {WORKERS} at most)",
+    )
     return parser
+
+
+def _workers(text: str) -> int:
+    count = whole(text)
+    if not 1 <= count <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MOST_WORKERS}, got {count}")
+    return count
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:

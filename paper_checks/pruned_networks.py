@@ -81,6 +81,13 @@ class Chain:
         """Mean squared pre-activation of the middle layer."""
         return float(np.mean(self.preactivations(batch[0])[len(self.weights) // 2] ** 2))
 
+    def distance(self, other: Chain) -> float:
+        """The largest difference of two weights of the same place, beside the largest weight."""
+        pairs = list(zip(self.weights, other.weights, strict=True))
+        return float(
+            max(np.abs(own - its).max() for own, its in pairs) / max(np.abs(a).max() for a, _ in pairs)
+        )
+
     def masked(self, masks: list[Array]) -> Chain:
         return replace(self, weights=tuple(w * m for w, m in zip(self.weights, masks, strict=True)))
 
@@ -90,6 +97,11 @@ class Chain:
             own * np.sqrt(np.mean(wanted**2) / np.mean(own**2))
             for own, wanted in zip(self.weights, other.weights, strict=True)
         ]
+        return replace(self, weights=tuple(weights))
+
+    def with_scale(self, sigma_w: float) -> Chain:
+        """Each layer multiplied by one number, so that √(fan_in · mean W²) is σ_w."""
+        weights = [own * (sigma_w / np.sqrt(own.shape[1] * np.mean(own**2))) for own in self.weights]
         return replace(self, weights=tuple(weights))
 
     def with_rows_of(self, sigma_w: float) -> Chain:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..mean_field.edge_of_chaos import CriticalCurve, CriticalPoint
     from ..mean_field.phase_diagram import PhaseDiagram
     from ..pruning.prediction import PruningPrediction
+    from ..pruning.trainability import Trainability
     from ..reports.compare import Comparison
     from ..reports.diagnosis import Diagnosis
 
@@ -542,7 +543,6 @@ def _print_diagnosis(found: Diagnosis, args: argparse.Namespace) -> None:
 
 def design(args: argparse.Namespace) -> int:
     """``eoc design``: the inverse problem."""
-    from ..base import checks
     from ..reports.design import design as run
     from ..reports.design.summary_text import (
         CANDIDATE_HEADINGS,
@@ -551,26 +551,15 @@ def design(args: argparse.Namespace) -> int:
         candidate_rows,
         layer_rows,
     )
-    from .networks import batch_of, describe, described_only, network
 
-    shape = None
-    if args.model is None:
-        if args.input_shape is not None:
-            raise ArgumentError("input_shape goes with MODULE:FACTORY only; other networks have --image")
-        if args.depth is None:
-            raise ArgumentError("depth must be given, --depth L, or a model of your own, MODULE:FACTORY")
-        net, data = network(args)
-        heading = describe(args, net, data)
-    else:
-        described_only(args)
-        net, shape, data = _own_model(args, checks.integer("seed", args.seed, minimum=0))
-        heading = f"{args.model}; {args.criterion}, {batch_of(args, data)}"
+    net, shape, data = _own_or_described(args)
     with working("designing", args.progress) as said:
         found = run(
             net,
             args.sparsity,
             criterion=args.criterion,
             data=data,
+            goal=args.goal,
             method=args.method,
             example_input=shape,
             max_collapse_probability=args.max_collapse_probability,
@@ -581,7 +570,8 @@ def design(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
         return _picture(found, args)
-    say(f"{heading}\n")
+    args.criterion = found.criterion
+    say(f"{_heading(args, net, data)}\n")
     print_prose("Design", found.verdict, min(line_width(), 100))
     if found.feasible:
         say("In Python, with a torch model, data and this design:")
@@ -594,6 +584,83 @@ def design(args: argparse.Namespace) -> int:
         note=thinned(len(found.layers), args.all_layers),
     )
     return _picture(found, args)
+
+
+def trainability(args: argparse.Namespace) -> int:
+    """``eoc trainability``: Jacobian and neural tangent kernel."""
+    from ..pytorch.measure.measure import measure_pruning
+    from ..pytorch.trainability import trainability as run
+
+    net, shape, data = _own_or_described(args)
+    with working("measuring" if args.model else "predicting", args.progress):
+        asked: dict[str, Any] = {"sparsity": args.sparsity, "criterion": args.criterion}
+        if args.model is not None:
+            masks = None
+            if args.sparsity > 0.0:
+                masks = measure_pruning(
+                    net, **asked, data=data, example_input=shape, seed=args.seed, collapse=False
+                ).masks
+            asked = {"masks": masks, "example_input": shape}
+        found = run(net, **asked, data=data, inputs=args.inputs, seed=args.seed)
+    if args.json:
+        print_json(found.to_dict())
+        return _picture(found, args)
+    say(f"{_heading(args, net, data)}\n")
+    _print_trainability(found, args)
+    return _picture(found, args)
+
+
+def _print_trainability(found: Trainability, args: argparse.Namespace) -> None:
+    facts = [
+        ("method", found.method),
+        ("Jacobian, mean s²", f"{found.jacobian_mean:.4g}"),
+        ("Jacobian, variance of s²", f"{found.jacobian_variance:.4g}"),
+        ("NTK, condition number", f"{found.kernel_condition:.4g}"),
+        ("NTK, effective rank", f"{found.effective_rank:.4g} of {len(found.kernel)}"),
+        ("NTK, log of its scale", f"{found.kernel_log_scale:.4g}"),
+    ]
+    print_facts(facts)
+    say()
+    rows = [
+        (
+            found.layers[i],
+            f"{found.kept[i]:.4f}",
+            f"{found.layer_gain[i]:.4g}",
+            f"{found.layer_variance[i]:.4g}",
+            "–" if math.isnan(found.chi[i]) else f"{found.chi[i]:.4g}",
+        )
+        for i in shown_layers(len(found.layers), args.all_layers)
+    ]
+    headings = ("layer", "kept", "mean s²", "variance", "χ")
+    print_table(headings, rows, note=thinned(len(found.layers), args.all_layers))
+    for note in found.notes:
+        print_prose("Note", f"{note}.", min(line_width(), 100))
+
+
+def _own_or_described(args: argparse.Namespace) -> tuple[Any, tuple[int, ...] | None, Any]:
+    """The model of MODULE:FACTORY or the network of the options, the shape of a batch, and the data."""
+    from ..base import checks
+    from .networks import described_only, network
+
+    seed = checks.integer("seed", args.seed, minimum=0)
+    if args.model is not None:
+        described_only(args)
+        return _own_model(args, seed)
+    if args.input_shape is not None:
+        raise ArgumentError("input_shape goes with MODULE:FACTORY only; other networks have --image")
+    if args.depth is None:
+        raise ArgumentError("depth must be given, --depth L, or a model of your own, MODULE:FACTORY")
+    net, data = network(args)
+    return net, None, data
+
+
+def _heading(args: argparse.Namespace, net: Any, data: Any) -> str:
+    """The network, the criterion and the batch in one line."""
+    from .networks import batch_of, describe
+
+    if args.model is None:
+        return describe(args, net, data)
+    return f"{args.model}; {args.criterion}, {batch_of(args, data)}"
 
 
 def _sparsities(args: argparse.Namespace) -> Any:

@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _compare(commands)
     _diagnose(commands)
     _design(commands)
+    _trainability(commands)
     _attention(commands)
     return parser
 
@@ -313,6 +314,7 @@ def _design(commands: Any) -> None:
         "eoc design --activation relu --depth 100 --width 100 --sparsity 0.99",
         "eoc design --activation tanh --depth 60 --width 100 --init 0.9,0.2 --sparsity 0.98 --data digits "
         "--plot design.png",
+        "eoc design --activation relu --depth 5 --width 200 --sparsity 0.98 --goal training --data digits",
         "eoc design src/nets.py:make_resnet --input-shape 3,32,32 --sparsity 0.98",
     ]
     made = _command(
@@ -322,20 +324,15 @@ def _design(commands: Any) -> None:
         examples,
         "design",
     )
+    _own_or_described(made, criterion=None, usual="snip; with --goal training synflow, snip under attention")
     made.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODULE:FACTORY",
-        help="your own torch model, as in eoc diagnose, instead of the options that describe a network",
+        "--goal",
+        type=str.lower,
+        default="connection",
+        metavar="GOAL",
+        help="connection: the least change that avoids collapse; training: the network that is likely to "
+        "train best (default: connection)",
     )
-    made.add_argument(
-        "--input-shape",
-        type=counts,
-        metavar="C,H,W",
-        help="with MODULE:FACTORY: shape of one input (default: that of the data; without data: the features "
-        "of the first Linear layer)",
-    )
-    _network(made, required=False)
     made.add_argument(
         "--sparsity", required=True, type=fraction, metavar="S", help="fraction of the weights to remove"
     )
@@ -353,6 +350,37 @@ def _design(commands: Any) -> None:
         metavar="N",
         help="networks to sample and prune for each option, to see whether paths through them are left; "
         "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these leave it open)",
+    )
+    made.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
+    )
+    _layers(made)
+    _plot(made)
+
+
+def _trainability(commands: Any) -> None:
+    examples = [
+        "eoc trainability --activation relu --depth 6 --width 200 --sparsity 0.9 --data digits",
+        "eoc trainability src/nets.py:make_resnet --input-shape 3,32,32 --sparsity 0.98 --criterion synflow",
+    ]
+    made = _command(
+        commands,
+        "trainability",
+        "how well a network can be trained, by its Jacobian and its neural tangent kernel: of a torch model "
+        "measured, of fully connected layers predicted",
+        examples,
+        "trainability",
+    )
+    _own_or_described(made, criterion="random", usual="random")
+    made.add_argument(
+        "--sparsity",
+        type=fraction,
+        default=0.0,
+        metavar="S",
+        help="fraction of the weights to remove (default: 0)",
+    )
+    made.add_argument(
+        "--inputs", type=whole, default=32, metavar="N", help="inputs that are looked at (default: 32)"
     )
     made.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
@@ -396,7 +424,31 @@ def _attention(commands: Any) -> None:
 # --- groups of options --------------------------------------------------------------------------------------
 
 
-def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
+def _own_or_described(made: argparse.ArgumentParser, *, criterion: str | None, usual: str) -> None:
+    """A torch model by its name, or the options that describe a network."""
+    made.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODULE:FACTORY",
+        help="your own torch model, as in eoc diagnose, instead of the options that describe a network",
+    )
+    made.add_argument(
+        "--input-shape",
+        type=counts,
+        metavar="C,H,W",
+        help="with MODULE:FACTORY: shape of one input (default: that of the data; without data: the features "
+        "of the first Linear layer)",
+    )
+    _network(made, required=False, criterion=criterion, usual=usual)
+
+
+def _network(
+    made: argparse.ArgumentParser,
+    *,
+    required: bool = True,
+    criterion: str | None = "snip",
+    usual: str = "snip",
+) -> None:
     net = made.add_argument_group("network")
     net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; the default of resnet and vgg is relu")
     net.add_argument(
@@ -453,7 +505,7 @@ def _network(made: argparse.ArgumentParser, *, required: bool = True) -> None:
         metavar="N",
         help="number of classes (default: that of the data; without data: 10)",
     )
-    _pruning(made, "--image")
+    _pruning(made, "--image", criterion, usual)
 
 
 def _distribution(net: Any) -> None:
@@ -479,16 +531,21 @@ def _distribution(net: Any) -> None:
     )
 
 
-def _pruning(made: argparse.ArgumentParser, image: str) -> None:
-    """The criterion and the data; `image` is the option that says how large images are."""
+def _pruning(
+    made: argparse.ArgumentParser, image: str, criterion: str | None = "snip", usual: str = "snip"
+) -> None:
+    """The criterion, with its default and how that is told, and the data.
+
+    `image` is the option that says how large images are.
+    """
     pruning = made.add_argument_group("pruning")
     pruning.add_argument(
         "--criterion",
         type=str.lower,
-        default="snip",
+        default=criterion,
         metavar="CRITERION",
         help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, "
-        "with options as in 'snip(rounds=100)' (default: snip)",
+        f"with options as in 'snip(rounds=100)' (default: {usual})",
     )
     pruning.add_argument(
         "--data",

@@ -19,7 +19,7 @@ from ..networks.queries import is_divided_out
 from .inputs import shown_input
 from .models import PrunableWeight, prunable_weights, require_torch
 from .running import run_model
-from .signals import signal_factors
+from .signals import Moments, signal_factors, unit_moments
 from .structure import check_unshared, structure
 from .trace import batch_shape
 from .weights import fan_in
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What `rescale_` may go by.
-WAYS = ("weights", "units", "signal")
+WAYS = ("weights", "units", "signal", "moments")
+#: The ways that look at a batch.
+SEEN = ("signal", "moments")
 
 
 @public
@@ -36,8 +38,8 @@ WAYS = ("weights", "units", "signal")
 class Rescaling(Result):
     """What :func:`rescale_` did, for the L weight layers.
 
-    σ_w and χ are those of weights that are independent of each other. After a rescaling by the signal they
-    say how far the kept weights are from that, not how far the network is from critical.
+    σ_w and χ are those of weights that are independent of each other. After a rescaling by what a batch
+    does they say how far the kept weights are from that, not how far the network is from critical.
 
     Attributes:
         layers: names of the weight layers.
@@ -102,16 +104,24 @@ def rescale_(
     taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
     it brings the gradients of deep networks back to critical (the same check).
 
-    Biases are untouched. Removed weights become 0 under their mask, so that a second call changes nothing.
+    By the moments: each unit's output gets the mean 0 over a batch (and positions), by its bias, and the mean
+    square that the layer's units had before pruning. Layers without normalisation make all inputs alike
+    with depth; with that part taken out the network tells them apart again. Where a normalisation does the
+    same, and of layers that the model does not call, weights are multiplied as by the weights. Designs
+    of convolutional networks train best with it (`python -m benchmarks.trained_designs report`).
+    (Mishkin & Matas 2016 set the variances of whole layers so, without the means.)
+
+    Biases are untouched but by the moments. Removed weights become 0 under their mask, so that a second call
+    changes nothing.
 
     Args:
         model: any model with masks from :func:`prune_` or ``torch.nn.utils.prune``. Of one that
             `Architecture.from_torch` cannot read the χ are nan, and by the signal those weights that are no
             layer's (attention's, recurrent ones) are multiplied as by the weights.
-        by: "weights", "units" (rows of a Linear layer's weight, output channels of a convolution's) or
-            "signal".
-        data: for "signal", inputs (n, …) or (inputs, targets), arrays or tensors. The model is run on them
-            in the mode it is in.
+        by: "weights", "units" (rows of a Linear layer's weight, output channels of a convolution's), "signal"
+            or "moments".
+        data: for "signal" and "moments", inputs (n, …) or (inputs, targets), arrays or tensors. The model is
+            run on them in the mode it is in.
         sigma_w: for "weights" and "units", the scale to restore, for all layers; None: each layer's own
             √(fan_in · mean W²) before the mask.
         q_input: mean squared input, for the χ that are reported.
@@ -127,17 +137,17 @@ def rescale_(
     torch = require_torch()
     checks.one_of("by", by, WAYS)
     sigma_w = _checked_scale(by, sigma_w)
-    if data is not None and by != "signal":
-        raise ArgumentError(f"data goes with by='signal', got data with by={by!r}")
+    if data is not None and by not in SEEN:
+        raise ArgumentError(f"data goes with by='signal' and 'moments', got data with by={by!r}")
     q_input = checks.positive("q_input", q_input)
-    inputs = _inputs(data) if by == "signal" else None
+    inputs = _inputs(data, by) if by in SEEN else None
     if inputs is not None:
         example_input = shown_input(model, (inputs, None), example_input)
     graph, chosen = _structure(model, example_input)
     names = list(chosen)
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
-            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by != "signal"))
+            "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by not in SEEN))
         )
     before, restored, biases = [], [], []
     for name, weight in chosen.items():
@@ -156,10 +166,11 @@ def rescale_(
     factors = np.array(restored) / np.array(before)
     if by == "units":
         factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
+    moments: dict[str, Moments] = {}
     if inputs is not None:
         shaped = inputs if graph is None else _shaped(inputs, graph)
-        by_signal = signal_factors(model, _with_outputs(chosen), shaped)
-        factors = np.array([by_signal.get(n, f) for n, f in zip(names, factors, strict=True)])
+        moments, of_batch = _of_batch(by, model, chosen, _normalised(graph, biases), shaped)
+        factors = np.array([of_batch.get(n, f) for n, f in zip(names, factors, strict=True)])
     after = [float(value) for value in factors * before]
     found = Rescaling(
         layers=tuple(names),
@@ -171,24 +182,57 @@ def rescale_(
         normalised=_normalised(graph, biases),
     )
     with all_or_nothing(model), torch.no_grad():
-        for weight, factor in zip(chosen.values(), factors, strict=True):
-            of_units = _unit_factors(weight) if by == "units" else 1.0
-            if weight.mask is None:
-                weight.tensor.mul_(float(factor) * of_units)
-                continue
-            weight.tensor.mul_(weight.mask).mul_(float(factor) * of_units)
-            # The product that the next forward pass would make anyway, for who reads `weight` before it.
-            setattr(weight.module, weight.attribute, weight.tensor * weight.mask)
+        for (name, weight), factor in zip(chosen.items(), factors, strict=True):
+            if name in moments:
+                _multiply(weight, _over_units(weight, moments[name].factors))
+                if (bias := weight.bias) is not None and (new := moments[name].bias) is not None:
+                    bias.copy_(new)
+            else:
+                _multiply(weight, float(factor) * (_unit_factors(weight) if by == "units" else 1.0))
     return found
+
+
+def _of_batch(
+    by: str, model: Any, weights: dict[str, PrunableWeight], normalised: np.ndarray, inputs: Any
+) -> tuple[dict[str, Moments], dict[str, float]]:
+    """The moments to set, of layers that no normalisation follows; and the layers' factors."""
+    if by == "signal":
+        return {}, signal_factors(model, _with_outputs(weights), inputs)
+    free = {name: w for (name, w), no in zip(weights.items(), normalised, strict=True) if not no}
+    moments = unit_moments(model, _with_outputs(free), inputs) if free else {}
+    factors: dict[str, float] = {}
+    for name, one in moments.items():
+        square, _ = _by_unit(weights[name])
+        grown = square * _over_units(weights[name], one.factors).double().view(square.shape) ** 2
+        factors[name] = math.sqrt(float(grown.sum()) / float(square.sum()))
+    return moments, factors
+
+
+def _over_units(weight: PrunableWeight, factors: Any) -> Any:
+    """One factor for each output unit, (units,), as a tensor of the weight's shape."""
+    square, others = _by_unit(weight)
+    shape = [1 if axis in others else size for axis, size in enumerate(square.shape)]
+    made = factors.to(weight.tensor.dtype).view(shape).expand_as(square)
+    return made.reshape(weight.tensor.shape)
+
+
+def _multiply(weight: PrunableWeight, factor: Any) -> None:
+    """Kept weights times the factor, a number or a tensor of their shape; removed ones become 0."""
+    if weight.mask is None:
+        weight.tensor.mul_(factor)
+        return
+    weight.tensor.mul_(weight.mask).mul_(factor)
+    # The product that the next forward pass would make anyway, for who reads `weight` before it.
+    setattr(weight.module, weight.attribute, weight.tensor * weight.mask)
 
 
 def _checked_scale(by: str, sigma_w: Any) -> float | None:
     """The scale to restore, where one is given."""
     if sigma_w is None:
         return None
-    if by == "signal":
+    if by in SEEN:
         raise ArgumentError(
-            f"sigma_w goes with by='weights' and 'units', got {checks.shown(sigma_w)} with by='signal'"
+            f"sigma_w goes with by='weights' and 'units', got {checks.shown(sigma_w)} with by={by!r}"
         )
     return checks.positive("sigma_w", sigma_w)
 
@@ -239,7 +283,7 @@ def _normalised(graph: Graph | None, biases: list[float]) -> np.ndarray:
     return np.array([is_divided_out(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)])
 
 
-def _inputs(data: Any) -> Any:
+def _inputs(data: Any, by: str) -> Any:
     """The inputs of `data` as a tensor (n, …)."""
     torch = require_torch()
     given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
@@ -249,7 +293,7 @@ def _inputs(data: Any) -> Any:
         inputs = None
     if inputs is None or inputs.ndim < 2 or not len(inputs):
         kind = type(data).__name__ if inputs is None else f"shape {tuple(inputs.shape)}"
-        raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by='signal', got {kind}")
+        raise DataError(f"data must be inputs (n, …) or (inputs, targets) for by={by!r}, got {kind}")
     if inputs.is_complex() or inputs.is_meta:
         where = " on the meta device" if inputs.is_meta else ""
         raise DataError(f"data must hold real inputs, got {inputs.dtype}{where}")

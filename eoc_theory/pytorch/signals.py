@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from ..base.isolation import converted, seeded
 from ..errors import EmptyLayerError
@@ -15,6 +16,23 @@ from .running import run_model
 
 #: Of a layer's name and mean squared signal: what its signal is multiplied by.
 Factor = Callable[[str, float], float]
+#: Of a layer's name, module and output: what is sent on instead.
+Change = Callable[[str, Any, Any], Any]
+#: Units whose variance over a batch is less than this part of the layer's mean square are left as they are:
+#: what they pass does not depend on the inputs.
+_STEADY = 1e-9
+
+
+class Moments(NamedTuple):
+    """What gives the units of a layer their mean and mean square: tensors (units,).
+
+    Attributes:
+        factors: that their weights are multiplied by.
+        bias: that they have then; None where the layer has none.
+    """
+
+    factors: Any
+    bias: Any | None
 
 
 def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> dict[str, float]:
@@ -83,6 +101,55 @@ def unit_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any)
     return found
 
 
+def unit_moments(model: Any, weights: Mapping[str, PrunableWeight], inputs: Any) -> dict[str, Moments]:
+    """For each layer that the model calls, what gives each of its units the mean 0 over batch and positions,
+    and the mean square that the layer's units had with all weights.
+
+    Layers are taken in order, each with what the layers before it, already changed, make of the inputs.
+    Where a layer has no bias its units keep their mean, and their mean square is set. Args and errors as of
+    `signal_factors`.
+    """
+    masks = [weight.mask for weight in weights.values() if weight.mask is not None]
+    wanted: dict[str, float] = {}
+    found: dict[str, Moments] = {}
+
+    def note(name: str, module: Any, output: Any) -> Any:
+        others = [i for i in range(output.ndim) if i != _unit_axis(module, output)]
+        square, variance = output.square().mean(dim=others), output.var(dim=others, correction=0)
+        # Of units that pass something: those that lost all weights in a call before are 0 here, too.
+        heard = variance > _STEADY * square.mean()
+        wanted.setdefault(name, float(square[heard].double().mean()))
+        return output
+
+    def restore(name: str, module: Any, output: Any) -> Any:
+        axis, bias = _unit_axis(module, output), getattr(module, "bias", None)
+        others = [i for i in range(output.ndim) if i != axis]
+        shape = [-1 if i == axis else 1 for i in range(output.ndim)]
+        if name not in found:
+            mean = output.mean(dim=others) if bias is not None else output.new_zeros(output.shape[axis])
+            square = (output - mean.view(shape)).square().mean(dim=others)
+            heard = square > _STEADY * wanted[name]
+            if not (0 < wanted[name] < math.inf and bool(heard.any()) and bool(square.isfinite().all())):
+                raise EmptyLayerError(
+                    f"layer {name!r} passes no finite signal that depends on the inputs: no rescaling brings "
+                    "it back"
+                )
+            factors = (wanted[name] / square.where(heard, square.new_tensor(wanted[name]))).sqrt()
+            found[name] = Moments(factors, None if bias is None else (bias - mean) * factors)
+        factors, new = found[name]
+        signal = output if bias is None else output - bias.view(shape)
+        return signal * factors.view(shape) + (0.0 if new is None else new.view(shape))
+
+    _pass(model, weights, inputs, note, masks)
+    _pass(model, weights, inputs, restore, [])
+    return found
+
+
+def _unit_axis(module: Any, output: Any) -> int:
+    """Channels come before positions in a convolution, last in a Linear layer."""
+    return output.ndim - 1 - max(0, module.weight.ndim - 2)
+
+
 def _run(
     model: Any,
     weights: Mapping[str, PrunableWeight],
@@ -91,6 +158,13 @@ def _run(
     filled: Sequence[Any],
 ) -> None:
     """One forward pass in which each layer's signal is multiplied; `filled` tensors hold one value."""
+    _pass(model, weights, inputs, partial(_scaled, factor), filled)
+
+
+def _pass(
+    model: Any, weights: Mapping[str, PrunableWeight], inputs: Any, change: Change, filled: Sequence[Any]
+) -> None:
+    """One forward pass in which each layer's output is changed; `filled` tensors hold one value."""
     torch = require_torch()
     # The precision that gradients are taken in, and for the same reason.
     dtype = torch.float64 if double_is_cheap(list(weights.values())) else torch.float32
@@ -98,22 +172,25 @@ def _run(
     for tensor in filled:
         twin.of(tensor).fill_(1.0)
     for name, weight in weights.items():
-        twin.of(weight.module).register_forward_hook(_hook(name, factor))
+        twin.of(weight.module).register_forward_hook(_hook(name, change))
     device = next(iter(weights.values())).tensor.device
     kind = dtype if inputs.is_floating_point() else None
     with full_precision(device), torch.no_grad(), seeded(0):
         run_model(twin.model, inputs.detach().to(device=device, dtype=kind).clone(), "data")
 
 
-def _hook(name: str, factor: Factor) -> Any:
+def _hook(name: str, change: Change) -> Any:
     def hook(module: Any, args: tuple[Any, ...], output: Any) -> Any:
-        bias = getattr(module, "bias", None)
-        if bias is not None:
-            # Channels come before positions in a convolution, last in a Linear layer.
-            axes = output.ndim - 2 if module.weight.ndim > 2 else 0
-            bias = bias.view(-1, *(1,) * axes)
-        signal = output if bias is None else output - bias
-        scaled = signal * factor(name, float(signal.double().square().mean()))
-        return scaled if bias is None else scaled + bias
+        return change(name, module, output)
 
     return hook
+
+
+def _scaled(factor: Factor, name: str, module: Any, output: Any) -> Any:
+    """The output with its signal, all but the bias, multiplied."""
+    bias = getattr(module, "bias", None)
+    if bias is not None:
+        bias = bias.view(-1, *(1,) * (output.ndim - 1 - _unit_axis(module, output)))
+    signal = output if bias is None else output - bias
+    scaled = signal * factor(name, float(signal.double().square().mean()))
+    return scaled if bias is None else scaled + bias

@@ -30,6 +30,7 @@ COMMANDS = (
     "compare",
     "diagnose",
     "design",
+    "trainability",
     "attention",
 )
 NET = ["--activation", "tanh", "--depth", "4", "--width", "20"]

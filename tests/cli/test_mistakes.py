@@ -123,6 +123,12 @@ MISTAKES = [
     ("diagnose torch.nn:Identity --loss crossentropy --input-shape 3", "--loss", "'cross_entropy'"),
     (f"design {NET} --sparsity 0.9 --input-shape 3", "--input-shape", "--image"),
     ("design --activation tanh --width 10 --sparsity 0.5", "--depth", "MODULE:FACTORY"),
+    (f"design {NET} --sparsity 0.5 --goal trainig", "--goal", "'training'"),
+    (f"trainability {NET} --input-shape 3", "--input-shape", "--image"),
+    (f"trainability {NET} --inputs 1", "--inputs", ">= 2"),
+    (f"trainability {NET} --sparsity 1", "--sparsity", "[0, 1)"),
+    ("trainability --activation tanh --width 10", "--depth", "MODULE:FACTORY"),
+    ("trainability torch.nn:Identity --width 3", "--width", "MODULE:FACTORY"),
     ("design torch.nn:Identity --depth 3 --sparsity 0.5", "--depth", "MODULE:FACTORY"),
 ]
 

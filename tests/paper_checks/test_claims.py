@@ -117,6 +117,41 @@ def test_quick_is_the_default_and_full_the_other(capsys):
         assert json.loads(capsys.readouterr().out)["evidence"][0]["found"] == quick
 
 
+@pytest.mark.slow
+def test_claims_come_in_their_order_and_with_the_same_bits_from_any_number_of_processes(capsys):
+    names = ["erk-densities", "attention-transition", "magnitude-bound"]
+    found = []
+    for workers in ("1", "2"):
+        assert main([*names, "--json", "--workers", workers]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        found.append([{key: value for key, value in row.items() if key != "seconds"} for row in rows])
+    assert found[0] == found[1]
+    assert [row["name"] for row in found[0]] == names
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("0", "must be from 1 to 64, got 0"), ("65", "got 65"), ("two", "two")]
+)
+def test_numbers_of_processes_are_checked(capsys, given, told):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--workers", given], [GOOD])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "--workers" in message and told in message and message.count("\n") == 1
+
+
+def test_layers_are_set_to_a_scale_of_their_own():
+    rng = np.random.default_rng(0)
+    weights = tuple(rng.standard_normal(shape) for shape in ((7, 5), (6, 7)))
+    one = Chain(weights, (np.zeros((7, 1)), np.zeros((6, 1))), eoc.activation("tanh"))
+    for weight in one.with_scale(1.3).weights:
+        assert weight.shape[1] * np.mean(weight**2) == pytest.approx(1.3**2)
+    assert one.distance(one) == 0.0
+    moved = Chain((weights[0] + 0.01, weights[1]), one.biases, one.activation)
+    largest = max(np.abs(weight).max() for weight in weights)
+    assert one.distance(moved) == pytest.approx(0.01 / largest)
+
+
 def test_unknown_names_are_refused_in_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["nonsense"], [GOOD])

@@ -213,7 +213,11 @@ def test_by_the_units_each_that_keeps_weights_has_the_scale_of_one_before_prunin
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"by": "gradient"}, ArgumentError, "by must be one of 'weights', 'units', 'signal', got 'gradient'"),
+        (
+            {"by": "gradient"},
+            ArgumentError,
+            "by must be one of 'weights', 'units', 'signal', 'moments', got 'gradient'",
+        ),
         ({"data": IMAGES[0]}, ArgumentError, "data goes with by='signal'"),
         ({"by": "units", "data": IMAGES[0]}, ArgumentError, "got data with by='units'"),
         (
@@ -221,6 +225,12 @@ def test_by_the_units_each_that_keeps_weights_has_the_scale_of_one_before_prunin
             ArgumentError,
             "sigma_w goes with by='weights' and 'units'",
         ),
+        (
+            {"by": "moments", "data": IMAGES[0], "sigma_w": 1.0},
+            ArgumentError,
+            "sigma_w goes with by='weights' and 'units', got 1.0 with by='moments'",
+        ),
+        ({"by": "moments"}, DataError, "data must be inputs (n, …) or (inputs, targets) for by='moments'"),
         ({"by": "signal"}, DataError, "data must be inputs (n, …) or (inputs, targets)"),
         ({"by": "signal", "data": np.ones(3)}, DataError, "got shape (3,)"),
         ({"by": "signal", "data": np.full((2, 64), np.nan)}, DataError, "got nan or inf"),
@@ -241,11 +251,93 @@ def test_errors_leave_the_model_as_it_was(options, error, message):
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def outputs(model, inputs, whole=False):
+    """What every Linear layer and convolution gives, (units, …); `whole` with what was removed there."""
+    found, hooks = {}, []
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
+    masks = {n: m.weight_mask.clone() for n, m in layers.items() if hasattr(m, "weight_mask")}
+    for name, layer in layers.items():
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        hooks.append(
+            layer.register_forward_hook(
+                lambda _m, _a, y, name=name, axis=axis: found.__setitem__(name, y.double().movedim(axis, 0))
+            )
+        )
+        if whole and name in masks:
+            layer.weight_mask.fill_(1.0)
+    with torch.no_grad():
+        model(torch.as_tensor(inputs, dtype=torch.float32))
+    for hook in hooks:
+        hook.remove()
+    for name, mask in masks.items() if whole else ():
+        layers[name].weight_mask.copy_(mask)
+    return {name: y.flatten(1) for name, y in found.items()}
+
+
+def grouped():
+    torch.manual_seed(0)
+    stack = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=4), nn.ReLU()]
+    stack += [nn.Conv2d(12, 6, 2, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(54, 10)]
+    return nn.Sequential(*stack)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet", "grouped"])
+def test_by_the_moments_each_unit_has_mean_0_and_the_mean_square_from_before(name):
+    model = grouped() if name == "grouped" else MODELS[name]().to_torch(0)
+    inputs = IMAGES[0].reshape(len(IMAGES[0]), -1) if name == "mlp" else IMAGES[0]
+    masks = eoc.measure_pruning(model, 0.7, data=(inputs, IMAGES[1]), collapse=False, device="cpu").masks
+    eoc.prune_(model, masks)
+    wanted = {k: float(y.square().mean()) for k, y in outputs(model, inputs, whole=True).items()}
+    state = torch.random.get_rng_state()
+    report = eoc.rescale_(model, by="moments", data=inputs)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    heard = 0
+    for layer, y in outputs(model, inputs).items():
+        module = model.get_submodule(layer)
+        assert not module.weight_orig[module.weight_mask == 0].any()
+        if module.bias is None:  # what comes through keeps its mean
+            assert float(y.square().mean()) <= wanted[layer] * (1 + 1e-3)
+            continue
+        units = y.square().mean(dim=1)
+        live = y.var(dim=1) > 1e-6 * wanted[layer]
+        heard += int(live.sum())
+        assert y.mean(dim=1)[live].abs().max() < 1e-3 * wanted[layer] ** 0.5
+        np.testing.assert_allclose(units[live], wanted[layer], rtol=2e-3)
+    assert heard > 10
+    np.testing.assert_allclose(report.factors, report.sigma_w_after / report.sigma_w_before, rtol=1e-5)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    eoc.rescale_(model, by="moments", data=inputs)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=2e-3, atol=1e-4)
+
+
+def test_by_the_moments_normalised_layers_are_left_to_their_normalisation():
+    models = [pruned(MODELS["normalised"]()) for _ in range(2)]
+    eoc.rescale_(models[0], by="moments", data=IMAGES)
+    eoc.rescale_(models[1], by="weights", example_input=IMAGES[0].shape)
+    for one, other in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
+        if "fc" not in one[0]:
+            assert torch.equal(one[1], other[1]), one[0]
+
+
+def test_deep_convolutions_tell_inputs_apart_after_their_moments_are_set():
+    net, data = eoc.cnn(8, 16, activation="relu", input_shape=(1, 8, 8)), IMAGES
+    alike = {}
+    for by in ("units", "moments"):
+        model = pruned(net, 0.9, data, criterion="synflow")
+        eoc.rescale_(model, by=by, **({"data": data} if by == "moments" else {"example_input": (2, 1, 8, 8)}))
+        seen = eoc.trainability(model, data=data, inputs=16, device="cpu")
+        alike[by] = seen.kernel_condition
+    assert alike["moments"] < 0.2 * alike["units"]
+
+
 def test_a_layer_without_signal_is_named():
     model = without_signal()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(EmptyLayerError, match="layer '2' passes no finite signal"):
         eoc.rescale_(model, by="signal", data=eoc.digits(10))
+    with pytest.raises(EmptyLayerError, match="layer '2' passes no finite signal that depends on the inputs"):
+        eoc.rescale_(model, by="moments", data=eoc.digits(10))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     eoc.rescale_(model)  # each layer has weights left, and that is all the paper's factor asks
 

@@ -124,6 +124,22 @@ def test_for_training_each_layer_has_its_weights_on_paths_and_units_their_scale(
     assert kept == list(found.kept_weights)
 
 
+def test_for_training_convolutions_get_their_moments():
+    net = eoc.cnn(3, 8, activation="relu", input_shape=(1, 8, 8))
+    images = eoc.digits_images(20, (1, 8, 8))
+    found = eoc.design(net, 0.8, goal="training", data=images, networks=0)
+    # Without sampled networks nothing is feasible by paths; what is to be done is the same.
+    assert found.rescale_by == "moments" and "mean 0 over the data" in found.verdict + found.to_json()
+    model = net.to_torch(0)
+    names = {"eoc": eoc, "model": model, "design": found, "data": images}
+    for step in found.steps:
+        exec(step, names)
+    assert sum(int((m.weight != 0).sum()) for m in model.modules() if hasattr(m, "weight")) == int(
+        found.kept_weights.sum()
+    )
+    assert eoc.design(net, 0.8, data=images, networks=0).rescale_by == "signal"
+
+
 def test_for_training_normalised_layers_keep_their_scale_and_attention_is_ranked_globally():
     residual = eoc.design(
         eoc.resnet(8, width=4, input_shape=(1, 8, 8), classes=4),

@@ -95,6 +95,20 @@ class Design(Drawable):
         return self.chosen.initialisation
 
     @property
+    def rescale_by(self) -> Literal["signal", "units", "moments"] | None:
+        """What `rescale_` goes by after pruning; None where a normalisation divides scales out.
+
+        For training "moments" in networks of convolutions, whose deep layers hardly tell inputs apart; else
+        "units".
+        """
+        if self.goal == "connection":
+            return "signal"
+        if self.normalised:  # whose scale is divided out, and with it the step of training
+            return None
+        graph = self.architecture.as_graph()
+        return "units" if self.architecture.is_chain or attends(graph) else "moments"
+
+    @property
     def architecture(self) -> Architecture:
         """The network with that initialisation."""
         return self.chosen.architecture
@@ -157,13 +171,10 @@ class Design(Drawable):
             found.append(f"eoc.initialize_(model{drawn})")
         rest = ", allocation=design" if self.allocation == "layerwise" else ""
         call = f"eoc.measure_pruning(model, {self.sparsity!r}, criterion={self.criterion!r}, data=data{rest})"
+        seen = "" if self.rescale_by in (None, "units") else ", data=data"
         # Pruning takes a network off its scale, by design or not.
-        again = "eoc.rescale_(model, by='signal', data=data)"
-        if self.goal == "training":
-            again = "eoc.rescale_(model, by='units')"
-            if self.normalised:  # whose scale is divided out, and with it the step of training
-                return (*found, f"eoc.prune_(model, {call}.masks)")
-        return (*found, f"eoc.prune_(model, {call}.masks)", again)
+        again = () if self.rescale_by is None else (f"eoc.rescale_(model, by={self.rescale_by!r}{seen})",)
+        return (*found, f"eoc.prune_(model, {call}.masks)", *again)
 
     @property
     def verdict(self) -> str:
@@ -293,9 +304,10 @@ def design(
     is likely to train best, whether or not another would collapse: the third candidate, of iterative SynFlow,
     whose choice within layers keeps wide paths; and, where no normalisation divides scales out, weights
     rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights are heard like the
-    others. Of networks with attention there is no such candidate, and SNIP ranks all weights.
-    `python -m benchmarks.trained_designs report` lays such designs beside SNIP, SynFlow and ERK: those of
-    convolutional networks without normalisation train no better than SynFlow's.
+    others, or in networks of convolutions weights and biases that give each unit its mean and mean square
+    (`rescale_(by="moments")`), so that deep layers tell inputs apart. Of networks with attention there is no
+    such candidate, and SNIP ranks all weights. `python -m benchmarks.trained_designs report` lays such
+    designs beside SNIP, SynFlow and ERK.
 
     Nothing is trained, and a model is left as it was.
 

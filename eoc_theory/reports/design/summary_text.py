@@ -55,8 +55,10 @@ def _for_training(found: Design) -> str:
             "global ranking."
         )
     scale = "A normalisation divides their scale out, so that they stay as they are."
-    if not found.normalised:
+    if found.rescale_by == "units":
         scale = "The units of a layer are rescaled to equal parts of its signal."
+    elif found.rescale_by == "moments":
+        scale = "The units of a layer get the mean 0 over the data, and equal parts of its signal."
     return f"{said} {scale}"
 
 
