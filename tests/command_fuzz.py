@@ -49,7 +49,7 @@ EOC = {
     "diagnose": "diagnose nets.py:make --input-shape 8 --sparsity 0.5 --criterion magnitude "
     "--loss cross_entropy --html out.html",
     "design": f"design {NETWORK} --sparsity 0.5 --networks 0 --max-collapse-probability 0.1",
-    "design own": "design nets.py:make --sparsity 0.5 --networks 0 --criterion magnitude",
+    "design own": "design nets.py:make --sparsity 0.5 --networks 0 --criterion magnitude --goal connection",
     "trainability": f"trainability {NETWORK} --sparsity 0.5 --inputs 4",
 }
 #: Commands that have no study to work on.
