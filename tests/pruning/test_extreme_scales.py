@@ -63,7 +63,7 @@ def kept_and_critical(scores, sparsity):
 
 def fewer(depth):
     """Networks that the deepest are predicted from: their cost grows with depth."""
-    return 12 if depth >= 300 else None
+    return 8 if depth >= 200 else None
 
 
 def batch(scale=1.0, size=50, features=40):
