@@ -24,6 +24,7 @@ from ..layers import Input, Shape
 from ..signals.data import DataSummary
 from .architecture import Architecture
 from .graph import Graph, Node
+from .queries import attends
 
 Array = np.ndarray
 
@@ -37,14 +38,17 @@ def within_reach(
 ) -> tuple[Architecture, DataSummary, tuple[str, ...]]:
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
-    A network that needs its full resolution (a dense layer on flattened positions) is left as it is, and one
-    without positions too. With `less`, one whose last layers would be left without positions is taken
-    at `largest` positions along an axis, by squares of uneven sizes.
+    A network that needs its full resolution is left as it is (a dense layer on flattened positions;
+    attention, whose means over tokens depend on how many there are), and one without positions too. With
+    `less`, one whose last layers would be left without positions is taken at `largest` positions along an
+    axis, by squares of uneven sizes.
     """
     batch = net.summarise(data, seed=seed)
     if net.is_chain:
         return net, batch, ()
     graph = net.as_graph()
+    if attends(graph):
+        return net, batch, ()
     shape = graph.input_shape
     factor = max((-(-n // largest) for n in shape.space), default=1)
     if factor == 1:

@@ -39,6 +39,23 @@ def test_small_images_stay_as_they_are():
     np.testing.assert_array_equal(summary.inputs, data.inputs)
 
 
+def test_attention_keeps_all_of_its_tokens():
+    """Its means over tokens shrink with their number: a ninth of them would be another network."""
+    net = eoc.vit(None, depth=2, width=32, heads=2, patch=8, input_shape=(3, 72, 72), classes=5, std=0.2)
+    rng = np.random.default_rng(0)
+    data = DataSummary(rng.standard_normal((10, 3 * 72 * 72)), np.arange(10) % 5, 5)
+    same, summary, notes = within_reach(net, data)
+    assert same is net and notes == ()
+    np.testing.assert_array_equal(summary.inputs, data.inputs)
+    kept = eoc.predict_pruning(net, 0.9, data=data, method="sampled")
+    assert not any("taken at" in note for note in kept.notes)
+    images = data.inputs.reshape(10, 3, 72, 72).astype(np.float32)
+    seeds = [
+        eoc.measure_pruning(net.to_torch(seed), 0.9, data=(images, data.targets)).kept for seed in range(6)
+    ]
+    assert np.abs(kept.kept - np.mean(seeds, axis=0)).mean() < 0.01
+
+
 @pytest.mark.parametrize(("size", "taken"), [(64, 64), (65, 33), (96, 48), (224, 56)])
 def test_large_images_are_averages_of_squares(size, taken):
     net = eoc.resnet(18, form="imagenet", width=4, input_shape=(3, size, size), classes=5)
