@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -46,10 +46,6 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(processors(), MOST_THREADS), thread_name_prefix="eoc-draws")
 
 
-def _forget() -> Any:
-    """Threads do not survive a fork."""
-    _pool.cache_clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    # Threads do not survive a fork.
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -112,39 +112,6 @@ def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> Channe
     return seen.moments(net, process, moments)
 
 
-def _summary(
-    net: Architecture, plan: Plan, process: GaussianGraph, seen: SeenChannels, moments: Array
-) -> ChannelPropagation:
-    graph = plan.graph
-    adding = [at for at, node in enumerate(graph.nodes) if node.layer.adds and len(node.inputs) > 1]
-    attending = [at for at, node in enumerate(graph.nodes) if node.layer.attends]
-    q, q_error = seen.means(0, graph.weighted)
-    similarity, similarity_error = seen.means(1, graph.weighted)
-    inputs = process.panel.size
-    fewer = (f"{inputs} of {plan.batch.size} inputs drawn",) if inputs < plan.batch.size else ()
-    return ChannelPropagation(
-        layers=net.weight_layers,
-        q=q,
-        similarity=similarity,
-        c=seen.means(2, graph.weighted)[0],
-        log_gradient=seen.gradients(graph.weighted),
-        log_moment=moments,
-        q_error=q_error,
-        similarity_error=similarity_error,
-        sums=_names(graph, adding),
-        sum_q=seen.means(0, adding)[0],
-        sum_similarity=seen.means(1, adding)[0],
-        sum_c=seen.means(2, adding)[0],
-        sum_log_gradient=seen.gradients(adding),
-        attentions=_names(graph, attending),
-        entropy=np.array([seen.entropies[at] for at in attending]),
-        score_std=np.array([seen.score_stds[at] for at in attending]),
-        draws=plan.repeats,
-        work=plan.work,
-        notes=(*plan.notes, *fewer),
-    )
-
-
 def _names(graph: Graph, positions: list[int]) -> tuple[str, ...]:
     return tuple(graph.nodes[at].layer.name for at in positions)
 
@@ -177,7 +144,34 @@ class SeenChannels:
 
     def moments(self, net: Architecture, process: GaussianGraph, log_moments: Array) -> ChannelPropagation:
         """All that was seen, of both ways; `log_moments` are what the way back returned."""
-        return _summary(net, self._plan, process, self, log_moments)
+        plan, graph = self._plan, self._plan.graph
+        adding = [at for at, node in enumerate(graph.nodes) if node.layer.adds and len(node.inputs) > 1]
+        attending = [at for at, node in enumerate(graph.nodes) if node.layer.attends]
+        q, q_error = self.means(0, graph.weighted)
+        similarity, similarity_error = self.means(1, graph.weighted)
+        inputs = process.panel.size
+        fewer = (f"{inputs} of {plan.batch.size} inputs drawn",) if inputs < plan.batch.size else ()
+        return ChannelPropagation(
+            layers=net.weight_layers,
+            q=q,
+            similarity=similarity,
+            c=self.means(2, graph.weighted)[0],
+            log_gradient=self.gradients(graph.weighted),
+            log_moment=log_moments,
+            q_error=q_error,
+            similarity_error=similarity_error,
+            sums=_names(graph, adding),
+            sum_q=self.means(0, adding)[0],
+            sum_similarity=self.means(1, adding)[0],
+            sum_c=self.means(2, adding)[0],
+            sum_log_gradient=self.gradients(adding),
+            attentions=_names(graph, attending),
+            entropy=np.array([self.entropies[at] for at in attending]),
+            score_std=np.array([self.score_stds[at] for at in attending]),
+            draws=plan.repeats,
+            work=plan.work,
+            notes=(*plan.notes, *fewer),
+        )
 
     def means(self, which: int, positions: Any) -> tuple[Array, Array]:
         """Means over the draws of one moment of each node, and their standard errors."""

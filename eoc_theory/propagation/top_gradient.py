@@ -35,7 +35,8 @@ def sent_from(
 def _of_tokens(batch: DataSummary, heat: float) -> Callable[[Array], Array]:
     # Of logits (classes, T, B) tokens are in the order of the targets' transpose.
     targets = batch.targets.T.reshape(-1)
-    counted = np.flatnonzero(batch.counted.T.reshape(-1))
+    counts = batch.counted.T.reshape(-1)
+    counted = np.flatnonzero(counts)
 
     def sent(logits: Array) -> Array:
         flat = logits.reshape(len(logits), -1)
@@ -43,7 +44,7 @@ def _of_tokens(batch: DataSummary, heat: float) -> Callable[[Array], Array]:
         np.exp(flat, out=flat)
         flat /= flat.sum(axis=0)
         flat[targets[counted], counted] -= 1.0
-        flat[:, ~batch.counted.T.reshape(-1)] = 0.0
+        flat[:, ~counts] = 0.0
         return (flat / flat.dtype.type(len(counted))).reshape(logits.shape)
 
     return sent

@@ -15,6 +15,8 @@ from eoc_theory.pruning.graph_theory import theory_laws
 from eoc_theory.pruning.prediction import allocate_graph
 
 torch = pytest.importorskip("torch")
+from plain_snip import kept_and_moments  # noqa: E402
+
 nn, F = torch.nn, torch.nn.functional
 
 SPARSITIES = np.array([0.8, 0.9, 0.95])
@@ -90,13 +92,9 @@ def pruned():
             torch.manual_seed(seed)
             model = Network(form)
             loss = F.cross_entropy(model(ids), targets)
-            weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-            gradients = torch.autograd.grad(loss, weights)
-            scores = [(w * g).detach().abs().numpy().ravel() for w, g in zip(weights, gradients, strict=True)]
-            together = np.sort(np.concatenate(scores))
-            limits = [together[round(s * len(together))] for s in SPARSITIES]
-            kept.append([[float((one >= t).mean()) for one in scores] for t in limits])
-            moments.append([float(np.mean(one.astype(float) ** 2)) for one in scores])
+            own = kept_and_moments(model, loss, SPARSITIES)
+            kept.append(own[0])
+            moments.append(own[1])
         found[form] = np.mean(kept, axis=0), np.mean(moments, axis=0)
     return found
 

@@ -17,22 +17,15 @@ from paper_checks.pruned_networks import Chain  # noqa: E402
 IMAGES = eoc.digits_images(20, (1, 8, 8))
 
 
-def signals(model, inputs, whole=False):
-    """Mean square of every layer's output without its bias; `whole` with what was removed still there."""
+def seen(model, inputs, look, whole=False):
+    """`look` of every layer and its output, by names; `whole` with what was removed still there."""
     found, hooks = {}, []
-
-    def noted(name):
-        def hook(module, args, output):
-            bias = torch.zeros(output.shape[1]) if module.bias is None else module.bias
-            axes = (1,) * (output.ndim - 2)
-            found[name] = float((output - bias.view(1, -1, *axes)).double().square().mean())
-
-        return hook
-
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
     masks = {n: m.weight_mask.clone() for n, m in layers.items() if hasattr(m, "weight_mask")}
     for name, layer in layers.items():
-        hooks.append(layer.register_forward_hook(noted(name)))
+        hooks.append(
+            layer.register_forward_hook(lambda m, _, y, name=name: found.__setitem__(name, look(m, y)))
+        )
         if whole and name in masks:
             layer.weight_mask.fill_(1.0)
     with torch.no_grad():
@@ -42,6 +35,26 @@ def signals(model, inputs, whole=False):
     for name, mask in masks.items() if whole else ():
         layers[name].weight_mask.copy_(mask)
     return found
+
+
+def signals(model, inputs, whole=False):
+    """Mean square of every layer's output without its bias; `whole` with what was removed still there."""
+
+    def strength(module, output):
+        bias = torch.zeros(output.shape[1]) if module.bias is None else module.bias
+        axes = (1,) * (output.ndim - 2)
+        return float((output - bias.view(1, -1, *axes)).double().square().mean())
+
+    return seen(model, inputs, strength, whole)
+
+
+def outputs(model, inputs, whole=False):
+    """What every layer gives, (units, …); `whole` with what was removed still there."""
+
+    def by_unit(module, output):
+        return output.double().movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
+
+    return seen(model, inputs, by_unit, whole)
 
 
 def pruned(net, sparsity=0.8, data=IMAGES, **options):
@@ -249,29 +262,6 @@ def test_errors_leave_the_model_as_it_was(options, error, message):
     now = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     assert all(one is other for one, other in zip(weights, now, strict=True))
     assert not any(m._forward_hooks for m in model.modules())
-
-
-def outputs(model, inputs, whole=False):
-    """What every Linear layer and convolution gives, (units, …); `whole` with what was removed there."""
-    found, hooks = {}, []
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))}
-    masks = {n: m.weight_mask.clone() for n, m in layers.items() if hasattr(m, "weight_mask")}
-    for name, layer in layers.items():
-        axis = -1 if isinstance(layer, nn.Linear) else 1
-        hooks.append(
-            layer.register_forward_hook(
-                lambda _m, _a, y, name=name, axis=axis: found.__setitem__(name, y.double().movedim(axis, 0))
-            )
-        )
-        if whole and name in masks:
-            layer.weight_mask.fill_(1.0)
-    with torch.no_grad():
-        model(torch.as_tensor(inputs, dtype=torch.float32))
-    for hook in hooks:
-        hook.remove()
-    for name, mask in masks.items() if whole else ():
-        layers[name].weight_mask.copy_(mask)
-    return {name: y.flatten(1) for name, y in found.items()}
 
 
 def grouped():
