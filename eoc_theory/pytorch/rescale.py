@@ -14,8 +14,7 @@ from ..base.isolation import all_or_nothing, converted, seeded
 from ..base.result import Result
 from ..base.tables import layer_frame
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
-from ..networks.graph import Graph
-from ..networks.queries import is_divided_out
+from .graph_scales import GraphScales, UnknownScales
 from .inputs import shown_input
 from .models import PrunableWeight, prunable_weights, require_torch
 from .running import run_model
@@ -143,7 +142,7 @@ def rescale_(
     inputs = _inputs(data, by) if by in SEEN else None
     if inputs is not None:
         example_input = shown_input(model, (inputs, None), example_input)
-    graph, chosen = _structure(model, example_input)
+    of_graph, chosen = _structure(model, example_input)
     names = list(chosen)
     if sigma_w is None and all(weight.mask is None for weight in chosen.values()):
         raise ModelError(
@@ -168,8 +167,8 @@ def rescale_(
         factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
     moments: dict[str, Moments] = {}
     if inputs is not None:
-        shaped = inputs if graph is None else _shaped(inputs, graph)
-        moments, of_batch = _of_batch(by, model, chosen, _normalised(graph, biases), shaped)
+        shaped = of_graph.shaped(inputs)
+        moments, of_batch = _of_batch(by, model, chosen, of_graph.normalised(biases), shaped)
         factors = np.array([of_batch.get(n, f) for n, f in zip(names, factors, strict=True)])
     after = [float(value) for value in factors * before]
     found = Rescaling(
@@ -177,9 +176,9 @@ def rescale_(
         factors=factors,
         sigma_w_before=np.array(before),
         sigma_w_after=np.array(after),
-        chi_before=_chi(graph, before, biases, q_input),
-        chi_after=_chi(graph, after, biases, q_input),
-        normalised=_normalised(graph, biases),
+        chi_before=of_graph.chi(before, biases, q_input),
+        chi_after=of_graph.chi(after, biases, q_input),
+        normalised=of_graph.normalised(biases),
     )
     with all_or_nothing(model), torch.no_grad():
         for (name, weight), factor in zip(chosen.items(), factors, strict=True):
@@ -237,11 +236,11 @@ def _checked_scale(by: str, sigma_w: Any) -> float | None:
     return checks.positive("sigma_w", sigma_w)
 
 
-def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, PrunableWeight]]:
-    """The graph, None of a model that is not described; and the weights by their layers' names, in order."""
+def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str, PrunableWeight]]:
+    """What the graph says of scales, if there is one; and the weights by their layers' names, in order."""
     try:
         graph, weights = structure(model, example_input)
-        return graph, {layer.name: weights[layer.name] for layer in graph.weight_layers}
+        return GraphScales(graph), {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
         is_module = isinstance(model, require_torch().nn.Module)
         if not is_module or (example_input is not None and not _takes(model, example_input)):
@@ -254,7 +253,7 @@ def _structure(model: Any, example_input: Any) -> tuple[Graph | None, dict[str, 
             raise
         found = {w.name or w.attribute: w for w in chosen}
         check_unshared(model, found)
-        return None, found
+        return UnknownScales(), found
 
 
 def _takes(model: Any, example_input: Any) -> bool:
@@ -277,12 +276,6 @@ def _with_outputs(weights: dict[str, PrunableWeight]) -> dict[str, PrunableWeigh
     return {name: w for name, w in weights.items() if w.attribute == "weight"}
 
 
-def _normalised(graph: Graph | None, biases: list[float]) -> np.ndarray:
-    if graph is None:
-        return np.zeros(len(biases), dtype=bool)
-    return np.array([is_divided_out(graph, i, b) for i, b in zip(graph.weighted, biases, strict=True)])
-
-
 def _inputs(data: Any, by: str) -> Any:
     """The inputs of `data` as a tensor (n, …)."""
     torch = require_torch()
@@ -300,12 +293,6 @@ def _inputs(data: Any, by: str) -> Any:
     if not bool(torch.isfinite(inputs).all()):
         raise DataError("data must hold finite inputs, got nan or inf")
     return inputs
-
-
-def _shaped(inputs: Any, graph: Graph) -> Any:
-    """Images for a network of Linear layers are flattened."""
-    shape = graph.input_shape
-    return inputs if shape.space else inputs.flatten(1)
 
 
 def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
@@ -353,48 +340,3 @@ def _unit_factors(weight: PrunableWeight) -> Any:
     mean = of_unit.sum() / alive.count_nonzero()
     factors = (mean / of_unit.where(alive, mean)).sqrt()
     return factors.expand_as(square).reshape(weight.tensor.shape).to(weight.tensor.dtype)
-
-
-def _chi(graph: Graph | None, sigma_w: list[float], bias_squares: list[float], q_input: float) -> np.ndarray:
-    """χ of each weight layer under these scales; nan where no graph says what is between them."""
-    if graph is None:
-        return np.full(len(sigma_w), math.nan)
-    squares = _mean_square_signals(graph, sigma_w, bias_squares, q_input)
-    return np.array(
-        [
-            math.nan if is_divided_out(graph, position, bias) else scale**2 * _slope(graph, position, squares)
-            for position, scale, bias in zip(graph.weighted, sigma_w, bias_squares, strict=True)
-        ]
-    )
-
-
-def _slope(graph: Graph, position: int, squares: list[float]) -> float:
-    """Mean square derivative of what stands between a layer and the weights, sum or input before it."""
-
-    factor, here = 1.0, graph.nodes[position].inputs[0]
-    while True:
-        node = graph.nodes[here]
-        if node.layer.weighted is not None:
-            return factor
-        factor *= node.layer.variance_gain(squares[node.inputs[0]]) if node.inputs else math.nan
-        if node.layer.nonlinearity is not None or math.isnan(factor):
-            return factor
-        (here,) = node.inputs
-
-
-def _mean_square_signals(
-    graph: Graph, sigma_w: list[float], bias_squares: list[float], q_input: float
-) -> list[float]:
-    """Mean square of every node's value, terms of sums taken as uncorrelated."""
-    scales = iter(zip(sigma_w, bias_squares, strict=True))
-    squares: list[float] = []
-    for node in graph.nodes:
-        inputs = [squares[i] for i in node.inputs]
-        if not inputs:
-            squares.append(q_input)
-        elif node.layer.weighted is not None:
-            scale, bias = next(scales)
-            squares.append(bias + scale**2 * inputs[0])
-        else:
-            squares.append(node.layer.mean_square(inputs, [graph.shapes[i] for i in node.inputs]))
-    return squares

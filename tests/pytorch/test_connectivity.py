@@ -14,7 +14,12 @@ import eoc_theory as eoc  # noqa: E402
 from eoc_theory.errors import ArgumentError, ModelError  # noqa: E402
 from eoc_theory.layers import Dense, Shape, Sum, WeightLayer  # noqa: E402
 from eoc_theory.networks.graph import GraphBuilder  # noqa: E402
-from eoc_theory.pytorch.measure.connectivity import Paths, connected_weights  # noqa: E402
+from eoc_theory.pytorch.measure.connectivity import (  # noqa: E402
+    ChainPaths,
+    GraphPaths,
+    Paths,
+    connected_weights,
+)
 from eoc_theory.pytorch.measure.layerwise import _covering, best_masks, path_masks, synflow_layers  # noqa: E402
 from eoc_theory.pytorch.measure.scoring import synflow_start  # noqa: E402
 from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
@@ -50,12 +55,12 @@ def test_both_ways_of_finding_ways_agree_with_walking_them(seed):
     expected = on_paths(masks)
     weights = prunable_weights(model)
     chain = Paths.through(model, weights)
-    assert chain.graph is None
+    assert isinstance(chain, ChainPaths)
     build = GraphBuilder(Shape(4))
     for index, mask in enumerate(masks):
         name = str(index)
         build.add(Dense(name, WeightLayer(name, mask.shape[1], mask.shape[0], 1.0, 0.0, None)))
-    graph = Paths(chain.names, build.build())
+    graph = GraphPaths(chain.names, build.build())
     for ways in (chain, graph):
         for found, wanted in zip(ways.on_path(tensors), expected, strict=True):
             np.testing.assert_array_equal(found.numpy(), wanted)
@@ -90,7 +95,7 @@ def test_paths_through_a_layer_are_those_of_walking_them(seed):
         if name == "d":
             build.add(Sum("sum", (1.0, 1.0)), last["a"], last["c"])
         last[name] = build.add(Dense(name, WeightLayer(name, inputs, units, 1.0, 0.0, None)))
-    ways = Paths(tuple(shapes), build.build())
+    ways = GraphPaths(tuple(shapes), build.build())
     a, b, c, d = (mask.astype(float) for mask in masks.values())
     long = "ji,bj,kb,ok->"
     wanted = {

@@ -95,7 +95,7 @@ def test_budgets():
 def test_the_fewest_weights_that_connect():
     torch = pytest.importorskip("torch")
     from eoc_theory.networks.graph import Graph
-    from eoc_theory.pytorch.measure.connectivity import Paths
+    from eoc_theory.pytorch.measure.connectivity import ChainPaths, GraphPaths, Paths
     from eoc_theory.pytorch.measure.ranking import masks, thresholds
     from eoc_theory.pytorch.models import prunable_weights
     from eoc_theory.reports.design.sampled_networks import fewest_connected
@@ -103,8 +103,8 @@ def test_the_fewest_weights_that_connect():
     net = eoc.mlp(6, 15, activation="tanh", in_features=10, out_features=4)
     model = net.to_torch(0)
     chain = Paths.through(model, prunable_weights(model))
-    assert chain.graph is None
-    graph = Paths(chain.names, Graph.of_chain(net.layers))
+    assert isinstance(chain, ChainPaths)
+    graph = GraphPaths(chain.names, Graph.of_chain(net.layers))
     rng = np.random.default_rng(0)
     for _ in range(3):
         scores = [torch.from_numpy(rng.standard_normal(layer.weight_shape)) for layer in net]

@@ -11,6 +11,7 @@ output counts the paths, and its derivative by a mask's entry the paths that lea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,24 +32,17 @@ if TYPE_CHECKING:
     from ...networks.graph import Graph
 
 
-class Paths:
+class Paths(ABC):
     """Finds the paths through one network's weights.
 
     Masks are boolean tensors of the weights' shapes, one for each of the layers `names`.
     """
 
-    def __init__(self, names: Sequence[str], graph: Graph | None) -> None:
-        """`graph` is the network's, or None for fully connected layers one after the other.
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
 
-        Raises:
-            ModelError: a network with attention, which multiplies what comes by several ways.
-        """
-        if graph is not None and attends(graph):
-            raise ModelError("paths through a network with attention are not defined: it multiplies signals")
-        self.names, self.graph = tuple(names), graph
-
-    @classmethod
-    def through(cls, model: Any, weights: Sequence[PrunableWeight], example_input: Any = None) -> Paths:
+    @staticmethod
+    def through(model: Any, weights: Sequence[PrunableWeight], example_input: Any = None) -> Paths:
         """Of a torch model.
 
         Raises:
@@ -56,24 +50,44 @@ class Paths:
         """
         names = [weight.name or "weight" for weight in weights]
         if is_linear_chain(model, weights):
-            return cls(names, None)
-        return cls(names, model_graph(model, weights, example_input))
+            return ChainPaths(names)
+        return GraphPaths(names, model_graph(model, weights, example_input))
 
+    @abstractmethod
     def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Where a weight, kept or not, is reached from the input and leads to the logits by kept ones."""
-        torch = require_torch()
-        if not self.graph:
-            found = _open_in_chain([mask.cpu().numpy() for mask in masks])
-            return [torch.from_numpy(one).to(masks[0].device) for one in found]
-        counts = path_counts(self.graph, dict(zip(self.names, masks, strict=True)))
-        return [count > 0 for count in counts]
 
     def on_path(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The kept weights that lie on a path from the input to the logits, as masks."""
         return [mask & open_ for mask, open_ in zip(masks, self.open_to(masks), strict=True)]
 
+    @abstractmethod
+    def on_path_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
+        """The kept weights on those paths that go through layer `index`."""
+
+
+class ChainPaths(Paths):
+    """Through fully connected layers one after the other."""
+
+    def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Units reached, and units that lead on."""
+        torch = require_torch()
+        arrays = [mask.cpu().numpy() for mask in masks]
+        reached: list[Any] = [np.ones(arrays[0].shape[1], dtype=bool)]
+        for mask in arrays[:-1]:
+            reached.append(mask[:, reached[-1]].any(axis=1))
+        leading: list[Any] = [np.ones(arrays[-1].shape[0], dtype=bool)]
+        for mask in arrays[:0:-1]:
+            leading.append(mask[leading[-1]].any(axis=0))
+        found = [ahead[:, None] & behind for ahead, behind in zip(reversed(leading), reached, strict=True)]
+        return [torch.from_numpy(one).to(masks[0].device) for one in found]
+
+    def on_path_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
+        """All of them: every path goes through every layer."""
+        return self.on_path(masks)
+
     def bottleneck(self, scores: Sequence[torch.Tensor]) -> float:
-        """The largest t such that weights of scores ≥ t make a path, in a row of layers.
+        """The largest t such that weights of scores ≥ t make a path.
 
         The best, over all paths, of the smallest score on the path: (max, min) in place of sums of products.
         """
@@ -83,11 +97,27 @@ class Paths:
             best = limited.amax(dim=1)
         return float(best.max())
 
+
+class GraphPaths(Paths):
+    """Through a network of which a graph says how its layers are connected."""
+
+    def __init__(self, names: Sequence[str], graph: Graph) -> None:
+        """
+        Raises:
+            ModelError: a network with attention, which multiplies what comes by several ways.
+        """
+        if attends(graph):
+            raise ModelError("paths through a network with attention are not defined: it multiplies signals")
+        super().__init__(names)
+        self._graph = graph
+
+    def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        counts = path_counts(self._graph, dict(zip(self.names, masks, strict=True)))
+        return [count > 0 for count in counts]
+
     def on_path_through(self, masks: Sequence[torch.Tensor], index: int) -> list[torch.Tensor]:
-        """The kept weights on those paths that go through layer `index`; in a row of layers all paths do."""
-        if not self.graph:
-            return self.on_path(masks)
-        counts = paths_through(self.graph, dict(zip(self.names, masks, strict=True)), self.names[index])
+        by_name = dict(zip(self.names, masks, strict=True))
+        counts = paths_through(self._graph, by_name, self.names[index])
         return [mask & (count > 0) for mask, count in zip(masks, counts, strict=True)]
 
 
@@ -135,14 +165,3 @@ def connected_weights(
     paths = Paths.through(model, weights, shape)
     counted = (int(path.count_nonzero()) for path in paths.on_path(kept))
     return dict(zip(paths.names, counted, strict=True))
-
-
-def _open_in_chain(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The same for fully connected layers one after the other: units reached, units that lead on."""
-    reached: list[Any] = [np.ones(masks[0].shape[1], dtype=bool)]
-    for mask in masks[:-1]:
-        reached.append(mask[:, reached[-1]].any(axis=1))
-    leading: list[Any] = [np.ones(masks[-1].shape[0], dtype=bool)]
-    for mask in masks[:0:-1]:
-        leading.append(mask[leading[-1]].any(axis=0))
-    return [ahead[:, None] & behind for ahead, behind in zip(reversed(leading), reached, strict=True)]

@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
 from ...pytorch.measure import ranking
-from ...pytorch.measure.connectivity import Paths
+from ...pytorch.measure.connectivity import ChainPaths, Paths
 from ...pytorch.measure.measure import measure_pruning
 from ...pytorch.measure.scoring import layer_scores
 from ...pytorch.models import prunable_weights, require_torch
@@ -153,7 +153,7 @@ def fewest_connected(paths: Paths, scores: Sequence[torch.Tensor], plenty: float
         plenty: fewer are not looked for by search.
     """
     total = sum(score.numel() for score in scores)
-    if not paths.graph:
+    if isinstance(paths, ChainPaths):
         limit = paths.bottleneck(scores)
         return float(sum(int(ranking.count(ranking.entries(score) >= limit)) for score in scores))
 
