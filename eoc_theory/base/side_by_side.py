@@ -7,8 +7,9 @@ come in the order of the pieces, so that the same bits come out whatever the num
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import lru_cache
 from typing import TypeVar
@@ -31,6 +32,20 @@ def side_by_side(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Ma
     # NumPy's error state, and what else belongs to this thread, is the pieces' too.
     waiting = [_pool().submit(copy_context().run, work, piece) for piece in pieces]
     return [one.result() for one in waiting]
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Made]) -> Iterator[Callable[[], Made]]:
+    """Within it `work` is done in a thread of its own; what is given waits for the result, or raises.
+
+    Where there is one processor, `work` is done when its result is asked for.
+    """
+    if processors() < 2:
+        yield work
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="eoc-meanwhile") as pool:
+        waiting = pool.submit(copy_context().run, work)
+        yield waiting.result
 
 
 @lru_cache(maxsize=1)

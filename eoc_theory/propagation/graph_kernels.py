@@ -53,7 +53,7 @@ from ..networks.graph import Graph
 from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs, Signal, input_signal
 from .infinite_width import Cotangent, ends
-from .kernel_memory import KernelMemories
+from .kernel_memory import KernelMemories, kept_entries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,11 +162,7 @@ def _within_memory(
 
 def _entries(graph: Graph) -> int:
     """Pairs of positions held at a time: kernels kept for the backward pass, and those under way."""
-    kept, most = 0, 0
-    for node, shape in zip(graph.nodes, graph.shapes, strict=True):
-        most = max(most, shape.positions**2)
-        kept += node.layer.kernel_entries([graph.shapes[i] for i in node.inputs], shape)
-    return kept + KERNELS_UNDER_WAY * most
+    return kept_entries(graph) + KERNELS_UNDER_WAY * max(shape.positions for shape in graph.shapes) ** 2
 
 
 def refuse_dependent_sums(graph: Graph) -> None:
@@ -201,7 +197,7 @@ class _OutOfRangeError(ArithmeticError):
 def forward_in(graph: Graph, batch: DataSummary, pairs: Pairs, dtype: Any) -> ForwardPass:
     """All nodes forwards in one precision; values are forgotten once nothing needs them any more."""
     signals: list[Signal | None] = [input_signal(batch, graph.input_shape, pairs, dtype)]
-    memories = KernelMemories(graph, pairs)
+    memories = KernelMemories(graph, pairs, np.dtype(dtype).itemsize)
     waiting = [len(users) for users in graph.consumers]
     for position, node in enumerate(graph.nodes[1:], start=1):
         memories.begin(position, signals, waiting)

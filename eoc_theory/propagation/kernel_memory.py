@@ -1,12 +1,13 @@
 """What a graph's layers keep of their kernels for the backward pass, a stretch of nodes at a time.
 
-Kernels over all pairs of positions are large, and a dense network keeps several for every node. Where they
-would be more than `HELD_BYTES`, the nodes before are forgotten and run again when the backward pass comes to
-them, from the values that were under way there.
+Kernels over all pairs of positions are large, and a dense network keeps several for every node. Where all of
+them would be more than `WHOLE_BYTES`, `HELD_BYTES` are held at a time: the nodes before are forgotten and run
+again when the backward pass comes to them, from the values that were under way there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -16,23 +17,39 @@ import numpy as np
 from ..networks.graph import Graph
 from ..signals.fields import Pairs, Signal
 
-#: Bytes held for the backward pass.
+#: Bytes held for the backward pass, where it is done in stretches, and where it is not.
 HELD_BYTES = 128 << 20
+WHOLE_BYTES = 256 << 20
+
+
+def kept_entries(graph: Graph) -> int:
+    """Pairs of positions that a graph's nodes keep for the backward pass, for one kind of pair of inputs."""
+    nodes = zip(graph.nodes, graph.shapes, strict=True)
+    return sum(
+        node.layer.kernel_entries([graph.shapes[i] for i in node.inputs], shape) for node, shape in nodes
+    )
+
+
+def is_held_whole(graph: Graph, pairs: Pairs, itemsize: int) -> bool:
+    """Whether the backward pass is done in one stretch."""
+    return kept_entries(graph) * len(pairs.counts) * itemsize <= WHOLE_BYTES
 
 
 class KernelMemories:
     """Memories of a graph's nodes by position, in the order in which `put` was given them or any other."""
 
-    def __init__(self, graph: Graph, pairs: Pairs) -> None:
+    def __init__(self, graph: Graph, pairs: Pairs, itemsize: int) -> None:
+        """`itemsize` is that of the kernels' numbers."""
         self._graph, self._pairs = graph, pairs
+        self._limit = math.inf if is_held_whole(graph, pairs, itemsize) else HELD_BYTES
         self._starts: list[tuple[int, dict[int, Signal]]] = []
         self._held: dict[int, Any] = {}
-        self._bytes = HELD_BYTES + 1
+        self._bytes: float = math.inf
         self._gains: dict[int, float | None] = {}
 
     def begin(self, position: int, signals: list[Signal | None], waiting: list[int]) -> None:
         """Before a node is run: `signals` are all so far, `waiting` how often each is still to be taken."""
-        if self._bytes <= HELD_BYTES:
+        if self._starts and self._bytes <= self._limit:
             return
         alive = {at: signal for at, signal in enumerate(signals) if signal is not None and waiting[at]}
         known = {id(array) for _, before in self._starts for array in _arrays(tuple(before.values()))}

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import flop_registry
 
 from .models import PrunableWeight, uncounted_weights
+from .watching import Watching
 
 #: Operations in which a parameter multiplies the signal, by the names that ATen gives them.
 _PRODUCTS = frozenset(
@@ -61,7 +62,7 @@ def product_parameters(model: Any, run: Callable[[], Any]) -> frozenset[int]:
     return frozenset(watch.found)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(Watching):
     """Follows what is made of parameters alone, by storage: views share it."""
 
     def __init__(self, model: Any) -> None:
@@ -99,11 +100,16 @@ class _Watch(TorchDispatchMode):
         self._alive.append(tensor)
 
 
-class UseOrder(TorchDispatchMode):
-    """Notes in which order a forward pass first takes its parameters, tables of embeddings apart."""
+class ForwardWatch(Watching):
+    """Notes in which order a forward pass first takes its parameters, tables of embeddings apart.
+
+    Attributes:
+        flops: floating point operations of its products, as torch counts them.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        self.flops = 0
         self._first: dict[int, int] = {}
         self._left: dict[int, list[int]] = {}
         for parameter in model.parameters():
@@ -119,7 +125,10 @@ class UseOrder(TorchDispatchMode):
             if isinstance(one, torch.Tensor):
                 for name in self._left.pop(_storage(one), ()):
                     self._first[name] = len(self._first)
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def _storage(tensor: Any) -> int:

@@ -64,9 +64,7 @@ def ranked_weights(
 
 def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     """What a forward and a backward pass of few examples show."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from .products import UseOrder, has_candidates, product_parameters
+    from .products import ForwardWatch, has_candidates, product_parameters
 
     torch = require_torch()
     goal = as_loss() if loss is None else loss
@@ -82,11 +80,11 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
         if has_candidates(double, prunable_weights(double, required=False)):
             products = product_parameters(double, lambda: few.call(double))
         weights = prunable_weights(double, products)
-        counter, kept, order = FlopCounterMode(display=False), _Kept(double), UseOrder(double)
+        kept, watch = _Kept(double), ForwardWatch(double)
         states = RandomStates()
-        with counter, order, torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
+        with watch, torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
             returned.append(few.call(double))
-        draws, weights = not states.same(), order.sorted(weights)
+        draws, weights = not states.same(), watch.sorted(weights)
         value = goal.placed(own.device, own.dtype).total(goal.outputs(returned.pop()), few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")
@@ -105,7 +103,7 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
         raise ModelError("the loss does not depend on any weight of the model")
     notes = (f"not counted, for the loss does not depend on it: {_some(unused)}",) if unused else ()
     size = max(few.size, 1)
-    return Ranked(ranked, notes, counter.get_total_flops() / 2.0 / size, kept.bytes / size, draws)
+    return Ranked(ranked, notes, watch.flops / 2.0 / size, kept.bytes / size, draws)
 
 
 class _Kept:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eoc_theory.base import side_by_side as module
-from eoc_theory.base.side_by_side import side_by_side
+from eoc_theory.base.side_by_side import meanwhile, side_by_side
 
 
 @pytest.mark.parametrize("processors", [1, 2])
@@ -40,3 +40,15 @@ def test_two_callers_at_a_time(monkeypatch):
     for caller in callers:
         caller.join(10.0)
     assert found == {n: [n + k for k in range(50)] for n in range(4)}
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_work_done_meanwhile(processors, monkeypatch):
+    monkeypatch.setattr(module, "processors", lambda: processors)
+    with np.errstate(all="ignore"), meanwhile(lambda: np.ones(2) / np.zeros(2)) as found:
+        assert np.isinf(found()).all()
+    with pytest.raises(KeyError), meanwhile(lambda: {}["missing"]) as found:
+        found()
+    # What goes wrong within comes first.
+    with pytest.raises(ValueError, match="within"), meanwhile(lambda: {}["missing"]):
+        raise ValueError("within")

@@ -45,6 +45,7 @@ from eoc_theory.layers import (
 from eoc_theory.layers.position_kernels import gather, scatter
 from eoc_theory.networks.architecture import Architecture
 from eoc_theory.networks.graph import GraphBuilder
+from eoc_theory.propagation import kernel_memory
 from eoc_theory.propagation.graph_kernels import propagate_graph
 
 WIDTH = 400
@@ -452,3 +453,14 @@ def test_a_layer_that_leads_nowhere_is_refused():
     net.add(Dense("fc", WeightLayer("fc", 64, 3, 1.0, 0.0)))
     with pytest.raises(ModelError, match=r"layer 'lost' does not lead to the output"):
         propagate_graph(Architecture.from_graph(net.build()))
+
+
+@pytest.mark.parametrize("held", [1, 1 << 14, 1 << 17])
+def test_backwards_in_stretches_as_in_one(held, monkeypatch):
+    net = eoc.resnet(14, width=4, input_shape=(1, 8, 8))
+    whole = propagate_graph(net)
+    monkeypatch.setattr(kernel_memory, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(kernel_memory, "HELD_BYTES", held)
+    stretches = propagate_graph(net)
+    np.testing.assert_array_equal(stretches.log_moment, whole.log_moment)
+    np.testing.assert_array_equal(stretches.q, whole.q)

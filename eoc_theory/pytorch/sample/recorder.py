@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from ..watching import Watching
 from ..weights import CUT, CUT_STD
 from .laws import ParameterLaw
 
@@ -34,7 +34,7 @@ class _Drawn:
     bounds: tuple[float, ...] = ()
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(Watching):
     """Within it what fills tensors is watched; `laws` then tells of a model's parameters."""
 
     def __init__(self) -> None:

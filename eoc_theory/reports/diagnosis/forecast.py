@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...base.boundary import public
+from ...base.side_by_side import meanwhile
 from ...base.typing import Method
 from ...criteria.criterion import Criterion
 from ...mean_field.maps import MeanField
 from ...networks.architecture import Architecture
+from ...networks.queries import has_kernels
 from ...propagation.infinite_width import propagate_batch
+from ...propagation.kernel_memory import is_held_whole
 from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros
 from ...signals.data import DataSummary
+from ...signals.fields import Pairs
 from .initialisation import Reading
 
 Array = np.ndarray
@@ -134,14 +141,10 @@ def outlook(
     `kernels` are what `net.propagate` gives, where they are known.
     """
     given: dict[str, Any] = {"criterion": criterion, "data": batch, "seed": seed, "method": method}
-    with shared_samples():
+    with shared_samples(), _meanwhile(partial(_kernels, net, batch, seed, kernels), net, batch) as found:
         pruning = predict_pruning(net, sparsity, **given)
         collapse = predict_collapse(net, **given)
-    if kernels is None:
-        # Of a chain no layer's kernels are kept.
-        chain = net.is_chain
-        known = propagate_batch(net, batch, seed=seed, keep=())[0] if chain else None
-        kernels = known or net.propagate(batch, seed=seed)
+        kernels = found()
     zeros = np.broadcast_to(np.asarray(pruning.zero_scores, dtype=float), (net.depth,))
     moment = (kernels.log_moment - kernels.log_moment[-1]) / np.log(10.0)
     if criterion.needs_data:
@@ -163,6 +166,20 @@ def outlook(
         zero_scores=zeros,
         unranked=bool(falls_among_zeros(net.weights, zeros, sparsity)[0]),
     )
+
+
+def _kernels(net: Architecture, batch: DataSummary, seed: int, known: Any) -> Any:
+    """What `net.propagate` gives; of a chain no layer's kernels are kept."""
+    if known is None and net.is_chain:
+        known = propagate_batch(net, batch, seed=seed, keep=())[0]
+    return known or net.propagate(batch, seed=seed)
+
+
+def _meanwhile(work: Callable[[], Any], net: Architecture, batch: DataSummary) -> Any:
+    """`meanwhile` where kernels are small enough to be held beside sampled networks; else `work` waits."""
+    graph = net.as_graph()
+    light = has_kernels(graph) and is_held_whole(graph, Pairs.of(batch), np.dtype(float).itemsize)
+    return meanwhile(work) if light else nullcontext(work)
 
 
 def _chi(net: Architecture, reading: Reading, q: Array) -> Array:
