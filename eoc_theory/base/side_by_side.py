@@ -1,7 +1,8 @@
 """Independent pieces of one calculation, a few at a time in threads of the process's own.
 
-NumPy's large operations run without Python's lock. Each piece is computed as it would be alone and results
-come in the order of the pieces, so that the same bits come out whatever the number of threads.
+NumPy's large operations and numba's compiled loops run without Python's lock. Each piece is computed as it
+would be alone and results come in the order of the pieces, so that the same bits come out whatever the number
+of threads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import lru_cache
 from typing import TypeVar
 
@@ -20,18 +21,26 @@ Made = TypeVar("Made")
 #: Threads, at most.
 MOST_THREADS = 4
 
+#: Whether this thread does a piece of a calculation whose others are done beside it.
+_INSIDE: ContextVar[bool] = ContextVar("piece side by side", default=False)
+
 
 def side_by_side(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
     """`work` of every item, in their order.
 
-    `work` must not call this function itself: its threads would wait for each other.
+    Pieces of a piece are done one after the other: threads that waited for each other would wait for ever.
     """
     pieces = list(items)
-    if len(pieces) < 2 or processors() < 2:
+    if len(pieces) < 2 or processors() < 2 or _INSIDE.get():
         return [work(piece) for piece in pieces]
     # NumPy's error state, and what else belongs to this thread, is the pieces' too.
-    waiting = [_pool().submit(copy_context().run, work, piece) for piece in pieces]
+    waiting = [_pool().submit(copy_context().run, _inside, work, piece) for piece in pieces]
     return [one.result() for one in waiting]
+
+
+def _inside(work: Callable[[Item], Made], piece: Item) -> Made:
+    _INSIDE.set(True)
+    return work(piece)
 
 
 @contextmanager
@@ -58,7 +67,7 @@ def processors() -> int:
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(processors(), MOST_THREADS), thread_name_prefix="eoc-draws")
+    return ThreadPoolExecutor(min(processors(), MOST_THREADS), thread_name_prefix="eoc-pieces")
 
 
 if hasattr(os, "register_at_fork"):

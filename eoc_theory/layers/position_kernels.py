@@ -1,27 +1,24 @@
 """Kernels over pairs of positions: sums over common shifts, and their transpose.
 
-Large kernels are shared out to a few threads of the process's own: numba's parallel loops are not used, since
-what they run on without OpenMP or TBB must not be entered by two threads at once.
+Large kernels are shared out by `base.side_by_side`: numba's parallel loops are not used, since what they run
+on without OpenMP or TBB must not be entered by two threads at once.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
 
-from ..base.side_by_side import processors
+from ..base.side_by_side import MOST_THREADS, processors, side_by_side
 
 Array = np.ndarray
 
-#: Entries that one thread should have to itself, at least, and threads at most.
+#: Entries that one thread should have to itself, at least.
 SHARE = 1 << 18
-MOST_THREADS = 4
 
 
 def gather(kernel: Array, space: tuple[int, ...], taps: list[Array]) -> Array:
@@ -149,15 +146,4 @@ def _share_out(work: Callable[..., None], jobs: int, entries: int, *arguments) -
         work(0, jobs, *arguments)
         return
     edges = np.linspace(0, jobs, threads + 1).astype(int)
-    list(_pool().map(lambda first, last: work(first, last, *arguments), edges[:-1], edges[1:]))
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """The process's own threads for kernels."""
-    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eoc-kernels")
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    side_by_side(lambda part: work(*part, *arguments), pairwise(edges))

@@ -42,6 +42,12 @@ def test_two_callers_at_a_time(monkeypatch):
     assert found == {n: [n + k for k in range(50)] for n in range(4)}
 
 
+def test_pieces_of_pieces_do_not_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(module, "processors", lambda: 2)
+    rows = side_by_side(lambda n: side_by_side(lambda k: n * k, range(20)), range(20))
+    assert rows == [[n * k for k in range(20)] for n in range(20)]
+
+
 @pytest.mark.parametrize("processors", [1, 2])
 def test_work_done_meanwhile(processors, monkeypatch):
     monkeypatch.setattr(module, "processors", lambda: processors)
