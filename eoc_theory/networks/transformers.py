@@ -142,8 +142,9 @@ def transformer(
     vocabulary = checks.integer("vocabulary", vocabulary, minimum=1)
     tokens = checks.integer("tokens", tokens, minimum=1)
     form = _form(
-        depth, width, heads, kv_heads, hidden, activation, gated, norm, placement, causal, positions, readout,
-        residual, scores,
+        depth, width, heads=heads, kv_heads=kv_heads, hidden=hidden, activation=activation, gated=gated,
+        norm=norm, placement=placement, causal=causal, positions=positions, readout=readout,
+        residual=residual, scores=scores,
     )  # fmt: skip
     scales = _scales(depth, sigma_w, sigma_b, sigma_qk, std, output_scale, law)
     own = _spread("embedding_std", embedding_std, scales)
@@ -194,10 +195,9 @@ def vit(
     patch = checks.integer("patch", patch, minimum=1)
     if any(n % patch for n in space):
         raise ArgumentError(f"patch must divide the images' extents {tuple(space)}, got {patch}")
-    taken = {"residual", "scores", "sigma_b", "sigma_qk", "output_scale", "law", *_FORM}
-    given = _options(options, taken - {"readout", "positions", "depth", "width", "heads"})
-    form = {key: given.pop(key, value) for key, value in _FORM.items() if key in given or key not in chosen}
-    form |= chosen | {"readout": readout, "positions": "learned"}
+    given = _options(options, _OF_BLOCKS | {"sigma_b", "sigma_qk", "output_scale", "law"})
+    form: dict[str, Any] = {**chosen, "readout": readout}
+    form |= {key: given.pop(key) for key in _OF_BLOCKS & given.keys()}
     if std is None and sigma_w is None:
         std = 0.02
     scales = _scales(
@@ -319,17 +319,19 @@ class _Form:
         return self.width // self.heads
 
 
-#: What `vit` passes on to `_form` where nothing else is given.
-_FORM: dict[str, Any] = {
-    "kv_heads": None, "hidden": None, "activation": "gelu", "gated": False, "norm": "layer",
-    "placement": "pre", "causal": False, "residual": 1.0, "scores": "sqrt",
+#: Options of `vit` that say what its blocks are.
+_OF_BLOCKS = {
+    "kv_heads", "hidden", "activation", "gated", "norm", "placement", "causal", "residual", "scores"
 }  # fmt: skip
 
 
 def _form(
-    depth: int, width: int, heads: Any, kv_heads: Any, hidden: Any, activation: Any, gated: Any, norm: Any,
-    placement: Any, causal: Any, positions: Any, readout: Any, residual: Any, scores: Any,
+    depth: int, width: int, *, heads: Any = None, kv_heads: Any = None, hidden: Any = None,
+    activation: Any = "gelu", gated: Any = False, norm: Any = "layer", placement: Any = "pre",
+    causal: Any = False, positions: Any = "learned", readout: Any = "mean", residual: Any = 1.0,
+    scores: Any = "sqrt",
 ) -> _Form:  # fmt: skip
+    """Checked arguments; without others than depth and width the blocks of `vit`."""
     depth = checks.integer("depth", depth, minimum=1, maximum=MOST_BLOCKS)
     width = checks.integer("width", width, minimum=1, maximum=MOST_WIDTH)
     gated = checks.flag("gated", gated)

@@ -63,7 +63,7 @@ def kept_and_critical(scores, sparsity):
 
 def fewer(depth):
     """Networks that the deepest are predicted from: their cost grows with depth."""
-    return 8 if depth >= 200 else None
+    return 8 if depth > 100 else None
 
 
 def batch(scale=1.0, size=50, features=40):
@@ -77,13 +77,13 @@ FAR = [
     ("relu", 60, 3**-0.5, 1.0),
     ("relu", 100, 4.0, 1.0),
     ("relu", 1000, 3**-0.5, 1.0),
-    ("relu", 500, 4.0, 1.0),
+    ("relu", 300, 4.0, 1.0),
     ("relu", 300, 0.1, 1e200),
-    ("leaky_relu(0.3)", 400, 10.0, 1e-250),
-    ("tanh", 400, 0.2, 1e-20),
-    ("gelu", 500, 0.4, 1e-25),
-    ("elu", 300, 6.0, 1e25),
-    ("softplus", 300, 5.0, 1e25),
+    ("leaky_relu(0.3)", 250, 10.0, 1e-250),
+    ("tanh", 200, 0.2, 1e-20),
+    ("gelu", 250, 0.4, 1e-25),
+    ("elu", 200, 6.0, 1e25),
+    ("softplus", 200, 5.0, 1e25),
     ("relu6", 200, 0.5, 1e-20),
 ]
 
