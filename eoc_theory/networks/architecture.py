@@ -17,10 +17,10 @@ from ..errors import ArgumentError, ModelError, TooLargeError
 from ..errors.text import printable, shortened
 from ..layers import Shape, WeightLaw, WeightLayer
 from ..mean_field.edge_of_chaos import edge_of_chaos
-from ..signals.data import as_data
+from ..signals.data import DEFAULT_BATCH, as_data
 from .graph import Graph
 from .layer_list import LayerList
-from .queries import vocabulary_of
+from .queries import stand_in_size, vocabulary_of
 
 if TYPE_CHECKING:
     from ..signals.data import DataSummary
@@ -131,6 +131,7 @@ class Architecture(LayerList):
             seed=seed,
             vocabulary=vocabulary,
             tokens=0 if self.is_chain else math.prod(self.as_graph().output_shape.space or (0,)),
+            stand_in=DEFAULT_BATCH if self.is_chain else stand_in_size(self.as_graph()),
         )
 
     @classmethod

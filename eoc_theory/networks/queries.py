@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+from ..signals.data import DEFAULT_BATCH
 from .graph import Graph
+
+#: Bytes that a batch of stand-ins may take in the nodes of a network that wants it whole.
+_STAND_IN_BYTES = 448 << 20
+#: Positions along an axis of the largest images that are sampled (`downsample.LARGEST`).
+_EXTENT = 64
 
 
 def is_normalised(graph: Graph) -> bool:
@@ -61,6 +69,21 @@ def batch_norm_modes(graph: Graph) -> list[bool]:
     """Of every batch normalisation: whether it takes the batch's own statistics, not the running ones."""
     modes = (node.layer.batch_statistics for node in graph.nodes)
     return [mode for mode in modes if mode is not None]
+
+
+def stand_in_size(graph: Graph) -> int:
+    """Size of the batch that stands in where no data are given.
+
+    Batch normalisation wants all of a batch at once: where its values would take more than `_STAND_IN_BYTES`
+    the batch is smaller. Images are counted as of no more than `_EXTENT` positions along an axis, at which
+    larger ones are sampled.
+    """
+    if not any(batch_norm_modes(graph)):
+        return DEFAULT_BATCH
+    values = sum(s.channels * math.prod(min(n, _EXTENT) for n in s.space) for s in graph.shapes)
+    fit = int(_STAND_IN_BYTES / (4.0 * values))
+    # Whole tens, so that classes are balanced where there are ten.
+    return min(DEFAULT_BATCH, max(fit // 10 * 10, 20))
 
 
 def mode_notes(modes: set[bool]) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ def as_data(
     seed: int = 0,
     vocabulary: int = 0,
     tokens: int = 0,
+    stand_in: int = DEFAULT_BATCH,
 ) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
@@ -175,6 +176,7 @@ def as_data(
         vocabulary: where inputs are token numbers, how many there are; those of a stand-in are uniform.
         tokens: where each of so many tokens has logits, and so a target of its own: targets are (B, tokens),
             those of a stand-in uniform. 0: one vector of logits an input.
+        stand_in: size of the batch that stands in.
 
     Raises:
         DataError: shapes, labels or values that do not fit.
@@ -183,20 +185,20 @@ def as_data(
         if classes is None:
             raise DataError("data must be given where the number of classes is not known, got None")
         checks.memory(
-            f"a batch of {DEFAULT_BATCH} inputs of {in_features} features",
-            16.0 * DEFAULT_BATCH * in_features,
+            f"a batch of {stand_in} inputs of {in_features} features",
+            16.0 * stand_in * in_features,
             "smaller inputs",
         )
-        size = (DEFAULT_BATCH, in_features)
+        size = (stand_in, in_features)
         if vocabulary:
             ids = np.random.default_rng([seed, 0x696473]).integers(vocabulary, size=size)
             inputs = ids.astype(np.float64)
         else:
             inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
-        targets = np.arange(DEFAULT_BATCH) % classes
+        targets = np.arange(stand_in) % classes
         if tokens:
             rng = np.random.default_rng([seed, 0x746F6B])
-            targets = rng.integers(classes, size=(DEFAULT_BATCH, tokens))
+            targets = rng.integers(classes, size=(stand_in, tokens))
         return DataSummary(inputs, targets, classes, synthetic=True)
     if _needs_torch(data):
         data = upward("data=<of torch>")(data, seed)

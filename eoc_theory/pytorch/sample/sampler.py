@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ...base.freed_memory import give_back
 from ...base.progress import followed
 from ...criteria.criterion import Criterion
 from ...errors import DataError
@@ -44,7 +45,9 @@ _FEWEST = 2
 #: Fewest inputs of a part.
 _FEWEST_INPUTS = 16
 #: Bytes that networks which run together may keep.
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 640 << 20
+#: Bytes of one network from which on freed memory goes back to the system.
+_GIVEN_BACK = 32 << 20
 #: Networks that show how scores depend on the inputs' number.
 _COMPARED = 4
 
@@ -147,7 +150,10 @@ class Sampler:
                 1, min(os.cpu_count() or 1, len(indices), int(_MOST_BYTES / (self.held * inputs + 1)))
             )
         with _single_threaded(self.device), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
-            return list(followed(pool.map(work, indices), "sampled network", len(indices)))
+            found = list(followed(pool.map(work, indices), "sampled network", len(indices)))
+        if self.held * inputs > _GIVEN_BACK:
+            give_back()
+        return found
 
     def _network(self, rule: Criterion, inputs: int, seed: int, index: int) -> NetworkSample:
         scores = self._scores(rule, self._part(inputs, index), seed, index)
