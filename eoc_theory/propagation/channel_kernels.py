@@ -108,7 +108,7 @@ def _propagated(net: Architecture, plan: Plan, process: GaussianGraph) -> Channe
     seen = SeenChannels(plan)
     process.forwards(watch=seen.forwards)
     sent = sent_from(process.logits, process.part, net.out_features)
-    moments = process.backwards(sent, take=lambda *_: None, watch=seen.backwards).log_moments
+    moments = process.backwards(sent, take=lambda *_: None, watch=seen.backwards, errors=True).log_moments
     return seen.moments(net, process, moments)
 
 

@@ -2,7 +2,7 @@
 
 A network with normalisation and without attention needs few channels, for covariances are averaged over
 inputs that are alike; large images are taken at a lower resolution. With attention the number of tokens
-counts, which no lower resolution leaves as it is: there fewer inputs and heads are drawn, each head with all
+counts, which no lower resolution leaves as it is: there fewer heads and inputs are drawn, each head with all
 of its channels, and the whole several times, which averages fluctuations of relative order 1/channels out.
 """
 
@@ -35,8 +35,11 @@ RESOLUTIONS = (LARGEST, 48, 32, 24, 16)
 MOST_WORK = 5e10
 LEAST_CHANNELS = 64
 #: With attention: channels of a hidden layer in one draw, at least where there are as many, and in all draws
-#: together; inputs, at least; and multiply-adds at most.
+#: together; inputs, at least; and multiply-adds at most. Inputs that are left out cost more accuracy than
+#: repeats: of 32 images in a ViT of 12 blocks, 16 in four repeats put what is kept 0.011 off, all of them in
+#: two repeats 0.004.
 ATTENTION_CHANNELS, ALL_CHANNELS, LEAST_INPUTS, ATTENTION_WORK = 192, 1024, 16, 5e10
+LEAST_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,15 @@ def planned(net: Architecture, data: Any, seed: int, *, channels: int = ALL_CHAN
 
 
 def _with_attention(graph: Graph, batch: DataSummary, channels: int) -> Plan:
-    """As many heads and inputs as the work allows: fewer inputs first, then fewer heads."""
+    """As many inputs as the work allows: fewer repeats first, then fewer heads, then fewer inputs."""
     inputs = min(batch.size, MOST_INPUTS)
     whole = Plan(graph, graph, batch, False, 1, ())
     plans = [_narrowed(whole, factor, channels) for factor in _factors(graph)]
     while True:
         for plan in plans:
-            if _work(plan.drawn, inputs, False, plan.repeats) <= ATTENTION_WORK:
-                return replace(plan, inputs=inputs)
+            repeats = min(plan.repeats, int(ATTENTION_WORK / _work(plan.drawn, inputs, False, 1)))
+            if repeats >= min(plan.repeats, LEAST_REPEATS):
+                return replace(plan, inputs=inputs, repeats=repeats)
         if inputs <= LEAST_INPUTS:
             return replace(plans[-1], inputs=inputs)
         inputs = max(inputs // 2, LEAST_INPUTS)

@@ -34,6 +34,7 @@ from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs
 from .carried_values import OutOfRangeError
 from .gaussian_fields import FieldLaw, Panel, draw_field
+from .part_of_batch import PartOfBatch, by_kind
 from .scale_fluctuations import ScaleResponse, WeightSquares
 
 Array = np.ndarray
@@ -141,7 +142,9 @@ class GaussianGraph:
         apart: bool = False,
     ) -> None:
         self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
-        self._alike, self._dtype = alike, dtype
+        self._alike, self._dtype, self._apart = alike, dtype, apart
+        self._batch = batch
+        self._growth: PartOfBatch | None = None
         self.panel = Panel.of(batch, inputs, apart=apart)
         self._whole = self.panel.size == batch.size
         self._part = batch.take(self.panel.chosen)
@@ -222,7 +225,7 @@ class GaussianGraph:
         known = inputs[:1] if from_data else inputs
         shape = self._drawn.shapes[position]
         law = memory = None
-        asked = self._alike or laws or not self._whole
+        asked = self._alike or laws or not (self._whole or self._apart)
         if asked and from_data and layer.groups == 1:
             # From patches, of which an image has fewer than positions; nothing is sent back to it.
             patches = [_columns(layer, x).reshape(-1, math.prod(shape.space), x.shape[-1]) for x in known]
@@ -306,15 +309,18 @@ class GaussianGraph:
         take: Taker | None = None,
         stream: int = 0,
         watch: Callable[[int, float], None] | None = None,
+        errors: bool = False,
     ) -> Returned:
         """From gradients (classes, B) by the logits, one for each draw of them.
 
         With `take`, which is given the gradients of the weights, what the way forwards left is given up;
         without it the tangent kernel is found instead, and another way back may follow, with another `stream`
         of random numbers. `watch` is shown each node's position and the logarithm of the mean square gradient
-        by its value.
+        by its value. `errors`: whether `sent` is the gradient of the mean cross-entropy itself.
         """
         graph = self._graph
+        if self._apart:
+            self._growth = PartOfBatch.of(self._part, self._batch, sent, errors=errors)
         arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
         arrived[-1] = _in_one_unit(sent)
         moments = np.full(len(graph.weighted), -math.inf)
@@ -363,23 +369,28 @@ class GaussianGraph:
         number = self._numbers[position]
         of_drawn = self._drawn.weighted_layer(position)
 
-        def one(repeat: int) -> tuple[float, WeightSquares]:
+        part = self._growth
+
+        def one(repeat: int) -> tuple[float, WeightSquares, Array | None]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
             gradients = weight_gradient(of_drawn, delta, x, self._times)
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
             square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
-            return square, seen
+            return square, seen, None if part is None else _sums_by_kind(of_drawn, delta, x, part.labels)
 
         found = side_by_side(one, range(len(deltas.values)))
-        squares = [square for square, _ in found]
-        self.response.see_weights(number, [seen for _, seen in found])
+        squares = [square for square, *_ in found]
+        self.response.see_weights(number, [seen for _, seen, _ in found])
         if not any(squares) or layer.weight.sigma_w == 0.0:
             return -math.inf
         std = math.log(layer.weight.weight_std)
         moment = math.log(np.mean(squares)) + 2.0 * (deltas.log_scale + std)
-        if kept.law is None:
+        if part is not None:
+            sums = sum((kinds for *_, kinds in found if kinds is not None), np.zeros(3))
+            return moment + math.log(part.growth(sums))
+        if kept.law is None or self._apart:
             return moment
         law = deltas.law(self.panel)
         own, whole = self.panel.totals(_products(self.panel, law, kept.law), law.scales * kept.law.scales)
@@ -487,6 +498,37 @@ def _in_one_unit(values: Sequence[Array]) -> list[_Sent]:
     """All divided by the largest entry."""
     largest = max(float(np.abs(one).max(initial=0.0)) for one in values) or 1.0
     return [_Sent((one / largest).astype(np.float32), math.log(largest)) for one in values]
+
+
+def _sums_by_kind(layer: Weighted, delta: Array, x: Array, labels: Array) -> Array:
+    """Sums of g_a · g_b over the pairs of inputs of each kind, (3,); see `PartOfBatch`.
+
+    Args:
+        delta, x: as in `weight_gradient`. labels: of the inputs, (B,).
+    """
+    rows = delta.reshape(len(delta), -1)
+    if layer.groups == 1 and rows.shape[1] < len(labels) * 2 < min(len(delta), len(x)):
+        # One position: matrices over the inputs are small, and the gradient is not.
+        columns = _columns(layer, x)
+        columns = columns.reshape(-1, columns.shape[-1])
+        return by_kind((rows.T @ rows).astype(float) * (columns.T @ columns), labels)
+    own = alike = 0.0
+    total: Any = 0.0
+    for label in np.unique(labels):
+        summed: Any = 0.0
+        for at in np.flatnonzero(labels == label):
+            one = weight_gradient(layer, delta[..., at : at + 1], x[..., at : at + 1])
+            own += _square(one)
+            summed = summed + one
+        alike += _square(summed)
+        total = total + summed
+    return np.array([own, alike - own, _square(total) - alike])
+
+
+def _square(values: Array) -> float:
+    """Σ of squares."""
+    flat = values.reshape(-1)
+    return float(np.dot(flat, flat))
 
 
 def _columns(layer: Weighted, x: Array) -> Array:

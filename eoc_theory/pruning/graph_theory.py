@@ -156,7 +156,8 @@ def _run(
         scores.bend(errors, below * (len(below) / np.trace(tangent)))
     sent = sent_from(process.logits, process.part, classes, tangent, rule.temperature)
     watch = seen.backwards if seen is not None else None
-    return process.backwards(sent, take=scores.take, watch=watch).log_moments
+    plain = tangent is None and rule.temperature == 1.0
+    return process.backwards(sent, take=scores.take, watch=watch, errors=plain).log_moments
 
 
 class _Scores:
