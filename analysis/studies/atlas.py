@@ -39,7 +39,7 @@ def part(
 
 def by_chance(cheap: Study) -> Study:
     """The same networks under random pruning, with two hundred seeds."""
-    return replace(cheap, criteria=("random",), seeds=10, measures=(PREDICTED, measured(20)))
+    return replace(cheap, criteria=("random",), seeds=4, measures=(PREDICTED, measured(50)))
 
 
 def in_rounds(cheap: Study, seeds: int) -> Study:
@@ -62,13 +62,13 @@ _CHAINS = part(
         Network("mlp", 30, 100, "tanh", init="pytorch"),
     ),
     32,
-    blocks=10,
-    block=10,
+    blocks=4,
+    block=25,
 )
 # Narrow, so that a CPU can prune them in a hundred rounds.
-_PLAIN = part((Network("cnn", 10, 16, "relu"), Network("cnn", 10, 16, "tanh")), 16, blocks=24, block=4)
+_PLAIN = part((Network("cnn", 10, 16, "relu"), Network("cnn", 10, 16, "tanh")), 16, blocks=4, block=24)
 _RESIDUAL = part(
-    (Network("resnet", 20, 8, "relu"), Network("stable-resnet", 20, 8, "relu")), 16, blocks=24, block=4
+    (Network("resnet", 20, 8, "relu"), Network("stable-resnet", 20, 8, "relu")), 16, blocks=4, block=24
 )
 _NORMALISED = part(
     (
@@ -77,21 +77,21 @@ _NORMALISED = part(
         Network("stable-resnet", 20, 8, "relu", normalisation="batch"),
     ),
     16,
-    blocks=8,
-    block=4,
+    blocks=4,
+    block=8,
 )
-_VGG = part((Network("vgg", 11, 8, "relu"),), 32, blocks=20, block=4)
+_VGG = part((Network("vgg", 11, 8, "relu"),), 32, blocks=4, block=20)
 _VGG_NORMALISED = part(
     (
         Network("vgg", 11, 8, "relu", normalisation="batch"),
         Network("vgg", 16, 8, "relu", normalisation="batch"),
     ),
     32,
-    blocks=5,
-    block=4,
+    blocks=2,
+    block=10,
 )
 _DENSE = replace(
-    part((Network("densenet", 13, 8, "relu", normalisation="batch"),), 16, blocks=5, block=4), quick_depth=13
+    part((Network("densenet", 13, 8, "relu", normalisation="batch"),), 16, blocks=2, block=10), quick_depth=13
 )
 #: Batch normalisation in evaluation mode is the identity at initialisation.
 _EVALUATED = replace(
@@ -101,18 +101,18 @@ _EVALUATED = replace(
             Network("densenet", 13, 8, "relu", normalisation="batch-eval"),
         ),
         16,
-        blocks=20,
-        block=4,
+        blocks=4,
+        block=20,
     ),
     quick_depth=13,
 )
-_VGG_EVALUATED = part((Network("vgg", 11, 8, "relu", normalisation="batch-eval"),), 32, blocks=5, block=4)
+_VGG_EVALUATED = part((Network("vgg", 11, 8, "relu", normalisation="batch-eval"),), 32, blocks=2, block=10)
 #: SynFlow's positive signal has no way through attention.
 _ATTENTION = part(
     (Network("vit", 4, 32, "gelu"), Network("gated-vit", 4, 32, "gelu")),
     16,
-    blocks=5,
-    block=4,
+    blocks=2,
+    block=10,
     criteria=tuple(name for name in CHEAP if name != "synflow-oneshot"),
 )
 _PARTS = (
