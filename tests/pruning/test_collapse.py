@@ -12,7 +12,7 @@ from eoc_theory.errors import ModelError
 from eoc_theory.pruning import critical_sparsity
 from eoc_theory.pruning.allocation import NetworkLaws, threshold
 from eoc_theory.pruning.critical_sparsity import critical_law, draw_critical_sparsity
-from eoc_theory.pruning.graph_distributions import NOTHING, as_sampled, graph_laws
+from eoc_theory.pruning.graph_distributions import MOST_NETWORKS, NOTHING, as_sampled, graph_laws
 from eoc_theory.pruning.prediction import empty_layers
 from eoc_theory.reports.subject import example_of
 
@@ -164,35 +164,24 @@ def test_median_and_spread_of_a_residual_network(criterion):
 
 
 def test_networks_are_added_until_the_median_is_known():
-    """Networks that differ little need no more than usual; others as many as their differences ask for."""
-    data = eoc.digits_images(30, (1, 8, 8))
-    laws = {
-        kind: critical_law(
-            eoc.resnet(8, width=6, input_shape=(1, 8, 8), normalisation=kind),
-            "snip",
-            eoc.resnet(8, width=6, input_shape=(1, 8, 8)).summarise(data),
-            samples=None,
-            seed=0,
-        )
-        for kind in ("batch", None)
-    }
-    for law in laws.values():
-        error = 1.25 * np.log10(1.0 - law.samples).std() / law.networks**0.5
-        assert error <= critical_sparsity.PRECISE or law.networks == critical_sparsity.MOST_NETWORKS
-    # Tiny networks are sampled 24 times from the start.
-    assert laws["batch"].networks <= laws[None].networks and laws[None].networks > 24
+    """Narrow networks without normalisation differ much: the usual 24 of tiny ones do not show the median."""
+    net = eoc.cnn(8, 4, activation="relu", input_shape=(1, 8, 8))
+    law = critical_law(net, "snip", net.summarise(eoc.digits_images(20, (1, 8, 8))), samples=None, seed=0)
+    error = 1.25 * np.log10(1.0 - law.samples).std() / law.networks**0.5
+    assert law.networks > 24
+    assert error <= critical_sparsity.PRECISE or law.networks == MOST_NETWORKS
 
 
 def test_synflow_beside_shortcuts_is_searched_as_in_real_networks():
     """One path for all schedules finds fewer collapses of shortcut convolutions than each density's own."""
-    net = eoc.resnet(14, width=4, input_shape=(1, 8, 8), normalisation=None)
-    rule = eoc.criterion("synflow", rounds=20)
+    net = eoc.resnet(8, width=4, input_shape=(1, 8, 8), normalisation=None)
+    rule = eoc.criterion("synflow", rounds=10)
     predicted = np.log10(1.0 - eoc.predict_collapse(net, criterion=rule).samples)
     measured = []
-    for seed in range(12):
+    for seed in range(8):
         real = eoc.measure_pruning(
             net.to_torch(seed), 0.0, criterion=rule, example_input=(1, 1, 8, 8), device="cpu", masks=False
         )
         measured.append(np.log10(1.0 - real.critical_sparsity))
-    error = 1.25 * np.hypot(predicted.std() / 20**0.5, np.std(measured) / 12**0.5)
+    error = 1.25 * np.hypot(predicted.std() / 20**0.5, np.std(measured) / 8**0.5)
     assert abs(np.median(predicted) - np.median(measured)) < 0.05 + 3.0 * error
