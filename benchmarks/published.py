@@ -43,8 +43,10 @@ CLASSES = 100
 class FirstGrasp:
     """GraSP as the published results were computed: no temperature, and the smallest W ∘ (Hess·g) are kept.
 
-    The commit that holds these results (June 2020) scores −W ∘ (Hess·g) and keeps the largest; the
-    temperature of 200 and the sign of Wang et al. 2020 came into that repository later.
+    The results are of May 2020 and in the repository since commit 384c544 of 9 June 2020. There GraSP scores
+    −W ∘ (Hess·g), summed over batches of 256, and keeps the largest. The temperature of 200 came with commit
+    e7dc110 of 23 June 2020, the sign of Wang et al. 2020 with e329c2e of 7 August 2020: no published number
+    of this network is of GraSP at temperature 200.
     """
 
     name = "grasp-of-the-data"
@@ -55,13 +57,15 @@ class FirstGrasp:
         return -(weight * derivative)
 
 
-#: What is predicted: the published row that it stands for, the criterion, images and networks sampled.
+#: What is predicted: the published row that it stands for ("": none), the criterion, images and networks
+#: sampled.
 CASES: dict[str, tuple[str, Callable[[], Any], int, int]] = {
     "random": ("random", lambda: "random", CLASSES, 16),
     "magnitude": ("magnitude", lambda: "magnitude", CLASSES, 16),
     "SNIP": ("snip", lambda: "snip", 200, 3),
     "GraSP as the data": ("grasp", FirstGrasp, CLASSES, 3),
-    "GraSP, temperature 200": ("grasp", lambda: eoc.criterion("grasp", temperature=200), CLASSES, 3),
+    # What the later code computes; there is no published number of it.
+    "GraSP, temperature 200": ("", lambda: eoc.criterion("grasp", temperature=200), CLASSES, 3),
     "SynFlow": ("synflow", lambda: "synflow", CLASSES, 2),
 }
 MODES = {"evaluation": False, "training": True}
@@ -93,8 +97,9 @@ class Row:
 
     @property
     def published(self) -> float:
-        """Mean of the published runs."""
-        return float(np.mean(PUBLISHED[CASES[self.case][0]]))
+        """Mean of the published runs; nan where there are none."""
+        runs = PUBLISHED.get(CASES[self.case][0], ())
+        return float(np.mean(runs)) if runs else np.nan
 
 
 def predict(case: str, mode: str) -> Row:
@@ -157,8 +162,8 @@ def main() -> None:
     print("| | BN's mode | published | predicted | on the grid | weakest layer |\n|---|---|---|---|---|---|")
     for row in stored():
         print(
-            f"| {row.case} | {row.mode} | {row.published:.2f} | {row.median:.2f} | {row.on_grid:.2f} "
-            f"| {row.weakest} |"
+            f"| {row.case} | {row.mode} | {'–' if np.isnan(row.published) else f'{row.published:.2f}'} "
+            f"| {row.median:.2f} | {row.on_grid:.2f} | {row.weakest} |"
         )
 
 

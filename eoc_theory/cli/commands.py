@@ -601,7 +601,7 @@ def trainability(args: argparse.Namespace) -> int:
                     net, **asked, data=data, example_input=shape, seed=args.seed, collapse=False
                 ).masks
             asked = {"masks": masks, "example_input": shape}
-        found = run(net, **asked, data=data, inputs=args.inputs, seed=args.seed)
+        found = run(net, **asked, data=data, method=args.method, inputs=args.inputs, seed=args.seed)
     if args.json:
         print_json(found.to_dict())
         return _picture(found, args)

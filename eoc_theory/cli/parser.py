@@ -367,7 +367,7 @@ def _trainability(commands: Any) -> None:
         commands,
         "trainability",
         "how well a network can be trained, by its Jacobian and its neural tangent kernel: of a torch model "
-        "measured, of fully connected layers predicted",
+        "measured, of a described network predicted",
         examples,
         "trainability",
     )
@@ -378,6 +378,10 @@ def _trainability(commands: Any) -> None:
         default=0.0,
         metavar="S",
         help="fraction of the weights to remove (default: 0)",
+    )
+    _way(
+        made,
+        "theory for fully connected layers and masks that do not look at gradients or paths, else sampled",
     )
     made.add_argument(
         "--inputs", type=whole, default=32, metavar="N", help="inputs that are looked at (default: 32)"
@@ -471,7 +475,7 @@ def _network(
         type=str.lower,
         default="mlp",
         help="mlp, fully connected; cnn, plain convolutions; resnet, stable-resnet (depth 6n + 2) or vgg "
-        "(11, 13, 16, 19) (default: mlp)",
+        "(11, 13, 16, 19, 34, 49) (default: mlp)",
     )
     net.add_argument(
         "--image",

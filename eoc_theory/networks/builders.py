@@ -44,8 +44,12 @@ MOST_LAYERS = 10_000
 #: leaves narrow networks more than one channel to average over.
 GROUP_CHANNELS = 16
 
-#: Convolutions in each of the five blocks of a VGG (Simonyan & Zisserman 2015, table 1).
-VGG_BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+#: Convolutions in each of the five blocks of a VGG (Simonyan & Zisserman 2015, table 1). Deeper ones go on as
+#: 13, 16 and 19 do, with more convolutions in the last three blocks.
+VGG_BLOCKS = {
+    11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4),
+    34: (2, 2, 9, 9, 9), 49: (2, 2, 14, 14, 14),
+}  # fmt: skip
 
 #: Residual blocks in each of the four stages of an ImageNet ResNet (He et al. 2016, table 1).
 IMAGENET_BLOCKS = {
@@ -123,7 +127,7 @@ def cnn(
 
 @public
 def vgg(
-    depth: Literal[11, 13, 16, 19] = 16,
+    depth: Literal[11, 13, 16, 19, 34, 49] = 16,
     *,
     width: int = 64,
     normalisation: Normalisation | None = "batch",
@@ -144,7 +148,9 @@ def vgg(
     in a ``torch.nn.Sequential``: "features.0", "features.1", …, "classifier".
 
     Args:
-        depth: 11, 13, 16 or 19, as in Simonyan & Zisserman 2015: with their three dense layers.
+        depth: 11, 13, 16 or 19, as in Simonyan & Zisserman 2015, counted with their three dense layers; 34
+            or 49, deeper by the rule that leads from 13 to 19: 5 or 10 more convolutions than VGG-19 in each
+            of the last three blocks.
         width: channels of the first block.
         normalisation: after each convolution: "batch", "group" (16 channels a group), "layer" or None.
         training: whether batch normalisation uses the batch's own statistics.

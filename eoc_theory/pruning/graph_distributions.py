@@ -35,6 +35,8 @@ NEEDS = ("weights", "gradient", "hessian_gradient")
 #: Fewest and most networks, for what is kept; for the critical sparsity, which varies more from network to
 #: network; and for that of a chain of fully connected layers.
 KEPT, COLLAPSE, CHAIN_COLLAPSE = (4, 16), (8, 24), (24, 40)
+#: Most networks that a critical sparsity is predicted from where a few differ much.
+MOST_NETWORKS = 64
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..criteria.criterion import Criterion
+from ..criteria.critical_search import searched_critical_sparsity
 from ..networks.resolve import Network
 from ..signals.data import DataSummary
 from .graph_distributions import as_sampled
@@ -95,22 +96,13 @@ def critical_in_rounds(
     solves = math.ceil(math.log2(max(math.log(net.n_weights / net.depth) / RESOLUTION, 2.0)))
     networks = networks_in_rounds(net, criterion, data, samples, seed, solves)
 
+    whole = [int(count) for count in net.weights]
+
     def network(index: int) -> tuple[float, int]:
-        return _critical(lambda count: networks.left(index, count, True), net)
+        return searched_critical_sparsity(
+            whole, lambda count: [int(k) for k in networks.left(index, count, True)], RESOLUTION
+        )
 
     found = networks.each(network)
     weakest = np.bincount([layer for _, layer in found], minlength=net.depth)
     return np.sort(np.array([critical for critical, _ in found])), weakest / len(found)
-
-
-def _critical(left: Callable[[int], Array], net: Network) -> tuple[float, int]:
-    emptied, safe = net.depth - 1, net.n_weights
-    weakest = int(np.argmin(left(emptied))) if emptied else 0
-    while safe - emptied > max(1.0, RESOLUTION * emptied):
-        middle = min(max(round(math.sqrt(safe * max(emptied, 1))), emptied + 1), safe - 1)
-        counts = left(middle)
-        if counts.all():
-            safe = middle
-        else:
-            emptied, weakest = middle, int(np.argmin(counts))
-    return 1.0 - emptied / net.n_weights, weakest

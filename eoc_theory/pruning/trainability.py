@@ -68,7 +68,7 @@ class Trainability(Drawable):
         kernel: the neural tangent kernel of the kept weights, mean over logits, of n inputs, divided by the
             mean of its diagonal, (n, n).
         kernel_log_scale: natural logarithm of that mean.
-        method: "measured" or "theory".
+        method: "measured", "theory" or "sampled".
         criterion: of a prediction.
         notes: what the numbers take for granted.
         network: what the network is called.
@@ -226,5 +226,6 @@ def _notes(criterion: Criterion | None) -> tuple[str, ...]:
     how = "the largest weights" if criterion.needs == "paths" else "products with independent gradients"
     return (
         f"{criterion.label} is taken to keep {how} of each layer, independent of each other; those that it "
-        "keeps gather on the same units, and their signals and gradients are larger than that",
+        "keeps gather on the same units, whose signals and gradients are larger, up to twice in each ReLU "
+        "layer, and the NTK's condition number with them: method='sampled' has neither error",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import converted, isolated, seeded
-from ..base.typing import DType
-from ..criteria.criterion import CriterionLike
+from ..base.typing import DType, Method
+from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, ModelError
 from ..networks.architecture import Architecture
@@ -22,6 +22,7 @@ from .batches import Batch, as_batch
 from .devices import chosen_device
 from .losses import Loss, as_loss
 from .measure.gradient_scores import double_is_cheap
+from .measure.measure import measure_pruning
 from .models import PrunableWeight, chain, is_linear_chain, prunable_weights, require_torch
 from .prune import prune_
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Logits that are looked at, at most, evenly spaced among all.
 MOST_LOGITS = 16
+#: Networks that are sampled for an `Architecture`; odd, so that one of them is the median.
+NETWORKS = 5
 
 
 @isolated
@@ -41,6 +44,7 @@ def trainability(
     sparsity: float = 0.0,
     criterion: CriterionLike = "random",
     data: Any = None,
+    method: Method = "auto",
     inputs: int = 32,
     output: Any = None,
     example_input: Any = None,
@@ -53,11 +57,15 @@ def trainability(
     A torch model is measured: the singular values of the Jacobian from the input to the logits, and the NTK
     of the kept weights, exact for this network. It is run in the mode it is in.
 
-    An `Architecture` of fully connected layers is predicted, after pruning by `criterion` to `sparsity`
-    (`eoc_theory.propagation.jacobian_moments`; the NTK as in Jacot et al. 2018 with the kernels of
-    `eoc_theory.propagate`). For random, uniform, erk and magnitude the masks are independent and the limit of
-    large width is exact. For other criteria each layer keeps the fraction that is predicted, as if its kept
-    weights were independent; `notes` says so.
+    An `Architecture` is predicted, after pruning by `criterion` to `sparsity`. By theory, for fully connected
+    layers: `eoc_theory.propagation.jacobian_moments`, and the NTK as in Jacot et al. 2018 with the kernels of
+    `eoc_theory.propagate`. For random, uniform, erk and magnitude the masks are independent and the limit of
+    large width is exact; the condition number rests on the smallest eigenvalue and reaches that limit last:
+    in networks of 100 units a tenth of whose weights is kept it is about twice as large. For other criteria
+    each layer keeps the fraction that is predicted, as if its kept weights were independent. They are not:
+    SNIP keeps weights between units that are active, so that in ReLU networks up to twice as much passes each
+    layer. Else networks are sampled, pruned and measured; what is told is the mean of five, of single numbers
+    the median, and the kernel of the network whose condition number is the median.
 
     Args:
         net: a torch model, or an `Architecture` of fully connected layers one after the other.
@@ -65,7 +73,9 @@ def trainability(
             masks that it carries.
         sparsity: of an `Architecture`, the fraction of weights removed, in [0, 1).
         criterion: of an `Architecture`, what ranks the weights; as in `predict_pruning`.
-        data: as in `measure_pruning`; targets do not count.
+        data: as in `measure_pruning`; of a torch model targets do not count.
+        method: of an `Architecture`, "theory", "sampled" or "auto": theory for fully connected layers whose
+            weights are all kept or are kept independently of each other, else sampled.
         inputs: how many examples of `data` are looked at, the first ones.
         output: what picks the logits where a model returns more; as in `measure_pruning`. Of more than 16
             logits of an example, 16 are looked at.
@@ -82,14 +92,22 @@ def trainability(
     inputs = checks.integer("inputs", inputs, minimum=2)
     sparsity = checks.fraction("sparsity", sparsity)
     checks.one_of("dtype", dtype, ("auto", "float32", "float64"))
+    checks.one_of("method", method, ("auto", "theory", "sampled"))
     rule = as_criterion(criterion)
     if isinstance(net, Architecture):
         if masks is not None:
             raise ArgumentError("masks go with a torch model, got them with an Architecture")
-        return predict_trainability(net, sparsity, rule, data, seed, inputs)
+        independent = sparsity == 0.0 or rule.needs in ("nothing", "weights")
+        if method == "theory" or (method == "auto" and net.is_chain and independent):
+            return predict_trainability(net, sparsity, rule, data, seed, inputs)
+        return _sampled(net, sparsity, rule, data, seed, inputs, device, dtype)
     if sparsity > 0.0:
         raise ArgumentError(
             f"sparsity goes with an Architecture, got {sparsity:g} with {type(net).__name__}: give masks"
+        )
+    if method != "auto":
+        raise ArgumentError(
+            f"method goes with an Architecture, got {method!r} with {type(net).__name__}, which is measured"
         )
     weights = prunable_weights(net)
     goal = as_loss("cross_entropy", output)
@@ -103,6 +121,58 @@ def trainability(
         if masks is not None:
             prune_(double, masks)
         return _measured(double, batch.to(where, getattr(torch, dtype)), goal, network_name(net))
+
+
+def _sampled(
+    net: Architecture,
+    sparsity: float,
+    rule: Criterion,
+    data: Any,
+    seed: int,
+    inputs: int,
+    device: Any,
+    dtype: DType,
+) -> Trainability:
+    """Of networks of an architecture, pruned and measured."""
+    batch = net.summarise(data, seed=seed)
+    example = None if net.is_chain else (1, net.input_shape.channels, *net.input_shape.space)
+    found = []
+    for own in np.random.SeedSequence([seed, 0x7472]).generate_state(NETWORKS):
+        model, masks = net.to_torch(int(own)), None
+        if sparsity > 0.0:
+            masks = measure_pruning(
+                model,
+                sparsity,
+                criterion=rule,
+                data=batch,
+                example_input=example,
+                device=device,
+                seed=int(own),
+                collapse=False,
+            ).masks
+        found.append(
+            trainability(
+                model,
+                masks,
+                data=batch,
+                inputs=inputs,
+                example_input=example,
+                device=device,
+                dtype=dtype,
+            )
+        )
+    single = ("jacobian_log_mean", "jacobian_variance", "kernel_log_scale")
+    layers = ("kept", "layer_gain", "layer_variance", "chi")
+    return replace(
+        sorted(found, key=lambda one: one.kernel_condition)[NETWORKS // 2],
+        **{name: float(np.median([getattr(one, name) for one in found])) for name in single},
+        **{name: np.mean([getattr(one, name) for one in found], axis=0) for name in layers},
+        singular_values=np.concatenate([one.singular_values for one in found]),
+        method="sampled",
+        criterion=rule.label if sparsity > 0.0 else "",
+        notes=(f"of {NETWORKS} sampled networks", *found[0].notes),
+        network=network_name(net, net),
+    )
 
 
 def _measured(model: Any, batch: Batch, goal: Loss, network: str) -> Trainability:

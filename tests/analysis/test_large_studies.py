@@ -76,7 +76,8 @@ def test_the_study_of_the_papers_size_asks_for_it():
     assert {task.batch.name for task in tasks} == {"cifar10", "cifar100", "tiny-imagenet"}
     assert {task.network.depth for task in tasks if task.network.kind == "resnet"} == {32, 50, 104, 152}
     assert {task.sparsities[0] for task in tasks} == {0.9, 0.95, 0.98, 0.99, 0.995, 0.999}
-    assert len(tasks) == 3 * 10 * 3 * 6 * 3
+    assert {task.network.depth for task in tasks if task.network.kind == "vgg"} == {16, 19, 34, 49}
+    assert len(tasks) == 3 * 12 * 3 * 6 * 3
     # Ten images of each class.
     assert {task.batch.name: task.batch.size // task.batch.classes for task in tasks} == {
         "cifar10": 10, "cifar100": 10, "tiny-imagenet": 10,
@@ -106,7 +107,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(tmp_path, capsys):
     store = tmp_path / "images.sqlite"
     assert main(["run", "images", "--dry-run", "--store", str(store)]) == 0
     shown = capsys.readouterr().out
-    assert "1620 tasks, 0 of them kept" in shown and "1620 trainings, about" in shown
+    assert "1944 tasks, 0 of them kept" in shown and "1944 trainings, about" in shown
     assert "tiny-imagenet" in shown and "GPU hours" in shown and "--resume" in shown
     assert not store.exists()
     # Nothing that is trained: no hours.

@@ -31,9 +31,10 @@ def test_json_is_the_prediction_of_the_api(capsys, criterion):
 
 
 def test_text_tells_jacobian_kernel_layers_and_what_is_taken_for_granted(capsys):
-    out = run(capsys, "trainability", *NET, "--sparsity", "0.5", "--criterion", "snip", "--inputs", "8")
+    asked = ("--sparsity", "0.5", "--criterion", "snip", "--inputs", "8", "--method", "theory")
+    out = run(capsys, "trainability", *NET, *asked)
     net = eoc.mlp(4, 20, activation="tanh", in_features=12)
-    expected = eoc.trainability(net, sparsity=0.5, criterion="snip", inputs=8)
+    expected = eoc.trainability(net, sparsity=0.5, criterion="snip", inputs=8, method="theory")
     assert f"{expected.kernel_condition:.4g}" in out and " of 8" in out
     assert all(name in out for name in net.weight_layers)
     assert "snip is taken to keep" in out and "theory" in out

@@ -84,7 +84,7 @@ MISTAKES = [
     # networks
     ("predict --kind resnett --depth 8 --sparsity 0.9", "--kind", "'resnet'"),
     ("predict --kind resnet --depth 19 --sparsity 0.9", "--depth", "such as 14 or 20"),
-    ("predict --kind vgg --depth 12 --sparsity 0.9", "--depth", "one of 11, 13, 16, 19"),
+    ("predict --kind vgg --depth 12 --sparsity 0.9", "--depth", "one of 11, 13, 16, 19, 34, 49"),
     ("predict --kind resnet --depth 8 --sparsity 0.9 --image 32", "--image", "3,32,32"),
     ("predict --kind resnet --depth 8 --sparsity 0.9 --image 3x32x32", "--image", "3,32,32"),
     ("predict --kind resnet --depth 8 --sparsity 0.9 --in-features 3", "--in-features", "--kind mlp"),

@@ -53,7 +53,7 @@ def test_cnn_over_one_axis():
     assert net.out_features == 3 and net.in_features == 40
 
 
-@pytest.mark.parametrize(("depth", "weights"), [(11, 8), (13, 10), (16, 13), (19, 16)])
+@pytest.mark.parametrize(("depth", "weights"), [(11, 8), (13, 10), (16, 13), (19, 16), (34, 31), (49, 46)])
 def test_vgg_has_one_dense_layer_in_place_of_three(depth, weights):
     net = eoc.vgg(depth)
     assert net.depth == weights + 1
@@ -163,7 +163,7 @@ def test_scales_and_laws():
         (lambda: eoc.cnn(3, 8, padding_mode="same"), "padding_mode must be one of"),
         (lambda: eoc.cnn(3, 8, law="cauchy"), "law must be one of"),
         (lambda: eoc.cnn(3, 8, init="he"), "init must be one of"),
-        (lambda: eoc.vgg(12), "depth must be one of 11, 13, 16, 19, got 12"),
+        (lambda: eoc.vgg(12), "depth must be one of 11, 13, 16, 19, 34, 49, got 12"),
         (lambda: eoc.vgg(11, input_shape=(1, 28, 28)), "input_shape must be at least 32 each way"),
         (lambda: eoc.vgg(11, normalisation="instance"), "normalisation must be one of"),
         (lambda: eoc.resnet(21), r"depth must be 6n \+ 2, such as 20 or 26, got 21"),

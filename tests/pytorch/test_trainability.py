@@ -145,10 +145,42 @@ def test_variance_of_deep_square_networks_is_that_of_pennington() -> None:
 
 def test_snip_is_predicted_by_its_kept_fractions_and_says_so() -> None:
     net = eoc.mlp(5, 100, in_features=20, out_features=5)
-    found = eoc.trainability(net, sparsity=0.9, criterion="snip", data=DATA)
+    found = eoc.trainability(net, sparsity=0.9, criterion="snip", data=DATA, method="theory")
     kept = eoc.predict_pruning(net, 0.9, criterion="snip", data=DATA).kept
     np.testing.assert_allclose(found.kept, kept)
     assert "independent" in found.notes[0]
+
+
+@pytest.mark.parametrize(("criterion", "off"), [("snip", 1.0), ("synflow", 0.3)])
+def test_networks_whose_masks_gather_on_units_are_sampled(criterion: str, off: float) -> None:
+    """In ReLU networks the theory of independent masks says too small a log of mean s²; samples do not."""
+    net = eoc.mlp(5, 40, in_features=20, out_features=5, activation="relu")
+    found, theory = (
+        eoc.trainability(net, sparsity=0.8, criterion=criterion, data=DATA, seed=3, method=method)
+        for method in ("auto", "theory")
+    )
+    measured = []
+    for seed in range(8):
+        model = net.to_torch(1000 + seed)
+        masks = eoc.measure_pruning(
+            model, 0.8, criterion=criterion, data=DATA, seed=seed, collapse=False, device="cpu"
+        ).masks
+        values, kernel = by_hand(model.double(), torch.as_tensor(INPUTS), pruned_by(model, masks))
+        eigenvalues = np.linalg.eigvalsh(kernel)
+        measured.append((np.log(np.mean(values**2)), np.log(eigenvalues[-1] / eigenvalues[0])))
+    (mean, condition), error = np.median(measured, axis=0), np.std(measured, axis=0) / np.sqrt(5.0)
+    assert found.method == "sampled" and found.criterion == criterion
+    assert abs(found.jacobian_log_mean - mean) < 0.1 + 3.0 * error[0]
+    assert abs(np.log(found.kernel_condition) - condition) < 0.1 + 3.0 * error[1]
+    assert mean - theory.jacobian_log_mean > off
+
+
+def pruned_by(model: Any, masks: Any) -> dict[str, torch.Tensor]:
+    """The masks as tensors, once the model's removed weights are 0."""
+    found = {name: torch.as_tensor(mask).bool() for name, mask in masks.items()}
+    for name, mask in found.items():
+        model.get_submodule(name).weight.data[~mask] = 0.0
+    return found
 
 
 def test_logits_of_more_than_16_are_thinned_out_and_token_ids_have_no_jacobian() -> None:
@@ -176,4 +208,7 @@ def test_arguments() -> None:
     with pytest.raises(ArgumentError, match="sparsity goes with an Architecture"):
         eoc.trainability(net.to_torch(0), sparsity=0.5)
     with pytest.raises(EOCError, match="fully connected"):
-        eoc.trainability(eoc.cnn(3, 4, input_shape=(1, 8, 8)))
+        eoc.trainability(eoc.cnn(3, 4, input_shape=(1, 8, 8)), method="theory")
+    with pytest.raises(ArgumentError, match="method goes with an Architecture"):
+        eoc.trainability(net.to_torch(0), method="sampled")
+    assert eoc.trainability(eoc.cnn(3, 4, input_shape=(1, 8, 8)), inputs=4).method == "sampled"

@@ -13,9 +13,13 @@ Against really pruned networks the kept fractions miss by 0.005 on average (ResN
 One path of small steps serves all sparsities: more than ENOUGH_ROUNDS change less.
 
 Collapse. In a chain every layer has the same total score, and none is emptied before hardly a weight a layer
-is left. A 1×1 shortcut convolution beside a residual branch carries a share of the total that is smaller by
-the branch's gain, and loses that race early: rounds go on until the first layer is empty. What is left when
-too few sampled weights are is followed on a core of few channels a level.
+is left, whatever the schedule. Beside other paths a layer carries but a share of the total, and can lose that
+race early: a 1×1 shortcut convolution a share that is smaller by the branch's gain, or a branch beside its
+shortcut. Who loses hangs on the first rounds. A schedule that empties a convolution at one final density
+often spares it at a smaller one, so that one path for all densities finds fewer collapses: there each density
+that is looked at has its own schedule, and the search is that of the measured networks. Elsewhere rounds go
+on along one path until the first layer is empty; what is left when too few sampled weights are is followed on
+a core of few channels a level.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from ...base.progress import followed
 from ...errors import TooLargeError
 from ...networks.architecture import Architecture
 from ...signals.means import Means, look, spread
+from ..critical_search import searched_critical_sparsity
 from .chain import all_or_none, schedule
 from .compiled import graph_loops
 from .mean_flow import mean_magnitude
@@ -46,10 +51,12 @@ ENOUGH_ROUNDS = 32
 RUNS = (4, 8)
 BUDGET = 1_500_000
 #: Runs that the law of the critical sparsity is drawn from.
-COLLAPSE_RUNS = (6, 12)
+COLLAPSE_RUNS = (6, 20)
 #: First and later steps of their path, in log density.
 COLLAPSE_STEPS = (0.01, 0.06)
 _GROWTH = 0.2
+#: Relative error allowed in the number of weights left at a critical sparsity that is searched for.
+RESOLUTION = 0.05
 #: Up to this many survivors the threshold is exact.
 FEW = 20_000
 #: Relative difference of scores that rounding makes, and the smallest score there is.
@@ -290,26 +297,50 @@ def critical_samples(
 ) -> tuple[Array, Array]:
     """Draws of s_cr and the layers that went first, bool (runs, L), for up to `runs` networks.
 
-    Each is followed along one path, as if the schedules of all sparsities led along it: with steps of 0.12,
-    0.06 or 0.035 in log density the median of ResNet-20 is the same within 0.03 in log10(1 − s).
+    Where signals part and meet again each network is searched as real ones are, with a schedule for each
+    final density. Elsewhere, and where channels stand for others, each is followed along one path, as if the
+    schedules of all sparsities led along it.
     """
-    n = net.n_weights
     plan = _plan(net)
     number = min(runs, int(np.clip(2 * BUDGET // plan.sampled, *COLLAPSE_RUNS)))
-    left, gone = np.empty(number), np.zeros((number, len(net)), dtype=bool)
-    for r, child in enumerate(followed(rng.spawn(number), "simulated network", number)):
-        run = Run(plan, child)
-        at, lost = _descend(run, max(_fewest(plan), 1.0), COLLAPSE_STEPS, rounds)
-        if lost is None:
-            # The last weights, on a core with the pace of the whole schedule.
-            pace = float(np.log(n / max(at, 1.0))) / rounds
-            run = Run(_core(net, at * np.exp(2.0 * pace)), child)
-            at, lost = _descend(run, 1.0, (pace, pace), rounds)
-        left[r] = 0.0 if lost is None else lost
-        gone[r] = run.sizes() == 0
-        if not gone[r].any():
-            gone[r] = True
-    return 1.0 - left / n, gone
+    parted = _is_whole(plan) and any(len(node.inputs) > 1 for node in plan.graph.nodes)
+    one = _searched if parted else _followed
+    found = [
+        one(net, plan, rounds, child) for child in followed(rng.spawn(number), "simulated network", number)
+    ]
+    return np.array([critical for critical, _ in found]), np.stack([gone for _, gone in found])
+
+
+def _searched(net: Architecture, plan: Plan, rounds: int, rng: np.random.Generator) -> tuple[float, Array]:
+    """s_cr of one network, by a search over final densities with their own schedules, and who went first."""
+    seed = int(rng.integers(2**62))
+    n = net.n_weights
+
+    def left_at(kept: int) -> list[int]:
+        # The same network each time.
+        run = Run(plan, np.random.default_rng(seed))
+        for k in range(1, rounds + 1):
+            run.round(float(kept if k == rounds else round(n * (kept / n) ** (k / rounds))))
+            if run.sizes().min() == 0:
+                break
+        return [int(size) for size in run.sizes()]
+
+    critical, weakest = searched_critical_sparsity([int(k) for k in net.weights], left_at, RESOLUTION)
+    return critical, np.arange(len(net)) == weakest
+
+
+def _followed(net: Architecture, plan: Plan, rounds: int, rng: np.random.Generator) -> tuple[float, Array]:
+    """s_cr of one network along one path of small steps, and the layers that went first."""
+    n = net.n_weights
+    run = Run(plan, rng)
+    at, lost = _descend(run, max(_fewest(plan), 1.0), COLLAPSE_STEPS, rounds)
+    if lost is None:
+        # The last weights, on a core with the pace of the whole schedule.
+        pace = float(np.log(n / max(at, 1.0))) / rounds
+        run = Run(_core(net, at * np.exp(2.0 * pace)), rng)
+        at, lost = _descend(run, 1.0, (pace, pace), rounds)
+    gone = run.sizes() == 0
+    return 1.0 - (0.0 if lost is None else lost) / n, gone if gone.any() else np.ones(len(net), dtype=bool)
 
 
 def _descend(run: Run, end: float, steps: tuple[float, float], rounds: int) -> tuple[float, float | None]:
@@ -343,7 +374,12 @@ def _plan(net: Architecture) -> Plan:
 
 def _fewest(plan: Plan) -> float:
     """Weights left that the sampled network can stand for; any number if it is the whole one."""
-    return 0.0 if (plan.counts == 1.0).all() else SURVIVORS * len(plan.weights) * float(plan.counts.mean())
+    return 0.0 if _is_whole(plan) else SURVIVORS * len(plan.weights) * float(plan.counts.mean())
+
+
+def _is_whole(plan: Plan) -> bool:
+    """Whether no sampled weight stands for others."""
+    return bool((plan.counts == 1.0).all())
 
 
 def _number(plan: Plan, limits: tuple[int, int]) -> int:

@@ -20,6 +20,7 @@ from ...base.tables import Table, frame
 from ...base.typing import DType, Floats, LossName, S
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
+from ...criteria.critical_search import searched_critical_sparsity
 from ...errors import ArgumentError, ModelError
 from ...networks.naming import network_name
 from ...pruning import vanishing
@@ -42,7 +43,7 @@ from .connectivity import Paths
 from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
 from .gradient_scores import UnusedLayersError
 from .layerwise import layer_counts, path_masks, synflow_layers
-from .synflow_rounds import Flow, searched_critical_sparsity, synflow_critical_sparsity, synflow_rounds
+from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
 
 if TYPE_CHECKING:
     import pandas as pd

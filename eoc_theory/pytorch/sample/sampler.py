@@ -98,10 +98,10 @@ class Sampler:
         """Number of inputs."""
         return 1 if self.batch is None else self.batch.size
 
-    def most(self, criterion: Criterion) -> int:
-        """Networks whose cost is within the limit."""
+    def most(self, criterion: Criterion, work: float = LIMIT) -> int:
+        """Networks whose forward passes take no more than `work` multiply-adds."""
         cost = self.multiplications * criterion.passes * self.size
-        return max(_FEWEST, int(LIMIT / max(cost, 1.0)))
+        return max(_FEWEST, int(work / max(cost, 1.0)))
 
     def plan(self, samples: int | None, usual: int, most: int, passes: float = 1.0) -> tuple[int, int]:
         """Inputs that networks see, and number of networks, where one pass costs `passes` of SNIP's."""
