@@ -110,6 +110,10 @@ class Attention(DrawnLayer):
     def attends(self) -> bool:
         return True
 
+    def with_scores_times(self, factor: float) -> Attention:
+        # What is added to the scores stays as it is.
+        return replace(self, scale=self.scale * factor)
+
     @property
     def head_groups(self) -> int:
         return self.kv_heads

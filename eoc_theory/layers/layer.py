@@ -125,6 +125,19 @@ class Layer(ABC):
         return True
 
     @property
+    def moves_channels(self) -> bool:
+        """Whether its channels are some of its input's, in any order: those `channels_taken`."""
+        return False
+
+    def channels_taken(self, count: int) -> Array:
+        """Which of the input's `count` channels its own are; all, of layers that do not move them."""
+        return np.arange(count)
+
+    def with_scores_times(self, factor: float) -> Layer:
+        """The same with attention's scores, where it has any, multiplied by a factor."""
+        return self
+
+    @property
     def attends(self) -> bool:
         """Whether its inputs' values say which positions it takes values from."""
         return False
