@@ -27,11 +27,13 @@ class Embedding(DrawnLayer):
         tokens: rows of the table, token numbers 0 … tokens − 1.
         features: entries of a row.
         std: standard deviation of an entry.
+        padding: token number whose row is 0, as torch's `padding_idx`; None for none.
     """
 
     tokens: int
     features: int
     std: float
+    padding: int | None = None
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
@@ -62,6 +64,8 @@ class Embedding(DrawnLayer):
         seen, at = np.unique(np.rint(inputs[0]), return_inverse=True)
         # Rows of tokens that do not occur are not needed.
         table = draw.normal((self.features, len(seen)), self.std)
+        if self.padding is not None:
+            table[:, seen == self.padding] = 0.0
         return table[:, at.reshape(inputs[0].shape)], (inputs[0].shape, inputs[0].dtype)
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..layers import Input
 from .graph import Graph
 
 
@@ -50,6 +51,12 @@ def vocabulary_of(graph: Graph) -> int:
     """Token numbers that the network takes as inputs, from 0; 0 where inputs are no token numbers."""
     found = [graph.nodes[i].layer.vocabulary for i in graph.consumers[0]]
     return min((n for n in found if n), default=0)
+
+
+def absent_tokens(graph: Graph) -> tuple[int, ...]:
+    """Token numbers that no input may hold, for the network was read without what it does with them."""
+    first = graph.nodes[0].layer
+    return first.absent if isinstance(first, Input) else ()
 
 
 def is_residual(graph: Graph) -> bool:

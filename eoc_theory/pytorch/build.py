@@ -214,7 +214,7 @@ def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
 
 @_module.register
 def _(layer: Embedding, shape: Shape) -> nn.Module:
-    return unfilled(own.TokenEmbedding, layer.tokens, layer.features)
+    return unfilled(own.TokenEmbedding, layer.tokens, layer.features, padding_idx=layer.padding)
 
 
 @_module.register
@@ -369,6 +369,8 @@ def _(layer: BatchNorm, module: nn.Module, generator: torch.Generator) -> None:
 def _(layer: Embedding, module: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         module.weight.normal_(0.0, layer.std, generator=generator)  # type: ignore[operator, union-attr]
+        if layer.padding is not None:
+            module.weight[layer.padding] = 0.0  # type: ignore[index]
 
 
 @_draw.register(PositionEmbedding)

@@ -35,7 +35,7 @@ def runs_of_one_scale(weight: Any, axis: int = 0) -> list[tuple[int, int]]:
         return whole
     logs = 0.5 * np.log(squares)
     error = math.sqrt(0.5 / rows.shape[1])
-    runs, waiting = [], whole
+    runs, waiting = [], list(whole)
     while waiting:
         start, stop = waiting.pop()
         at = _cut(logs[start:stop], error)

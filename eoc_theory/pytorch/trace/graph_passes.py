@@ -49,6 +49,9 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     Raises:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
+    if recorder.absent:
+        first = Input("input", recorder.shapes[0], tuple(sorted(recorder.absent)))
+        recorder.nodes[0] = Node(first)
     nodes = _used(*_without_idle_activations(recorder.nodes, output))
     names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:

@@ -18,6 +18,7 @@ from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
 from ...layers import Shape
 from ...networks.graph import Graph
+from ...signals.data import are_several
 from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
@@ -347,6 +348,11 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
 
 def batch_shape_of(example: Any) -> tuple[int, ...]:
     """The shape of a batch of inputs; see `eoc_theory.pytorch.trace.batch_shape`."""
+    if isinstance(example, Mapping) or are_several(example):
+        raise ModelError(
+            "example_input must be one batch of inputs for a model that is read, got several or inputs by "
+            "name: the theory describes no attention mask and no second input; method='sampled' takes them"
+        )
     if isinstance(example, (tuple, list)) and example and all(_is_whole(n) for n in example):
         sizes = tuple(int(n) for n in example)
     else:
