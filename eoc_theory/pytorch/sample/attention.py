@@ -35,6 +35,8 @@ class Attention(TorchFunctionMode):
         super().__init__()
         self._where = where
         self._noted: dict[str, list[float]] = {}
+        #: Which tokens of each input some query sees, (B, T) of booleans; None where all are.
+        self.seen: Any = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,11 +77,19 @@ class Attention(TorchFunctionMode):
 
     def _note(self, scores: Any) -> None:
         """Take the scores of one call, or the logarithms of its weights, (…, queries, keys)."""
+        self._look_for_padding(scores)
         entropy = mean_entropy(scores)
         if math.isfinite(entropy):
             # Where the model itself attends, its calls are layers of their own.
             name = self._where() or f"attention {len(self._noted) + 1}"
             self._noted.setdefault(name, []).append(entropy)
+
+    def _look_for_padding(self, scores: Any) -> None:
+        """Keys that no query of their input sees, where queries and keys are the same tokens."""
+        if scores.ndim != 4 or scores.shape[-1] != scores.shape[-2] or self.seen is not None:
+            return
+        seen = open_keys(scores.detach()).any(dim=-2).any(dim=1)
+        self.seen = None if bool(seen.all()) else seen
 
 
 def _are_scores(scores: Any) -> bool:
