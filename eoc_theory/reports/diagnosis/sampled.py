@@ -44,7 +44,7 @@ Array = np.ndarray
 #: Networks whose signals are looked at.
 NETWORKS = 3
 #: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only
-#: the first is.
+#: the first is. Between them, the first of two that helps is enough.
 AFFORDABLE, DEAR = 1e10, 1e11
 
 
@@ -118,18 +118,17 @@ def diagnose_by_sampling(
 # --- what is found
 
 
-def _view(
-    net: UnreadNetwork, sparsity: float, rule: Criterion, seed: int, samples: int | None = None
-) -> View:
-    """Predictions from sampled networks."""
+def _view(net: UnreadNetwork, sparsity: float, rule: Criterion, seed: int, *, seen: int = NETWORKS) -> View:
+    """Predictions from sampled networks; signals are those of `seen` of them at most."""
     from ...pytorch.sample.observe import observe
 
     with shared_samples():
-        pruning = predict_pruning(net, sparsity, criterion=rule, seed=seed, samples=samples)
-        collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or samples)
+        pruning = predict_pruning(net, sparsity, criterion=rule, seed=seed)
+        collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or None)
         networks = max(pruning.samples, NETWORKS)
         moments = _moments(net, pruning.samples or None, seed)
-    signals = observe(net.sampler, 2 if cost(net) > AFFORDABLE else min(networks, NETWORKS), seed)
+    few = 2 if cost(net) > AFFORDABLE else networks
+    signals = observe(net.sampler, min(few, seen), seed)
     kept = {
         "kept": np.asarray(pruning.kept),
         "kept_std": np.asarray(pruning.kept_std),
@@ -270,21 +269,26 @@ def _best_cure(
     seed: int,
 ) -> tuple[Cure | None, View | None]:
     """What `best_of` finds among the changes that the network's size lets be tried."""
-    most = 1 if cost(net) > DEAR else 2 if cost(net) > AFFORDABLE else None
+    large = cost(net) > AFFORDABLE
+    most = 1 if cost(net) > DEAR else 2 if large else None
 
     def look(changed: Any) -> View:
         assert isinstance(changed, UnreadNetwork)
-        return _view(changed, sparsity, rule, seed)
+        return _view(changed, sparsity, rule, seed, seen=1 if large else NETWORKS)
 
-    return best_of(before, islice(_cures(model, net, before, options, seed), most), look)
+    return best_of(
+        before, islice(_cures(model, net, before, options, seed), most), look, any_that_helps=large
+    )
 
 
 def best_of(
-    before: View, cures: Iterable[Cure], look: Callable[[Any], View]
+    before: View, cures: Iterable[Cure], look: Callable[[Any], View], *, any_that_helps: bool = False
 ) -> tuple[Cure | None, View | None]:
     """The first change after which nothing is wrong, else the one that helps most; None where none helps.
 
-    `look` shows a changed network; one that it refuses is no cure.
+    Args:
+        look: shows a changed network; one that it refuses is no cure.
+        any_that_helps: whether the first that helps is enough.
     """
     chosen, least = None, before
     for cure in cures:
@@ -296,7 +300,7 @@ def best_of(
             continue
         if helps(after, least):
             chosen, least = cure, after
-            if not after.problems:
+            if any_that_helps or not after.problems:
                 break
     return chosen, None if chosen is None else least
 
