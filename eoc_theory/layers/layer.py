@@ -162,6 +162,11 @@ class Layer(ABC):
         return 0
 
     @property
+    def absent_tokens(self) -> tuple[int, ...]:
+        """Of the input: token numbers that none of a network's inputs may hold."""
+        return ()
+
+    @property
     def keeps_vectors(self) -> bool:
         """Whether it makes of a vector the same vector."""
         return False

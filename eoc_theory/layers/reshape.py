@@ -36,6 +36,10 @@ class Input(Layer):
         return self.shape
 
     @property
+    def absent_tokens(self) -> tuple[int, ...]:
+        return self.absent
+
+    @property
     def keeps_vectors(self) -> bool:
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..layers import Input
 from .graph import Graph
 
 
@@ -55,8 +54,7 @@ def vocabulary_of(graph: Graph) -> int:
 
 def absent_tokens(graph: Graph) -> tuple[int, ...]:
     """Token numbers that no input may hold, for the network was read without what it does with them."""
-    first = graph.nodes[0].layer
-    return first.absent if isinstance(first, Input) else ()
+    return graph.nodes[0].layer.absent_tokens
 
 
 def is_residual(graph: Graph) -> bool:

@@ -35,6 +35,7 @@ from ..layers import (
     GroupNorm,
     Identity,
     JoinPositions,
+    KnownTokens,
     Layer,
     LayerNorm,
     MaxPool,
@@ -507,8 +508,13 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
-    more = (layer.windows, layer.channelwise)
-    return program.call_function(own.attended, (*inputs, *options, *more))
+    more = (layer.windows, layer.channelwise, *inputs[3:])
+    return program.call_function(own.attended, (*inputs[:3], *options, *more))
+
+
+@_call.register
+def _(layer: KnownTokens, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.known_tokens, (inputs[0], layer.padding))
 
 
 @_call.register

@@ -143,9 +143,95 @@ def test_the_theory_refuses_a_mask_by_name(ask):
         ask()
 
 
+class Silenced(Torchs):
+    """Padding is set to 0, which is no mask of attention."""
+
+    def forward(self, ids):
+        known = (ids != 0).unsqueeze(-1)
+        return self.head(self.body(self.words(ids) * known)[:, 0])
+
+
+class Spelled(nn.Module):
+    """Two layers of attention whose keys of padding are closed in one of the spellings of published code."""
+
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling, self.causal = spelling, "causal" in spelling
+        self.words, self.head = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.qkv = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2))
+        self.out = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(2))
+
+    def forward(self, ids):
+        x, known = self.words(ids), ids != 0
+        later = torch.full((TOKENS, TOKENS), -math.inf, dtype=x.dtype).triu(1)
+        for qkv, out in zip(self.qkv, self.out, strict=True):
+            q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in qkv(x).chunk(3, dim=-1))
+            scores = q @ k.transpose(-2, -1) / math.sqrt(WIDTH / HEADS)
+            if self.spelling == "one function":
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=known[:, None, None, :])
+            elif self.spelling == "one function, causal":
+                both = known[:, None, None, :] & (later == 0)
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=both)
+            elif self.spelling == "filled":
+                mixed = scores.masked_fill(~known[:, None, None], -1e9).softmax(dim=-1) @ v
+            elif self.spelling == "where":
+                closed = torch.tensor(-1e9, dtype=x.dtype)
+                mixed = torch.where(known.unsqueeze(1).unsqueeze(2), scores, closed).softmax(dim=-1) @ v
+            else:
+                added = (1.0 - known[:, None, None, :].to(x.dtype)) * torch.finfo(torch.float32).min
+                scores = scores + added
+                mixed = (scores + later if self.causal else scores).softmax(dim=-1) @ v
+            x = x + out(mixed.transpose(1, 2).flatten(2))
+        return self.head(x[:, -1] if self.causal else x[:, 0])
+
+
+SPELLINGS = ("one function", "one function, causal", "filled", "where", "added", "added, causal")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_masks_of_padding_are_read_in_every_spelling(spelling):
+    torch.manual_seed(0)
+    model = Spelled(spelling)
+    read = eoc.Architecture.from_torch(model, PADDED)
+    attending = [node for node in read.as_graph().nodes if node.layer.attends]
+    assert len(attending) == 2 and all(len(node.inputs) == 4 for node in attending)
+    assert all(node.layer.causal == ("causal" in spelling) for node in attending)
+    # The network that is built is the same function once it has the same weights.
+    built, own = read.to_torch(0).double(), dict(model.double().named_parameters())
+    shared = {name.replace(".weight.weight", ".weight"): value for name, value in built.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in shared.items():
+            parameter.copy_(own[name])
+        assert torch.allclose(built(PADDED), model(PADDED), atol=1e-6)
+        assert not torch.allclose(built(IDS), model(PADDED), atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["padding", "causal"])
+def test_the_theory_of_padding_is_that_of_sampled_networks(how):
+    generator = torch.Generator().manual_seed(4)
+    lengths = torch.randint(2, 6, (24,), generator=generator)
+    ids = torch.randint(1, WORDS, (24, TOKENS), generator=generator)
+    ids = ids.masked_fill(torch.arange(TOKENS)[None] >= lengths[:, None], 0)
+    labels = torch.arange(24) % CLASSES
+    torch.manual_seed(0)
+    model = Spelled("added, causal" if how == "causal" else "one function")
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        else:
+            nn.init.zeros_(parameter)
+    nn.init.normal_(model.words.weight)
+    theory = eoc.predict_pruning(model, 0.8, data=(ids, labels), method="theory")
+    seen = eoc.predict_pruning(model, 0.8, data=(ids, labels), method="sampled", samples=48)
+    assert theory.method == "theory" and np.abs(theory.kept - seen.kept).mean() < 0.025
+    read = eoc.Architecture.from_torch(model, ids).propagate((ids, labels))
+    sampled = eoc.diagnose(model, data=(ids, labels), method="sampled", sparsity=0.2).signals
+    np.testing.assert_allclose(read.entropy, sampled.attention_entropy, atol=0.08)
+
+
 @pytest.mark.parametrize("method", ["theory", "sampled"])
 def test_a_network_that_was_read_without_its_mask_takes_no_padding(method):
-    read = eoc.Architecture.from_torch(Torchs(own=True), IDS)
+    read = eoc.Architecture.from_torch(Silenced(), IDS)
     with pytest.raises(EOCError, match=r"token 0, which the model masks.*4 of 6 inputs"):
         eoc.predict_pruning(read, 0.5, data=(PADDED, LABELS), method=method)
     with pytest.raises(EOCError, match="must not hold token 0"):
