@@ -162,6 +162,11 @@ class Layer(ABC):
         return 0
 
     @property
+    def padding_token(self) -> int | None:
+        """The token number that it tells from the others, as padding; None for none."""
+        return None
+
+    @property
     def absent_tokens(self) -> tuple[int, ...]:
         """Of the input: token numbers that none of a network's inputs may hold."""
         return ()

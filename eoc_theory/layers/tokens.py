@@ -83,6 +83,10 @@ class KnownTokens(DrawnLayer):
 
     padding: int
 
+    @property
+    def padding_token(self) -> int | None:
+        return self.padding
+
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
         if shape.space:

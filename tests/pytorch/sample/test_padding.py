@@ -227,6 +227,9 @@ def test_the_theory_of_padding_is_that_of_sampled_networks(how):
     read = eoc.Architecture.from_torch(model, ids).propagate((ids, labels))
     sampled = eoc.diagnose(model, data=(ids, labels), method="sampled", sparsity=0.2).signals
     np.testing.assert_allclose(read.entropy, sampled.attention_entropy, atol=0.08)
+    at = [name.startswith("out") for name in read.layers]
+    # So narrow a network has tokens that are less alike than wide ones'; with padding among them all are.
+    np.testing.assert_allclose(read.similarity[at], sampled.token_similarity[at], atol=0.2)
 
 
 @pytest.mark.parametrize("method", ["theory", "sampled"])
