@@ -15,6 +15,7 @@ from eoc_theory.errors import ModelError
 from eoc_theory.networks.resolve import Options
 from eoc_theory.pytorch.sample.door import sampled_network
 from eoc_theory.pytorch.sample.score_scale import score_scales
+from eoc_theory.reports.diagnosis.remedies import Cure
 
 WIDTH, HEADS, TOKENS, WORDS, CLASSES = 32, 4, 10, 40, 5
 IDS = torch.randint(0, WORDS, (16, TOKENS), generator=torch.Generator().manual_seed(5))
@@ -222,6 +223,10 @@ def test_what_cannot_be_applied_leaves_the_model_as_it_was():
     before = copy.deepcopy(other.state_dict())
     with pytest.raises(ModelError, match="must have the weights"):
         found.cure.apply_(other)
+    with pytest.raises(ModelError, match=r"torch\.nn\.Module"):
+        found.cure.apply_("model")
+    with pytest.raises(ModelError, match="no multiplication of weights"):
+        Cure(("eoc.initialize_(model)",), "sets the edge of chaos").apply_(other)
     narrow = nn.TransformerEncoderLayer(8, 2, 16)
     with pytest.raises(ModelError):
         found.cure.apply_(narrow)

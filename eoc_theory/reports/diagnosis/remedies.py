@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from ...base.boundary import public
 from ...errors import EOCError, ModelError
 from ...layers import WeightLayer
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
@@ -37,6 +38,7 @@ class Cure:
     factors: Mapping[str, float] | None = None
     units: Mapping[str, Runs] | None = None
 
+    @public
     def apply_(self, model: Any) -> None:
         """Carry the cure out on a torch model: its weights are multiplied in place by `factors`.
 
