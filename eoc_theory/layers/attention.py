@@ -49,6 +49,9 @@ class Matrix:
 class Attention(DrawnLayer):
     """softmax(scale · q·k + mask) v of three inputs q, k and v, head by head.
 
+    A fourth input, one channel over the positions of k, is 1 where a key counts and 0 where it is padding,
+    which no query attends to (`KnownTokens`).
+
     q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
     which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
     the same input's, or those that a mask leaves; in `windows` equal runs of positions, all axes as one,
@@ -76,9 +79,11 @@ class Attention(DrawnLayer):
     channelwise: bool = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        if len(inputs) != 3:
-            raise self.refuse("three inputs, q, k and v", len(inputs))
-        q, k, v = inputs
+        if len(inputs) not in (3, 4):
+            raise self.refuse("three inputs, q, k and v, or a fourth for padding", len(inputs))
+        q, k, v = inputs[:3]
+        if len(inputs) == 4:
+            self._check_padding(inputs[3], k)
         shown = f"q {q}, k {k} and v {v}"
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise self.refuse("a multiple of kv_heads as heads", f"{self.heads} and {self.kv_heads}")
@@ -98,6 +103,11 @@ class Attention(DrawnLayer):
             raise self.refuse(f"a mask for {q.positions} queries and {k.positions} keys", self.mask)
         return Shape(v.channels // self.kv_heads * self.heads, q.space)
 
+    def _check_padding(self, padding: Shape, k: Shape) -> None:
+        whole = not self.channelwise and self.windows == 1
+        if not whole or (padding.channels, padding.positions) != (1, k.positions):
+            raise self.refuse(f"padding of {k.positions} keys in one window", padding)
+
     def _fits(self, mask: tuple[int, ...], queries: int, keys: int) -> bool:
         """Whether a mask is one for so many positions."""
         *lead, rows, columns = mask
@@ -109,6 +119,10 @@ class Attention(DrawnLayer):
     @property
     def attends(self) -> bool:
         return True
+
+    def with_scores_times(self, factor: float) -> Attention:
+        # What is added to the scores stays as it is.
+        return replace(self, scale=self.scale * factor)
 
     @property
     def head_groups(self) -> int:
@@ -148,7 +162,7 @@ class Attention(DrawnLayer):
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         q, k, v = self._split(inputs)
-        weights = self._weights(q, k)
+        weights = self._weights(q, k, *inputs[3:])
         dropped = None
         if self.drop > 0:
             dropped = draw.uniform(weights.shape) >= self.drop
@@ -160,7 +174,7 @@ class Attention(DrawnLayer):
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         inputs, dropped = memory
         q, k, v = self._split(inputs)
-        weights = self._weights(q, k)
+        weights = self._weights(q, k, *inputs[3:])
         sent = self._of_heads(gradient, self.heads)
         by_weights = sent @ v.swapaxes(-1, -2)
         used = weights
@@ -176,17 +190,18 @@ class Attention(DrawnLayer):
             self._joined(to_q, inputs[0].shape[1:]),
             self._joined(self._grouped(to_k), inputs[1].shape[1:]),
             self._joined(self._grouped(to_v), inputs[2].shape[1:]),
+            *(np.zeros_like(padding) for padding in inputs[3:]),
         ]
 
     def attended(self, inputs: Sequence[Array]) -> Array:
         """The attention weights for values of q, k (and v), (heads, B, windows, queries, keys)."""
         q, k, _ = self._split([*inputs[:2], inputs[1]])
-        return self._weights(q, k)
+        return self._weights(q, k, *inputs[3:])
 
     def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
         """q, k and v by heads, (heads, B, windows, positions, channels), or channels first."""
         q = self._of_heads(inputs[0], self.heads)
-        k, v = (self._of_heads(x, self.kv_heads) for x in inputs[1:])
+        k, v = (self._of_heads(x, self.kv_heads) for x in inputs[1:3])
         shared = self.heads // self.kv_heads
         return (q, k, v) if shared == 1 else (q, np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0))
 
@@ -195,11 +210,17 @@ class Attention(DrawnLayer):
         shared = self.heads // self.kv_heads
         return values if shared == 1 else values.reshape(self.kv_heads, shared, *values.shape[1:]).sum(axis=1)
 
-    def _weights(self, q: Array, k: Array) -> Array:
+    def _weights(self, q: Array, k: Array, padding: Array | None = None) -> Array:
+        """Attention weights; `padding` is (1, *positions of k, B)."""
         scores = q @ k.swapaxes(-1, -2)
         scores *= scores.dtype.type(self.scale)
         if self.causal or self.mask is not None:
             scores += self._added(q.shape[-2], k.shape[-2], scores.dtype)
+        if padding is not None:
+            known = padding.reshape(-1, padding.shape[-1]).T > 0.5
+            # A query that sees no key, as padding before a text under a causal mask, attends as without.
+            closed = np.where(known[:, None, None], scores, -np.inf)
+            scores = np.where(np.isneginf(closed).all(axis=-1, keepdims=True), scores, closed)
         return _softmax(scores)
 
     def _added(self, queries: int, keys: int, dtype: Any) -> Array:

@@ -90,6 +90,13 @@ class ChannelSlice(Layer):
     def _chosen(self) -> range:
         return range(self.start, self.stop, self.step)
 
+    @property
+    def moves_channels(self) -> bool:
+        return True
+
+    def channels_taken(self, count: int) -> Array:
+        return np.arange(count)[self._chosen]
+
     def narrowed(
         self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
     ) -> ChannelSlice:
@@ -157,6 +164,13 @@ class ChannelShuffle(Layer):
         """Which channel stands at each place."""
         channels = np.arange(math.prod(self.extents)).reshape(self.extents)
         return channels.transpose(self.order).reshape(-1)
+
+    @property
+    def moves_channels(self) -> bool:
+        return True
+
+    def channels_taken(self, count: int) -> Array:
+        return self.permutation
 
     def narrowed(
         self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width

@@ -125,6 +125,19 @@ class Layer(ABC):
         return True
 
     @property
+    def moves_channels(self) -> bool:
+        """Whether its channels are some of its input's, in any order: those `channels_taken`."""
+        return False
+
+    def channels_taken(self, count: int) -> Array:
+        """Which of the input's `count` channels its own are; all, of layers that do not move them."""
+        return np.arange(count)
+
+    def with_scores_times(self, factor: float) -> Layer:
+        """The same with attention's scores, where it has any, multiplied by a factor."""
+        return self
+
+    @property
     def attends(self) -> bool:
         """Whether its inputs' values say which positions it takes values from."""
         return False
@@ -147,6 +160,16 @@ class Layer(ABC):
     def vocabulary(self) -> int:
         """Token numbers that it takes as its input, from 0; 0 where it takes no such numbers."""
         return 0
+
+    @property
+    def padding_token(self) -> int | None:
+        """The token number that it tells from the others, as padding; None for none."""
+        return None
+
+    @property
+    def absent_tokens(self) -> tuple[int, ...]:
+        """Of the input: token numbers that none of a network's inputs may hold."""
+        return ()
 
     @property
     def keeps_vectors(self) -> bool:

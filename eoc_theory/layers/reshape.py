@@ -19,14 +19,25 @@ from .sampled_channels import Channels, Segment
 
 @dataclass(frozen=True)
 class Input(Layer):
-    """The network's input."""
+    """The network's input.
+
+    Attributes:
+        shape: of one input.
+        absent: token numbers that no input may hold: those that the network was read without, such as that
+            of padding, which a model masks.
+    """
 
     shape: Shape
+    absent: tuple[int, ...] = ()
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if inputs:
             raise self.refuse("no input", len(inputs))
         return self.shape
+
+    @property
+    def absent_tokens(self) -> tuple[int, ...]:
+        return self.absent
 
     @property
     def keeps_vectors(self) -> bool:

@@ -27,11 +27,13 @@ class Embedding(DrawnLayer):
         tokens: rows of the table, token numbers 0 … tokens − 1.
         features: entries of a row.
         std: standard deviation of an entry.
+        padding: token number whose row is 0, as torch's `padding_idx`; None for none.
     """
 
     tokens: int
     features: int
     std: float
+    padding: int | None = None
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
@@ -62,7 +64,44 @@ class Embedding(DrawnLayer):
         seen, at = np.unique(np.rint(inputs[0]), return_inverse=True)
         # Rows of tokens that do not occur are not needed.
         table = draw.normal((self.features, len(seen)), self.std)
+        if self.padding is not None:
+            table[:, seen == self.padding] = 0.0
         return table[:, at.reshape(inputs[0].shape)], (inputs[0].shape, inputs[0].dtype)
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        shape, dtype = memory
+        return [np.zeros(shape, dtype)]
+
+
+@dataclass(frozen=True)
+class KnownTokens(DrawnLayer):
+    """One channel for attention: 0 where the input's token is that of padding, else 1.
+
+    Attributes:
+        padding: the token number.
+    """
+
+    padding: int
+
+    @property
+    def padding_token(self) -> int | None:
+        return self.padding
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if shape.space:
+            raise self.refuse("a vector of token numbers", shape)
+        return Shape(1, (shape.channels,))
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return 1.0
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        known = np.rint(inputs[0]) != self.padding
+        return known[None].astype(inputs[0].dtype), (inputs[0].shape, inputs[0].dtype)
 
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         shape, dtype = memory

@@ -20,7 +20,7 @@ from ..mean_field.edge_of_chaos import edge_of_chaos
 from ..signals.data import DEFAULT_BATCH, as_data
 from .graph import Graph
 from .layer_list import LayerList
-from .queries import stand_in_size, vocabulary_of
+from .queries import absent_tokens, stand_in_size, vocabulary_of
 
 if TYPE_CHECKING:
     from ..signals.data import DataSummary
@@ -130,6 +130,7 @@ class Architecture(LayerList):
             classes=self.out_features,
             seed=seed,
             vocabulary=vocabulary,
+            absent=absent_tokens(self.as_graph()) if vocabulary else (),
             tokens=0 if self.is_chain else math.prod(self.as_graph().output_shape.space or (0,)),
             stand_in=DEFAULT_BATCH if self.is_chain else stand_in_size(self.as_graph()),
         )

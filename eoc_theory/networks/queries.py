@@ -60,6 +60,11 @@ def vocabulary_of(graph: Graph) -> int:
     return min((n for n in found if n), default=0)
 
 
+def absent_tokens(graph: Graph) -> tuple[int, ...]:
+    """Token numbers that no input may hold, for the network was read without what it does with them."""
+    return graph.nodes[0].layer.absent_tokens
+
+
 def is_residual(graph: Graph) -> bool:
     """Whether values are added anywhere in the network."""
     return any(node.layer.adds for node in graph.nodes)

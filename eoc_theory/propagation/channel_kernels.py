@@ -124,6 +124,10 @@ class SeenChannels:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._padding = next(
+            (t for node in plan.graph.nodes if (t := node.layer.padding_token) is not None), None
+        )
+        self._known: Array | None = None
         self._moments: dict[int, Array] = {}
         self._gradients: dict[int, float] = {}
         self.entropies: dict[int, float] = {}
@@ -132,11 +136,21 @@ class SeenChannels:
     def forwards(self, position: int, inputs: list[list[Array]], values: list[Array]) -> None:
         """A `gaussian_graph.Watcher`."""
         node = self._plan.drawn.nodes[position]
+        if self._padding is not None and node.inputs == (0,):
+            self._known = np.rint(inputs[0][0]) != self._padding
         if node.layer.weighted is not None or node.layer.adds:
-            self._moments[position] = np.array(side_by_side(_moments, values))
+            self._moments[position] = np.array(side_by_side(self._moments_of, values))
         if node.layer.attends:
             weights = node.layer.attended([one[0] for one in inputs])
             self.entropies[position], self.score_stds[position] = _attention(weights)
+
+    def _moments_of(self, values: Array) -> tuple[float, float, float]:
+        """As `_moments`, where padding is none of an input's tokens."""
+        square, tokens, inputs = _moments(values)
+        known = self._known
+        if known is not None and values.shape[1:] == known.shape:
+            tokens = _similarity(values, known)
+        return square, tokens, inputs
 
     def backwards(self, position: int, log_mean_square: float) -> None:
         """The gradient by a node's value."""
@@ -201,6 +215,16 @@ def _moments(values: Array) -> tuple[float, float, float]:
     tokens = (_total_square(over_tokens) - positions * batch) / apart if apart else math.nan
     inputs = (_total_square(over_inputs) - positions * batch) / pairs if pairs else math.nan
     return float(squares.mean(dtype=float)) / len(values), tokens, inputs
+
+
+def _similarity(values: Array, known: Array) -> float:
+    """Mean cosine of two tokens of an input, (channels, T, B), of those that are `known`, (T, B)."""
+    norms = np.sqrt(np.maximum(np.square(values).sum(axis=0), np.finfo(values.dtype).tiny))
+    total = (values * (known / norms)).sum(axis=1).astype(float)
+    count = known.sum(axis=0).astype(float)
+    several = count > 1
+    pairs = (np.square(total).sum(axis=0) - count)[several] / (count * (count - 1.0))[several]
+    return float(pairs.mean()) if len(pairs) else math.nan
 
 
 def _total_square(values: Array) -> float:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..layers import WeightLayer
+
 Array = np.ndarray
+#: Output units from … up to, one run after the other; () for all of them.
+Runs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """How large the scores of one attention are, and which weights set that.
+
+    Attributes:
+        std: standard deviation of the scores that a query gives the keys it sees.
+        degree: with all of `weights` multiplied by a factor, the scores are multiplied by its power of this:
+            2 where queries and keys have weights, 1 where one of them has.
+        weights: names of the weights that make queries and keys, and the output units that are theirs.
+    """
+
+    std: float
+    degree: int
+    weights: Mapping[str, Runs]
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,21 @@ class Observed:
         """Positions of the layers that were run, in the order of the forward pass."""
         order = np.argsort(self.order, kind="stable")
         return order[np.isfinite(self.signal[order])]
+
+
+def scaled_layer(layer: WeightLayer, factor: float, units: Runs = ()) -> WeightLayer:
+    """A layer after its weights, or those of some output units, are multiplied: the scale of all together."""
+    share = sum(stop - start for start, stop in units) / layer.fan_out or 1.0
+    return replace(layer, sigma_w=layer.sigma_w * math.sqrt(1.0 + share * (float(factor) ** 2 - 1.0)))
+
+
+def as_runs(chosen: Array) -> Runs:
+    """Whether each unit is chosen, (units,) of booleans, as runs."""
+    flags = np.asarray(chosen, dtype=bool)
+    if flags.all():
+        return ()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
 
 
 def mean_of(networks: Sequence[Observed]) -> Observed:

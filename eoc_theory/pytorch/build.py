@@ -35,6 +35,7 @@ from ..layers import (
     GroupNorm,
     Identity,
     JoinPositions,
+    KnownTokens,
     Layer,
     LayerNorm,
     MaxPool,
@@ -214,7 +215,7 @@ def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
 
 @_module.register
 def _(layer: Embedding, shape: Shape) -> nn.Module:
-    return unfilled(own.TokenEmbedding, layer.tokens, layer.features)
+    return unfilled(own.TokenEmbedding, layer.tokens, layer.features, padding_idx=layer.padding)
 
 
 @_module.register
@@ -369,6 +370,8 @@ def _(layer: BatchNorm, module: nn.Module, generator: torch.Generator) -> None:
 def _(layer: Embedding, module: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         module.weight.normal_(0.0, layer.std, generator=generator)  # type: ignore[operator, union-attr]
+        if layer.padding is not None:
+            module.weight[layer.padding] = 0.0  # type: ignore[index]
 
 
 @_draw.register(PositionEmbedding)
@@ -505,8 +508,13 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
-    more = (layer.windows, layer.channelwise)
-    return program.call_function(own.attended, (*inputs, *options, *more))
+    more = (layer.windows, layer.channelwise, *inputs[3:])
+    return program.call_function(own.attended, (*inputs[:3], *options, *more))
+
+
+@_call.register
+def _(layer: KnownTokens, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.known_tokens, (inputs[0], layer.padding))
 
 
 @_call.register

@@ -165,8 +165,12 @@ def attended(
     mask: tuple[Any, ...] | None = None,
     windows: int = 1,
     channelwise: bool = False,
+    known: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours."""
+    """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours.
+
+    `known` is 0 for keys that are padding, (B, 1, *positions of k).
+    """
     order, back = ((0, 1, 3, 2, 4), (0, 1, 3, 2, 4)) if channelwise else ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
     parts = [
         x.flatten(2).unflatten(2, (windows, -1)).unflatten(1, (count, -1)).permute(order)
@@ -178,10 +182,22 @@ def attended(
     if added is not None and causal:
         later = torch.ones(added.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         added, causal = added.masked_fill(later, -torch.inf), False
+    if known is not None:
+        if causal:
+            later = torch.ones(parts[0].shape[-2], parts[1].shape[-2], dtype=torch.bool, device=q.device)
+            added, causal = torch.zeros_like(later, dtype=q.dtype).masked_fill(later.triu(1), -1e9), False
+        padded = (known.flatten(1) < 0.5)[:, None, None, None]
+        added = torch.zeros_like(padded, dtype=q.dtype) if added is None else added
+        added = torch.where(padded, added - 1e9, added)
     value = nn.functional.scaled_dot_product_attention(
         *parts, attn_mask=added, dropout_p=drop, is_causal=causal, scale=scale
     )
     return value.permute(back).flatten(1, 2).reshape(len(q), -1, *q.shape[2:])
+
+
+def known_tokens(ids: torch.Tensor, padding: int) -> torch.Tensor:
+    """1 where token numbers (B, T) are no padding, else 0, (B, 1, T)."""
+    return (ids != padding).to(torch.get_default_dtype())[:, None]
 
 
 def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from ..base import checks
 from ..base.isolation import seeded
 from ..errors import DataError, EOCError
-from ..signals.data import DataSummary
+from ..signals.data import SEVERAL, DataSummary
 from .losses import IGNORED
 from .models import require_torch
 
@@ -97,7 +97,7 @@ def as_pair(data: Any, seed: int = 0) -> Any:
         return data
     given = gathered(data, seed)
     if given.inputs is None:
-        raise DataError("data must have one input for this, got several, or inputs by name")
+        raise DataError(SEVERAL)
     return given.inputs, given.targets
 
 

@@ -163,6 +163,7 @@ def as_data(
     classes: int | None,
     seed: int = 0,
     vocabulary: int = 0,
+    absent: tuple[int, ...] = (),
     tokens: int = 0,
     stand_in: int = DEFAULT_BATCH,
 ) -> DataSummary:
@@ -174,6 +175,7 @@ def as_data(
         classes: None: as many as the data have, which must then be given.
         seed: of the stand-in inputs.
         vocabulary: where inputs are token numbers, how many there are; those of a stand-in are uniform.
+        absent: token numbers that no input may hold; see `check_absent`.
         tokens: where each of so many tokens has logits, and so a target of its own: targets are (B, tokens),
             those of a stand-in uniform. 0: one vector of logits an input.
         stand_in: size of the batch that stands in.
@@ -191,8 +193,9 @@ def as_data(
         )
         size = (stand_in, in_features)
         if vocabulary:
-            ids = np.random.default_rng([seed, 0x696473]).integers(vocabulary, size=size)
-            inputs = ids.astype(np.float64)
+            known = np.setdiff1d(np.arange(vocabulary), absent)
+            ids = np.random.default_rng([seed, 0x696473]).integers(len(known), size=size)
+            inputs = known[ids].astype(np.float64)
         else:
             inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
         targets = np.arange(stand_in) % classes
@@ -215,6 +218,8 @@ def as_data(
             raise DataError(
                 f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
             ) from None
+        if are_several(inputs):
+            raise DataError(SEVERAL)
         inputs = _numbers("inputs", inputs).astype(np.float64, copy=False)
         targets = _numbers("targets", targets)
         if not inputs.ndim or not len(inputs):
@@ -233,7 +238,39 @@ def as_data(
         raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
     if vocabulary:
         _check_tokens(summary.inputs, vocabulary)
+        check_absent(summary.inputs, absent)
     return summary
+
+
+def check_absent(inputs: np.ndarray, absent: tuple[int, ...]) -> None:
+    """Refuse inputs with tokens that a network was read without what it does with them.
+
+    A model that compares token numbers with one of them masks that one as a rule: it is padding. How many
+    tokens of each input are left is not described.
+
+    Raises:
+        DataError: an input holds one.
+    """
+    for token in absent:
+        held = (inputs == token).reshape(len(inputs), -1).any(axis=1)
+        if held.any():
+            raise DataError(
+                f"inputs must not hold token {token}, which the model masks (padding): the network is read "
+                f"without its mask, and {int(held.sum())} of {len(inputs)} inputs hold it; give the model "
+                "itself with method='sampled'"
+            )
+
+
+#: What is said of several inputs where one is described.
+SEVERAL = (
+    "data must have one input for this, got several, or inputs by name: the theory describes no attention "
+    "mask and no second input; method='sampled' takes them"
+)
+
+
+def are_several(inputs: Any) -> bool:
+    """Whether inputs are a tuple of arrays or tensors, as those of a model with a mask are."""
+    return isinstance(inputs, tuple) and any(getattr(one, "ndim", 0) > 1 for one in inputs)
 
 
 def _check_tokens(inputs: np.ndarray, vocabulary: int) -> None:

@@ -98,6 +98,24 @@ def test_attention_to_other_positions_under_a_mask():
     check(layer, attend, [q, k, v], normals(8, 4, 3, seed=3))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_leaves_padding_out(causal):
+    q, k, v = normals(8, 6, 3), normals(8, 6, 3, seed=1), normals(8, 6, 3, seed=2)
+    known = np.arange(6)[None, :, None] < np.array([6, 2, 4])
+    layer = Attention("a", 2, 2, 0.5, causal=causal)
+    closed = torch.tensor(~known).permute(2, 0, 1)[:, None]
+    later = torch.ones(6, 6, dtype=torch.bool).triu(1) & causal
+
+    def attend(q, k, v, known):
+        parts = heads(q, 2), heads(k, 2), heads(v, 2)
+        out = F.scaled_dot_product_attention(*parts, scale=0.5, attn_mask=~(closed | later))
+        return out.transpose(2, 3).flatten(1, 2) + 0.0 * known.sum()
+
+    check(layer, attend, [q, k, v, known.astype(float)], normals(8, 6, 3, seed=3))
+    with pytest.raises(ModelError, match="padding of 6 keys"):
+        layer.output_shape(*(Shape(8, (6,)),) * 3, Shape(1, (5,)))
+
+
 def test_attention_within_windows_under_a_bias_of_each_head_and_window():
     q, k, v = normals(8, 2, 6, 5), normals(8, 2, 6, 5, seed=1), normals(6, 2, 6, 5, seed=2)
     mask = normals(2, 3, 4, 4, seed=5)

@@ -34,6 +34,7 @@ from eoc_theory.layers import (
     GroupNorm,
     Identity,
     JoinPositions,
+    KnownTokens,
     Layer,
     LayerNorm,
     Matrix,
@@ -105,6 +106,7 @@ MADE = [
     (ChannelNorm("rms", gain=1.2, centred=False), (SHAPE,)),
     (Attention("attention", 2, 2, 0.1), (SHAPE, SHAPE, SHAPE)),
     (Embedding("words", 100, 12, 0.6), (Shape(40),)),
+    (KnownTokens("known", 99), (Shape(40),)),
     (PositionEmbedding("positions", 0.6), (SHAPE,)),
     (PositionEmbedding("type", 0.6, shared=True), (SHAPE,)),
     (Sinusoids("waves", 0.5), (SHAPE,)),
@@ -265,6 +267,8 @@ def test_narrowed_layers_fit_narrowed_inputs(layer, shapes):
     half = replace(value, channels=value.channels // 2)
     if isinstance(layer, Embedding):  # takes numbers, not channels
         narrow, half = shapes, Shape(6, (40,))
+    if isinstance(layer, KnownTokens):
+        narrow, half = shapes, value
     if isinstance(layer, Transpose):  # the channels are the positions of its value
         half = Shape(value.channels, (narrow[0].channels,))
     if isinstance(layer, FixedValue):  # has numbers of its own

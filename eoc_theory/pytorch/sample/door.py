@@ -8,9 +8,10 @@ from typing import Any
 from ...errors import CallbackError, EOCError, ModelError
 from ...networks.architecture import Architecture
 from ...networks.downsample import within_reach
-from ...networks.queries import mode_notes
+from ...networks.queries import absent_tokens, mode_notes
 from ...networks.resolve import Options
 from ...networks.unread import UnreadNetwork
+from ...signals.data import check_absent
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..factories import made
@@ -60,9 +61,12 @@ def sampled_network(
     torch = require_torch()
     example, known = None, dict[str, ParameterLaw]()
     notes: tuple[str, ...] = ()
+    absent: tuple[int, ...] = ()
     if isinstance(net, Architecture):
         if not options.beyond_theory:
             net, data, notes = within_reach(net, data, seed=seed)
+        absent = absent_tokens(net.as_graph())
+        data = net.summarise(None, seed=seed) if data is None and absent else data
         model, example = net.to_torch(0), _example(net)
     elif isinstance(net, torch.nn.Module):
         model = net
@@ -78,6 +82,8 @@ def sampled_network(
     optional = data is None and example is None and not options.needs_data
     with suppress(*((EOCError,) if optional else ())):
         batch = as_batch(model, data, example, seed, loss, options.output)
+    if batch is not None and absent:
+        check_absent(batch.inputs.numpy(), absent)
     ranked = ranked_weights(model, batch, loss, options.exclude)
     source = _source(net, model, ranked, known)
     sampler = Sampler(

@@ -18,6 +18,7 @@ import torch
 
 from ..models import PrunableWeight
 from ..trace.weights import Moments, is_orthogonal, log_likelihoods
+from ..unit_scales import runs_of_one_scale
 from ..weights import CUT, CUT_STD
 
 #: Parameters with fewer entries show no law, and are left alone unless they are weights.
@@ -42,11 +43,12 @@ class ParameterLaw:
     Attributes:
         law: "normal", "uniform" or "truncated" (at two standard deviations of the uncut law) about `mean`,
             "orthogonal", "delta-orthogonal"; "shuffled", the values at hand in another order within each row;
-            "fixed", as they are.
+            "parts", each of `parts` from its own; "fixed", as they are.
         std: root mean square of the entries about the mean, of those that are not 0 where `zeros`.
         mean: of the entries.
         zeros: whether entries that are 0 stay 0, of a parameter that has others.
         named: whether `std` is the exact one of a named initialisation.
+        parts: from … up to, along the dimension `axis`, and what is drawn there.
     """
 
     law: str
@@ -54,6 +56,8 @@ class ParameterLaw:
     mean: float = 0.0
     zeros: bool = False
     named: bool = False
+    parts: tuple[tuple[int, int, ParameterLaw], ...] = ()
+    axis: int = 0
 
     @property
     def is_known(self) -> bool:
@@ -74,6 +78,9 @@ def read_laws(model: Any, weights: Iterable[PrunableWeight]) -> dict[str, Parame
     for name, parameter in model.named_parameters():
         weight = ranked.get(id(parameter))
         laws[name] = read_law(parameter.detach(), is_weight=weight is not None)
+        parts = None if weight is None else _in_parts(parameter.detach(), weight.unit_axes[1])
+        if parts is not None:
+            laws[name] = parts
         if laws[name].std > 0 and laws[name].law not in ("fixed", "shuffled"):
             shapes[name] = _Fans.of(tuple(parameter.shape), 1 if weight is None else _groups(weight))
     pooled = _pooled({name: law for name, law in laws.items() if name in shapes}, shapes)
@@ -87,6 +94,18 @@ def _groups(weight: PrunableWeight) -> int:
         return len(weight.tensor) // hidden
     groups = getattr(weight.module, "groups", 1)
     return groups if isinstance(groups, int) else 1
+
+
+def _in_parts(tensor: torch.Tensor, axis: int) -> ParameterLaw | None:
+    """The laws of runs of output units that have scales of their own; None where all have one."""
+    runs = runs_of_one_scale(tensor, axis)
+    if len(runs) < 2:
+        return None
+    laws = [read_law(tensor.narrow(axis, at, end - at), is_weight=True) for at, end in runs]
+    if any(law.law in ("shuffled", "fixed") for law in laws):
+        return None
+    parts = tuple((*run, law) for run, law in zip(runs, laws, strict=True))
+    return ParameterLaw("parts", parts=parts, axis=axis)
 
 
 def read_law(tensor: torch.Tensor, *, is_weight: bool) -> ParameterLaw:

@@ -97,6 +97,12 @@ def _run(
     with seeded(seed), torch.enable_grad():
         with watch.hooks() as attention:
             returned = few.call(double)
+    if attention.seen is not None:
+        # Padding is known once attention has run; tokens that nothing attends to are no tokens.
+        watch = _Watch(double, [w.module for w in placed], few.size, attention.seen)
+        with seeded(seed), torch.enable_grad(), watch.hooks() as attention:
+            returned = few.call(double)
+    with seeded(seed), torch.enable_grad():
         value = goal.total(goal.outputs(returned), few.targets) / goal.count(few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")
@@ -107,7 +113,8 @@ def _run(
 class _Seen:
     """The outputs of one module, over all of its calls."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, tokens: Any = None) -> None:
+        self._kept = tokens
         self.place, self.square, self.gradient, self.count = place, 0.0, 0.0, 0
         self.tokens: list[float] = []
         self.inputs: list[float] = []
@@ -119,7 +126,9 @@ class _Seen:
         shown = value.detach().movedim(features_axis, -1) if has_tokens else value.detach()
         rows, tokens = as_tokens(shown, size, has_tokens=has_tokens)
         if tokens is not None and tokens.shape[1] > 1:
-            self.tokens.append(float(mean_cosine(tokens).mean()))
+            kept = self._kept
+            fits = kept is not None and kept.shape == tokens.shape[:2]
+            self.tokens.append(float(mean_cosine(tokens, kept if fits else None).nanmean()))
         if rows is not None and size > 1:
             self.inputs.append(float(mean_cosine(rows[None])[0]))
         if value.requires_grad:
@@ -132,7 +141,9 @@ class _Seen:
 class _Watch:
     """Looks at the modules that hold weights while a model runs."""
 
-    def __init__(self, model: Any, holders: Sequence[Any], size: int) -> None:
+    def __init__(self, model: Any, holders: Sequence[Any], size: int, tokens: Any = None) -> None:
+        """`tokens` says which of each input's are no padding, (B, T); None for all."""
+        self._tokens = tokens
         self._model, self._holders, self._size = model, list(holders), size
         self._names = {id(module): name for name, module in model.named_modules()}
         around = [self._around(self._names[id(module)]) for module in holders]
@@ -172,7 +183,7 @@ class _Watch:
         if id(module) in self._watched:
             value = first_tensor(output)
             if value is not None:
-                seen = self._seen.setdefault(id(module), _Seen(len(self._seen)))
+                seen = self._seen.setdefault(id(module), _Seen(len(self._seen), self._tokens))
                 convolution = isinstance(module, torch.nn.modules.conv._ConvNd)
                 axis = getattr(module, "features_axis", -1)
                 seen.output(value, self._size, has_tokens=not convolution, features_axis=axis)
@@ -245,10 +256,16 @@ def as_tokens(value: Any, size: int, *, has_tokens: bool = True) -> tuple[Any, A
     return rows, tokens
 
 
-def mean_cosine(vectors: Any) -> Any:
-    """Mean cosine between two different rows: (…, n, C) → (…)."""
+def mean_cosine(vectors: Any, kept: Any = None) -> Any:
+    """Mean cosine between two different rows: (…, n, C) → (…).
+
+    Args:
+        kept: which rows count, (…, n) of booleans; nan where fewer than two do.
+    """
     n = vectors.shape[-2]
     vectors = vectors.double()
     units = vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    if kept is not None:
+        units, n = units * kept[..., None], kept.sum(dim=-1).double()
     # |Σ u|² counts every pair twice, and each row with itself.
     return (units.sum(dim=-2).square().sum(dim=-1) - units.square().sum(dim=(-2, -1))) / (n * (n - 1))

@@ -46,6 +46,12 @@ def _drawn(parameter: Any, law: ParameterLaw, generator: torch.Generator, name: 
         rows = parameter.detach().cpu().reshape(len(parameter), -1) if parameter.ndim else parameter
         order = torch.rand(rows.shape, generator=generator).argsort(dim=-1)
         return rows.gather(-1, order).reshape(parameter.shape)
+    if law.law == "parts":
+        drawn = torch.empty(parameter.shape, dtype=kind)
+        for start, stop, own in law.parts:
+            part = parameter.narrow(law.axis, start, stop - start)
+            drawn.narrow(law.axis, start, stop - start).copy_(_drawn(part, own, generator, name))
+        return drawn
     drawn = torch.empty(parameter.shape, dtype=kind)
     if drawn.ndim < 2:
         matrix = drawn.reshape(1, -1)

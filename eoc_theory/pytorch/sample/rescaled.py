@@ -15,8 +15,10 @@ import torch
 
 from ...base.isolation import converted, seeded
 from ...layers import WeightLayer
+from ...propagation.observed import Runs, scaled_layer
 from ..batches import Batch
 from ..models import PrunableWeight, weight_attributes
+from ..multiply import multiply_weight
 from .observe import MOST_INPUTS, first_tensor
 from .sources import Source
 
@@ -43,23 +45,21 @@ class Itself:
 class Rescaled:
     """Networks of another source, each layer's weights multiplied by a factor of its own."""
 
-    def __init__(self, source: Source, factors: Array) -> None:
-        """`factors` has shape (L,)."""
+    def __init__(self, source: Source, factors: Array, units: Sequence[Runs] | None = None) -> None:
+        """`factors` has shape (L,); `units` are the output units that each is for, () for all."""
         self._source, self._factors = source, factors
-        self.layers = tuple(
-            replace(layer, sigma_w=layer.sigma_w * float(factor))
-            for layer, factor in zip(source.layers, factors, strict=True)
-        )
-        self.laws_known, self.notes = source.laws_known, source.notes
+        self._units = [()] * len(factors) if units is None else units
+        self.layers = tuple(map(scaled_layer, source.layers, factors, self._units))
+        # Of a law are the weights of units that all have one scale.
+        self.laws_known, self.notes = source.laws_known and not any(self._units), source.notes
         self.is_built = source.is_built
 
     def network(self, stream: list[int]) -> tuple[Any, list[PrunableWeight]]:
         """The other source's network of the same stream, rescaled."""
         model, weights = self._source.network(stream)
-        with torch.no_grad():
-            for weight, factor in zip(weights, self._factors, strict=True):
-                if factor != 1.0:
-                    weight.tensor.mul_(float(factor))
+        for weight, factor, runs in zip(weights, self._factors, self._units, strict=True):
+            if factor != 1.0:
+                multiply_weight(weight, float(factor), runs)
         return model, weights
 
 

@@ -136,7 +136,9 @@ class Made:
 def weight_layer(weight: PrunableWeight, law: ParameterLaw) -> WeightLayer:
     """A ranked weight as plain data; of an unknown law the scale alone is right."""
     shape = tuple(weight.tensor.shape)
-    fan_in = math.prod(shape[1:])
+    # Of a matrix (inputs, outputs), as transformers' Conv1D has it, the units come last.
+    rows, columns = (shape[0] if shape else 1), math.prod(shape[1:])
+    fan_in, fan_out = (rows, columns) if len(shape) == 2 and weight.unit_axes[1] else (columns, rows)
     bias = weight.bias
     spread = 0.0 if bias is None else float(bias.detach().double().square().mean().sqrt())
     scale = law.std if law.std else float(weight.tensor.detach().double().square().mean().sqrt())
@@ -144,7 +146,7 @@ def weight_layer(weight: PrunableWeight, law: ParameterLaw) -> WeightLayer:
     return WeightLayer(
         name=weight.name or weight.attribute,
         fan_in=fan_in,
-        fan_out=shape[0] if shape else 1,
+        fan_out=fan_out,
         sigma_w=scale * math.sqrt(fan_in),
         sigma_b=spread if math.isfinite(spread) else 0.0,
         law=known,

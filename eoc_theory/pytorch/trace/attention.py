@@ -17,7 +17,8 @@ from .layout import BATCH, CHANNELS, EXPANDED, Layout, is_position, of_positions
 from .positions import gathered
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
-from .values import Constant, Lazy, Signal
+from .tokens import padding_of_keys
+from .values import Constant, Lazy, PaddingError, Signal
 
 #: What is added to the scores of a masked pair, at most: published code adds −10⁴ or less.
 _MASKED = -5e3
@@ -144,6 +145,7 @@ def _kinds(layout: Layout) -> list[tuple[int, int]]:
 def attend(
     recorder: Recorder, q: Headed, k: Headed, value: Any, scale: float, causal: bool = False,
     drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False, channelwise: bool = False,
+    padded: bool = False,
 ) -> Signal:  # fmt: skip
     """The value of attention, a tensor (…, tokens of q, features of v); or with `channelwise` the reverse."""
     v = headed(recorder, value, swapped=channelwise)
@@ -156,7 +158,8 @@ def attend(
     )):  # fmt: skip
         raise recorder.refuse("attention within windows is read where queries, keys and values share them")
     layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise)
-    made = recorder.add(layer, q.node, k.node, v.node)
+    more = (padding_of_keys(recorder),) if padded else ()
+    made = recorder.add(layer, q.node, k.node, v.node, *more)
     if channelwise:
         return _turned(replace(made, layout=q.layout))
     # Heads lie as those of q do, each with as many channels as v has.
@@ -184,10 +187,12 @@ def _sdpa(
     if turned and (attn_mask is not None or is_causal or scale is None):
         raise recorder.refuse("attention of channels to channels is read with a scale and without a mask")
     scale = q.size**-0.5 if scale is None else float(number(scale))
-    causal, mask = fixed_mask(recorder, attn_mask, q, k, boolean_keeps=True)
+    mask = _added_by(recorder, attn_mask)
+    added, padded = (None, False) if mask is None else _parted(recorder, mask, q.layout[:-2], _pairs(q, k))
+    causal, fixed = (False, None) if added is None else _as_mask(added)
     return attend(
-        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), mask, bool(enable_gqa),
-        turned,
+        recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), fixed, bool(enable_gqa),
+        turned, padded,
     )  # fmt: skip
 
 
@@ -198,19 +203,53 @@ def is_channelwise(query: Signal) -> bool:
     return lay.axis_of(first) == CHANNELS and bool(second) and second == of_positions(second)
 
 
-def fixed_mask(
-    recorder: Recorder, mask: Any, q: Headed, k: Headed, *, boolean_keeps: bool
-) -> tuple[bool, Matrix | None]:
-    """Whether a mask is the causal one, and what else it adds to the scores."""
+def _added_by(recorder: Recorder, mask: Any) -> Constant | None:
+    """What a mask adds to scores, in double precision; of booleans −∞ where they are false."""
     if mask is None:
-        return False, None
+        return None
     if not isinstance(mask, Constant):
         raise recorder.refuse(f"attention takes masks that do not depend on the input, got {describe(mask)}")
-    tensor = mask.tensor.detach()
-    if tensor.dtype is torch.bool:
-        closed = ~tensor if boolean_keeps else tensor
-        tensor = torch.zeros(tensor.shape).masked_fill(closed, -math.inf)
-    return _as_mask(_by_heads(recorder, tensor.double(), q.layout[:-2], _pairs(q, k)))
+
+    def added(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach()
+        if tensor.dtype is torch.bool:
+            return torch.zeros(tensor.shape, dtype=torch.float64).masked_fill(~tensor, -math.inf)
+        return tensor.double()
+
+    return Constant(added(mask.tensor), known=None if mask.known is None else added(mask.known))
+
+
+def _parted(
+    recorder: Recorder, added: Constant, lead: Layout, pairs: tuple[int, int]
+) -> tuple[np.ndarray, bool]:
+    """What is added to scores (…, queries, keys) in every input, as of `_by_heads`, and whether keys that are
+    padding are closed besides."""
+    if added.known is None:
+        return _by_heads(recorder, added.tensor, lead, pairs), False
+    fixed = _by_heads(recorder, added.known, lead, pairs)
+    if not _closes_padding(recorder, added.tensor, added.known, lead, pairs):
+        raise PaddingError(str(recorder.refuse("adds to scores what is no mask of padding")))
+    return fixed, True
+
+
+def _closes_padding(
+    recorder: Recorder, tensor: torch.Tensor, known: torch.Tensor, lead: Layout, pairs: tuple[int, int]
+) -> bool:
+    """Whether `tensor` is `known` but for the keys that are padding, which it closes."""
+    pattern = recorder.padding
+    sizes = (*map(lay.extent_of, lead), *pairs)
+    factors = [factor for dimension in lead for factor in dimension]
+    batch = [at for at, factor in enumerate(factors) if factor.axis == BATCH]
+    if pattern is None or pattern.shape != (recorder.batch, pairs[1]) or len(batch) != 1:
+        return False
+    cut = [
+        torch.broadcast_to(one, sizes).reshape(*(f.size for f in factors), *pairs) for one in (tensor, known)
+    ]
+    own = [1] * (len(factors) + 2)
+    own[batch[0]], own[-1] = pattern.shape
+    closed = pattern.reshape(own)
+    fits = torch.where(closed, cut[0] <= _MASKED, cut[0] == cut[1])
+    return bool(fits.all())
 
 
 def _pairs(q: Headed, k: Headed) -> tuple[int, int]:
@@ -278,6 +317,7 @@ class Scores(Lazy):
         lead: of the tensor's dimensions before the last two.
         scale: what they are multiplied by.
         added: what is added to them, (heads or 1, windows or 1, queries, keys).
+        padded: whether keys that are padding are closed.
         weights: whether the softmax has been taken.
         drop: probability with which weights are dropped.
         channelwise: whether queries and keys are channels.
@@ -291,6 +331,7 @@ class Scores(Lazy):
     weights: bool = False
     drop: float = 0.0
     channelwise: bool = False
+    padded: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -324,9 +365,13 @@ class Scores(Lazy):
             )
         if other.tensor.dtype is torch.bool:
             raise recorder.refuse("adds a mask of booleans to the scores of attention")
-        tensor = other.tensor.detach().double() * factor
-        own = _by_heads(recorder, tensor, self.lead, self.pairs)
-        return replace(self, added=own if self.added is None else self.added + own)
+        added = Constant(
+            other.tensor.detach().double() * factor,
+            known=None if other.known is None else other.known.detach().double() * factor,
+        )
+        own, padded = _parted(recorder, added, self.lead, self.pairs)
+        added = own if self.added is None else self.added + own
+        return replace(self, added=added, padded=self.padded or padded)
 
 
 def product(recorder: Recorder, left: Any, right: Any) -> Any:
@@ -403,21 +448,26 @@ def _filled(scores: Scores, recorder: Recorder, input: Any, mask: Any, value: An
     value = number(value)
     if not isinstance(mask, Constant) or not isinstance(value, float):
         raise recorder.refuse("fills the scores of attention under a fixed mask with a number only")
-    return _closed(scores, recorder, mask.tensor.bool(), value)
+    return _closed(scores, recorder, mask, value)
 
 
 def _where(scores: Scores, recorder: Recorder, condition: Any, input: Any, other: Any) -> Any:
     value = number(other)
     if not isinstance(condition, Constant) or input is not scores or not isinstance(value, float):
         raise recorder.refuse("fills the scores of attention under a fixed mask with a number only")
-    return _closed(scores, recorder, ~condition.tensor.bool(), value)
+    known = None if condition.known is None else ~condition.known.bool()
+    return _closed(scores, recorder, Constant(~condition.tensor.bool(), known=known), value)
 
 
-def _closed(scores: Scores, recorder: Recorder, closed: torch.Tensor, value: float) -> Scores:
-    if bool(closed.any()) and value > _MASKED:
+def _closed(scores: Scores, recorder: Recorder, closed: Constant, value: float) -> Scores:
+    if bool(closed.tensor.any()) and value > _MASKED:
         raise recorder.refuse(f"fills the scores of attention with −∞ (or −10⁴ and less) only, got {value:g}")
-    mask = torch.zeros(closed.shape, dtype=torch.float64).masked_fill(closed, -math.inf)
-    return scores._plus(recorder, Constant(mask))
+
+    def added(mask: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask.bool(), -math.inf)
+
+    known = None if closed.known is None else added(closed.known)
+    return scores._plus(recorder, Constant(added(closed.tensor), known=known))
 
 
 def _softmaxed(scores: Scores, recorder: Recorder, input: Any, dim: int, **rest: Any) -> Any:
@@ -461,7 +511,7 @@ def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, ma
     # Values lie in the queries' dimensions, or in one that holds all heads.
     q = scores.q._replace(layout=(*scores.lead, *scores.q.layout[-2:]))
     own = scores.scale, causal, scores.drop, mask
-    return attend(recorder, q, scores.k, value, *own, channelwise=scores.channelwise)
+    return attend(recorder, q, scores.k, value, *own, channelwise=scores.channelwise, padded=scores.padded)
 
 
 _SCORES: dict[str, Any] = {

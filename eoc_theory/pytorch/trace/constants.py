@@ -45,6 +45,8 @@ def computed(recorder: Recorder, target: Any, given: dict[str, Any], in_place: b
     if in_place and tensors and tensors[0].tensor.untyped_storage().data_ptr() in recorder.memory:
         raise ModelChangedError(str(recorder.refuse("changes a tensor of the model, which cannot be read")))
     parameters = frozenset().union(*(c.parameters for c in tensors))
+    if any(one.known is not None for one in tensors):
+        return _for_padding(target, given, parameters)
     with torch.no_grad():
         result = _filled(target, given)
         if result is None:
@@ -54,6 +56,26 @@ def computed(recorder: Recorder, target: Any, given: dict[str, Any], in_place: b
     if not isinstance(result, torch.Tensor):
         return result
     return Constant(result, parameters, _same(target, tensors), _masked(target, tensors))
+
+
+def _for_padding(target: Any, given: dict[str, Any], parameters: frozenset[str]) -> Any:
+    """The operation done twice: for a pattern of padding, and for none."""
+    with torch.no_grad():
+        without = target(**{key: _tensor(_unpadded(value)) for key, value in given.items()})
+        result = target(**{key: _tensor(value) for key, value in given.items()})
+    if isinstance(result, (list, tuple)):
+        pairs = zip(result, without, strict=True)
+        return [Constant(one, parameters, known=other) for one, other in pairs]
+    return Constant(result, parameters, known=without) if isinstance(result, torch.Tensor) else result
+
+
+def _unpadded(value: Any) -> Any:
+    """The same where nothing is padding; what is changed in place is changed for both."""
+    if isinstance(value, (list, tuple)):
+        return [_unpadded(item) for item in value]
+    if not isinstance(value, Constant):
+        return value
+    return Constant(value.tensor.clone() if value.known is None else value.known, value.parameters)
 
 
 def run(module: Any, args: list[Any]) -> Any:

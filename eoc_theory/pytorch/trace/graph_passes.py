@@ -12,6 +12,7 @@ from ...errors import ModelError
 from ...layers import (
     AdaptiveAveragePool,
     AveragePool,
+    ChannelScale,
     ChannelShuffle,
     ChannelSlice,
     Concatenate,
@@ -48,6 +49,9 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     Raises:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
+    if recorder.absent:
+        first = Input("input", recorder.shapes[0], tuple(sorted(recorder.absent)))
+        recorder.nodes[0] = Node(first)
     nodes = _used(*_without_idle_activations(recorder.nodes, output))
     names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:
@@ -62,7 +66,7 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     _check_logits(nodes)
     nodes = _activation_before_pooling(nodes)
     nodes = _separate_linear_layers(nodes)
-    return Graph(tuple(_with_laws(nodes, recorder)))
+    return Graph(tuple(_with_unit_scales(_with_laws(nodes, recorder), recorder)))
 
 
 def _used(nodes: list[Node], output: int) -> list[Node]:
@@ -223,6 +227,34 @@ def _with_laws(nodes: list[Node], recorder: Recorder) -> list[Node]:
             weight = replace(layer.weighted.weight, activation=follower, law=found[position])
             layer = layer.weighted.with_weight(weight)
         made.append(Node(layer, node.inputs))
+    return made
+
+
+def _with_unit_scales(nodes: list[Node], recorder: Recorder) -> list[Node]:
+    """Units that have scales of their own, as queries and keys in a packed matrix, are multiplied by them.
+
+    Behind the choice of channels that tells them apart: there one number stands for all. The products of
+    weights and their derivatives are those of rows that have these scales themselves.
+    """
+    made: list[Node] = []
+    places: list[int] = []
+    scales: list[Any] = []
+    for node in nodes:
+        layer, own = node.layer, None
+        if layer.weighted is not None:
+            runs = recorder.weights[layer.name].unit_scales
+            own = np.repeat([scale for _, scale in runs], [n for n, _ in runs]) if runs else None
+        elif len(node.inputs) == 1 and scales[node.inputs[0]] is not None:
+            before = scales[node.inputs[0]]
+            taken = layer.channels_taken(len(before))
+            own = before[taken] if layer.moves_channels else None
+        places.append(len(made))
+        made.append(Node(layer, tuple(places[source] for source in node.inputs)))
+        if own is not None and layer.weighted is None and np.ptp(own) < 1e-9:
+            places[-1] = len(made)
+            made.append(Node(ChannelScale(f"{layer.name}.scale", float(own[0])), (len(made) - 1,)))
+            own = None
+        scales.append(own)
     return made
 
 

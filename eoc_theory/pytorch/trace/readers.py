@@ -16,7 +16,7 @@ import torch
 from ...errors import ModelError
 from . import constants
 from .recorder import Recorder
-from .values import Constant, Lazy, Mask, Signal, Unreadable
+from .values import Constant, Lazy, Mask, PaddingError, Signal, Unreadable
 
 Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
@@ -70,6 +70,7 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     recorder.target = target
+    _refuse_padding(recorder, base, given)
     lazy = [value for value in _all(given) if isinstance(value, Lazy)]
     if lazy:
         result = lazy[0].read(recorder, base, _renamed(given))
@@ -141,6 +142,18 @@ def _settled(recorder: Recorder, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_settled(recorder, item) for item in value]
     return value.settled(recorder) if isinstance(value, Lazy) else value
+
+
+#: What takes a mask of padding: attention as one function, and what is done to its scores.
+_MASKED = ("scaled_dot_product_attention", "add", "masked_fill", "where", "baddbmm")
+
+
+def _refuse_padding(recorder: Recorder, name: str, given: dict[str, Any]) -> None:
+    """What is computed from padding is read as a mask of attention's scores alone."""
+    padded = any(isinstance(value, Constant) and value.known is not None for value in _all(given))
+    scores = name == "scaled_dot_product_attention" or any(isinstance(v, Lazy) for v in _all(given))
+    if padded and not (name in _MASKED and scores):
+        raise PaddingError(str(recorder.refuse("takes what token numbers say of padding")))
 
 
 def _refuse_unreadable(given: dict[str, Any]) -> None:

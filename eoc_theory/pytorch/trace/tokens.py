@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import ClassToken, Embedding, Matrix, PositionEmbedding, PositionTable, Shape, Sinusoids
+from ...layers import (
+    ClassToken,
+    Embedding,
+    KnownTokens,
+    Matrix,
+    PositionEmbedding,
+    PositionTable,
+    Shape,
+    Sinusoids,
+)
 from . import layout as lay
 from .constants import number
 from .layout import CHANNELS
@@ -31,11 +40,16 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     if signal.position != 0 or signal.shape.space:
         raise recorder.refuse("looks up token numbers only that are the model's input")
     law = recorder.law_of(weight)
-    std = _rms(weight.tensor.detach()) if law is None else law.std
     rows, features = weight.sizes
+    table = weight.tensor.detach()
+    padding = int(padding_idx) % rows if padding_idx != -1 else None
+    if padding is not None and law is None and bool(table[padding].any()):
+        padding = None  # a row like any other, which training only leaves as it is
+    drawn = rows - (padding is not None)
+    std = _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std
     made = recorder.looked_up.get(weight.parameter)
     if made is None:
-        layer = Embedding(recorder.label(_owner(weight)), rows, features, std)
+        layer = Embedding(recorder.label(_owner(weight)), rows, features, std, padding)
         made = recorder.add(layer, 0)
         if weight.parameter:
             recorder.looked_up[weight.parameter] = made
@@ -124,9 +138,18 @@ def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | No
     return replace(made, layout=tuple(own))
 
 
+def padding_of_keys(recorder: Recorder) -> int:
+    """The node that says which tokens are padding."""
+    if recorder.padding_node is None:
+        assert recorder.padding_token is not None
+        layer = KnownTokens(recorder.unique("known tokens"), recorder.padding_token)
+        recorder.padding_node = recorder.position(recorder.add(layer, 0))
+    return recorder.padding_node
+
+
 @reads("ne", "eq")
 def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
-    """Token numbers against one of them, as that of padding: no input is taken to hold it."""
+    """Token numbers against one of them, as that of padding: a mask of attention, or no input may hold it."""
     value = number(other)
     if (
         recorder.takes_tokens
@@ -134,5 +157,11 @@ def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
         and input.position == 0
         and isinstance(value, float)
     ):
+        token, pattern = int(value), recorder.padding
+        if pattern is not None and recorder.padding_token in (None, token):
+            recorder.padding_token = token
+            own = pattern if recorder.operation == "eq" else ~pattern
+            return Constant(own.clone(), known=torch.full(own.shape, recorder.operation == "ne"))
+        recorder.absent.add(token)
         return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
     return recorder.elementwise(input, other)

@@ -18,6 +18,7 @@ from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
 from ...layers import Shape
 from ...networks.graph import Graph
+from ...signals.data import are_several
 from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
@@ -55,11 +56,26 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
     sizes = (max(sizes[0], 2), *sizes[1:])
     whole = _takes_tokens(model, sizes)
     found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=whole)
-    recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
-    recorder.takes_tokens, recorder.known = whole, known
-    with torch.inference_mode(False), torch.no_grad():
-        output = _Reading(recorder, found).output()
-    return finish(recorder, _logits(recorder, output), expected)
+    # Padding is read as a mask of attention where it is that alone, else as tokens that are absent.
+    patterns = [_padding_pattern(sizes), None] if whole and sizes[1] > 1 else [None]
+    for pattern in patterns:
+        recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
+        recorder.takes_tokens, recorder.known, recorder.padding = whole, known, pattern
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                output = _Reading(recorder, found).output()
+            return finish(recorder, _logits(recorder, output), expected)
+        except ModelError:
+            if pattern is None or recorder.padding_token is None:
+                raise
+    raise AssertionError("a last pattern that is none")
+
+
+def _padding_pattern(sizes: tuple[int, ...]) -> torch.Tensor:
+    """Booleans (batch, tokens) that nothing else in a model is, some of each row false: tokens that count."""
+    pattern = torch.rand(sizes, generator=torch.Generator().manual_seed(0)) < 0.5
+    pattern[:, 0], pattern[0, -1], pattern[1:, -1] = False, True, False
+    return pattern
 
 
 def _logits(recorder: Recorder, output: Any) -> int:
@@ -347,6 +363,11 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
 
 def batch_shape_of(example: Any) -> tuple[int, ...]:
     """The shape of a batch of inputs; see `eoc_theory.pytorch.trace.batch_shape`."""
+    if isinstance(example, Mapping) or are_several(example):
+        raise ModelError(
+            "example_input must be one batch of inputs for a model that is read, got several or inputs by "
+            "name: the theory describes no attention mask and no second input; method='sampled' takes them"
+        )
     if isinstance(example, (tuple, list)) and example and all(_is_whole(n) for n in example):
         sizes = tuple(int(n) for n in example)
     else:

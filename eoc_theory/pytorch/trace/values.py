@@ -66,6 +66,10 @@ class Storage:
 Padding = tuple[Any, tuple[tuple[int, int], ...]]
 
 
+class PaddingError(ModelError):
+    """What is done with padding is no mask of attention."""
+
+
 @dataclass(eq=False)
 class Signal:
     """A tensor computed from the model's input.
@@ -134,12 +138,15 @@ class Constant:
         parameters: names of the model's parameters that it is computed from.
         parameter: the name of the parameter that it is, "" where it is computed.
         unmasked: the parameter that it is under a mask of zeros and ones, and that mask.
+        known: of what is computed from a comparison of token numbers with that of padding: `tensor` is its
+            value for a pattern of padding (`Recorder.padding`), and this what it is where nothing is padding.
     """
 
     tensor: torch.Tensor
     parameters: frozenset[str] = frozenset()
     parameter: str = ""
     unmasked: tuple[Constant, Constant] | None = None
+    known: torch.Tensor | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:

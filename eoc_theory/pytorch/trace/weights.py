@@ -10,6 +10,7 @@ import torch
 from ...errors import ModelError
 from ...layers import WeightLaw
 from ...layers.weight_layer import CUT, INSIDE_CUT
+from ..unit_scales import runs_of_one_scale
 
 #: Log-likelihood by which one law must beat another to be told from one layer's weights alone.
 DECISIVE = 6.0
@@ -27,6 +28,8 @@ class Weights:
         log_likelihood: of the weights that are not masked, under each law of independent weights at its most
             likely scale.
         orthogonal: whether the rows, or the columns, are orthogonal and of one length.
+        unit_scales: of runs of output units whose weights have scales of their own: how many units, and their
+            scale over that of all; () where all have one.
     """
 
     fan_in: int
@@ -35,6 +38,7 @@ class Weights:
     sigma_b: float
     log_likelihood: dict[WeightLaw, float]
     orthogonal: bool
+    unit_scales: tuple[tuple[int, float], ...] = ()
 
 
 def read_weights(
@@ -76,6 +80,17 @@ def read_weights(
         sigma_b,
         moments.log_likelihood(),
         mask is None and not silent and is_orthogonal(weight, moments),
+        _unit_scales(weight, math.sqrt(moments.square)) if mask is None else (),
+    )
+
+
+def _unit_scales(weight: torch.Tensor, rms: float) -> tuple[tuple[int, float], ...]:
+    runs = runs_of_one_scale(weight)
+    if len(runs) < 2:
+        return ()
+    return tuple(
+        (stop - start, math.sqrt(float(weight[start:stop].double().square().mean())) / rms)
+        for start, stop in runs
     )
 
 

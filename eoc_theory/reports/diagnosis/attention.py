@@ -9,20 +9,21 @@ network as found.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ...criteria.criterion import Criterion
 from ...networks.architecture import Architecture
-from ...networks.graph import Graph
+from ...networks.graph import Graph, Node
 from ...propagation.channel_kernels import ChannelPropagation, propagate_channels
 from ...propagation.channel_plan import ALL_CHANNELS, ATTENTION_CHANNELS
-from ...propagation.observed import Observed
+from ...propagation.observed import Observed, ScoreScale, as_runs
 from ...propagation.shared import shared_samples
 from ...pruning.graph_theory import laws_and_kernels
 from ...signals.data import DataSummary
+from .attention_changes import Change, attention_changes, critical_factors
 from .findings import off_edge
 from .forecast import outlook
 from .initialisation import Reading
@@ -37,8 +38,6 @@ MOST_TRIED = 3
 _FEW_CHANNELS = ATTENTION_CHANNELS
 #: Multiply-adds of looking at a network once, beyond which the first change alone is tried.
 _DEAR = 5e11
-#: Standard deviations of attention's scores that are as good as 1.
-_AS_GOOD = (0.5, 2.0)
 
 
 def diagnose_attention(
@@ -48,14 +47,8 @@ def diagnose_attention(
     sparsity: float,
     rule: Criterion,
     seed: int,
-    *,
-    biases: bool,
-    masked: bool,
 ) -> tuple[View, Cure | None, View | None]:
     """The network as found; what is predicted to help, and the network after it.
-
-    Args:
-        biases, masked: as in `eoc_theory.reports.diagnosis.remedies.cures`.
 
     Raises:
         ArgumentError: a criterion that the theory of attention does not know. ModelError: values beyond the
@@ -74,10 +67,7 @@ def diagnose_attention(
     before, kernels = view(net)
     if not before.problems:
         return before, None, None
-    redraw = bool(off_edge(net, reading, before.outlook).any())
-    silent = len(before.outlook.silent) > 0
-    others = cures(net, reading, redraw=redraw, biases=biases, masked=masked, silent=silent)
-    candidates = [*_even_attention(net, kernels), *_stable_branches(net, before.signals), *others]
+    candidates = list(_cures(net, reading, kernels, before, rule))
     dear = kernels.work > _DEAR and kernels.draws == 1
     tried = candidates[: 1 if dear else MOST_TRIED]
     if len(tried) < min(len(candidates), MOST_TRIED):
@@ -119,48 +109,85 @@ def _branch_ends(net: Architecture, graph: Graph, reading: Reading) -> tuple[int
 
 def last_weights(graph: Graph, position: int) -> str | None:
     """Name of the weight layer that a node's value comes from with nothing but one way between; or None."""
+    found = _last_units(graph, position)
+    return None if found is None else found[0]
+
+
+def _last_units(graph: Graph, position: int) -> tuple[str, Array] | None:
+    """The same, and which of that layer's output units the value's channels are, as booleans."""
+    back = []
     while True:
         node = graph.nodes[position]
-        if node.layer.weighted is not None:
-            return node.layer.weighted.weight.name
-        if len(node.inputs) != 1:
+        weighted = node.layer.weighted
+        if weighted is not None:
+            units = np.arange(weighted.weight.fan_out)
+            for layer in reversed(back):
+                units = units[layer.channels_taken(len(units))]
+            return weighted.weight.name, np.isin(np.arange(weighted.weight.fan_out), units)
+        if len(node.inputs) != 1 or node.layer.normalises:
             return None
+        back.append(node.layer)
         (position,) = node.inputs
 
 
-def _even_attention(net: Architecture, kernels: ChannelPropagation) -> Iterator[Cure]:
-    """Queries and keys whose scores have a standard deviation of 1."""
-    graph = net.as_graph()
-    factors: dict[str, float] = {}
+# --- what is tried ------------------------------------------------------------------------------------------
+
+
+def _cures(
+    net: Architecture, reading: Reading, kernels: ChannelPropagation, before: View, rule: Criterion
+) -> Iterator[Cure]:
+    """Changes worth a prediction, the most natural first."""
+    if len(before.outlook.silent):
+        yield from cures(net, reading, redraw=False, silent=True)[:1]
+    ends = [net.weight_layers[number] for number in before.signals.residual]
+    off = bool(off_edge(net, reading, before.outlook).any())
+    scales = _score_scales(net.as_graph(), kernels)
+
+    def critical() -> Mapping[str, float]:
+        return critical_factors(net, list(net)) if off else {}
+
+    for change in attention_changes(lambda: scales, ends, critical):
+        if not change.units or _is_scale_free(rule):
+            yield change.cure(_multiplied(net, change, scales))
+
+
+def _is_scale_free(rule: Criterion) -> bool:
+    """Whether only the product of a weight and its derivative counts."""
+    return rule.needs == "gradient" and rule.rounds == 1
+
+
+def _score_scales(graph: Graph, kernels: ChannelPropagation) -> list[ScoreScale]:
+    """Of every attention, whose queries and keys come from weights; normalised ones have no scale."""
+    found = []
     attending = [node for node in graph.nodes if node.layer.attends]
     for node, std in zip(attending, kernels.score_std, strict=True):
-        if not 0.0 < std < math.inf or _AS_GOOD[0] <= std <= _AS_GOOD[1]:
-            continue
-        for side in node.inputs[:2]:
-            name = last_weights(graph, side)
-            if name is not None:
-                factors[name] = 1.0 / math.sqrt(std)
-    if factors:
-        low, high = min(factors.values()), max(factors.values())
-        step = (
-            "multiply the weights of queries and keys by their numbers in `found.cure.factors` "
-            f"({low:.3g} to {high:.3g})"
-        )
-        yield _multiplied(net, factors, step, "gives the scores of attention a standard deviation of 1")
+        units: dict[str, Array] = {}
+        sides = [_last_units(graph, side) for side in node.inputs[:2]]
+        for name, own in (side for side in sides if side is not None):
+            units[name] = units.get(name, np.zeros_like(own)) | own
+        degree = sum(side is not None for side in sides)
+        found.append(ScoreScale(float(std), degree, {name: as_runs(own) for name, own in units.items()}))
+    return found
 
 
-def _stable_branches(net: Architecture, seen: Observed) -> Iterator[Cure]:
-    """The last weights of L residual branches by 1/√L: the paper's Stable ResNet, as GPT-2 has it."""
-    count = len(seen.residual)
-    if count > 1:
-        factor = 1.0 / math.sqrt(count)
-        step = f"multiply the last weights of the {count} residual branches by 1/√{count} = {factor:.3g}"
-        names = [net.weight_layers[number] for number in seen.residual]
-        yield _multiplied(net, dict.fromkeys(names, factor), step, "keeps the residual sums in bounds")
+def _multiplied(net: Architecture, change: Change, scales: Sequence[ScoreScale]) -> Architecture:
+    """`net` with weights multiplied.
 
-
-def _multiplied(net: Architecture, factors: dict[str, float], step: str, does: str) -> Cure:
-    weights = {
-        layer.name: replace(layer, sigma_w=layer.sigma_w * factors.get(layer.name, 1.0)) for layer in net
-    }
-    return Cure((step,), does, with_weights(net, weights), factors)
+    A factor of some units of a packed projection is one of the scores that they make: the products of
+    weights and their derivatives are the same.
+    """
+    whole = replace(change, factors={n: f for n, f in change.factors.items() if n not in change.units})
+    changed = with_weights(net, {layer.name: whole.scaled(layer) for layer in net})
+    if not change.units:
+        return changed
+    graph, order = changed.as_graph(), iter(scales)
+    nodes = []
+    for node in graph.nodes:
+        layer = node.layer
+        if layer.attends:
+            one = next(order)
+            packed = [name for name in one.weights if name in change.units]
+            power = one.degree / max(len(one.weights), 1)
+            layer = layer.with_scores_times(math.prod(change.factors[name] ** power for name in packed))
+        nodes.append(Node(layer, node.inputs))
+    return Architecture.from_graph(Graph(tuple(nodes)), net.name)

@@ -307,7 +307,8 @@ def _outlook(outlook: Outlook) -> dict[str, Any]:
 def _cure(cure: Cure) -> dict[str, Any]:
     """A cure as plain data."""
     told: dict[str, Any] = {"steps": cure.steps, "does": cure.does}
-    return told if cure.factors is None else told | {"factors": dict(cure.factors)}
+    parts = {"factors": cure.factors, "units": cure.units}
+    return told | {name: encode(part) for name, part in parts.items() if part}
 
 
 @isolated
@@ -407,8 +408,7 @@ def _by_theory(
     if not net.is_chain and attends(net.as_graph()):
         from .attention import diagnose_attention
 
-        state = parameters_of(model, net, reading)
-        found = diagnose_attention(net, reading, batch, sparsity, rule, seed, **state)
+        found = diagnose_attention(net, reading, batch, sparsity, rule, seed)
         first, cure, second = found
         before, after = first.outlook, None if second is None else second.outlook
         shown = {"signals": first.signals, "notes": first.notes}

@@ -11,7 +11,7 @@ from ...errors import ModelError
 from ...networks.architecture import Architecture
 from ...networks.resolve import Network
 from .forecast import SAFE, Outlook
-from .initialisation import Reading, tolerance
+from .initialisation import Reading, read, tolerance
 from .remedies import Cure
 
 Array = np.ndarray
@@ -32,6 +32,15 @@ def off_edge(net: Architecture, reading: Reading, seen: Outlook) -> Array:
         by_scale = np.abs(seen.sigma_w / reading.edge - 1.0) > near
         by_chi = np.abs(seen.chi - 1.0) > CHI_TOLERANCE
     return reading.scaled & np.where(np.isfinite(reading.edge), by_scale, by_chi)
+
+
+def is_off_edge(net: Architecture) -> bool:
+    """Whether σ_w matters in some layer and is not that of the edge of chaos, by the weights alone."""
+    reading = read(net)
+    near = np.array([tolerance(layer) for layer in net])
+    scales = np.array([layer.sigma_w for layer in net])
+    with np.errstate(invalid="ignore"):
+        return bool((reading.scaled & (np.abs(scales / reading.edge - 1.0) > near)).any())
 
 
 def phase(seen: Outlook, off: Array) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
-from ...errors import EOCError
+from ...base.boundary import public
+from ...errors import EOCError, ModelError
 from ...layers import WeightLayer
 from ...networks.architecture import DEFAULT_SIGMA_B, Architecture
 from ...networks.critical_scales import critical_scales
 from ...networks.graph import Graph, Node
 from ...networks.resolve import Network
+from ...propagation.observed import Runs
+from ...pytorch.multiply import multiply_
 from .initialisation import Reading
 
 
@@ -25,12 +28,27 @@ class Cure:
         does: what that sets, in words that continue "that …".
         net: the network after it; None where the diagnosis was read from JSON.
         factors: what the weights of layers are multiplied by, by name, where that is the change.
+        units: output units, as runs from … up to, of those among `factors` of which only some are multiplied:
+            of a packed projection those of queries and keys.
     """
 
     steps: tuple[str, ...]
     does: str
     net: Network = field(default=cast(Network, None), compare=False, repr=False)
     factors: Mapping[str, float] | None = None
+    units: Mapping[str, Runs] | None = None
+
+    @public
+    def apply_(self, model: Any) -> None:
+        """Carry the cure out on a torch model: its weights are multiplied in place by `factors`.
+
+        Raises:
+            ModelError: the change is none of `factors` (`steps` say what it is), or `model` does not have the
+            weights. It is then left as it was.
+        """
+        if self.factors is None:
+            raise ModelError(f"cure is no multiplication of weights, but: {' and '.join(self.steps)}")
+        multiply_(model, self.factors, self.units or {})
 
 
 def cures(

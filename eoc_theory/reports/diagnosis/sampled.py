@@ -5,7 +5,7 @@ A trained network, whose weights follow no known distribution, is measured as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,14 +17,23 @@ from ...base.upward import upward
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import EOCError, InternalError, ModelError
-from ...networks.resolve import Options, as_network, is_model
+from ...networks.resolve import Options, as_architecture, as_network, is_model
 from ...networks.unread import UnreadNetwork
-from ...propagation.observed import Observed
+from ...propagation.observed import Observed, ScoreScale
 from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros
-from .findings import is_better
+from .attention_changes import (
+    Change,
+    attention_changes,
+    branches,
+    critical_factors,
+    each_layer,
+    stable_branches,
+    times,
+)
+from .findings import is_better, is_off_edge
 from .forecast import Outlook
 from .initialisation import Reading, recognise_all
 from .remedies import Cure
@@ -35,7 +44,7 @@ Array = np.ndarray
 #: Networks whose signals are looked at.
 NETWORKS = 3
 #: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only
-#: the first is.
+#: the first is. Between them, the first of two that helps is enough.
 AFFORDABLE, DEAR = 1e10, 1e11
 
 
@@ -109,18 +118,17 @@ def diagnose_by_sampling(
 # --- what is found
 
 
-def _view(
-    net: UnreadNetwork, sparsity: float, rule: Criterion, seed: int, samples: int | None = None
-) -> View:
-    """Predictions from sampled networks."""
+def _view(net: UnreadNetwork, sparsity: float, rule: Criterion, seed: int, *, seen: int = NETWORKS) -> View:
+    """Predictions from sampled networks; signals are those of `seen` of them at most."""
     from ...pytorch.sample.observe import observe
 
     with shared_samples():
-        pruning = predict_pruning(net, sparsity, criterion=rule, seed=seed, samples=samples)
-        collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or samples)
+        pruning = predict_pruning(net, sparsity, criterion=rule, seed=seed)
+        collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or None)
         networks = max(pruning.samples, NETWORKS)
         moments = _moments(net, pruning.samples or None, seed)
-    signals = observe(net.sampler, 2 if cost(net) > AFFORDABLE else min(networks, NETWORKS), seed)
+    few = 2 if cost(net) > AFFORDABLE else networks
+    signals = observe(net.sampler, min(few, seen), seed)
     kept = {
         "kept": np.asarray(pruning.kept),
         "kept_std": np.asarray(pruning.kept_std),
@@ -261,21 +269,26 @@ def _best_cure(
     seed: int,
 ) -> tuple[Cure | None, View | None]:
     """What `best_of` finds among the changes that the network's size lets be tried."""
-    most = 1 if cost(net) > DEAR else 2 if cost(net) > AFFORDABLE else None
+    large = cost(net) > AFFORDABLE
+    most = 1 if cost(net) > DEAR else 2 if large else None
 
     def look(changed: Any) -> View:
         assert isinstance(changed, UnreadNetwork)
-        return _view(changed, sparsity, rule, seed)
+        return _view(changed, sparsity, rule, seed, seen=1 if large else NETWORKS)
 
-    return best_of(before, islice(_cures(model, net, before, options, seed), most), look)
+    return best_of(
+        before, islice(_cures(model, net, before, options, seed), most), look, any_that_helps=large
+    )
 
 
 def best_of(
-    before: View, cures: Iterable[Cure], look: Callable[[Any], View]
+    before: View, cures: Iterable[Cure], look: Callable[[Any], View], *, any_that_helps: bool = False
 ) -> tuple[Cure | None, View | None]:
     """The first change after which nothing is wrong, else the one that helps most; None where none helps.
 
-    `look` shows a changed network; one that it refuses is no cure.
+    Args:
+        look: shows a changed network; one that it refuses is no cure.
+        any_that_helps: whether the first that helps is enough.
     """
     chosen, least = None, before
     for cure in cures:
@@ -287,7 +300,7 @@ def best_of(
             continue
         if helps(after, least):
             chosen, least = cure, after
-            if not after.problems:
+            if any_that_helps or not after.problems:
                 break
     return chosen, None if chosen is None else least
 
@@ -300,40 +313,78 @@ def helps(one: View, other: View) -> bool:
 
 def _cures(model: Any, net: UnreadNetwork, before: View, options: Options, seed: int) -> Iterator[Cure]:
     """Changes worth a try, the most natural first."""
+    if before.signals.attention:
+        yield from _attention_cures(model, net, before, options, seed)
+    else:
+        with suppress(EOCError):
+            yield _initialised(model, net, options, seed)
+    yield from _even_cures(net, before, seed, attends=bool(before.signals.attention))
+
+
+def _attention_cures(
+    model: Any, net: UnreadNetwork, before: View, options: Options, seed: int
+) -> Iterator[Cure]:
+    """The changes that the theory of attention tries."""
+    from ...pytorch.sample.score_scale import score_scales
+
+    def critical() -> Mapping[str, float]:
+        try:
+            read = as_architecture(model, example_input=_example(net, options))
+        except EOCError:
+            return {}
+        return critical_factors(read, net.layers) if is_off_edge(read) else {}
+
+    def scales() -> list[ScoreScale]:
+        try:
+            return score_scales(net.sampler, 1 if cost(net) > AFFORDABLE else 2, seed)
+        except EOCError:
+            return []
+
+    ends = [net.weight_layers[number] for number in before.signals.residual]
+    for change in attention_changes(scales, ends, critical):
+        yield change.cure(_rescaled(net, change))
+
+
+def _example(net: UnreadNetwork, options: Options) -> Any:
+    """Inputs that the model can be read with."""
+    if options.example_input is not None:
+        return options.example_input
+    return net.sampler.batch.part(slice(0, 2)).inputs
+
+
+def _even_cures(net: UnreadNetwork, before: View, seed: int, *, attends: bool) -> Iterator[Cure]:
+    """Even signals, residual sums in bounds, and both; the second was tried where the network attends."""
     from ...pytorch.sample.rescaled import even_factors
 
-    with suppress(EOCError):
-        yield _initialised(model, net, options, seed)
-    ends = before.signals.residual
-    strength = 1.0 / np.sqrt(max(len(ends), 1))
-    residual = np.ones(len(net))
-    residual[list(ends)] = strength
     even = np.ones(len(net))
     with suppress(EOCError):
         even = even_factors(net.sampler, 1 if cost(net) > AFFORDABLE else 2, seed)
-    names = "multiply the weights of each layer by its number in `found.cure.factors`"
+    names = net.weight_layers
+    factors = {name: float(factor) for name, factor in zip(names, even, strict=True) if factor != 1.0}
     does = "makes the mean square of what each layer's weights give 1 (LSUV)"
-    branches = f"the last weights of the {len(ends)} residual branches by 1/√{len(ends)} = {strength:.3g}"
-    if (even != 1.0).any():
-        yield _rescaled(net, even, f"{names} ({_span(even)})", does)
-    if len(ends) > 1:
-        yield _rescaled(net, residual, f"multiply {branches}", "keeps the residual sums in bounds")
-        if (even != 1.0).any():
-            both = even * residual
-            yield _rescaled(net, both, f"{names} ({_span(both)})", f"{does}, with {branches}")
+    stable = stable_branches([names[number] for number in before.signals.residual])
+    changes = [each_layer(factors, does)] if factors else []
+    if stable is not None:
+        changes += [] if attends else [stable]
+        if factors:
+            both = times(factors, stable.factors)
+            changes.append(each_layer(both, f"{does}, with {branches(len(stable.factors))}"))
+    for change in changes:
+        yield change.cure(_rescaled(net, change))
 
 
-def _span(factors: Array) -> str:
-    return f"{factors.min():.3g} to {factors.max():.3g}"
-
-
-def _rescaled(net: UnreadNetwork, factors: Array, step: str, does: str) -> Cure:
+def _rescaled(net: UnreadNetwork, change: Change) -> UnreadNetwork:
     from ...pytorch.sample.rescaled import Rescaled
 
-    source = Rescaled(net.sampler.source, factors)
-    changed = replace(net, layers=source.layers, sampler=replace(net.sampler, source=source))
-    by_name = {name: float(f) for name, f in zip(net.weight_layers, factors, strict=True) if f != 1.0}
-    return Cure((step,), does, changed, by_name)
+    factors = np.array([change.factors.get(name, 1.0) for name in net.weight_layers])
+    units = [change.units.get(name, ()) for name in net.weight_layers]
+    source = Rescaled(net.sampler.source, factors, units)
+    return replace(
+        net,
+        layers=source.layers,
+        sampler=replace(net.sampler, source=source),
+        laws_known=source.laws_known,
+    )
 
 
 def _initialised(model: Any, net: UnreadNetwork, options: Options, seed: int) -> Cure:
@@ -349,8 +400,7 @@ def _initialised(model: Any, net: UnreadNetwork, options: Options, seed: int) ->
     if not is_model(model):
         raise ModelError("a factory's networks are not initialised here")
     twin = converted(model).model
-    batch = net.sampler.batch
-    example = options.example_input if options.example_input is not None else batch.part(slice(0, 2)).inputs
+    batch, example = net.sampler.batch, _example(net, options)
     structure(twin, example, fresh=True)  # else it is initialised by its signal, which is no edge of chaos
     initialize_(twin, seed=seed, example_input=example)
     changed = upward("net=<torch model or factory>")(

@@ -12,6 +12,7 @@ from eoc_theory.base.isolation import converted  # noqa: E402
 from eoc_theory.pytorch.models import prunable_weights  # noqa: E402
 from eoc_theory.pytorch.sample.laws import read_law, read_laws  # noqa: E402
 from eoc_theory.pytorch.sample.redraw import redraw_  # noqa: E402
+from eoc_theory.pytorch.unit_scales import runs_of_one_scale  # noqa: E402
 
 CUT = 0.87962566103423978
 #: initialiser, the law and the standard deviation that it has for a (fan_out, fan_in) matrix.
@@ -105,7 +106,7 @@ def test_weights_of_no_known_law_are_shuffled_within_rows(weight):
     torch.manual_seed(0)
     value = {
         "laplace": torch.distributions.Laplace(0.0, 0.1).sample((64, 64)),
-        "two scales": torch.cat([torch.randn(32, 64) * 0.01, torch.randn(32, 64)]),
+        "two scales": torch.cat([torch.randn(64, 32) * 0.01, torch.randn(64, 32)], dim=1),
         "rows": torch.randn(64, 64) * torch.logspace(-1, 1, 64)[:, None],
     }[weight]
     layer = nn.Linear(64, 64)
@@ -117,6 +118,33 @@ def test_weights_of_no_known_law_are_shuffled_within_rows(weight):
     redraw_(twin, laws, [1, 2])
     assert not torch.equal(twin.weight, value)
     assert torch.equal(twin.weight.detach().sort(dim=1).values, value.sort(dim=1).values)
+
+
+def test_units_of_several_scales_are_drawn_with_each_its_own():
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 96)
+    with torch.no_grad():
+        layer.weight[:64].normal_(std=0.3)
+        layer.weight[64:].uniform_(-0.1, 0.1)
+    laws = read_laws(layer, prunable_weights(layer))
+    assert [part[:2] for part in laws["weight"].parts] == [(0, 64), (64, 96)]
+    assert [part[2].law for part in laws["weight"].parts] == ["normal", "uniform"]
+    twin = converted(layer).model
+    redraw_(twin, laws, [1, 2])
+    assert not (twin.weight == layer.weight).any()
+    assert float(twin.weight[:64].std()) == pytest.approx(0.3, rel=0.05)
+    assert float(twin.weight[64:].abs().max()) == pytest.approx(0.1, rel=0.05)
+
+
+def test_units_of_one_scale_are_one_run_and_a_change_is_found_on_the_unit():
+    torch.manual_seed(1)
+    for value in (torch.randn(300, 64), torch.rand(300, 40) - 0.5, torch.randn(64, 20).exp()):
+        assert runs_of_one_scale(value) == [(0, len(value))]
+    uneven = torch.randn(7 * 16, 40)
+    rows = torch.arange(len(uneven)) // 16 % 2 == 1
+    uneven[rows] *= 3.0
+    assert runs_of_one_scale(uneven) == [(16 * at, 16 * at + 16) for at in range(7)]
+    assert runs_of_one_scale(uneven.T, axis=1) == runs_of_one_scale(uneven)
 
 
 @pytest.mark.parametrize("name", INITIALISERS)
