@@ -21,7 +21,6 @@ from ..networks.graph import Graph
 from .carried_values import OutOfRangeError
 from .channel_plan import Plan, planned
 from .gaussian_graph import GaussianGraph
-from .graph_kernels import refuse_dependent_sums
 from .top_gradient import sent_from
 
 Array = np.ndarray
@@ -94,7 +93,6 @@ def propagate_channels(
         range of floats.
     """
     plan = planned(net, net.summarise(data, seed=seed), seed, channels=channels)
-    refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             try:

@@ -65,7 +65,8 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     first = given.get(schema.arguments[0].name) if schema.arguments else None
     in_place = bool(schema.arguments) and _writes(schema.arguments[0])
     if base in _PRODUCTS and isinstance(first, Constant) and not first.parameters:
-        source = recorder.given(first) if _of_ranked_weights(recorder, given) else None
+        of_layer = _of_ranked_weights(recorder, given)
+        source = recorder.given(first, channels_last=base == "linear") if of_layer else None
         given = given if source is None else {**given, schema.arguments[0].name: source}
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_unflatten
 
 from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
-from ...layers import Shape
+from ...layers import Shape, Sum
 from ...networks.graph import Graph
 from ..models import chain, prunable_weights, taken, weight_classes
 
@@ -38,7 +38,7 @@ from . import (  # noqa: F401
 from . import layout as lay
 from .checking import check_whole, layers_with_weights
 from .exporting import OUTSIDE, Exported, exported, no_draws
-from .graph_passes import finish
+from .graph_passes import finish, used_weights
 from .layout import BATCH
 from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
@@ -58,8 +58,21 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
     recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
     recorder.takes_tokens, recorder.known = whole, known
     with torch.inference_mode(False), torch.no_grad():
-        output = _Reading(recorder, found).output()
-    return finish(recorder, _logits(recorder, output), expected)
+        output, beside = _Reading(recorder, found).output()
+    return finish(recorder, _with_silent(recorder, _logits(recorder, output), beside, expected), expected)
+
+
+def _with_silent(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> int:
+    """The node of the logits, plus 0 times those of auxiliary heads, whose weights no loss of these sees."""
+    unused = [name for name in expected if name not in used_weights(recorder.nodes, logits)]
+    heads = [
+        head.position for head in beside
+        if isinstance(head, Signal) and head.shape == recorder.shapes[logits] and head.position is not None
+    ]  # fmt: skip
+    if not unused or not heads:
+        return logits
+    silent = Sum(recorder.unique("auxiliary"), (1.0, *[0.0] * len(heads)))
+    return recorder.position(recorder.add(silent, logits, *heads))
 
 
 def _logits(recorder: Recorder, output: Any) -> int:
@@ -114,8 +127,8 @@ class _Reading:
         recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
         recorder.opaque, recorder.activations = found.opaque, found.failures
 
-    def output(self) -> Any:
-        """What the model returns."""
+    def output(self) -> tuple[Any, list[Any]]:
+        """The logits that the model returns, and what it returns beside them."""
         graph = self.found.program.graph
         specs = {spec.arg.name: spec for spec in self.signature.input_specs if hasattr(spec.arg, "name")}
         changed = _changed_placeholders(graph)
@@ -132,7 +145,8 @@ class _Reading:
             if spec.kind.name == "USER_OUTPUT"
         ]
         whole = tree_unflatten(wanted, tree)
-        return _chosen(whole)
+        logits = _chosen(whole)
+        return logits, [value for value in wanted if value is not logits]
 
     def _input(self, spec: Any, changed: bool) -> Any:
         recorder = self.recorder
