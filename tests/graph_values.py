@@ -54,8 +54,12 @@ def token_output(graph, model, x, tables):
 #: Layers that `tests/layers` holds against torch by their numbers.
 _NUMBERS = (
     kinds.Attention, kinds.ChannelMean, kinds.FixedValue, kinds.Gather, kinds.HeadProduct,
-    kinds.JoinPositions, kinds.Length, kinds.Pick, kinds.Reciprocal, kinds.Rotary, kinds.Softmax,
-    kinds.UnitLength,
+    kinds.JoinPositions, kinds.Length, kinds.Pick, kinds.Reciprocal, kinds.Rotary, kinds.Scatter,
+    kinds.Softmax, kinds.UnitLength,
+)  # fmt: skip
+#: Layers that are one matrix along each axis of positions.
+_SEPARABLE = (
+    kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.FixedFilter, kinds.Resize, kinds.Pad
 )  # fmt: skip
 
 

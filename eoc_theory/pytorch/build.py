@@ -526,8 +526,8 @@ def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
     mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
     more = (layer.windows, layer.channelwise)
-    inputs = [*inputs, None] if len(inputs) == 3 else inputs
-    return program.call_function(own.attended, (*inputs, *options, *more))
+    bias = inputs[3] if len(inputs) > 3 else None
+    return program.call_function(own.attended, (*inputs[:3], bias, *options, *more))
 
 
 @_call.register

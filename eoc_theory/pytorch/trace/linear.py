@@ -205,10 +205,10 @@ def _of_windows(
     starts = (each // down * np.arange(count)[:, None] + np.arange(kept)).reshape(-1)
     table = (starts[:, None] * columns + np.arange(columns)).reshape(-1)
     image = Signal(position, made.shape, recorder.standard(made.shape), position)
-    batch, channels, axis, *rest = (
-        cut := positions.gathered(recorder, image, table, (count, kept, columns))
-    ).layout
-    return replace(cut, layout=((*batch, *axis), channels, *rest))
+    cut = positions.gathered(recorder, image, table, (count * kept, columns))
+    batch, channels, _, across = cut.layout
+    windows = lay.joined([lay.Factor(1, kept, count)])
+    return replace(cut, layout=((*batch, *windows), channels, lay.whole(1, kept), across))
 
 
 def _taps(weight: Any, channels: int, groups: int) -> tuple[tuple[float, ...], ...] | None:

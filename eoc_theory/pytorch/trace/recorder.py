@@ -130,6 +130,11 @@ class Recorder(Nodes):
         if first.layout == second.layout and first.shape == second.shape:
             return first, second
         swapped = Shape(first.shape.positions, (first.shape.channels,))
+        if positions.have_channels_alike(first, second):
+            # As many channels as positions are no channels in the place of positions.
+            return (
+                self._moved_alike(first, second) if spread or first.sizes == second.sizes else (first, second)
+            )
         if (
             second.shape == swapped
             and len(second.layout) == 3

@@ -160,6 +160,8 @@ def _expand_as(recorder: Recorder, input: Any, other: Any) -> Any:
 @reads("expand")
 def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
     signal = recorder.upright(recorder.check(input))
+    if signal.is_fixed and len(size) == len(signal.sizes) + 1:
+        signal = replace(signal, layout=((), *signal.layout))
     if len(size) == len(signal.sizes) and size[0] == recorder.batch:
         signal = recorder.batched(signal)
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))

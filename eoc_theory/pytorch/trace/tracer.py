@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_unflatten
 
 from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
-from ...layers import Shape, Sum
+from ...layers import Shape
 from ...networks.graph import Graph
 from ..models import chain, prunable_weights, taken, weight_classes
 
@@ -59,20 +59,19 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
     recorder.takes_tokens, recorder.known = whole, known
     with torch.inference_mode(False), torch.no_grad():
         output, beside = _Reading(recorder, found).output()
-    return finish(recorder, _with_silent(recorder, _logits(recorder, output), beside, expected), expected)
+    logits = _logits(recorder, output)
+    _refuse_auxiliary(recorder, logits, beside, expected)
+    return finish(recorder, logits, expected)
 
 
-def _with_silent(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> int:
-    """The node of the logits, plus 0 times those of auxiliary heads, whose weights no loss of these sees."""
+def _refuse_auxiliary(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> None:
+    """Refuse weights of heads whose outputs stand beside the logits: their own loss counts as well."""
     unused = [name for name in expected if name not in used_weights(recorder.nodes, logits)]
-    heads = [
-        head.position for head in beside
-        if isinstance(head, Signal) and head.shape == recorder.shapes[logits] and head.position is not None
-    ]  # fmt: skip
-    if not unused or not heads:
-        return logits
-    silent = Sum(recorder.unique("auxiliary"), (1.0, *[0.0] * len(heads)))
-    return recorder.position(recorder.add(silent, logits, *heads))
+    if unused and any(isinstance(value, Signal) for value in beside):
+        raise ModelError(
+            f"the weights of layer {unused[0]!r} lead to an output beside the logits, an auxiliary head, "
+            "whose loss counts as well: the theory has one output (method='sampled' has them all)"
+        )
 
 
 def _logits(recorder: Recorder, output: Any) -> int:
