@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..signals.means import Magnitudes, Means
 from .drawn import DrawnLayer
 from .layer import Array, Shape, Width
 from .random_numbers import Draw
@@ -60,6 +61,9 @@ class Softmax(DrawnLayer):
         if channels % (size * inner):
             raise ModelError(f"layer {self.name!r} has groups of channels that cannot be narrowed")
         return replace(self, extents=(channels // (size * inner), size, inner))
+
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        raise ModelError(f"layer {self.name!r} (Softmax) has no linear counterpart for synflow")
 
     def _cut(self, x: Array) -> Array:
         if self.over_positions:

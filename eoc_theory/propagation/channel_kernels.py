@@ -89,8 +89,7 @@ def propagate_channels(
         channels: of a hidden layer that are drawn in all, about.
 
     Raises:
-        DataError: data that do not fit. ModelError: values that depend on each other are added, or leave the
-        range of floats.
+        DataError: data that do not fit. ModelError: values leave the range of floats.
     """
     plan = planned(net, net.summarise(data, seed=seed), seed, channels=channels)
     with np.errstate(all="ignore"):

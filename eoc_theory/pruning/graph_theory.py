@@ -62,7 +62,7 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
 
     Raises:
         ArgumentError: a criterion that needs something else. DataError: data that do not fit. ModelError:
-        values that depend on each other are added, or leave the range of floats.
+        values leave the range of floats.
     """
     rule, seed = as_criterion(criterion), checks.seed(seed)
     if rule.needs not in NEEDS:

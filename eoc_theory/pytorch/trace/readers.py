@@ -22,7 +22,7 @@ Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
 
 _LOGITS = "the theory takes logits: give the model without it"
-_ATTENTION = "products of two tensors are read as attention only, softmax(q k) v of all tokens"
+_ATTENTION = "a product is read with weights, or head by head of two tensors computed from the input"
 _RECURRENT = "recurrent layers are not described"
 #: What to say of operations that are common and cannot be read.
 HINTS = {
