@@ -859,7 +859,6 @@ REFUSED_INSIDE = {
     "constant weights": (lambda m, x: F.conv2d(x, torch.randn(4, 4, 1, 1)), {}, "random numbers"),
     "fixed weights": (lambda m, x: F.conv2d(x, torch.ones(4, 4, 1, 1)), {},
         "'conv2d' in module '2'.*got none"),
-    "mean channels": (lambda m, x: x.mean(1, keepdim=True), {}, "'mean' in module '2'.*dimension 1"),
     "norm written out": (lambda m, x: x / x.norm(dim=1, keepdim=True), {}, "in module '2'"),
     "mixed batch": (lambda m, x: m.c(x.reshape(1, -1, 4, 4)).reshape(len(x), 4, 4, 4),
         dict(c=nn.Conv2d(8, 8, 1)), "module '2.c' .Conv2d."),

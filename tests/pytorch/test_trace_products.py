@@ -156,6 +156,23 @@ def test_products_of_matrices_that_depend_on_the_input(mixing):
         assert {"wide", "narrow"} <= {layer.name for layer in graph.weight_layers}
 
 
+@pytest.mark.parametrize("mixing", [talking, linear])
+def test_products_within_windows(mixing):
+    """Four windows of 16 pixels each, in the dimension of the inputs."""
+
+    def forward(m, x):
+        b, c, h, w = x.shape
+        x = x.view(b, c, 2, h // 2, 2, w // 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, h * w // 4, c)
+        q, k, v = m.qkv(x).view(len(x), -1, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+        x = m.out(mixing(m, q, k, v).transpose(1, 2).reshape(x.shape))
+        return x.view(b, 2, 2, h // 2, w // 2, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+
+    model = of_tokens(mixing)
+    model.body = forward
+    graph = check(model, images())
+    assert {layer.windows for layer in layers_of(graph, kinds.HeadProduct)} == {4}
+
+
 def test_biases_that_layers_make_in_fused_attention():
     model = of_tokens(biased)
     model.fused = True

@@ -354,6 +354,8 @@ class Scores(Lazy):
         """The scores or weights themselves, as a node's value."""
         if self.k.repeats > 1 or self.biases:
             raise recorder.refuse("attention is read where scores are used by a softmax over keys alone")
+        if self.q.windows != self.k.windows or _kinds(self.q.layout) != _kinds(self.k.layout):
+            raise recorder.refuse("products are read where both tensors have the same heads and windows")
         kinds = ("cp", "pc") if self.channelwise else ("pc", "cp")
         size = _pairs(self.q, self.k)[0] if self.channelwise else self.q.size
         layer = HeadProduct(recorder.label(), *kinds, size, self.q.heads, self.q.windows)

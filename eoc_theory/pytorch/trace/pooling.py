@@ -229,6 +229,7 @@ def _sum(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False)
     whole = _over_channels(recorder, signal, dim, keepdim)
     if whole is not None:
         return recorder.scaled(whole, float(signal.shape.channels))
+    signal = _complete(recorder, signal, dim)
     dims, _ = _over_positions(recorder, signal, dim)
     count = math.prod(lay.extent_of(signal.layout[d]) for d in dims)
     return recorder.scaled(_mean_over(recorder, signal, dim, keepdim), float(count))
