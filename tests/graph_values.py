@@ -53,8 +53,13 @@ def token_output(graph, model, x, tables):
 
 #: Layers that `tests/layers` holds against torch by their numbers.
 _NUMBERS = (
-    kinds.Attention, kinds.FixedValue, kinds.Gather, kinds.JoinPositions, kinds.Pick, kinds.Rotary,
-    kinds.UnitLength,
+    kinds.Attention, kinds.ChannelMean, kinds.FixedValue, kinds.Gather, kinds.HeadProduct,
+    kinds.JoinPositions, kinds.Length, kinds.Pick, kinds.Reciprocal, kinds.Rotary, kinds.Scatter,
+    kinds.Softmax, kinds.UnitLength,
+)  # fmt: skip
+#: Layers that are one matrix along each axis of positions.
+_SEPARABLE = (
+    kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.FixedFilter, kinds.Resize, kinds.Pad
 )  # fmt: skip
 
 
@@ -117,7 +122,9 @@ def _value(layer, inputs, modules, x):
         parts = parts - parts.mean(-1, keepdim=True)
         parts = parts / torch.sqrt(parts.square().mean(-1, keepdim=True) + layer.eps)
         return parts.reshape(h.shape)  # gains are 1 and shifts 0 at initialisation
-    if isinstance(layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.Resize, kinds.Pad)):
+    if isinstance(
+        layer, (kinds.AveragePool, kinds.AdaptiveAveragePool, kinds.FixedFilter, kinds.Resize, kinds.Pad)
+    ):
         for axis, matrix in zip(axes, layer.matrices(tuple(h.shape[2:])), strict=True):
             h = torch.movedim(torch.movedim(h, axis, -1) @ torch.from_numpy(matrix).T, -1, axis)
         return h

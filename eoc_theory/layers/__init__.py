@@ -4,14 +4,17 @@ from .attention import Attention, Matrix
 from .channel_norm import ChannelNorm
 from .channels import ChannelScale, ChannelShuffle, ChannelSlice
 from .elementwise import Dropout, Nonlinearity, StochasticDepth
-from .gather import Gather, JoinPositions
+from .gather import Gather, JoinPositions, Scatter
+from .head_product import HeadProduct
 from .joins import Concatenate, Sum
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
-from .pooling import AdaptiveAveragePool, AveragePool, MaxPool, Pad, Resize
+from .pooling import AdaptiveAveragePool, AveragePool, FixedFilter, MaxPool, Pad, Resize
 from .positionwise import PositionwiseDense
 from .product import Product
 from .reshape import Flatten, Identity, Input, PadChannels, Subsample
+from .softmax import Softmax
+from .statistics import ChannelMean, Length, Reciprocal
 from .tokens import (
     ClassToken,
     Embedding,
@@ -29,11 +32,12 @@ from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
 __all__ = [
-    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelNorm", "ChannelScale",
-    "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense", "Dropout",
-    "Embedding", "FixedValue", "Flatten", "Gather", "GroupNorm", "Identity", "Input", "JoinPositions",
-    "KnownTokens", "Layer", "LayerNorm", "Matrix", "MaxPool", "Nonlinearity", "Pad", "PadChannels",
-    "PaddingMode", "Pick", "PositionEmbedding", "PositionTable", "PositionwiseDense", "Product", "Resize",
-    "Rotary", "Shape", "Sinusoids", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength",
-    "WeightLaw", "WeightLayer", "Weighted",
+    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelMean", "ChannelNorm",
+    "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense",
+    "Dropout", "Embedding", "FixedFilter", "FixedValue", "Flatten", "Gather", "GroupNorm", "HeadProduct",
+    "Identity", "Input", "JoinPositions", "KnownTokens", "Layer", "LayerNorm", "Length", "Matrix", "MaxPool",
+    "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick", "PositionEmbedding", "PositionTable",
+    "PositionwiseDense", "Product", "Reciprocal", "Resize", "Rotary", "Scatter", "Shape", "Sinusoids",
+    "Softmax", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer",
+    "Weighted",
 ]  # fmt: skip

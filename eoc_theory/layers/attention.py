@@ -13,6 +13,7 @@ from ..errors import ModelError
 from .drawn import DrawnLayer
 from .layer import Array, Shape, Width
 from .random_numbers import Draw
+from .softmax import softmax_
 
 #: Queries whose scores are drawn to tell how evenly attention attends.
 _QUERIES = 4096
@@ -49,8 +50,10 @@ class Matrix:
 class Attention(DrawnLayer):
     """softmax(scale · q·k + mask) v of three inputs q, k and v, head by head.
 
-    A fourth input, one channel over the positions of k, is 1 where a key counts and 0 where it is padding,
-    which no query attends to (`KnownTokens`).
+    Where it is `biased` a fourth input is added to the scores: biases of relative positions that layers with
+    weights make, one channel for each head and a position for each pair of queries and keys, of all windows
+    alike or of each. Where it is `padded` the last input, one channel over the positions of k, is 1 where a
+    key counts and 0 where it is padding, which no query attends to (`KnownTokens`).
 
     q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
     which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
@@ -67,6 +70,7 @@ class Attention(DrawnLayer):
         windows: runs of positions that attend each to itself.
         channelwise: whether, instead, channels of a head attend to channels of that head, by products over
             all positions (cross-covariance attention).
+        biased, padded: which inputs there are beside q, k and v.
     """
 
     heads: int
@@ -77,13 +81,16 @@ class Attention(DrawnLayer):
     mask: Matrix | None = None
     windows: int = 1
     channelwise: bool = False
+    biased: bool = False
+    padded: bool = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        if len(inputs) not in (3, 4):
-            raise self.refuse("three inputs, q, k and v, or a fourth for padding", len(inputs))
+        if len(inputs) != 3 + self.biased + self.padded:
+            raise self.refuse("three inputs, q, k and v, and biases or padding", len(inputs))
         q, k, v = inputs[:3]
-        if len(inputs) == 4:
-            self._check_padding(inputs[3], k)
+        biases, padding = self._beside(inputs)
+        if padding is not None:
+            self._check_padding(padding, k)
         shown = f"q {q}, k {k} and v {v}"
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise self.refuse("a multiple of kv_heads as heads", f"{self.heads} and {self.kv_heads}")
@@ -101,7 +108,14 @@ class Attention(DrawnLayer):
             raise self.refuse(f"positions in {self.windows} windows", shown)
         if self.mask is not None and not self._fits(self.mask.shape, q.positions, k.positions):
             raise self.refuse(f"a mask for {q.positions} queries and {k.positions} keys", self.mask)
+        pairs = q.positions * k.positions // self.windows
+        if any(b.channels != self.heads or b.positions not in (pairs, pairs // self.windows) for b in biases):
+            raise self.refuse(f"biases of {self.heads} heads for {pairs} pairs", biases[0])
         return Shape(v.channels // self.kv_heads * self.heads, q.space)
+
+    def _beside(self, inputs: Sequence[Any]) -> tuple[Sequence[Any], Any]:
+        """Biases and padding among the inputs."""
+        return inputs[3 : 3 + self.biased], inputs[-1] if self.padded else None
 
     def _check_padding(self, padding: Shape, k: Shape) -> None:
         whole = not self.channelwise and self.windows == 1
@@ -132,7 +146,7 @@ class Attention(DrawnLayer):
         # Scores of independent q and k are Gaussian, and tokens' values uncorrelated.
         q, k = shapes[0], shapes[1]
         terms = q.positions if self.channelwise else q.channels / self.heads
-        std = self.scale * math.sqrt(inputs[0] * inputs[1] * terms)
+        std = math.sqrt(self.scale**2 * inputs[0] * inputs[1] * terms + sum(self._beside(inputs)[0]))
         queries, keys = q.positions // self.windows, k.positions // self.windows
         if self.channelwise:
             queries, keys = q.channels // self.heads, k.channels // self.kv_heads
@@ -140,7 +154,7 @@ class Attention(DrawnLayer):
         added = added.reshape(-1, queries, keys)
         rows = max(1, -(-_QUERIES // queries))
         normals = np.random.default_rng(0x61747465).standard_normal((rows, queries, keys))
-        weights = _softmax(std * normals + added[np.arange(rows) % len(added)])
+        weights = softmax_(std * normals + added[np.arange(rows) % len(added)])
         return inputs[2] * float(np.mean(np.sum(weights**2, axis=-1)) / (1.0 - self.drop))
 
     def variance_gain(self, mean_square: float) -> float:
@@ -162,7 +176,7 @@ class Attention(DrawnLayer):
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         q, k, v = self._split(inputs)
-        weights = self._weights(q, k, *inputs[3:])
+        weights = self._weights(q, k, *self._beside(inputs))
         dropped = None
         if self.drop > 0:
             dropped = draw.uniform(weights.shape) >= self.drop
@@ -174,7 +188,7 @@ class Attention(DrawnLayer):
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         inputs, dropped = memory
         q, k, v = self._split(inputs)
-        weights = self._weights(q, k, *inputs[3:])
+        weights = self._weights(q, k, *self._beside(inputs))
         sent = self._of_heads(gradient, self.heads)
         by_weights = sent @ v.swapaxes(-1, -2)
         used = weights
@@ -184,19 +198,28 @@ class Attention(DrawnLayer):
         to_v = used.swapaxes(-1, -2) @ sent
         by_weights -= np.sum(weights * by_weights, axis=-1, keepdims=True)
         by_scores = weights * by_weights
+        to_biases = [self._by_bias(by_scores, bias) for bias in self._beside(inputs)[0]]
         by_scores *= weights.dtype.type(self.scale)
         to_q, to_k = by_scores @ k, by_scores.swapaxes(-1, -2) @ q
         return [
             self._joined(to_q, inputs[0].shape[1:]),
             self._joined(self._grouped(to_k), inputs[1].shape[1:]),
             self._joined(self._grouped(to_v), inputs[2].shape[1:]),
-            *(np.zeros_like(padding) for padding in inputs[3:]),
+            *to_biases,
+            *(np.zeros_like(padding) for padding in inputs[-1:] if self.padded),
         ]
 
+    def _by_bias(self, by_scores: Array, bias: Array) -> Array:
+        """The gradient of biases (heads, *space, B) from that of the scores."""
+        sent = np.moveaxis(by_scores, 1, -1)
+        if bias.size < sent.size:
+            sent = sent.sum(axis=1)
+        return np.ascontiguousarray(sent).reshape(bias.shape)
+
     def attended(self, inputs: Sequence[Array]) -> Array:
-        """The attention weights for values of q, k (and v), (heads, B, windows, queries, keys)."""
+        """The attention weights for values of the inputs, (heads, B, windows, queries, keys)."""
         q, k, _ = self._split([*inputs[:2], inputs[1]])
-        return self._weights(q, k, *inputs[3:])
+        return self._weights(q, k, *self._beside(inputs))
 
     def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
         """q, k and v by heads, (heads, B, windows, positions, channels), or channels first."""
@@ -210,10 +233,12 @@ class Attention(DrawnLayer):
         shared = self.heads // self.kv_heads
         return values if shared == 1 else values.reshape(self.kv_heads, shared, *values.shape[1:]).sum(axis=1)
 
-    def _weights(self, q: Array, k: Array, padding: Array | None = None) -> Array:
+    def _weights(self, q: Array, k: Array, biases: Sequence[Array], padding: Array | None) -> Array:
         """Attention weights; `padding` is (1, *positions of k, B)."""
         scores = q @ k.swapaxes(-1, -2)
         scores *= scores.dtype.type(self.scale)
+        for bias in biases:
+            scores += np.moveaxis(bias.reshape(len(bias), -1, *scores.shape[-2:], bias.shape[-1]), -1, 1)
         if self.causal or self.mask is not None:
             scores += self._added(q.shape[-2], k.shape[-2], scores.dtype)
         if padding is not None:
@@ -221,7 +246,7 @@ class Attention(DrawnLayer):
             # A query that sees no key, as padding before a text under a causal mask, attends as without.
             closed = np.where(known[:, None, None], scores, -np.inf)
             scores = np.where(np.isneginf(closed).all(axis=-1, keepdims=True), scores, closed)
-        return _softmax(scores)
+        return softmax_(scores)
 
     def _added(self, queries: int, keys: int, dtype: Any) -> Array:
         """What is added to the scores, (heads or 1, 1, windows or 1, queries, keys)."""
@@ -243,11 +268,3 @@ class Attention(DrawnLayer):
         order = (0, 3, 2, 4, 1) if self.channelwise else (0, 4, 2, 3, 1)
         joined = np.ascontiguousarray(x.transpose(order))
         return joined.reshape(-1, *shape)
-
-
-def _softmax(scores: Array) -> Array:
-    """Over the last axis; written into `scores`."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores

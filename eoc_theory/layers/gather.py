@@ -33,7 +33,7 @@ class Gather(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
-        if not shape.space or shape.positions != self.positions:
+        if shape.positions != self.positions:
             raise self.refuse(f"channels at {self.positions} positions", shape)
         if len(self.chosen) != math.prod(self.space) or not 0 <= min(self.chosen) <= max(self.chosen) < (
             self.positions
@@ -82,6 +82,47 @@ class Gather(Layer):
         profile = np.zeros(self.positions)
         np.add.at(profile, list(self.chosen), signal.profile.reshape(-1))
         return [Means.of(signal.amplitude, profile.reshape(memory), signal.log_scale, signal.variance)]
+
+
+@dataclass(frozen=True)
+class Scatter(DrawnLayer):
+    """Positions added up at new ones: overlapping patches put together, the reverse of taking them.
+
+    Attributes:
+        space: extents of the new positions.
+        targets: for each of the input's positions, all axes as one, the new position where it is added; −1
+            where it is left out.
+    """
+
+    space: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if shape.positions != len(self.targets) or not -1 <= min(self.targets) <= max(self.targets) < (
+            math.prod(self.space)
+        ):  # fmt: skip
+            raise self.refuse(f"channels at {len(self.targets)} positions that go to {self.space}", shape)
+        return Shape(shape.channels, self.space)
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return inputs[0] * sum(at >= 0 for at in self.targets) / math.prod(self.space)
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        x = inputs[0]
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        # What is left out goes to one more position.
+        made = np.zeros((len(x), math.prod(self.space) + 1, x.shape[-1]), x.dtype)
+        np.add.at(made.swapaxes(0, 1), np.asarray(self.targets), flat.swapaxes(0, 1))
+        return made[:, :-1].reshape(len(x), *self.space, x.shape[-1]), x.shape
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        flat = gradient.reshape(len(gradient), -1, gradient.shape[-1])
+        outside = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
+        return [outside[:, list(self.targets)].reshape(memory)]
 
 
 @dataclass(frozen=True)

@@ -143,8 +143,13 @@ class Layer(ABC):
         return False
 
     @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies matrices, heads of its inputs, that depend on the input."""
+        return False
+
+    @property
     def head_groups(self) -> int:
-        """Of attention: groups of its heads that share keys and values; 0 of any other layer."""
+        """Of what has heads: groups of them that share keys and values; 0 of any other layer."""
         return 0
 
     def attended(self, inputs: Sequence[Array]) -> Array:

@@ -137,6 +137,50 @@ class AdaptiveAveragePool(PositionMean):
 
 
 @dataclass(frozen=True)
+class FixedFilter(PositionMean):
+    """A convolution of every channel with the same given numbers, a product of numbers along each axis: blur.
+
+    Attributes:
+        taps: numbers along each axis, whose products are the filter.
+        stride, padding, dilation: along each axis; the padding is of zeros, the same before and after.
+    """
+
+    taps: tuple[tuple[float, ...], ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if len(shape.space) != len(self.taps):
+            raise self.refuse(f"images over {len(self.taps)} axes", shape)
+        space = tuple(map(len, self._starts(shape.space)))
+        if min(space) < 1:
+            raise self.refuse(f"images of at least its filter's extents {tuple(map(len, self.taps))}", shape)
+        return Shape(shape.channels, space)
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        squares = [float(np.square(m).sum(axis=1).mean()) for m in self.matrices(shapes[0].space)]
+        return inputs[0] * math.prod(squares)
+
+    def _starts(self, space: tuple[int, ...]) -> list[range]:
+        """Where the filter begins, along each axis."""
+        each = zip(space, self.taps, self.stride, self.padding, self.dilation, strict=True)
+        return [range(-p, n + p - d * (len(taps) - 1), s) for n, taps, s, p, d in each]
+
+    def matrices(self, space: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        found = []
+        for n, taps, d, starts in zip(space, self.taps, self.dilation, self._starts(space), strict=True):
+            matrix = np.zeros((len(starts), n))
+            for k, tap in enumerate(taps):
+                at = np.asarray(starts) + k * d
+                inside = (at >= 0) & (at < n)
+                matrix[np.flatnonzero(inside), at[inside]] += tap
+            found.append(matrix)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
 class Pad(PositionMean):
     """Positions added around the image, or cut off.
 
@@ -183,11 +227,11 @@ class Resize(PositionMean):
     Attributes:
         output: extent along each axis.
         interpolation: "nearest", or linear between positions ("linear"), the outermost of which may lie
-            on those of the input ("aligned"), as torch's ``interpolate`` does them.
+            on those of the input ("aligned"), or cubic likewise, as torch's ``interpolate`` does them.
     """
 
     output: tuple[int, ...]
-    interpolation: Literal["nearest", "linear", "aligned"] = "nearest"
+    interpolation: Literal["nearest", "linear", "aligned", "cubic", "cubic aligned"] = "nearest"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return _of_extent(self, self.output, inputs)
@@ -196,6 +240,9 @@ class Resize(PositionMean):
         found = []
         for n, m in zip(space, self.output, strict=True):
             i = np.arange(m)
+            if self.interpolation in ("cubic", "cubic aligned"):
+                found.append(_cubic(n, m, aligned=self.interpolation != "cubic"))
+                continue
             if self.interpolation == "nearest":
                 at = np.floor(i * n / m)
             elif self.interpolation == "aligned":
@@ -208,6 +255,20 @@ class Resize(PositionMean):
             matrix[i, np.minimum(left + 1, n - 1)] += at - left
             found.append(matrix)
         return tuple(found)
+
+
+def _cubic(n: int, m: int, *, aligned: bool) -> Array:
+    """Cubic convolution from n positions to m (Keys 1981, with a = −0.75 as torch has it), (m, n)."""
+    i, a = np.arange(m), -0.75
+    at = i * ((n - 1) / max(m - 1, 1)) if aligned else (i + 0.5) * n / m - 0.5
+    left = np.floor(at).astype(int)
+    matrix = np.zeros((m, n))
+    for tap in range(-1, 3):
+        d = np.abs(at - (left + tap))
+        near = ((a + 2) * d - (a + 3)) * d**2 + 1
+        far = ((d - 5) * d + 8) * d * a - 4 * a
+        np.add.at(matrix, (i, np.clip(left + tap, 0, n - 1)), np.where(d <= 1, near, far))
+    return matrix
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ def is_normalised(graph: Graph) -> bool:
 
 
 def attends(graph: Graph) -> bool:
-    """Whether attention stands anywhere in the network."""
-    return any(node.layer.attends for node in graph.nodes)
+    """Whether attention, or another product of what depends on the input, stands anywhere in the network."""
+    return any(node.layer.head_groups for node in graph.nodes)
 
 
 def kv_heads(graph: Graph) -> list[int]:
-    """Heads of keys and values of each attention, in order."""
-    return [node.layer.head_groups for node in graph.nodes if node.layer.attends]
+    """Heads of keys and values of each attention or other product, in order."""
+    return [node.layer.head_groups for node in graph.nodes if node.layer.head_groups]
 
 
 def has_kernels(graph: Graph) -> bool:

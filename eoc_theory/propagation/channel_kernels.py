@@ -21,7 +21,6 @@ from ..networks.graph import Graph
 from .carried_values import OutOfRangeError
 from .channel_plan import Plan, planned
 from .gaussian_graph import GaussianGraph
-from .graph_kernels import refuse_dependent_sums
 from .top_gradient import sent_from
 
 Array = np.ndarray
@@ -90,11 +89,9 @@ def propagate_channels(
         channels: of a hidden layer that are drawn in all, about.
 
     Raises:
-        DataError: data that do not fit. ModelError: values that depend on each other are added, or leave the
-        range of floats.
+        DataError: data that do not fit. ModelError: values leave the range of floats.
     """
     plan = planned(net, net.summarise(data, seed=seed), seed, channels=channels)
-    refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             try:

@@ -25,7 +25,6 @@ from ..propagation.carried_values import OutOfRangeError, Value
 from ..propagation.channel_kernels import ChannelPropagation, SeenChannels
 from ..propagation.channel_plan import ALL_CHANNELS, Plan, planned
 from ..propagation.gaussian_graph import GaussianGraph
-from ..propagation.graph_kernels import refuse_dependent_sums
 from ..propagation.infinite_width import loss_gradient
 from ..propagation.score_grid import GRID, STEP
 from ..propagation.score_samples import LayerSample, layer_samples, scored
@@ -63,7 +62,7 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
 
     Raises:
         ArgumentError: a criterion that needs something else. DataError: data that do not fit. ModelError:
-        values that depend on each other are added, or leave the range of floats.
+        values leave the range of floats.
     """
     rule, seed = as_criterion(criterion), checks.seed(seed)
     if rule.needs not in NEEDS:
@@ -121,7 +120,6 @@ def _drawn(
             "(method='sampled' has it)"
         )
     plan = planned(net, data, seed, channels=channels)
-    refuse_dependent_sums(plan.graph)
     with np.errstate(all="ignore"):
         for dtype in (np.float32, np.float64):
             scores = _Scores(plan, rule, seed)

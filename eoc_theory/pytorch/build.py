@@ -19,6 +19,7 @@ from ..layers import (
     Attention,
     AveragePool,
     BatchNorm,
+    ChannelMean,
     ChannelNorm,
     ChannelScale,
     ChannelShuffle,
@@ -29,15 +30,18 @@ from ..layers import (
     Dense,
     Dropout,
     Embedding,
+    FixedFilter,
     FixedValue,
     Flatten,
     Gather,
     GroupNorm,
+    HeadProduct,
     Identity,
     JoinPositions,
     KnownTokens,
     Layer,
     LayerNorm,
+    Length,
     MaxPool,
     Nonlinearity,
     Pad,
@@ -47,10 +51,13 @@ from ..layers import (
     PositionTable,
     PositionwiseDense,
     Product,
+    Reciprocal,
     Resize,
     Rotary,
+    Scatter,
     Shape,
     Sinusoids,
+    Softmax,
     StochasticDepth,
     Subsample,
     Sum,
@@ -254,6 +261,18 @@ def _(layer: UnitLength, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: Softmax, shape: Shape) -> nn.Module:
+    return own.Softmax(layer.extents, layer.over_positions)
+
+
+@_module.register
+def _(layer: FixedFilter, shape: Shape) -> nn.Module:
+    taps = [torch.tensor(one, dtype=torch.get_default_dtype()) for one in layer.taps]
+    whole = taps[0] if len(taps) == 1 else torch.outer(*taps)
+    return own.FixedFilter(whole, layer.stride, layer.padding, layer.dilation)
+
+
+@_module.register
 def _(layer: Rotary, shape: Shape) -> nn.Module:
     return own.Rotary(layer.head, torch.tensor(layer.turns(shape.positions)), layer.interleaved)
 
@@ -271,8 +290,9 @@ def _(layer: StochasticDepth, shape: Shape) -> nn.Module:
 @_module.register
 def _(layer: Resize, shape: Shape) -> nn.Module:
     linear = {1: "linear", 2: "bilinear"}[len(layer.output)]
-    mode = "nearest" if layer.interpolation == "nearest" else linear
-    aligned = None if mode == "nearest" else layer.interpolation == "aligned"
+    kind, _, rest = layer.interpolation.partition(" ")
+    mode = {"nearest": "nearest", "cubic": "bicubic"}.get(kind, linear)
+    aligned = None if mode == "nearest" else "aligned" in (kind, rest)
     return nn.Upsample(layer.output, mode=mode, align_corners=aligned)
 
 
@@ -508,8 +528,9 @@ def _(layer: Transpose, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     mask = None if layer.mask is None else _tuples(layer.mask.array.tolist())
     options = (layer.heads, layer.kv_heads, layer.scale, layer.causal, layer.drop, mask)
-    more = (layer.windows, layer.channelwise, *inputs[3:])
-    return program.call_function(own.attended, (*inputs[:3], *options, *more))
+    bias = inputs[3] if layer.biased else None
+    more = (layer.windows, layer.channelwise, inputs[-1] if layer.padded else None)
+    return program.call_function(own.attended, (*inputs[:3], bias, *options, *more))
 
 
 @_call.register
@@ -527,6 +548,33 @@ def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx
 @_call.register
 def _(layer: Gather, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     return program.call_function(own.gathered, (inputs[0], layer.space, layer.chosen))
+
+
+@_call.register
+def _(layer: HeadProduct, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    kinds = layer.left, layer.right
+    return program.call_function(own.head_product, (*inputs, kinds, layer.size, layer.heads, layer.windows))
+
+
+@_call.register
+def _(layer: Length, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    axes = tuple(range(2, 2 + len(shape.space)))
+    return program.call_function(torch.linalg.vector_norm, (inputs[0], 2, axes, True))
+
+
+@_call.register
+def _(layer: ChannelMean, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.mean, (inputs[0], 1, True))
+
+
+@_call.register
+def _(layer: Reciprocal, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.reciprocal, (inputs[0],))
+
+
+@_call.register
+def _(layer: Scatter, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.scattered, (inputs[0], layer.space, layer.targets))
 
 
 @_call.register

@@ -5,6 +5,7 @@ torch is imported at module level, so this module is imported only where a model
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -157,6 +158,7 @@ def attended(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    bias: torch.Tensor | None,
     heads: int,
     kv_heads: int,
     scale: float,
@@ -169,7 +171,8 @@ def attended(
 ) -> torch.Tensor:
     """Attention of each head of q, k and v, (B, C, *positions); channels of a head are neighbours.
 
-    `known` is 0 for keys that are padding, (B, 1, *positions of k).
+    `bias` (B, heads, pairs of queries and keys, of each window or of all) is added to the scores; `known` is
+    0 for keys that are padding, (B, 1, *positions of k).
     """
     order, back = ((0, 1, 3, 2, 4), (0, 1, 3, 2, 4)) if channelwise else ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
     parts = [
@@ -179,6 +182,9 @@ def attended(
     if heads > kv_heads:
         parts[1:] = [x.repeat_interleave(heads // kv_heads, dim=1) for x in parts[1:]]
     added = None if mask is None else torch.tensor(mask, dtype=q.dtype, device=q.device)
+    if bias is not None:
+        own = bias.reshape(len(q), heads, -1, parts[0].shape[-2], parts[1].shape[-2])
+        added = own if added is None else own + added
     if added is not None and causal:
         later = torch.ones(added.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         added, causal = added.masked_fill(later, -torch.inf), False
@@ -200,9 +206,36 @@ def known_tokens(ids: torch.Tensor, padding: int) -> torch.Tensor:
     return (ids != padding).to(torch.get_default_dtype())[:, None]
 
 
+def head_product(
+    left: torch.Tensor, right: torch.Tensor, kinds: tuple[str, str], size: int, heads: int, windows: int
+) -> torch.Tensor:
+    """Products of matrices of each head and window of values (B, C, *positions); see `HeadProduct`."""
+    order = {"pc": (0, 1, 3, 4, 2), "cp": (0, 1, 3, 2, 4), "pp": (0, 1, 2, 3, 4), "cc": (0, 1, 4, 2, 3)}
+    parts = []
+    for x, kind, own in ((left, kinds[0], (-1, size)), (right, kinds[1], (size, -1))):
+        cut = x.unsqueeze(-1).flatten(2).unflatten(2, (windows, -1)).unflatten(1, (heads, -1))
+        if kind == "pp":
+            cut = cut.squeeze(2).unflatten(3, own)
+        elif kind == "cc":
+            cut = cut.squeeze(4).unflatten(2, own)
+        parts.append(cut.permute(order[kind]))
+    made, kind = parts[0] @ parts[1], kinds[0][0] + kinds[1][1]
+    made = made.permute([order[kind].index(axis) for axis in range(5)])
+    inner = kind.count("c")
+    space = ((windows,) if windows > 1 else ()) + made.shape[3 + inner :]
+    return made.flatten(1, 1 + inner).reshape(len(made), -1, *space)
+
+
 def gathered(x: torch.Tensor, space: tuple[int, ...], chosen: tuple[int, ...]) -> torch.Tensor:
     """Some positions of x (B, C, *positions), all axes as one, in this order."""
     return x.unsqueeze(-1).flatten(2)[:, :, list(chosen)].unflatten(2, space)
+
+
+def scattered(x: torch.Tensor, space: tuple[int, ...], targets: tuple[int, ...]) -> torch.Tensor:
+    """Positions of x (B, C, *positions), all axes as one, added up at new ones; −1 leaves them out."""
+    at = torch.tensor(targets, device=x.device)
+    made = x.new_zeros(*x.shape[:2], math.prod(space))
+    return made.index_add(2, at[at >= 0], x.flatten(2)[:, :, at >= 0]).unflatten(2, space)
 
 
 class UnitLength(nn.Module):
@@ -219,3 +252,34 @@ class UnitLength(nn.Module):
         cut = input.flatten(2).unflatten(1, (self.heads, -1))
         dim = 3 if self.over_positions else 2
         return nn.functional.normalize(cut, dim=dim, eps=self.eps).reshape(input.shape)
+
+
+class Softmax(nn.Module):
+    """Softmax over the second of three axes that channels, or positions, are laid out along."""
+
+    def __init__(self, extents: tuple[int, ...], over_positions: bool) -> None:
+        super().__init__()
+        self.extents, self.over_positions = extents, over_positions
+
+    def extra_repr(self) -> str:
+        return f"extents={self.extents}, over_positions={self.over_positions}"
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        dim = 2 if self.over_positions else 1
+        cut = (input.flatten(2) if self.over_positions else input).unflatten(dim, self.extents)
+        return cut.softmax(dim + 1).reshape(input.shape)
+
+
+class FixedFilter(nn.Module):
+    """A convolution of every channel with one given filter (*kernel), (B, C, *positions)."""
+
+    def __init__(self, filter: torch.Tensor, stride: Any, padding: Any, dilation: Any) -> None:
+        super().__init__()
+        self.settings = stride, padding, dilation
+        self.filter: torch.Tensor
+        self.register_buffer("filter", filter)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        channels, convolve = input.shape[1], getattr(nn.functional, f"conv{self.filter.dim()}d")
+        weight = self.filter.expand(channels, 1, *self.filter.shape)
+        return convolve(input, weight, None, *self.settings, channels)

@@ -30,6 +30,7 @@ from ..layers import (
     Concatenate,
     Convolution,
     Dense,
+    FixedFilter,
     Flatten,
     Layer,
     MaxPool,
@@ -291,7 +292,8 @@ def _(layer: Subsample, x: Any) -> Any:
 
 @_moved.register(Resize)
 @_moved.register(Pad)
-def _mapped(layer: Resize | Pad, x: Any) -> Any:
+@_moved.register(FixedFilter)
+def _mapped(layer: Resize | Pad | FixedFilter, x: Any) -> Any:
     torch = require_torch()
     for axis, matrix in enumerate(layer.matrices(tuple(x.shape[2:])), start=2):
         along = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)

@@ -11,19 +11,27 @@ import pytest
 from eoc_theory.errors import ModelError
 from eoc_theory.layers import (
     Attention,
+    ChannelMean,
     ChannelNorm,
     ClassToken,
     Embedding,
+    FixedFilter,
     FixedValue,
     Gather,
+    HeadProduct,
     JoinPositions,
+    Length,
     Matrix,
     Pick,
     PositionEmbedding,
     PositionTable,
+    Reciprocal,
+    Resize,
     Rotary,
+    Scatter,
     Shape,
     Sinusoids,
+    Softmax,
     UnitLength,
 )
 from eoc_theory.layers.random_numbers import Draw
@@ -102,7 +110,7 @@ def test_attention_to_other_positions_under_a_mask():
 def test_attention_leaves_padding_out(causal):
     q, k, v = normals(8, 6, 3), normals(8, 6, 3, seed=1), normals(8, 6, 3, seed=2)
     known = np.arange(6)[None, :, None] < np.array([6, 2, 4])
-    layer = Attention("a", 2, 2, 0.5, causal=causal)
+    layer = Attention("a", 2, 2, 0.5, causal=causal, padded=True)
     closed = torch.tensor(~known).permute(2, 0, 1)[:, None]
     later = torch.ones(6, 6, dtype=torch.bool).triu(1) & causal
 
@@ -319,3 +327,90 @@ def test_sinusoids_are_those_of_the_paper():
 
 def test_one_position_is_picked():
     check(Pick("last", -1), lambda x: x.flatten(2)[:, :, -1], [normals(5, 2, 3, 4)], normals(5, 4, seed=1))
+
+
+def tokens(x, heads, windows=1):
+    """(B, C, P) as (B, heads, windows, tokens, channels of a head)."""
+    return x.unflatten(2, (windows, -1)).unflatten(1, (heads, -1)).permute(0, 1, 3, 4, 2)
+
+
+def flat(x):
+    """The reverse."""
+    return x.permute(0, 1, 4, 2, 3).flatten(3).flatten(1, 2)
+
+
+def scores(q, k):
+    return (tokens(q, 2, 3) @ tokens(k, 2, 3).transpose(-2, -1)).flatten(3, 4).unflatten(3, (4, 4))
+
+
+def mixed(a, v):
+    return flat(a @ tokens(v, 2, 3)).unflatten(2, (3, 4))
+
+
+def linear(q, m):
+    return flat(tokens(q, 2) @ m.view(len(q), 2, 1, 4, 5))
+
+
+def covariances(k, v):
+    return (tokens(k, 2).transpose(-2, -1) @ tokens(v, 2)).flatten(1)
+
+
+PRODUCTS = [
+    (HeadProduct("p", "pc", "cp", 4, 2, 3), scores, ((8, 12), (8, 12)), (2, 3, 4, 4)),
+    (HeadProduct("p", "pp", "pc", 4, 2, 3), mixed, ((2, 3, 4, 4), (10, 12)), (10, 3, 4)),
+    (HeadProduct("p", "pc", "cc", 4, 2), linear, ((8, 6), (40,)), (10, 6)),
+    (HeadProduct("p", "cp", "pc", 6, 2), covariances, ((8, 6), (10, 6)), (40,)),
+]
+
+
+@pytest.mark.parametrize(("layer", "function", "sizes", "value"), PRODUCTS)
+def test_products_of_matrices_of_heads(layer, function, sizes, value):
+    inputs = [normals(*size, 5, seed=i) for i, size in enumerate(sizes)]
+    assert layer.output_shape(*(Shape(s[0], s[1:]) for s in sizes)) == Shape(value[0], value[1:])
+    check(layer, function, inputs, normals(*value, 5))
+    with pytest.raises(ModelError, match="2 heads"):
+        layer.output_shape(Shape(7, sizes[0][1:]), *(Shape(s[0], s[1:]) for s in sizes[1:]))
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_attention_with_biases_that_layers_make(windows):
+    def attended(q, k, v, bias):
+        parts = [tokens(x, 2, windows) for x in (q, k, v)]
+        bias = bias.reshape(len(q), 2, -1, *[12 // windows] * 2)
+        return flat(F.scaled_dot_product_attention(*parts, attn_mask=bias, scale=0.3))
+
+    for each in {1, windows}:
+        pairs = each * (12 // windows) ** 2
+        layer = Attention("a", 2, 2, 0.3, windows=windows, biased=True)
+        inputs = [normals(*size, 5, seed=i) for i, size in enumerate([(8, 12)] * 3 + [(2, pairs)])]
+        check(layer, attended, inputs, normals(8, 12, 5))
+
+
+def test_softmax_lengths_means_and_reciprocals():
+    x, g = normals(12, 4, 6, 5), normals(12, 4, 6, 5, seed=1)
+    groups = Softmax("s", (2, 3, 2))
+    check(groups, lambda x: x.unflatten(1, (2, 3, 2)).softmax(2).flatten(1, 3), [x], g)
+    check(Softmax("s", (4, 6, 1), over_positions=True), lambda x: x.softmax(3), [x], g)
+    check(Softmax("s", (1, 4, 6), over_positions=True), lambda x: x.softmax(2), [x], g)
+    check(Length("n"), lambda x: x.norm(dim=(2, 3), keepdim=True), [x], normals(12, 1, 1, 5))
+    check(ChannelMean("m"), lambda x: x.mean(1, keepdim=True), [x], normals(1, 4, 6, 5))
+    check(Reciprocal("r"), lambda x: 1 / x, [np.abs(x) + 0.5], g)
+    value, memory = Length("n").forward_values([np.zeros((2, 3, 1))], draw())
+    assert not np.any(value) and not np.any(Length("n").backward_values(memory, np.ones((2, 1, 1)))[0])
+
+
+def test_patches_that_overlap_blur_and_cubic_interpolation():
+    at = np.arange(2)[:, None] + np.arange(3)
+    layer = Scatter("s", (4,), tuple(at.reshape(-1)))
+    fold = lambda x: F.fold(x.unflatten(2, (2, 3)).flatten(1, 2), (1, 4), (1, 2)).squeeze(2)  # noqa: E731
+    check(layer, fold, [normals(3, 6, 5)], normals(3, 4, 5))
+    cut = Scatter("s", (2,), (0, -1, 1))
+    check(cut, lambda x: x[:, :, [0, 2]], [normals(3, 3, 5)], normals(3, 2, 5))
+    taps = ((0.2, 0.5, 0.3), (1.0, -2.0))
+    kernel = torch.outer(*(torch.tensor(t, dtype=torch.float64) for t in taps)).expand(3, 1, 3, 2)
+    blur = FixedFilter("f", taps, (2, 1), (1, 0), (1, 2))
+    convolved = lambda x: F.conv2d(x, kernel, None, (2, 1), (1, 0), (1, 2), 3)  # noqa: E731
+    check(blur, convolved, [normals(3, 6, 7, 5)], normals(3, 3, 5, 5))
+    for size, mode, aligned in (((9, 4), "cubic", False), ((3, 11), "cubic aligned", True)):
+        resize = lambda x, n=size, a=aligned: F.interpolate(x, n, mode="bicubic", align_corners=a)  # noqa: E731
+        check(Resize("r", size, mode), resize, [normals(2, 5, 6, 3)], normals(2, *size, 3))

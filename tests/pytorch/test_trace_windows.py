@@ -424,7 +424,7 @@ class Refused(nn.Module):
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("a mask of inputs", "random|one mask for all inputs"), ("scores of scores", "as attention only")],
+    [("a mask of inputs", "random|one mask for all inputs"), ("scores of scores", "differs between inputs")],
 )
 def test_what_windows_cannot_be_is_refused(what, said):
     with pytest.raises(ModelError, match=said):

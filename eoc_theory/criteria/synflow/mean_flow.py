@@ -10,6 +10,7 @@ from ...errors import ModelError
 from ...layers import WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
+from ...networks.queries import attends
 from ...signals.means import Means
 from ..distributions.magnitudes import magnitude_law
 
@@ -79,8 +80,9 @@ def refuse_attention(graph: Graph) -> None:
     for node in graph.nodes:
         if not node.layer.has_kernels:
             kind = type(node.layer).__name__
+            what = "attention" if attends(graph) else "such layers"
             raise ModelError(
-                f"layer {node.layer.name!r} ({kind}): there is no SynFlow of networks with attention"
+                f"layer {node.layer.name!r} ({kind}): there is no SynFlow of networks with {what}"
             )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from ...layers import ChannelScale, Product
+from ...layers import ChannelScale, Product, Reciprocal
 from . import layout as lay
 from . import positions
+from .channel_groups import laid_like
 from .constants import number
 from .layout import CHANNELS
 from .randomness import masked
@@ -138,6 +139,7 @@ def _product(recorder: Recorder, left: Signal, right: Signal) -> Signal:
         return recorder.elementwise(left, right)
     left, right = recorder.alike(recorder.upright(left), recorder.upright(right))
     left, right = _spread(recorder, left, right), _spread(recorder, right, left)
+    left, right = _grouped(recorder, left, right), _grouped(recorder, right, left)
     if len(left.layout) == len(right.layout):
         for value, gate in ((left, right), (right, left)):
             if all(own in (whole, ()) for whole, own in zip(value.layout, gate.layout, strict=True)):
@@ -169,6 +171,18 @@ def _spread(recorder: Recorder, value: Signal, other: Signal) -> Signal:
     return value if moved is None else moved
 
 
+def _grouped(recorder: Recorder, value: Signal, other: Signal) -> Signal:
+    """A tensor with its channels as a larger one's, where groups of these share them or lie otherwise."""
+    channels, whole = value.shape.channels, other.shape.channels
+    if channels > whole or (channels == whole and (value.position or 0) <= (other.position or 0)):
+        return value
+    own = [d for d, dimension in enumerate(value.layout) if any(f.axis == CHANNELS for f in dimension)]
+    theirs = [other.layout[d] for d in own if d < len(other.layout)]
+    if [value.layout[d] for d in own] == theirs and channels == whole:
+        return value
+    return laid_like(recorder, value, other) or value
+
+
 @reads("div")
 def _div(recorder: Recorder, input: Any, other: Any, rounding_mode: Any = None) -> Any:
     left, right = number(input), number(other)
@@ -182,7 +196,15 @@ def _div(recorder: Recorder, input: Any, other: Any, rounding_mode: Any = None) 
             if isinstance(left, Mask)
             else recorder.scaled(left, 1.0 / right)
         )
+    if isinstance(left, Signal) and isinstance(right, Signal) and left.root != right.root:
+        return _product(recorder, left, _reciprocal(recorder, right))
     return recorder.elementwise(left, right)
+
+
+def _reciprocal(recorder: Recorder, signal: Signal) -> Signal:
+    signal = recorder.settled(signal)
+    made = recorder.add(Reciprocal(recorder.label()), recorder.position(signal))
+    return replace(made, layout=signal.layout)
 
 
 @reads("neg")

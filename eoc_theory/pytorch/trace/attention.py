@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ...layers import Attention, ChannelShuffle, Matrix
+from ...layers import Attention, ChannelShuffle, FixedValue, HeadProduct, Matrix
 from . import layout as lay
 from .constants import number
 from .layout import BATCH, CHANNELS, EXPANDED, Layout, is_position, of_positions, places
+from .matrices import laid_out, multiplied
+from .normalisation import normalised
 from .positions import gathered
+from .randomness import dropout
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .tokens import padding_of_keys
@@ -22,6 +25,8 @@ from .values import Constant, Lazy, PaddingError, Signal
 
 #: What is added to the scores of a masked pair, at most: published code adds −10⁴ or less.
 _MASKED = -5e3
+#: What stands for −∞ among numbers.
+_CLOSED = -1e4
 
 
 class Headed(NamedTuple):
@@ -145,7 +150,7 @@ def _kinds(layout: Layout) -> list[tuple[int, int]]:
 def attend(
     recorder: Recorder, q: Headed, k: Headed, value: Any, scale: float, causal: bool = False,
     drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False, channelwise: bool = False,
-    padded: bool = False,
+    biases: Sequence[int] = (), padded: bool = False,
 ) -> Signal:  # fmt: skip
     """The value of attention, a tensor (…, tokens of q, features of v); or with `channelwise` the reverse."""
     v = headed(recorder, value, swapped=channelwise)
@@ -157,9 +162,12 @@ def attend(
         _kinds(v.layout)
     )):  # fmt: skip
         raise recorder.refuse("attention within windows is read where queries, keys and values share them")
-    layer = Attention(recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise)
-    more = (padding_of_keys(recorder),) if padded else ()
-    made = recorder.add(layer, q.node, k.node, v.node, *more)
+    layer = Attention(
+        recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise, bool(biases),
+        padded,
+    )  # fmt: skip
+    beside = (*biases, padding_of_keys(recorder)) if padded else biases
+    made = recorder.add(layer, q.node, k.node, v.node, *beside)
     if channelwise:
         return _turned(replace(made, layout=q.layout))
     # Heads lie as those of q do, each with as many channels as v has.
@@ -187,12 +195,15 @@ def _sdpa(
     if turned and (attn_mask is not None or is_causal or scale is None):
         raise recorder.refuse("attention of channels to channels is read with a scale and without a mask")
     scale = q.size**-0.5 if scale is None else float(number(scale))
+    biases: tuple[int, ...] = ()
+    if isinstance(attn_mask, Signal):
+        biases, attn_mask = (_bias(recorder, attn_mask, q.layout[:-2], _pairs(q, k)),), None
     mask = _added_by(recorder, attn_mask)
     added, padded = (None, False) if mask is None else _parted(recorder, mask, q.layout[:-2], _pairs(q, k))
     causal, fixed = (False, None) if added is None else _as_mask(added)
     return attend(
         recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), fixed, bool(enable_gqa),
-        turned, padded,
+        turned, biases, padded,
     )  # fmt: skip
 
 
@@ -291,6 +302,39 @@ def _by_heads(recorder: Recorder, tensor: torch.Tensor, lead: Layout, pairs: tup
     return whole.reshape(*counts, *pairs).numpy()
 
 
+def _bias(recorder: Recorder, signal: Signal, lead: Layout, pairs: tuple[int, int]) -> int:
+    """The node of biases that layers make, (heads, windows or none, queries, keys), of scores (…, queries,
+    keys).
+
+    Raises:
+        ModelError: they depend on the input, or are no such ones.
+    """
+    signal = recorder.check(signal)
+    *own, rows, columns = signal.layout
+    own = [()] * (len(lead) - len(own)) + own
+    factors = [factor for dimension in own for factor in dimension]
+    windows = tuple(filter(is_position, factors))
+    heads = lay.joined([factor for factor in factors if factor.axis == CHANNELS])
+    of_scores = [factor for dimension in lead for factor in dimension if is_position(factor)]
+    alike = all(
+        math.prod(f.size for f in mine if f.axis == CHANNELS)
+        == math.prod(f.size for f in theirs if f.axis == CHANNELS)
+        for mine, theirs in zip(own, lead, strict=False)
+    )
+    if (
+        len(own) != len(lead) or not alike or {f.axis for f in factors} & {BATCH, EXPANDED}
+        or heads != lay.whole(CHANNELS, signal.shape.channels) or signal.sizes[-2:] != pairs
+        or (windows and lay.extent_of(windows) != lay.extent_of(tuple(of_scores)))
+        or not (_are_tokens(rows) and _are_tokens(columns))
+    ):  # fmt: skip
+        raise recorder.refuse(
+            "adds to the scores of attention what differs between inputs, or is not one number for each head "
+            "and pair of tokens"
+        )
+    table = places((windows, rows, columns), signal.shape.space)
+    return recorder.position(gathered(recorder, signal, table.reshape(-1), (table.size,)))
+
+
 def _as_mask(added: np.ndarray) -> tuple[bool, Matrix | None]:
     """Whether what is added, (heads or 1, windows or 1, queries, keys), is the causal mask, and else that."""
     added = np.where(added <= _MASKED, -np.inf, added)
@@ -317,6 +361,7 @@ class Scores(Lazy):
         lead: of the tensor's dimensions before the last two.
         scale: what they are multiplied by.
         added: what is added to them, (heads or 1, windows or 1, queries, keys).
+        biases: node of what is added to them that layers make, if any.
         padded: whether keys that are padding are closed.
         weights: whether the softmax has been taken.
         drop: probability with which weights are dropped.
@@ -328,6 +373,7 @@ class Scores(Lazy):
     lead: Layout
     scale: float = 1.0
     added: np.ndarray | None = None
+    biases: tuple[int, ...] = ()
     weights: bool = False
     drop: float = 0.0
     channelwise: bool = False
@@ -345,24 +391,46 @@ class Scores(Lazy):
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         reader = _SCORES.get(name)
-        if reader is None:
-            raise recorder.refuse(f"of products of two tensors cannot be read; {HINTS['matmul']}")
-        return reader(self, recorder, **given)
+        return NotImplemented if reader is None else reader(self, recorder, **given)
+
+    def settled(self, recorder: Recorder) -> Signal:
+        """The scores or weights themselves, as a node's value."""
+        if self.k.repeats > 1 or self.biases or self.padded:
+            raise recorder.refuse("attention is read where scores are used by a softmax over keys alone")
+        if self.q.windows != self.k.windows or _kinds(self.q.layout) != _kinds(self.k.layout):
+            raise recorder.refuse("products are read where both tensors have the same heads and windows")
+        kinds = ("cp", "pc") if self.channelwise else ("pc", "cp")
+        size = _pairs(self.q, self.k)[0] if self.channelwise else self.q.size
+        layer = HeadProduct(recorder.label(), *kinds, size, self.q.heads, self.q.windows)
+        made = recorder.scaled(recorder.add(layer, self.q.node, self.k.node), self.scale)
+        if self.added is not None:
+            table = np.maximum(self.added, _CLOSED)
+            table = np.broadcast_to(table, (self.q.heads, self.q.windows, *self.pairs))
+            fixed = FixedValue(
+                recorder.label(), Matrix.of(table.reshape(made.shape.channels, -1)), made.shape.space
+            )
+            made = recorder.sum([(made, 1.0), (recorder.add(fixed, 0), 1.0)])
+        axes = "cc" if self.channelwise else "pp"
+        made = replace(made, layout=laid_out(self.lead, self.pairs, axes, self.q.windows, made))
+        if self.weights:
+            made = normalised(recorder, made, len(made.layout) - 1)
+        return dropout(recorder, made, self.drop, self.drop > 0)
 
     def _scaled(self, recorder: Recorder, factor: Any) -> Scores:
         factor = number(factor)
         if isinstance(factor, Constant) and bool((factor.tensor == factor.tensor.reshape(-1)[0]).all()):
             factor = float(factor.tensor.reshape(-1)[0])
-        if not isinstance(factor, float) or self.weights:
-            raise recorder.refuse(f"multiplies attention by numbers only, got {describe(factor)}")
+        if not isinstance(factor, float) or self.weights or self.biases:
+            return NotImplemented
         added = None if self.added is None else self.added * factor
         return replace(self, scale=self.scale * factor, added=added)
 
     def _plus(self, recorder: Recorder, other: Any, factor: float = 1.0) -> Scores:
+        fixed = isinstance(other, Signal) and other.is_fixed and not self.biases and not self.channelwise
+        if fixed and not self.weights and factor == 1.0:
+            return replace(self, biases=(_bias(recorder, other, self.lead, self.pairs),))
         if self.weights or not isinstance(other, Constant):
-            raise recorder.refuse(
-                f"adds to the scores of attention what is fixed only, got {describe(other)}"
-            )
+            return NotImplemented
         if other.tensor.dtype is torch.bool:
             raise recorder.refuse("adds a mask of booleans to the scores of attention")
         added = Constant(
@@ -381,14 +449,18 @@ def product(recorder: Recorder, left: Any, right: Any) -> Any:
     left, right = recorder.check(left), recorder.check(right)
     last = right.layout[-1]
     channelwise = is_channelwise(left) and lay.axis_of(last) == CHANNELS
-    if not channelwise and (not last or last != of_positions(last)):
-        raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
+    if not channelwise and not (last and _are_tokens(left.layout[-2]) and _are_tokens(last)):
+        return multiplied(recorder, left, right)
     q = headed(recorder, left, swapped=channelwise)
     k = headed(recorder, right, swapped=not channelwise)
     alike = q.layout[-2] == k.layout[-2] if channelwise else q.size == k.size
     if not alike or q.heads != k.heads * k.repeats:
-        raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
+        return multiplied(recorder, left, right)
     return Scores(q, k, q.layout[:-2], channelwise=channelwise)
+
+
+def _are_tokens(dimension: lay.Dimension) -> bool:
+    return dimension == of_positions(dimension)
 
 
 @reads("bmm", "baddbmm")
@@ -423,7 +495,7 @@ def _einsum_of_scores(scores: Scores, recorder: Recorder, equation: str, tensors
     if len(tensors) != 2 or tensors[0] is not scores or (
         (a[:-2], a[-1], a[-2] + b[-1]) != (b[:-2], b[-2], wanted[-2:])
     ):  # fmt: skip
-        raise recorder.refuse(f"cannot be read; {HINTS['einsum']}")
+        return NotImplemented
     return _mixed(scores, recorder, scores, tensors[1])
 
 
@@ -435,7 +507,7 @@ def _over(scores: Scores, recorder: Recorder, input: Any, other: Any, **rest: An
     divisor = number(other)
     if isinstance(divisor, float) and divisor != 0.0 and input is scores:
         return scores._scaled(recorder, 1.0 / divisor)
-    raise recorder.refuse(f"divides attention by numbers only, got {describe(other)}")
+    return NotImplemented
 
 
 def _added(scores: Scores, recorder: Recorder, input: Any, other: Any, alpha: Any = 1) -> Any:
@@ -472,7 +544,7 @@ def _closed(scores: Scores, recorder: Recorder, closed: Constant, value: float) 
 
 def _softmaxed(scores: Scores, recorder: Recorder, input: Any, dim: int, **rest: Any) -> Any:
     if scores.weights or dim % len(scores.sizes) != len(scores.sizes) - 1:
-        raise recorder.refuse("is read over the keys of attention only")
+        return NotImplemented
     return replace(scores, weights=True)
 
 
@@ -480,7 +552,7 @@ def _dropped(scores: Scores, recorder: Recorder, input: Any, p: float, train: bo
     if not train or p == 0:
         return scores
     if not scores.weights or p >= 1:
-        raise recorder.refuse("drops attention weights after the softmax only")
+        return NotImplemented
     return replace(scores, drop=1.0 - (1.0 - scores.drop) * (1.0 - float(p)))
 
 
@@ -498,7 +570,7 @@ def _viewed(
     fits = tuple(wanted[-2:]) == scores.sizes[-2:] and math.prod(wanted) == total
     lead = lay.reshaped(scores.lead, wanted[:-2]) if fits else None
     if lead is None:
-        raise recorder.refuse(f"scores of attention {scores.sizes} cannot be given the shape {tuple(wanted)}")
+        return NotImplemented
     return replace(scores, lead=lead)
 
 
@@ -506,12 +578,15 @@ def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, ma
     """The product of attention weights with values."""
     value = other if other is not None else mat2
     if input is not scores or not scores.weights or not isinstance(value, (Signal, Lazy)):
-        raise recorder.refuse(f"cannot be read; {HINTS['matmul']}")
+        return NotImplemented
     causal, mask = (False, None) if scores.added is None else _as_mask(scores.added)
     # Values lie in the queries' dimensions, or in one that holds all heads.
     q = scores.q._replace(layout=(*scores.lead, *scores.q.layout[-2:]))
     own = scores.scale, causal, scores.drop, mask
-    return attend(recorder, q, scores.k, value, *own, channelwise=scores.channelwise, padded=scores.padded)
+    return attend(
+        recorder, q, scores.k, value, *own, channelwise=scores.channelwise, biases=scores.biases,
+        padded=scores.padded,
+    )  # fmt: skip
 
 
 _SCORES: dict[str, Any] = {

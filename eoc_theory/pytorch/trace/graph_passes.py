@@ -29,6 +29,7 @@ from ...layers import (
     Product,
     Resize,
     Shape,
+    Softmax,
     Subsample,
     Sum,
 )  # fmt: skip
@@ -67,6 +68,11 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     nodes = _activation_before_pooling(nodes)
     nodes = _separate_linear_layers(nodes)
     return Graph(tuple(_with_unit_scales(_with_laws(nodes, recorder), recorder)))
+
+
+def used_weights(nodes: list[Node], output: int) -> set[str]:
+    """Names of the layers with weights that a node depends on."""
+    return {node.layer.name for node in _used(nodes, output) if node.layer.weighted is not None}
 
 
 def _used(nodes: list[Node], output: int) -> list[Node]:
@@ -148,7 +154,7 @@ def _check_logits(nodes: list[Node]) -> None:
             continue
         seen.add(position)
         activated = layer.nonlinearity is not None and not meant
-        if activated or isinstance(layer, (MaxPool, Input)):
+        if activated or isinstance(layer, (MaxPool, Input, Softmax)):
             what = "the input" if isinstance(layer, Input) else _describe(layer)
             raise ModelError(
                 f"model must end with a layer of logits, got {what} between the last weights and them"

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...layers import Concatenate, JoinPositions, PadChannels
+from ...layers import Concatenate, JoinPositions, Pad, PadChannels
 from . import layout as lay
 from . import positions
+from .channel_groups import joined_groups, of_groups, padded_groups
 from .constants import number
 from .layout import CHANNELS
 from .readers import reads
@@ -29,6 +30,10 @@ def _cat(recorder: Recorder, tensors: Any, dim: int = 0) -> Any:
         return tokens
     if lay.of_positions(first.layout[dim]) or any(lay.of_positions(t.layout[dim]) for t in signals):
         return _joined_positions(recorder, tensors, dim)
+    if len(signals) == len(tensors) and of_groups(first, dim):
+        groups = joined_groups(recorder, signals, dim)
+        if groups is not None:
+            return groups
     if first.layout[dim] != lay.whole(CHANNELS, first.shape.channels):
         raise recorder.refuse(f"is read along the channels, got dimension {dim}")
     signals = [first, *(_like(recorder, t, first, dim) for t in signals[1:])]
@@ -135,13 +140,20 @@ def _pad(recorder: Recorder, input: Any, pad: Any, mode: str = "constant", value
     signal = recorder.settled(input)
     pad = list(pad)
     value = 0.0 if value is None else number(value)
-    if mode == "constant" and value not in (0.0, -math.inf):
-        raise recorder.refuse(f"pads with zeros only, got value {value}")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     pairs += [(0, 0)] * (len(signal.sizes) - len(pairs))
     pairs.reverse()  # torch names the last dimension first
     if not any(map(any, pairs)):
         return signal
+    inside = [d for d, pair in enumerate(pairs) if any(pair)]
+    if mode == "constant" and len(inside) == 1 and isinstance(value, float):
+        (dim,) = inside
+        own = padded_groups(recorder, signal, dim, pairs[dim], value)
+        own = _padded_tokens(recorder, signal, dim, pairs[dim], value) if own is None else own
+        if own is not None:
+            return own
+    if mode == "constant" and value not in (0.0, -math.inf):
+        raise recorder.refuse(f"pads with zeros only, got value {value}")
     if len(signal.layout) > 2 and signal.layout[-1] == lay.whole(CHANNELS, signal.shape.channels) and (
         signal.layout[1] != signal.layout[-1]
     ):  # fmt: skip
@@ -161,6 +173,23 @@ def _pad(recorder: Recorder, input: Any, pad: Any, mode: str = "constant", value
     if any(map(any, pairs[2:])):
         result = _padded_positions(recorder, result, "lowest" if value else mode, tuple(pairs[2:]))
     return result
+
+
+def _padded_tokens(
+    recorder: Recorder, signal: Signal, dim: int, pair: tuple[int, int], value: float
+) -> Signal | None:
+    """Zeros before and after positions of a tensor with heads; None where it has none."""
+    heads = [d for d, own in enumerate(signal.layout) if any(f.axis == CHANNELS for f in own)]
+    if len(heads) < 2 or value or not signal.layout[dim] or not lay.of_positions(signal.layout[dim]):
+        return None
+    signal = positions.with_own_axes(recorder, signal)
+    axis = lay.axis_of(signal.layout[dim])
+    if axis is None:
+        return None
+    pads = [pair if at == axis else (0, 0) for at in range(1, len(signal.shape.space) + 1)]
+    made = recorder.add(Pad(recorder.label(), tuple(pads)), recorder.position(signal))
+    own = lay.whole(axis, made.shape.space[axis - 1])
+    return replace(made, layout=tuple(own if d == dim else old for d, old in enumerate(signal.layout)))
 
 
 def _pad_channels_last(

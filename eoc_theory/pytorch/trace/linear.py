@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from ...layers import Convolution, Dense, PaddingMode, PositionwiseDense, WeightLayer
+import numpy as np
+
+from ...layers import Convolution, Dense, FixedFilter, Pad, PaddingMode, PositionwiseDense, WeightLayer
 from . import layout as lay
+from . import positions
 from .attention import product
-from .layout import CHANNELS
+from .layout import BATCH, CHANNELS
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Signal
@@ -134,10 +137,17 @@ def _convolution(
     recorder: Recorder, axes: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
     dilation: Any, groups: int,
 ) -> Signal:  # fmt: skip
+    if axes == 2 and _has_windows(recorder, input):
+        return _of_windows(recorder, input, weight, bias, stride, padding, dilation, groups)
     position, around = recorder.unpadded(input)
     if around is not None and around[0] == "lowest":
         recorder.position(input)
     shape = recorder.shapes[position]
+    taps = _taps(weight, shape.channels, groups) if bias is None else None
+    if taps is not None and len(taps) == len(shape.space):
+        position = recorder.position(input)
+        each = (_each(value, axes) for value in (stride, padding, dilation))
+        return recorder.add(FixedFilter(recorder.label(), taps, *each), position)
     if len(shape.space) != axes:
         raise recorder.refuse(f"takes images over {axes} axes, got a tensor of shape {recorder.text(input)}")
     kernel = tuple(weight.sizes[2:])
@@ -152,7 +162,74 @@ def _convolution(
     law = _weight_layer(recorder, weight, bias, kernel)
     layer = Convolution(law.name, law, stride, pads, dilation, groups, cast(PaddingMode, mode))
     made = recorder.add(layer, position)
+    if isinstance(input, Signal) and input.is_fixed:
+        made = replace(made, layout=((), *made.layout[1:]))
     return recorder.scaled(made, 0.0) if _is_silent(weight) else made
+
+
+def _has_windows(recorder: Recorder, input: Any) -> bool:
+    """Whether windows of an image stand in the dimension of the inputs."""
+    signal = recorder.check(input)
+    batch, windows = signal.layout[0][:1], signal.layout[0][1:]
+    positions_alone = all(own == lay.of_positions(own) for own in (windows, *signal.layout[2:]))
+    return (
+        batch == lay.whole(BATCH, recorder.batch) and bool(windows) and positions_alone
+        and len(signal.layout) == 4 and signal.padding is None
+    )  # fmt: skip
+
+
+def _of_windows(
+    recorder: Recorder, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    groups: int,
+) -> Signal:  # fmt: skip
+    """The convolution of windows, each with zeros around it, one below the other as one image, without what
+    lies across two of them."""
+    signal = recorder.settled(input)
+    if signal.layout[1] != lay.whole(CHANNELS, signal.shape.channels):
+        raise recorder.refuse(f"takes channels second, got a tensor of shape {recorder.text(signal)}")
+    dimensions = signal.layout[0][1:], *signal.layout[2:]
+    count, height, _ = space = tuple(map(lay.extent_of, dimensions))
+    image = positions.gathered(
+        recorder, signal, lay.places(dimensions, signal.shape.space).reshape(-1), space
+    )
+    kernel, (down, _) = tuple(weight.sizes[2:]), _each(stride, 2)
+    apart, (before, after) = _each(dilation, 2), (rows := _pads(padding, kernel, _each(dilation, 2)))[0]
+    kept = (height + before + after - apart[0] * (kernel[0] - 1) - 1) // down + 1
+    # Windows begin where the filter does.
+    rows = (before, after + -(height + before + after) % down), rows[1]
+    padded = recorder.add(Pad(recorder.label(), ((0, 0), *rows)), recorder.position(image))
+    _, each, columns = padded.shape.space
+    whole = positions.gathered(recorder, padded, np.arange(padded.shape.positions), (count * each, columns))
+    made = _convolution(recorder, 2, whole, weight, bias, stride, 0, dilation, groups)
+    position, columns = recorder.position(made), made.shape.space[1]
+    starts = (each // down * np.arange(count)[:, None] + np.arange(kept)).reshape(-1)
+    table = (starts[:, None] * columns + np.arange(columns)).reshape(-1)
+    image = Signal(position, made.shape, recorder.standard(made.shape), position)
+    cut = positions.gathered(recorder, image, table, (count * kept, columns))
+    batch, channels, _, across = cut.layout
+    windows = lay.joined([lay.Factor(1, kept, count)])
+    return replace(cut, layout=((*batch, *windows), channels, lay.whole(1, kept), across))
+
+
+def _taps(weight: Any, channels: int, groups: int) -> tuple[tuple[float, ...], ...] | None:
+    """Numbers along each axis whose products every channel is convolved with; None where it is no such."""
+    if not isinstance(weight, Constant) or weight.parameters or weight.sizes[:2] != (channels, 1) or (
+        groups != channels
+    ):  # fmt: skip
+        return None
+    tensor = weight.tensor.detach().double()
+    if not bool((tensor == tensor[:1]).all()):
+        return None
+    filter = tensor[0, 0].numpy()
+    if filter.ndim == 1:
+        return (tuple(map(float, filter)),)
+    at = np.unravel_index(np.argmax(np.abs(filter)), filter.shape)
+    if filter[at] == 0.0:
+        return None
+    rows, columns = filter[:, at[1]], filter[at[0]] / filter[at]
+    if not np.allclose(np.outer(rows, columns), filter, rtol=1e-5, atol=1e-6 * abs(filter[at])):
+        return None
+    return tuple(map(float, rows)), tuple(map(float, columns))
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:

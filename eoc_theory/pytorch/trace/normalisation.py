@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm, UnitLength
+from ...layers import BatchNorm, ChannelNorm, GroupNorm, Layer, LayerNorm, Length, Softmax, UnitLength
 from . import layout as lay
+from . import positions
 from .constants import number
 from .layout import BATCH, CHANNELS
-from .readers import reads
+from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Lazy, Signal
 
@@ -222,6 +223,10 @@ def _norm(
 ) -> Any:
     signal = recorder.check(input)
     dims = [dim] if isinstance(dim, int) else list(dim or ())
+    if (number(ord), number(p)) == (2.0, 2.0) and keepdim:
+        length = _of_channels(recorder, signal, [d % len(signal.sizes) for d in dims])
+        if length is not None:
+            return length
     if (number(ord), number(p)) != (2.0, 2.0) or not keepdim or [d % len(signal.sizes) for d in dims] != [
         len(signal.sizes) - 1
     ]:  # fmt: skip
@@ -232,3 +237,40 @@ def _norm(
     if len(last) == 1 and last[0][:2] == (CHANNELS, 1):
         return Lengths(signal, UnitLength("", signal.shape.channels // last[0].size, False, 0.0))
     raise recorder.refuse(f"is read over a head's channels or all positions, got {recorder.text(signal)}")
+
+
+def _of_channels(recorder: Recorder, signal: Signal, dims: list[int]) -> Signal | None:
+    """The length of each channel over all axes of an image, where these are the dimensions."""
+    channels = lay.whole(CHANNELS, signal.shape.channels)
+    rest = [own for d, own in enumerate(signal.layout) if d not in dims]
+    if len(dims) < 2 or rest != [lay.whole(BATCH, recorder.batch), channels]:
+        return None
+    made = recorder.add(Length(recorder.label()), recorder.position(signal))
+    return replace(made, layout=tuple(() if d in dims else own for d, own in enumerate(signal.layout)))
+
+
+# --- to a sum of 1 ---
+
+
+@reads("softmax", "_softmax")
+def _softmax(recorder: Recorder, input: Any, dim: int, **rest: Any) -> Any:
+    return normalised(recorder, recorder.settled(input), dim)
+
+
+def normalised(recorder: Recorder, signal: Signal, dim: int) -> Signal:
+    """The softmax along a dimension."""
+    dim %= len(signal.sizes)
+    if lay.of_positions(signal.layout[dim]):
+        signal = positions.with_own_axes(recorder, signal)
+    dimension, shape = signal.layout[dim], signal.shape
+    if len(dimension) != 1 or dimension[0].axis == BATCH or (
+        dimension == lay.whole(CHANNELS, shape.channels) and not shape.space
+    ):  # fmt: skip
+        raise recorder.refuse(f"cannot be read; {HINTS['softmax']}")
+    ((axis, inner, size),) = dimension
+    extents = (shape.channels, *shape.space)
+    if axis != CHANNELS:
+        inner = math.prod(extents[axis + 1 :])
+    whole = shape.channels if axis == CHANNELS else shape.positions
+    layer = Softmax(recorder.label(), (whole // (size * inner), size, inner), axis != CHANNELS)
+    return _made(recorder, layer, signal)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...layers import AdaptiveAveragePool, AveragePool, Layer, MaxPool, Resize, Shape
+from ...layers import AdaptiveAveragePool, AveragePool, ChannelMean, Layer, MaxPool, Resize, Shape
 from . import layout as lay
 from . import positions
+from .channel_groups import of_groups, summed
 from .layout import BATCH, CHANNELS, EXPANDED
 from .normalisation import mean_square
 from .readers import reads
 from .recorder import Recorder
 from .values import Signal, Unreadable
+
+#: Groups of channels that are added up one by one.
+_MOST_GROUPS = 64
 
 
 def _image(recorder: Recorder, input: Any, axes: int) -> int:
@@ -178,16 +182,54 @@ def _mean_over(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> S
     return _reduced(recorder, signal, dims, layer, keepdim)
 
 
+def _listed(dim: Any) -> list[int]:
+    return [dim] if isinstance(dim, int) else list(dim or ())
+
+
+def _over_groups(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> Signal | None:
+    """The sum over one dimension of a few groups of channels; None where it is none."""
+    dims = [d % len(signal.layout) for d in _listed(dim)]
+    if len(dims) != 1 or not of_groups(signal, dims[0]) or signal.sizes[dims[0]] > _MOST_GROUPS:
+        return None
+    total = summed(recorder, recorder.settled(signal), dims[0])
+    left = tuple(own for d, own in enumerate(total.layout) if keepdim or d != dims[0])
+    return recorder.relaid(total, left)
+
+
+def _over_channels(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> Signal | None:
+    """The mean over all channels at each position; None where the dimension is none of these."""
+    dims = [d % len(signal.layout) for d in _listed(dim)]
+    channels = lay.whole(CHANNELS, signal.shape.channels)
+    if len(dims) != 1 or not channels or not signal.shape.space or signal.layout[dims[0]] != channels:
+        return None
+    made = recorder.add(ChannelMean(recorder.label()), recorder.position(signal))
+    left = [() if d == dims[0] else own for d, own in enumerate(signal.layout)]
+    return recorder.relaid(made, tuple(own for d, own in enumerate(left) if keepdim or d != dims[0]))
+
+
 @reads("mean")
 def _mean(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     signal = recorder.check(input)
+    groups = _over_groups(recorder, signal, dim, keepdim)
+    if groups is not None:
+        return recorder.scaled(groups, 1.0 / signal.sizes[_listed(dim)[0]])
     squares = mean_square(recorder, signal, dim, keepdim)
-    return _mean_over(recorder, signal, dim, keepdim) if squares is None else squares
+    if squares is not None:
+        return squares
+    whole = _over_channels(recorder, signal, dim, keepdim)
+    return _mean_over(recorder, signal, dim, keepdim) if whole is None else whole
 
 
 @reads("sum")
 def _sum(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     signal = recorder.check(input)
+    groups = _over_groups(recorder, signal, dim, keepdim)
+    if groups is not None:
+        return groups
+    whole = _over_channels(recorder, signal, dim, keepdim)
+    if whole is not None:
+        return recorder.scaled(whole, float(signal.shape.channels))
+    signal = _complete(recorder, signal, dim)
     dims, _ = _over_positions(recorder, signal, dim)
     count = math.prod(lay.extent_of(signal.layout[d]) for d in dims)
     return recorder.scaled(_mean_over(recorder, signal, dim, keepdim), float(count))
@@ -223,6 +265,15 @@ def _resized(
 def _nearest(recorder: Recorder, input: Any, output_size: Any = None, scale_factors: Any = None) -> Any:
     axes = len(recorder.check(input).sizes) - 2
     return _resized(recorder, input, axes, "nearest", output_size, scale_factors)
+
+
+@reads("upsample_bicubic2d")
+def _cubic(
+    recorder: Recorder, input: Any, output_size: Any = None, align_corners: bool = False,
+    scale_factors: Any = None,
+) -> Any:  # fmt: skip
+    mode = "cubic aligned" if align_corners else "cubic"
+    return _resized(recorder, input, 2, mode, output_size, scale_factors)
 
 
 @reads("upsample_linear1d", "upsample_bilinear2d")

@@ -109,6 +109,16 @@ def like(recorder: Nodes, signal: Signal, other: Signal) -> Signal | None:
     return replace(made, layout=tuple(layout))
 
 
+def have_channels_alike(first: Signal, second: Signal) -> bool:
+    """Whether two tensors have all their channels in the same dimension."""
+    wholes = [lay.whole(CHANNELS, signal.shape.channels) for signal in (first, second)]
+    found = [
+        signal.layout.index(whole) if whole and whole in signal.layout else None
+        for signal, whole in zip((first, second), wholes, strict=True)
+    ]
+    return found[0] is not None and found[0] == found[1] and first.shape.channels == second.shape.channels
+
+
 def _has_all(signal: Signal) -> bool:
     """Whether a tensor shows every position of its value."""
     return math.prod(lay.extent_of(lay.of_positions(d)) for d in signal.layout) == signal.shape.positions

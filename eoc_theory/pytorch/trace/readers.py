@@ -22,7 +22,7 @@ Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
 
 _LOGITS = "the theory takes logits: give the model without it"
-_ATTENTION = "products of two tensors are read as attention only, softmax(q k) v of all tokens"
+_ATTENTION = "a product is read with weights, or head by head of two tensors computed from the input"
 _RECURRENT = "recurrent layers are not described"
 #: What to say of operations that are common and cannot be read.
 HINTS = {
@@ -65,7 +65,8 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     first = given.get(schema.arguments[0].name) if schema.arguments else None
     in_place = bool(schema.arguments) and _writes(schema.arguments[0])
     if base in _PRODUCTS and isinstance(first, Constant) and not first.parameters:
-        source = recorder.given(first) if _of_ranked_weights(recorder, given) else None
+        of_layer = _of_ranked_weights(recorder, given)
+        source = recorder.given(first, channels_last=base == "linear") if of_layer else None
         given = given if source is None else {**given, schema.arguments[0].name: source}
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)

@@ -81,19 +81,32 @@ class Recorder(Nodes):
         }
         return replace(made, layout=tuple(new.get(dimension, ()) for dimension in signal.layout))
 
-    def given(self, value: Constant) -> Signal | None:
-        """Numbers (1 or B, channels, *positions), the same for every input, as a node's value."""
+    def given(self, value: Constant, *, channels_last: bool) -> Signal | None:
+        """Numbers (1 or B, channels, *positions), the same for every input, as a node's value.
+
+        With `channels_last` (1 or B, *positions, channels), or without the first of these dimensions.
+        """
         tensor = value.tensor.detach().double()
-        if (
-            tensor.dim() < 3
-            or tensor.shape[0] not in (1, self.batch)
-            or not bool((tensor == tensor[:1]).all())
-        ):
+        if tensor.dim() < (2 if channels_last else 3):
             return None
-        made = self.add(
-            FixedValue(self.label(), Matrix.of(tensor[0].flatten(1).numpy()), tuple(tensor.shape[2:])), 0
-        )
-        return made
+        alike = tensor.shape[0] in (1, self.batch) and bool((tensor == tensor[:1]).all())
+        first: lay.Dimension | None = lay.whole(BATCH, tensor.shape[0])
+        if channels_last and (tensor.dim() < 3 or not alike):
+            tensor, alike, first = tensor[None], True, None
+        if not alike:
+            return None
+        tensor = tensor.movedim(-1, 1) if channels_last else tensor
+        table = Matrix.of(tensor[0].flatten(1).numpy())
+        made = self.add(FixedValue(self.label(), table, tuple(tensor.shape[2:])), 0)
+        own, *space = made.layout[1:]
+        rest = [*space, own] if channels_last else [own, *space]
+        return replace(made, layout=tuple(rest if first is None else [first, *rest]))
+
+    def batched(self, signal: Signal) -> Signal:
+        """A tensor that is the same for all inputs, as one for each of them."""
+        if not signal.is_fixed or signal.layout[:1] != ((),):
+            return signal
+        return replace(signal, layout=(lay.whole(BATCH, self.batch), *signal.layout[1:]))
 
     def upright(self, signal: Signal) -> Signal:
         """The tensor with positions as its channels, where it has one channel and these in their place."""
@@ -112,9 +125,16 @@ class Recorder(Nodes):
         With `spread` one of extent 1 along positions is repeated over the other's.
         """
         first, second = self.settled(first), self.settled(second)
+        if first.is_fixed != second.is_fixed and len(first.layout) == len(second.layout):
+            first, second = self.batched(first), self.batched(second)
         if first.layout == second.layout and first.shape == second.shape:
             return first, second
         swapped = Shape(first.shape.positions, (first.shape.channels,))
+        if positions.have_channels_alike(first, second):
+            # As many channels as positions are no channels in the place of positions.
+            return (
+                self._moved_alike(first, second) if spread or first.sizes == second.sizes else (first, second)
+            )
         if (
             second.shape == swapped
             and len(second.layout) == 3
@@ -134,7 +154,7 @@ class Recorder(Nodes):
 
     def image(self, signal: Any) -> int:
         """The node of a tensor (batch, channels, *positions); the input is taken in the shape it is given."""
-        signal = self.settled(signal)
+        signal = self.batched(self.settled(signal))
         if signal.padding is not None:
             return self.position(signal)
         if signal.layout == self.standard(signal.shape):

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import ChannelSlice, Flatten, Pad, Pick, Subsample
+from ...layers import ChannelSlice, Flatten, JoinPositions, Pad, Pick, Scatter, Subsample
 from ...networks.graph import Node
 from . import layout as lay
 from . import positions
-from .channel_groups import channel_groups
+from .channel_groups import channel_groups, of_groups
 from .layout import CHANNELS, EXPANDED
 from .readers import reads
 from .recorder import Recorder, describe
@@ -160,6 +160,10 @@ def _expand_as(recorder: Recorder, input: Any, other: Any) -> Any:
 @reads("expand")
 def _expand(recorder: Recorder, input: Any, size: Any) -> Any:
     signal = recorder.upright(recorder.check(input))
+    if signal.is_fixed and len(size) == len(signal.sizes) + 1:
+        signal = replace(signal, layout=((), *signal.layout))
+    if len(size) == len(signal.sizes) and size[0] == recorder.batch:
+        signal = recorder.batched(signal)
     wanted = tuple(own if n == -1 else n for n, own in zip(size, signal.sizes, strict=False))
     fits = all(own in (n, 1) for n, own in zip(wanted, signal.sizes, strict=False))
     if len(size) != len(signal.sizes) or not fits:
@@ -196,6 +200,15 @@ def _repeated(recorder: Recorder, signal: Signal, sizes: tuple[int, ...]) -> Sig
     return replace(made, layout=tuple(layout))
 
 
+@reads("repeat")
+def _repeat(recorder: Recorder, input: Any, repeats: Any) -> Any:
+    """What is the same for all inputs, for each of them."""
+    signal, times = recorder.check(input), list(repeats)
+    if not signal.is_fixed or times != [recorder.batch] + [1] * (len(signal.sizes) - 1):
+        raise recorder.refuse("repeats what is the same for all inputs only, once for each of them")
+    return recorder.batched(signal)
+
+
 @reads("repeat_interleave")
 def _repeat_interleave(
     recorder: Recorder, input: Any, repeats: Any, dim: Any = None, output_size: Any = None
@@ -208,6 +221,76 @@ def _repeat_interleave(
     at = dim % len(signal.sizes)
     own = (*signal.layout[at], *lay.whole(EXPANDED, repeats))
     return recorder.relaid(signal, (*signal.layout[:at], own, *signal.layout[at + 1 :]))
+
+
+# --- patches ---
+
+
+@reads("im2col")
+def _im2col(
+    recorder: Recorder, input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Any:
+    """Patches: (B, C·taps, windows)."""
+    position, pads = recorder.image(input), _both(padding)
+    if any(pads):
+        around = tuple((n, n) for n in pads)
+        position = recorder.position(recorder.add(Pad(recorder.label(), around), position))
+    shape = recorder.shapes[position]
+    table = _patches(shape.space, _both(kernel_size), _both(dilation), (0, 0), _both(stride))
+    image = Signal(position, shape, recorder.standard(shape), position)
+    made = positions.gathered(recorder, image, table.reshape(-1), table.shape)
+    taps, windows = (lay.whole(axis, n) for axis, n in enumerate(table.shape, start=1))
+    channels = lay.whole(CHANNELS, shape.channels)
+    return replace(made, layout=(lay.whole(lay.BATCH, recorder.batch), (*channels, *taps), windows))
+
+
+@reads("col2im")
+def _col2im(
+    recorder: Recorder, input: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any,
+    stride: Any,
+) -> Any:  # fmt: skip
+    """Patches added up where they overlap: (B, C·taps, windows) to (B, C, *output_size)."""
+    signal, space = recorder.check(input), _both(output_size)
+    table = _patches(space, _both(kernel_size), _both(dilation), _both(padding), _both(stride))
+    batch, rows, windows = signal.sizes
+    cut = reshaped(recorder, signal, (batch, rows // len(table), len(table), windows))
+    if of_groups(cut, 2):
+        parts = [channel_groups(recorder, cut, 2, range(tap, tap + 1)) for tap in range(len(table))]
+    else:
+        parts = [cut]
+    first, taps, seen = parts[0].layout[1:]
+    if taps != lay.of_positions(taps) or seen != lay.of_positions(seen) or (
+        lay.extent_of(first) != parts[0].shape.channels
+    ):  # fmt: skip
+        raise recorder.refuse(f"takes channels, then taps, and windows, got {recorder.text(signal)}")
+    order = lay.places((taps, seen), parts[0].shape.space).reshape(-1)
+    nodes = [recorder.position(positions.gathered(recorder, p, order, (order.size,))) for p in parts]
+    whole = nodes[0] if len(nodes) == 1 else recorder.position(
+        recorder.add(JoinPositions(recorder.label()), *nodes)
+    )  # fmt: skip
+    layer = Scatter(recorder.label(), space, tuple(map(int, table.reshape(-1))))
+    made = recorder.add(layer, whole)
+    return recorder.settled(replace(made, layout=(cut.layout[0], first, *made.layout[2:])))
+
+
+def _both(value: Any) -> tuple[int, int]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return (values[0], values[-1])
+
+
+def _patches(
+    space: tuple[int, ...], kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int],
+    stride: tuple[int, int],
+) -> np.ndarray:  # fmt: skip
+    """Positions of an image that each tap of each window sees, (taps, windows); −1 outside."""
+    axes = []
+    for n, k, d, p, s in zip(space, kernel, dilation, padding, stride, strict=True):
+        starts = np.arange(-p, n + p - d * (k - 1), s)
+        axes.append(d * np.arange(k)[:, None] + starts)
+    rows, columns = axes[0][:, None, :, None], axes[1][None, :, None, :]
+    inside = (rows >= 0) & (rows < space[0]) & (columns >= 0) & (columns < space[1])
+    found = np.where(inside, rows * space[1] + columns, -1)
+    return found.reshape(math.prod(kernel), -1)
 
 
 # --- cuts ---

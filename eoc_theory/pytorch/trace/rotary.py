@@ -111,7 +111,7 @@ class Turned(Lazy):
 
     def _added(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         left, right = given["input"], given["other"]
-        if isinstance(left, Constant) or isinstance(right, Constant):
+        if not all(isinstance(value, (Signal, Turned)) for value in (left, right)):
             return NotImplemented
         factor = float(number(given["alpha"])) * (1.0 if name == "add" else -1.0)
         return _like(recorder, self.base, left).plus(recorder, right, factor)

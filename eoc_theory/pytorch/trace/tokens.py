@@ -70,7 +70,10 @@ def _rms(tensor: Any) -> float:
 
 def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: float) -> Signal | None:
     """A tensor plus a table of a row for each position; None where the numbers do not differ by position."""
-    table = _table(signal, value)
+    table, repeated = _table(signal, value), False
+    if table is None:
+        table = _of_windows(recorder, signal, value)
+        repeated = table is not None
     if table is None:
         return None
     scale, shape = abs(factor) * _rms(table), signal.shape
@@ -82,8 +85,10 @@ def with_positions(recorder: Recorder, signal: Signal, value: Constant, factor: 
     own = Sinusoids("", 1.0).table(Shape(shape.channels, (shape.positions,)))
     waves = own.T @ own / len(own)
     ratio = float(np.trace(kernel) / np.trace(waves))
-    if np.allclose(kernel, ratio * waves, atol=_CLOSE * ratio):
-        layer: Any = Sinusoids(recorder.label(_owner(value)), math.sqrt(ratio))
+    if repeated:
+        layer: Any = PositionTable(recorder.label(_owner(value)), Matrix.of(factor * table.numpy()))
+    elif np.allclose(kernel, ratio * waves, atol=_CLOSE * ratio):
+        layer = Sinusoids(recorder.label(_owner(value)), math.sqrt(ratio))
     else:
         spread = np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
         correlations = (kernel / np.maximum(spread, 1e-300))[~np.eye(len(kernel), dtype=bool)]
@@ -105,6 +110,8 @@ def _table(signal: Signal, value: Constant) -> torch.Tensor | None:
     if signal.layout[:1] and sizes[0] == signal.sizes[0] and bool((tensor == tensor[:1]).all()):
         tensor = tensor[:1]
     channels = lay.whole(CHANNELS, signal.shape.channels)
+    if lay.of_positions(signal.layout[0]):
+        return None
     places = [d for d, own in enumerate(signal.layout) if own != channels and d > 0 and own]
     axes = [f.axis for d in places for f in signal.layout[d]]
     if channels not in signal.layout[1:] or tensor.shape[0] != 1 or axes != sorted(axes):
@@ -114,6 +121,26 @@ def _table(signal: Signal, value: Constant) -> torch.Tensor | None:
         return None
     table = tensor.movedim(at, 0).reshape(tensor.shape[at], -1)
     return None if bool((table == table[:, :1]).all()) else table
+
+
+def _of_windows(recorder: Recorder, signal: Signal, value: Constant) -> torch.Tensor | None:
+    """The numbers as (channels, positions) where windows, that all get the same, stand among the inputs."""
+    tensor, channels = value.tensor.detach().double(), lay.whole(CHANNELS, signal.shape.channels)
+    batch, windows = signal.layout[0][:1], signal.layout[0][1:]
+    tensor = tensor.reshape((1,) * (len(signal.sizes) - tensor.dim()) + tuple(tensor.shape))
+    if not windows or windows != lay.of_positions(windows) or batch != lay.whole(lay.BATCH, recorder.batch):
+        return None
+    if tensor.shape[0] != 1 or channels not in signal.layout or tensor.shape[1:] != signal.sizes[1:]:
+        return None
+    at = signal.layout.index(channels)
+    rest = [own for d, own in enumerate(signal.layout) if d not in (0, at)]
+    places = lay.places((windows, *rest), signal.shape.space)
+    if any(own != lay.of_positions(own) for own in rest) or places.size != signal.shape.positions:
+        return None
+    own = tensor[0].movedim(at - 1, 0).flatten(1).repeat(1, lay.extent_of(windows))
+    table = torch.empty_like(own)
+    table[:, torch.from_numpy(places.reshape(-1))] = own
+    return table
 
 
 def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | None:

@@ -39,7 +39,7 @@ from . import (  # noqa: F401
 from . import layout as lay
 from .checking import check_whole, layers_with_weights
 from .exporting import OUTSIDE, Exported, exported, no_draws
-from .graph_passes import finish
+from .graph_passes import finish, used_weights
 from .layout import BATCH
 from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
@@ -63,8 +63,10 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
         recorder.takes_tokens, recorder.known, recorder.padding = whole, known, pattern
         try:
             with torch.inference_mode(False), torch.no_grad():
-                output = _Reading(recorder, found).output()
-            return finish(recorder, _logits(recorder, output), expected)
+                output, beside = _Reading(recorder, found).output()
+            logits = _logits(recorder, output)
+            _refuse_auxiliary(recorder, logits, beside, expected)
+            return finish(recorder, logits, expected)
         except ModelError:
             if pattern is None or recorder.padding_token is None:
                 raise
@@ -76,6 +78,16 @@ def _padding_pattern(sizes: tuple[int, ...]) -> torch.Tensor:
     pattern = torch.rand(sizes, generator=torch.Generator().manual_seed(0)) < 0.5
     pattern[:, 0], pattern[0, -1], pattern[1:, -1] = False, True, False
     return pattern
+
+
+def _refuse_auxiliary(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> None:
+    """Refuse weights of heads whose outputs stand beside the logits: their own loss counts as well."""
+    unused = [name for name in expected if name not in used_weights(recorder.nodes, logits)]
+    if unused and any(isinstance(value, Signal) for value in beside):
+        raise ModelError(
+            f"the weights of layer {unused[0]!r} lead to an output beside the logits, an auxiliary head, "
+            "whose loss counts as well: the theory has one output (method='sampled' has them all)"
+        )
 
 
 def _logits(recorder: Recorder, output: Any) -> int:
@@ -130,8 +142,8 @@ class _Reading:
         recorder.memory = frozenset(t.untyped_storage().data_ptr() for t in own)
         recorder.opaque, recorder.activations = found.opaque, found.failures
 
-    def output(self) -> Any:
-        """What the model returns."""
+    def output(self) -> tuple[Any, list[Any]]:
+        """The logits that the model returns, and what it returns beside them."""
         graph = self.found.program.graph
         specs = {spec.arg.name: spec for spec in self.signature.input_specs if hasattr(spec.arg, "name")}
         changed = _changed_placeholders(graph)
@@ -148,7 +160,8 @@ class _Reading:
             if spec.kind.name == "USER_OUTPUT"
         ]
         whole = tree_unflatten(wanted, tree)
-        return _chosen(whole)
+        logits = _chosen(whole)
+        return logits, [value for value in wanted if value is not logits]
 
     def _input(self, spec: Any, changed: bool) -> Any:
         recorder = self.recorder

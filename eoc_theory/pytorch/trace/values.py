@@ -10,7 +10,7 @@ import torch
 
 from ...errors import ModelError
 from ...layers import Shape
-from .layout import Layout, extent_of
+from .layout import BATCH, Layout, extent_of
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class Signal:
             return sizes
         around = ((0, 0), (0, 0), *self.padding[1])
         return tuple(n + sum(pads) for n, pads in zip(sizes, around, strict=True))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it has no dimension of inputs: all have the same value."""
+        return not any(factor.axis == BATCH for dimension in self.layout for factor in dimension)
 
     def sharing(self, other: Signal) -> Signal:
         """The same value in the memory of `other`."""
