@@ -345,7 +345,24 @@ def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
                 points.append(point)
         if points:
             break
-    return points
+    return points or _below_the_table(act, sigma_b)
+
+
+def _below_the_table(act: Activation, sigma_b: float) -> list[CriticalPoint]:
+    """The point at a variance below the table: that of the limit q → 0, at the q to which the power law of
+    σ_b² in the table's first decade leads.
+    """
+    curve, target, at_zero = scan(act), sigma_b * sigma_b, at_zero_variance(act)
+    if not at_zero or not (len(curve.q) > 1 and 0.0 < target < curve.bias[0] < curve.bias[1]):
+        return []
+    limit, first = at_zero[0], curve.log_q[0]
+    power = math.log(float(curve.bias[1] / curve.bias[0])) / (curve.log_q[1] - first)
+    below = math.log(target / float(curve.bias[0])) / power
+    if first + below < -700.0:
+        return []  # no float is that small
+    # φ' nears its value at 0 like √q at least, once its jump there is accounted for.
+    error = abs(float(curve.dphi2[0]) ** -0.5 - limit.sigma_w) * math.exp(0.5 * below) + limit.error
+    return [replace(limit, sigma_b=sigma_b, q=math.exp(first + below), error=error)]
 
 
 def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
@@ -524,7 +541,7 @@ def _closed_in(
             raise ConvergenceError(f"the moments at q = {math.exp(log_q):.4g} are not finite")
         return equation(found)[0]
 
-    log_q = float(optimize.brentq(value, below[0], above[0], xtol=1e-14, rtol=1e-14, maxiter=60, disp=False))
+    log_q: Any = optimize.brentq(value, below[0], above[0], xtol=1e-14, maxiter=60, disp=False)
     found = direct(table, log_q)
     return None if _misses(found, equation) else (log_q, found)
 
