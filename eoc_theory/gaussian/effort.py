@@ -15,7 +15,7 @@ from ..activations.evaluations import Work
 from ..errors import ConvergenceError
 
 # Evaluations, about 0.1 µs each, of one decade's moments, and of all decades together.
-MOST_OF_A_DECADE, MOST = 1_500_000, 18_000_000
+MOST_OF_A_DECADE, MOST = 1_500_000, 20_000_000
 # Operations of an expression that cost as much as one evaluation, and what a rule costs where the function is
 # a callable.
 _OPERATIONS, _RULE = 80, 3000
@@ -32,8 +32,8 @@ def allowance(act: Activation) -> Work:
         return Work(MOST_OF_A_DECADE)
     # What both share is computed once.
     operations = size(expression, expression.diff(), most=LARGEST_SIZE)
-    node = 1 + operations // _OPERATIONS
-    return Work(MOST_OF_A_DECADE, node, (node + 1) // 2)
+    node = 2 + operations // _OPERATIONS
+    return Work(MOST_OF_A_DECADE, node, node // 2)
 
 
 def check(act: Activation, spent: dict[int, int]) -> None:

@@ -34,6 +34,7 @@ CELL_WIDTH = math.log(10.0) / CELLS
 MOST_RADIANS = 1e5
 # … and with so many of them a wave has averaged out.
 AVERAGED_OUT = 1e3
+MANY_PLACES = 200
 # Where what polynomials leave out is above this, relative to the value, quadrature takes over.
 LOOSE = 1e-11
 NAMES = ("phi2", "dphi2", "ddphi2", "slope", "excess")
@@ -327,8 +328,10 @@ class MomentTable:
     def _degrees(self, decade: int) -> tuple[int, ...]:
         """Numbers of points that are tried one after the other."""
         radians = self.activation.oscillation * 10.0 ** (0.5 * (FIRST_DECADE + decade + 1))
-        # A wave that long averages out, and what is left of the moments is close to a power law.
-        few = self.activation.source is not None and radians > AVERAGED_OUT
+        # A wave that long averages out, and what is left of the moments is close to a power law. Structure in
+        # very many places makes each point dear.
+        dear = radians > AVERAGED_OUT or len(self.activation.scale_points) > MANY_PLACES
+        few = self.activation.source is not None and dear
         return (10, 20, 40, 80) if few else (20, 40, 80)
 
     def _sample(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
