@@ -480,6 +480,9 @@ def _point_at_root(
     point = _at(table, log_q, tabled(table, log_q), fixed, sigma_b)
     if point is not None and log_q <= LOG_HIGH and point.error <= ACCURATE * (1.0 + point.sigma_w):
         return point
+    there = _at(table, log_q, direct(table, log_q), fixed, sigma_b)
+    if there is not None and not there.error <= WORST * (there.sigma_w + there.sigma_b):
+        return there  # quadrature knows no more than that the point is not known
     found = _by_quadrature(table, log_q, bracket, equation)
     return None if found is None else _at(table, *found, fixed, sigma_b)
 
