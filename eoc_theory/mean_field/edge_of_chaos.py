@@ -506,7 +506,9 @@ def _by_quadrature(
         if not math.isfinite(step) or abs(step) <= 1e-14 * max(1.0, abs(log_q)):
             break
         ends.append((log_q, value))
-        log_q = min(max(log_q + step, bracket[0]), bracket[1])
+        before, log_q = log_q, min(max(log_q + step, bracket[0]), bracket[1])
+        if log_q == before:
+            break  # the slope leads out of the bracket
     found = direct(table, log_q)
     if not found.finite or not _misses(found, equation):
         return log_q, found
