@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -480,15 +480,17 @@ def _point_at_root(
     point = _at(table, log_q, tabled(table, log_q), fixed, sigma_b)
     if point is not None and log_q <= LOG_HIGH and point.error <= ACCURATE * (1.0 + point.sigma_w):
         return point
-    there = _at(table, log_q, direct(table, log_q), fixed, sigma_b)
+    # Some points are looked at more than once.
+    moments_at = lru_cache(maxsize=None)(partial(direct, table))
+    there = _at(table, log_q, moments_at(log_q), fixed, sigma_b)
     if there is not None and not there.error <= WORST * (there.sigma_w + there.sigma_b):
         return there  # quadrature knows no more than that the point is not known
-    found = _by_quadrature(table, log_q, bracket, equation)
+    found = _by_quadrature(moments_at, log_q, bracket, equation)
     return None if found is None else _at(table, *found, fixed, sigma_b)
 
 
 def _by_quadrature(
-    table: MomentTable,
+    moments_at: Callable[[float], PointMoments],
     log_q: float,
     bracket: tuple[float, float],
     equation: Callable[[PointMoments], tuple[float, float]],
@@ -500,7 +502,7 @@ def _by_quadrature(
     """
     ends: list[tuple[float, float]] = []
     for _ in range(8):
-        found = direct(table, log_q)
+        found = moments_at(log_q)
         value, slope = equation(found) if found.finite else (0.0, 0.0)
         step = -value / slope if slope else 0.0
         if not math.isfinite(step) or abs(step) <= 1e-14 * max(1.0, abs(log_q)):
@@ -509,18 +511,18 @@ def _by_quadrature(
         before, log_q = log_q, min(max(log_q + step, bracket[0]), bracket[1])
         if log_q == before:
             break  # the slope leads out of the bracket
-    found = direct(table, log_q)
+    found = moments_at(log_q)
     if not found.finite or not _misses(found, equation):
         return log_q, found
     for end in bracket:
-        at_end = direct(table, end)
+        at_end = moments_at(end)
         if at_end.finite:
             ends.append((end, equation(at_end)[0]))
     below = max((one for one in ends if one[1] < 0.0), key=lambda one: one[1], default=None)
     above = min((one for one in ends if one[1] > 0.0), key=lambda one: one[1], default=None)
     if below is None or above is None:
         return None
-    return _closed_in(table, below, above, equation)
+    return _closed_in(moments_at, below, above, equation)
 
 
 def _misses(found: PointMoments, equation: Callable[[PointMoments], tuple[float, float]]) -> bool:
@@ -532,7 +534,7 @@ def _misses(found: PointMoments, equation: Callable[[PointMoments], tuple[float,
 
 
 def _closed_in(
-    table: MomentTable,
+    moments_at: Callable[[float], PointMoments],
     below: tuple[float, float],
     above: tuple[float, float],
     equation: Callable[[PointMoments], tuple[float, float]],
@@ -541,13 +543,13 @@ def _closed_in(
     from scipy import optimize  # built-in functions need none of it
 
     def value(log_q: float) -> float:
-        found = direct(table, log_q)
+        found = moments_at(log_q)
         if not found.finite:
             raise ConvergenceError(f"the moments at q = {math.exp(log_q):.4g} are not finite")
         return equation(found)[0]
 
     log_q: Any = optimize.brentq(value, below[0], above[0], xtol=1e-14, maxiter=60, disp=False)
-    found = direct(table, log_q)
+    found = moments_at(log_q)
     return None if _misses(found, equation) else (log_q, found)
 
 
