@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from .core import Array, Function, Piece
+from .core import Array, Function, Growth, Piece
 from .functions import polynomial
 from .local_fits import POINTS, TO_COEFFICIENTS
 from .survey import Mesh, followed
@@ -80,13 +80,28 @@ def numerical_piece(
     return NumericalPiece((orders[0], orders[1], orders[2], orders[3]), own, doubt, errors, tuple(sizes))
 
 
-def uncertainty_of(made: list[NumericalPiece]) -> Callable[[int, Array], Array]:
-    """The estimated absolute error of the derivative of an order, as a function of the order and of x."""
+def uncertainty_of(
+    made: list[NumericalPiece], call: Function, growth: Growth
+) -> Callable[[int, Array], Array]:
+    """The estimated absolute error of the derivative of an order, as a function of the order and of x.
+
+    Beyond the panels a function that grows faster than polynomials is followed by none: nothing is known of
+    its derivatives there, and their error is as large as they may be.
+    """
     low = np.concatenate([one.panels.low for one in made])
     doubt = np.concatenate([one.doubt for one in made], axis=1)
+    first, last = float(low[0]), float(made[-1].panels.high[-1])
 
     def uncertainty(order: int, x: Array) -> Array:
-        return doubt[order][np.clip(np.searchsorted(low, x, side="right") - 1, 0, len(low) - 1)]
+        found = doubt[order][np.clip(np.searchsorted(low, x, side="right") - 1, 0, len(low) - 1)]
+        if growth.kind == "polynomial":
+            return found
+        beyond = (x < first) | (x > last)
+        if beyond.any():
+            far = np.abs(x[beyond])
+            rate = growth.rate if growth.kind == "exponential" else 2.0 * growth.rate * far
+            found[beyond] = np.maximum(found[beyond], np.abs(call(x[beyond])) * (1.0 + rate) ** order)
+        return found
 
     return uncertainty
 

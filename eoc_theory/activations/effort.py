@@ -47,9 +47,9 @@ def spend(operations: int) -> None:
         )
 
 
-def parts(expression: Any) -> Iterator[Any]:
-    """The distinct parts of a SymPy expression, each once however often it occurs."""
-    seen, stack = {expression}, [expression]
+def parts(*expressions: Any) -> Iterator[Any]:
+    """The distinct parts of SymPy expressions, each once however often it occurs."""
+    seen, stack = set(expressions), list(dict.fromkeys(expressions))
     while stack:
         node = stack.pop()
         yield node
@@ -58,10 +58,10 @@ def parts(expression: Any) -> Iterator[Any]:
         stack += dict.fromkeys(fresh)
 
 
-def size(expression: Any, most: int) -> int:
-    """How many operations evaluating a SymPy expression takes, counted up to `most`."""
+def size(*expressions: Any, most: int) -> int:
+    """How many operations evaluating SymPy expressions together takes, counted up to `most`."""
     total = 0
-    for node in parts(expression):
+    for node in parts(*expressions):
         if node.is_Function:
             total += _FUNCTION
         else:
@@ -73,7 +73,7 @@ def size(expression: Any, most: int) -> int:
 
 def check_size(expression: Any, what: str) -> int:
     """The size of an expression, once it is found small enough to go on with."""
-    found = size(expression, LARGEST_SIZE)
+    found = size(expression, most=LARGEST_SIZE)
     if found > LARGEST_SIZE:
         raise ExpressionError(
             f"the expression is too costly to read: {what} has more than {LARGEST_SIZE} operations; "

@@ -13,6 +13,7 @@ from numpy.polynomial import chebyshev
 
 from ..base import checks
 from ..errors import ActivationError, ArgumentError, TooLargeError
+from . import evaluations
 from .core import Activation, Array, Function, Growth, Piece
 from .differences import NumericalPiece, numerical_piece, uncertainty_of
 from .functions import polynomial
@@ -30,6 +31,8 @@ from .survey import (
 MOST_KINKS = 63
 EPS = float(np.finfo(np.float64).eps)
 REACH = 256.0  # kinks are looked for within
+# Evaluations that reading may take: some two to three seconds.
+MOST_TO_READ = 30_000_000
 
 
 def from_callable(function: Callable[..., Any], kinks: Iterable[float] | None = None) -> Activation:
@@ -72,6 +75,18 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
     name = getattr(function, "__name__", type(function).__name__)
     name = "callable" if name == "<lambda>" else name
     call = checked(function, name)
+    refusal = (
+        f"{name} is too costly to read: its kinks and structure take more than {MOST_TO_READ} evaluations of "
+        "0.1 µs each; one that is faster or smoother is accepted, and an expression in x takes fewer"
+    )
+    with evaluations.counting(evaluations.Work(MOST_TO_READ, refusal=refusal)):
+        return _read(function, call, name, kinks)
+
+
+def _read(
+    function: Callable[..., Any], call: Function, name: str, kinks: tuple[float, ...] | None
+) -> Activation:
+    """The activation of a function, from values that were checked."""
     places = narrow_places(call, kinks or ())
     if kinks is None:
         kinks = tuple(kink for kink, _ in find_kinks(call, name, places))
@@ -110,7 +125,7 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
         parity=_parity(call),
         closed_form=form,
         errors=errors,
-        uncertainty=uncertainty_of(made) if any(errors) else None,
+        uncertainty=uncertainty_of(made, call, growth) if any(errors) else None,
         source=function,
     )
     return surveyed(act, panels)
@@ -136,8 +151,13 @@ def checked(function: Callable[..., Any], name: str) -> Function:
     raw = _evaluator(function, name)
     got = raw(probe.copy())
 
+    weight = 0
+
     def call(x: Array) -> Array:
         x = np.asarray(x, dtype=np.float64)
+        if not x.size:  # which not every function takes
+            return np.empty_like(x)
+        evaluations.spend_call(x.size, weight)
         return np.asarray(raw(x.flatten()), dtype=np.float64).reshape(x.shape)
 
     if getattr(got, "dtype", None) in (np.float32, np.float16):
@@ -160,6 +180,7 @@ def checked(function: Callable[..., Any], name: str) -> Function:
     values = call(points)
     if np.ptp(values[np.abs(points) < 100.0]) == 0.0:
         raise ActivationError(f"{name} does not depend on x: it is {values[0]:g} everywhere")
+    weight = evaluations.weight_of(call, points)
     return call
 
 

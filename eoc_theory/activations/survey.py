@@ -252,7 +252,9 @@ def _lasts(found: Mesh, oscillation: float) -> bool:
 
 def _undeclared(found: Mesh, oscillation: float) -> float:
     """An angular frequency that explains the panels far out, if they are short there all along; 0 if not."""
-    far = np.minimum(np.abs(found.low), np.abs(found.high)) > NEAR
+    # Waves that die out are short up to some distance only.
+    outer = max(NEAR, 0.25 * mesh_reach(oscillation))
+    far = np.minimum(np.abs(found.low), np.abs(found.high)) > outer
     width = (found.high - found.low)[found.halved & far]
     width = width[width * oscillation <= WAVE] if oscillation else width
     return 4.0 / (LONGER * float(width.min())) if len(width) > MANY else 0.0

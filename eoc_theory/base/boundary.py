@@ -114,7 +114,7 @@ def _refuse(error: Exception, function: Callable[..., Any]) -> None:
         return
     name = f"{function.__module__.partition('.')[0]}.{function.__qualname__}"
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or _memory_ended(error, text):
+    if isinstance(error, MemoryError) or memory_ended(error):
         raise TooLargeError(
             f"{name} was asked for more than fits into memory: {text or 'out of memory'}"
         ) from error
@@ -128,5 +128,6 @@ def _misfits_signature(error: Exception) -> bool:
     return isinstance(error, TypeError) and trace is not None and trace.tb_next is None
 
 
-def _memory_ended(error: Exception, text: str) -> bool:
-    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_ENDED)
+def memory_ended(error: Exception) -> bool:
+    """Whether an error of torch's says that there was not enough memory."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_ENDED)

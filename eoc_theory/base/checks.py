@@ -126,18 +126,28 @@ def off_the_graph(values: Any) -> Any:
     """A tensor without its gradient, on this machine; anything else as it is. torch is not imported."""
     if not hasattr(values, "detach"):
         return values
-    values = values.detach().cpu()
+    values = _plain(values.detach().cpu())
     # NumPy has no bfloat16.
     return (values.double() if values.is_floating_point() else values).numpy()
 
 
+def _plain(values: Any) -> Any:
+    """A tensor of numbers each in its own place: what is sparse or quantised is neither any more."""
+    if getattr(values, "is_quantized", False):
+        return values.dequantize()
+    return values.to_dense() if str(getattr(values, "layout", "torch.strided")) != "torch.strided" else values
+
+
 def for_torch(values: Any) -> Any:
-    """A copy of an array that torch warns of or refuses: one that is read only, or runs backwards.
+    """A copy of what torch warns of or refuses: arrays that are read only or run backwards, sparse and
+    quantised tensors.
 
     Raises ValueError for sequences that torch would go through for hours, such as long ranges.
     """
     if isinstance(values, Sequence) and len(values) > MOST_ENTRIES:
         raise ValueError("too long")
+    if hasattr(values, "detach"):
+        return _plain(values)
     if isinstance(values, np.ndarray) and (not values.flags.writeable or min(values.strides, default=0) < 0):
         return np.array(values)
     return values

@@ -98,7 +98,20 @@ def frame(rows: Any) -> pd.DataFrame:
     """A pandas frame of equally long columns by name, or of rows; imports pandas, which takes a while."""
     import pandas as pd
 
+    if isinstance(rows, Mapping):
+        rows = {key: _writable(column) for key, column in rows.items()}
     return pd.DataFrame(rows)
+
+
+def _writable(column: Any) -> Any:
+    """A column whose texts pandas takes: a lone surrogate in one is shown as an escape."""
+    if isinstance(column, str):
+        return column.encode("utf-8", "backslashreplace").decode()
+    if isinstance(column, np.ndarray) and column.dtype.kind == "U":
+        return [_writable(value) for value in column.tolist()]
+    if isinstance(column, (list, tuple)):
+        return [_writable(value) if isinstance(value, str) else value for value in column]
+    return column
 
 
 def layer_frame(result: Any, names: Sequence[str]) -> pd.DataFrame:

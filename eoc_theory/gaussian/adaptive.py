@@ -2,7 +2,8 @@
 
 The panels of :mod:`.rules` follow the structure that a function declares. Where their own error estimate says
 that this was not enough, the panels with the largest errors are halved until the estimate is at rounding, the
-panels reach the limit of floats, or there are too many of them; what is left is in the error.
+panels reach the limit of floats, or there are too many of them or of evaluations; what is left is in the
+error.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..activations import evaluations
 from .rules import (
     FARTHEST,
     PANEL_ERROR,
@@ -74,7 +76,7 @@ def _on_window(
         # Panels that hold more than their part of the error aimed at.
         open_ = np.any(error[:counted] > TARGET * total / np.sqrt(len(low)), axis=0)
         open_ &= (high - low > 1e-14 * np.maximum(np.abs(low), np.abs(high))) & (stalled < MOST_STALLED)
-        if not open_.any() or len(low) + open_.sum() > MOST_PANELS:
+        if not open_.any() or len(low) + open_.sum() > MOST_PANELS or evaluations.exhausted():
             break
         middle = 0.5 * (low + high)[open_]
         ends = np.concatenate([low[open_], middle]), np.concatenate([middle, high[open_]])

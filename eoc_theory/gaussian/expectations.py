@@ -210,6 +210,10 @@ def evaluate(act: Activation, q: Array, names: Sequence[str]) -> dict[str, tuple
     both = bool(second) and "excess" in names
     # A fast oscillation takes too many nodes to keep them for many variances.
     few = len(q) * act.oscillation * math.sqrt(np.max(q, initial=0.0)) <= MOST_KEPT
+    if both and not few and len(q) > 1:
+        rows = [evaluate(act, q[i : i + 1], names) for i in range(len(q))]
+        parts = {name: zip(*(row[name] for row in rows), strict=True) for name in names}
+        return {name: tuple(map(np.concatenate, part)) for name, part in parts.items()}  # type: ignore[misc]
     made = _shared(act, q) if both and few else None
     if second:
         found.update(_direct(act, q, second, 2.0, made))

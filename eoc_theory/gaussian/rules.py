@@ -20,7 +20,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from ..activations import Activation
+from ..activations import Activation, evaluations
 from ..activations.core import Growth
 from ..errors import DivergentExpectationError
 
@@ -331,6 +331,7 @@ def rule_on(shape: Shape, q: float, low: Array, high: Array) -> PanelRule:
 
 def _rule(shape: Shape, low: Array, high: Array, scale: Array, starts: NDArray[np.intp]) -> PanelRule:
     """The rule on panels [low, high] under normal densities of standard deviation `scale`, (n,) each."""
+    evaluations.spend_rule(len(low) * len(NODES))
     half = 0.5 * (high - low)
     x = half[:, None] * NODES + (0.5 * (high + low))[:, None]
     with np.errstate(under="ignore"):
@@ -415,6 +416,7 @@ def trapezoid_rule(shape: Shape, q: float, power: float) -> TrapezoidRule:
     z = np.concatenate([g[0] for g in grids])
     root_weight = np.exp(-0.25 * z * z)
     coarse = len(grids[0][0])
+    evaluations.spend_rule(len(z), plain=True)
     root_weight[:coarse] *= grids[0][1]
     root_weight[coarse:] *= grids[1][1]
     return TrapezoidRule(root * z, root_weight, coarse, shape.trusted, root)

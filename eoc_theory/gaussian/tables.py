@@ -18,8 +18,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike, NDArray
 
-from ..activations import Activation, activation
+from ..activations import Activation, activation, evaluations
 from ..errors import DivergentExpectationError
+from . import effort
 from .expectations import Array, evaluate
 
 FIRST_DECADE, LAST_DECADE = -12, 6
@@ -31,6 +32,9 @@ TOP = 10.0**LAST_DECADE
 CELL_WIDTH = math.log(10.0) / CELLS
 # Quadrature above the tables takes as many nodes as φ makes radians within √q.
 MOST_RADIANS = 1e5
+# … and with so many of them a wave has averaged out.
+AVERAGED_OUT = 1e3
+MANY_PLACES = 200
 # Where what polynomials leave out is above this, relative to the value, quadrature takes over.
 LOOSE = 1e-11
 NAMES = ("phi2", "dphi2", "ddphi2", "slope", "excess")
@@ -98,6 +102,8 @@ class MomentTable:
         self._logarithmic = {name: np.zeros(cells, dtype=bool) for name in NAMES}
         self._filled = {name: np.zeros(DECADES, dtype=bool) for name in NAMES}
         self._filling = threading.RLock()
+        # Evaluations that each decade has taken.
+        self._spent: dict[int, int] = {}
         # Error of a cell's values, relative where these are logarithms.
         self._errors = {name: np.zeros(cells) for name in NAMES}
         # What of it comes of the polynomials and not of the moments that they were fitted to.
@@ -177,8 +183,15 @@ class MomentTable:
         return found
 
     def samples(self, name: str) -> tuple[Array, Array, Array]:
-        """The computed points behind the table, over its whole range: q (increasing), values, errors."""
-        self._fill(name, np.arange(DECADES * CELLS))
+        """The computed points behind the table, over its whole range: q (increasing), values, errors.
+
+        Raises:
+            ConvergenceError: all decades together take too much work.
+        """
+        if not self._complete[name]:
+            for decade in range(DECADES):
+                self._fill(name, np.array([decade * CELLS]))
+                effort.check(self.activation, self._spent)
         parts = [self._samples[name][decade] for decade in range(DECADES)]
         q, value, error = (np.concatenate([part[i] for part in parts]) for i in range(3))
         return q, value, error
@@ -265,24 +278,61 @@ class MomentTable:
             together = ("phi2", "slope", "dphi2", "excess") if name != "ddphi2" else ("ddphi2",)
             with self._filling:
                 for decade in wanted[~filled[wanted]].tolist():
-                    self._build(decade, together)
+                    self._work_on(decade, together)
                     # Last, since other threads read what is filled without waiting.
                     for one in together:
                         self._filled[one][decade] = True
         self._complete[name] = bool(filled.all())
 
-    def _build(self, decade: int, names: Sequence[str]) -> None:
+    def _work_on(self, decade: int, names: Sequence[str]) -> None:
+        """Build a decade within what it may take."""
+        with evaluations.counting(effort.allowance(self.activation)) as work:
+            if self._overflows(decade):
+                self._samples_of_infinity(decade, names)
+            else:
+                self._build(decade, names, work)
+        number = FIRST_DECADE + decade
+        self._spent[number] = self._spent.get(number, 0) + work.spent
+
+    def _build(self, decade: int, names: Sequence[str], work: evaluations.Work) -> None:
         fitted: set[str] = set()
-        for n in (20, 40, 80):
+        for n in self._degrees(decade):
             q = _decade_variances(decade, _chebyshev_points(n))
-            for name, (value, error) in self._sample(q, names).items():
+            before = work.spent
+            found = self._sample(q, names)
+            # Twice as many points take twice as much.
+            last = work.spent + 2 * (work.spent - before) > work.limit
+            for name, (value, error) in found.items():
                 # Of one set of points for all names, so that samples of several can be combined.
                 self._samples[name][decade] = (q, value, error)
-                if name not in fitted and self._fit(decade, n, name, value, error):
+                if name not in fitted and self._fit(decade, n, name, value, error, last):
                     fitted.add(name)
             if len(fitted) == len(names):
                 return
         self._fit_cells(decade, names, fitted)
+
+    def _overflows(self, decade: int) -> bool:
+        """Whether all moments of a decade are beyond floats; not asked of built-in functions."""
+        act = self.activation
+        # E[exp(2 rate √q Z)] = exp(2 rate² q); the rate is no better known than to a few per cent.
+        largest = 2.0 * act.growth.rate**2 * 10.0 ** (FIRST_DECADE + decade)
+        return act.source is not None and act.growth.kind == "exponential" and largest > 2000.0
+
+    def _samples_of_infinity(self, decade: int, names: Sequence[str]) -> None:
+        q = _decade_variances(decade, _chebyshev_points(20))
+        infinite = np.full_like(q, np.inf)
+        for name in names:
+            self._samples[name][decade] = (q, infinite, infinite)
+            self._fit(decade, len(q), name, infinite, infinite)
+
+    def _degrees(self, decade: int) -> tuple[int, ...]:
+        """Numbers of points that are tried one after the other."""
+        radians = self.activation.oscillation * 10.0 ** (0.5 * (FIRST_DECADE + decade + 1))
+        # A wave that long averages out, and what is left of the moments is close to a power law. Structure in
+        # very many places makes each point dear.
+        dear = radians > AVERAGED_OUT or len(self.activation.scale_points) > MANY_PLACES
+        few = self.activation.source is not None and dear
+        return (10, 20, 40, 80) if few else (20, 40, 80)
 
     def _sample(self, q: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
         """Moments and errors at the variances q."""
@@ -302,8 +352,10 @@ class MomentTable:
             return dict.fromkeys(names, (math.inf, math.inf))
         return {name: (float(found[name][0][0]), float(found[name][1][0])) for name in names}
 
-    def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array) -> bool:
-        """Store one moment over a decade from its values at n Chebyshev points if they resolve it."""
+    def _fit(self, decade: int, n: int, name: str, values: Array, errors: Array, last: bool = False) -> bool:
+        """Store one moment over a decade from its values at n Chebyshev points if they resolve it, or if they
+        are the `last` that there will be.
+        """
         if np.all(np.isposinf(values)):
             no = np.zeros(CELLS, dtype=bool)
             self._store(decade, name, np.full((CELLS, DEGREE + 1), np.inf), no, np.zeros((2, CELLS)))
@@ -320,7 +372,7 @@ class MomentTable:
             values = np.log(values)
             floor = max(1e-14, noise, 1e-15 * np.max(np.abs(values)))
         tail = float(np.max(np.abs((_to_coefficients(n) @ values)[-3:])))
-        if tail > floor:
+        if tail > floor and not last:
             return False
         same = np.full(CELLS, logarithmic)
         self._store(decade, name, _resample(n) @ values, same, np.outer((tail, noise), np.ones(CELLS)))

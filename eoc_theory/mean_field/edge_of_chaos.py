@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ MOST_POINTS = 1_000_000
 SLOPE_TOLERANCE = 1e-11
 # A point from the tables with a larger error than this, relative to 1 + σ_w, is computed by quadrature.
 ACCURATE = 1e-11
-# A larger error than this, relative to σ_w + σ_b, is no answer.
+# A larger error than this, relative to what is asked for, is no answer.
 WORST = 1e-3
 
 
@@ -269,21 +269,26 @@ def _choose(
         raise NoCriticalPointError(_why_none(act, name, value, dropout))
     if dropout:
         points = [_under_dropout(point, name, dropout) for point in points]
-    if len(points) == 1:
-        return _known(points[0], name, value)
-    best = min(points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE))))
-    _known(best, name, value)
-    return replace(best, others=tuple(p for p in points if p is not best))
-
-
-def _known(point: CriticalPoint, name: str, value: float) -> CriticalPoint:
-    """The point, if it was computed to a useful accuracy."""
-    if not point.error <= WORST * (point.sigma_w + point.sigma_b):
+    known = [point for point in points if _is_known(point, name)]
+    best = min(
+        known or points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE)))
+    )
+    if not known:
         raise ConvergenceError(
-            f"the critical point of {point.activation.name} with {name} = {value:g} is known to "
-            f"± {point.error:.1g} only, at q = {point.q:.4g}: the activation is too irregular there"
+            f"the critical point of {act.name} with {name} = {value:g} is known to ± {best.error:.1g} "
+            f"only, at q = {best.q:.4g}: the activation is too irregular there"
         )
-    return point
+    return replace(best, others=tuple(p for p in known if p is not best))
+
+
+def _preference(point: CriticalPoint) -> tuple[bool, float]:
+    """Smallest for stable points, and of those for the one nearest to the data's variance."""
+    return not point.is_stable, abs(math.log(max(point.q, 1e-300) / DATA_VARIANCE))
+
+
+def _is_known(point: CriticalPoint, name: str) -> bool:
+    """Whether a point was computed to a useful accuracy."""
+    return point.error <= WORST * (point.sigma_w + (point.sigma_b if name == "sigma_w" else 0.0))
 
 
 def _under_dropout(point: CriticalPoint, name: str, dropout: float) -> CriticalPoint:
@@ -340,7 +345,24 @@ def _with_sigma_b(act: Activation, sigma_b: float) -> list[CriticalPoint]:
                 points.append(point)
         if points:
             break
-    return points
+    return points or _below_the_table(act, sigma_b)
+
+
+def _below_the_table(act: Activation, sigma_b: float) -> list[CriticalPoint]:
+    """The point at a variance below the table: that of the limit q → 0, at the q to which the power law of
+    σ_b² in the table's first decade leads.
+    """
+    curve, target, at_zero = scan(act), sigma_b * sigma_b, at_zero_variance(act)
+    if not at_zero or not (len(curve.q) > 1 and 0.0 < target < curve.bias[0] < curve.bias[1]):
+        return []
+    limit, first = at_zero[0], curve.log_q[0]
+    power = math.log(float(curve.bias[1] / curve.bias[0])) / (curve.log_q[1] - first)
+    below = math.log(target / float(curve.bias[0])) / power
+    if first + below < -700.0:
+        return []  # no float is that small
+    # φ' nears its value at 0 like √q at least, once its jump there is accounted for.
+    error = abs(float(curve.dphi2[0]) ** -0.5 - limit.sigma_w) * math.exp(0.5 * below) + limit.error
+    return [replace(limit, sigma_b=sigma_b, q=math.exp(first + below), error=error)]
 
 
 def _with_sigma_w(act: Activation, sigma_w: float) -> list[CriticalPoint]:
@@ -458,14 +480,77 @@ def _point_at_root(
     point = _at(table, log_q, tabled(table, log_q), fixed, sigma_b)
     if point is not None and log_q <= LOG_HIGH and point.error <= ACCURATE * (1.0 + point.sigma_w):
         return point
+    # Some points are looked at more than once.
+    moments_at = lru_cache(maxsize=None)(partial(direct, table))
+    there = _at(table, log_q, moments_at(log_q), fixed, sigma_b)
+    if there is not None and not there.error <= WORST * (there.sigma_w + there.sigma_b):
+        return there  # quadrature knows no more than that the point is not known
+    found = _by_quadrature(moments_at, log_q, bracket, equation)
+    return None if found is None else _at(table, *found, fixed, sigma_b)
+
+
+def _by_quadrature(
+    moments_at: Callable[[float], PointMoments],
+    log_q: float,
+    bracket: tuple[float, float],
+    equation: Callable[[PointMoments], tuple[float, float]],
+) -> tuple[float, PointMoments] | None:
+    """The root next to log_q and the moments there; None where the table's polynomials alone have one.
+
+    Newton's steps take their slope from the table. Where its polynomials do not follow the moments, they lead
+    nowhere, and the bracket is closed from both sides.
+    """
+    ends: list[tuple[float, float]] = []
     for _ in range(8):
-        found = direct(table, log_q)
+        found = moments_at(log_q)
         value, slope = equation(found) if found.finite else (0.0, 0.0)
         step = -value / slope if slope else 0.0
         if not math.isfinite(step) or abs(step) <= 1e-14 * max(1.0, abs(log_q)):
             break
-        log_q = min(max(log_q + step, bracket[0]), bracket[1])
-    return _at(table, log_q, direct(table, log_q), fixed, sigma_b)
+        ends.append((log_q, value))
+        before, log_q = log_q, min(max(log_q + step, bracket[0]), bracket[1])
+        if log_q == before:
+            break  # the slope leads out of the bracket
+    found = moments_at(log_q)
+    if not found.finite or not _misses(found, equation):
+        return log_q, found
+    for end in bracket:
+        at_end = moments_at(end)
+        if at_end.finite:
+            ends.append((end, equation(at_end)[0]))
+    below = max((one for one in ends if one[1] < 0.0), key=lambda one: one[1], default=None)
+    above = min((one for one in ends if one[1] > 0.0), key=lambda one: one[1], default=None)
+    if below is None or above is None:
+        return None
+    return _closed_in(moments_at, below, above, equation)
+
+
+def _misses(found: PointMoments, equation: Callable[[PointMoments], tuple[float, float]]) -> bool:
+    """Whether what is to vanish does not, by more than the moments' own errors explain."""
+    share = max(found.dphi2_error / found.dphi2, 1e-12)
+    explained = found.excess_error / found.dphi2 + found.dphi2_error
+    explained += share * (abs(found.excess) / found.dphi2 + found.dphi2)
+    return abs(equation(found)[0]) > 10.0 * explained
+
+
+def _closed_in(
+    moments_at: Callable[[float], PointMoments],
+    below: tuple[float, float],
+    above: tuple[float, float],
+    equation: Callable[[PointMoments], tuple[float, float]],
+) -> tuple[float, PointMoments] | None:
+    """The root between (log q, value < 0) and (log q, value > 0), by quadrature alone."""
+    from scipy import optimize  # built-in functions need none of it
+
+    def value(log_q: float) -> float:
+        found = moments_at(log_q)
+        if not found.finite:
+            raise ConvergenceError(f"the moments at q = {math.exp(log_q):.4g} are not finite")
+        return equation(found)[0]
+
+    log_q: Any = optimize.brentq(value, below[0], above[0], xtol=1e-14, maxiter=60, disp=False)
+    found = moments_at(log_q)
+    return None if _misses(found, equation) else (log_q, found)
 
 
 def _at_variance(table: MomentTable, q: float, *, fixed: str) -> CriticalPoint | None:

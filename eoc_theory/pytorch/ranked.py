@@ -12,6 +12,7 @@ from ..base.isolation import RandomStates, converted, seeded
 from ..errors import ArgumentError, ModelError
 from .losses import as_loss
 from .models import PrunableWeight, prunable_weights, require_torch
+from .running import backward_pass
 
 if TYPE_CHECKING:
     from .batches import Batch
@@ -88,7 +89,8 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
         value = goal.placed(own.device, own.dtype).total(goal.outputs(returned.pop()), few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")
-        gradients = torch.autograd.grad(value, [w.tensor for w in weights], allow_unused=True)
+        with backward_pass():
+            gradients = torch.autograd.grad(value, [w.tensor for w in weights], allow_unused=True)
     unused = [w.name for w, g in zip(weights, gradients, strict=True) if g is None]
     ranked = [
         replace(

@@ -242,8 +242,8 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
         graph, weights = structure(model, example_input)
         return GraphScales(graph), {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
-        is_module = isinstance(model, require_torch().nn.Module)
-        if not is_module or (example_input is not None and not _takes(model, example_input)):
+        readable = isinstance(model, require_torch().nn.Module) and any(True for _ in model.parameters())
+        if not readable or (example_input is not None and not _takes(model, example_input)):
             raise
         layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
         every = prunable_weights(model, {id(parameter) for parameter in model.parameters()}, required=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from ..base.boundary import memory_ended
 from ..errors import DataError, EOCError, ModelError
 from .models import require_torch
 
@@ -45,6 +47,25 @@ def run_model(
                 f"({where}: {_reason(error)})"
             ) from error
         raise ModelError(f"model's forward pass fails in {where}: {_reason(error)}") from error
+
+
+@contextmanager
+def backward_pass() -> Iterator[None]:
+    """Say of what the model's own backward pass raises inside that it is the model's.
+
+    Raises:
+        ModelError: autograd cannot differentiate the model: a layer that works in place overwrote what
+            another one needs, or an operation or a hook of the model's own fails.
+    """
+    torch = require_torch()
+    try:
+        yield
+    except (EOCError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if memory_ended(error):
+            raise
+        raise ModelError(f"model's backward pass fails: {_reason(error)}") from error
 
 
 def bind_inputs(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from .measure.gradient_scores import double_is_cheap
 from .measure.measure import measure_pruning
 from .models import PrunableWeight, chain, is_linear_chain, prunable_weights, require_torch
 from .prune import prune_
+from .running import backward_pass
 
 if TYPE_CHECKING:
     import torch
@@ -273,7 +274,8 @@ def _gradients(outputs: torch.Tensor, by: Sequence[torch.Tensor]) -> list[torch.
         found = torch.autograd.grad(outputs, by, one_hot, is_grads_batched=True, **settings)
     except RuntimeError:
         # An operation that cannot be taken for several gradients at once.
-        each = [torch.autograd.grad(outputs, by, vector, **settings) for vector in one_hot]
+        with backward_pass():
+            each = [torch.autograd.grad(outputs, by, vector, **settings) for vector in one_hot]
         found = [None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True)]
     zeros = (tensor.new_zeros((len(outputs), *tensor.shape)) for tensor in by)
     return [zero if one is None else one for one, zero in zip(found, zeros, strict=True)]

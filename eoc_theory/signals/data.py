@@ -153,7 +153,18 @@ def _needs_torch(data: Any) -> bool:
     """Whether data are a loader or data set of torch's, or batches or inputs by name."""
     homes = ("torch.utils.data", "eoc_theory.pytorch")
     of_torch = any(base.__module__.startswith(homes) for base in type(data).__mro__)
-    return of_torch or isinstance(data, (Mapping, Iterator))
+    return of_torch or isinstance(data, (Mapping, Iterator)) or _are_batches(data)
+
+
+def _are_batches(data: Any) -> bool:
+    """Whether data are a list of batches, each inputs of more than one axis and targets."""
+    return (
+        isinstance(data, (list, tuple))
+        and len(data) > 0
+        and all(isinstance(batch, (list, tuple)) and len(batch) == 2 for batch in data)
+        and all(hasattr(part, "shape") for batch in data for part in batch)
+        and all(len(inputs.shape) > 1 for inputs, _ in data)
+    )
 
 
 def as_data(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from eoc_theory.activations import activation, activation_names
+from eoc_theory.activations import activation, activation_names, evaluations
 from eoc_theory.activations.numerical import from_callable
 from eoc_theory.errors import ActivationError
 
@@ -150,3 +150,14 @@ def test_a_callable_that_writes_into_its_argument_does_no_harm() -> None:
     made, x = activation(careless), np.linspace(-1, 1, 5)
     np.testing.assert_array_equal(made(x), np.tanh(2 * np.linspace(-1, 1, 5)))
     np.testing.assert_array_equal(x, np.linspace(-1, 1, 5))
+
+
+def test_functions_vectorised_by_numpy_are_taken() -> None:
+    act = activation(np.vectorize(lambda v: math.tanh(v) if v > -50.0 else -1.0))
+    assert act.kinks == () and float(act(0.5)) == math.tanh(0.5)
+
+
+def test_a_slow_callable_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(evaluations, "weight_of", lambda call, x: 256)
+    with pytest.raises(ActivationError, match="too costly to read"):
+        from_callable(lambda x: np.tanh(x) + 0.1 * x)

@@ -304,3 +304,13 @@ def test_exports_of_studies_with_such_names(tmp_path):
                 cells = [row["activation"] for row in csv.DictReader(file)]
         assert len(cells) == len(names)
         shows("\n".join(cells))
+
+
+def test_frames_take_names_that_no_file_can_hold() -> None:
+    model = nn.Sequential()
+    for name, module in (("\ud800", nn.Linear(8, 6)), ("r", nn.ReLU()), ("b", nn.Linear(6, 3))):
+        model.add_module(name, module)
+    data = (np.random.default_rng(0).standard_normal((12, 8)), np.arange(12) % 3)
+    for result in (eoc.compare(model, 0.5, data=data, seeds=1), eoc.predict_pruning(model, 0.5, data=data)):
+        assert list(result.to_frame()["layer"]) == ["\\ud800", "b"]
+        assert "\ud800" not in str(result)

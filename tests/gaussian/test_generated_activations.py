@@ -9,11 +9,11 @@ import pytest
 from scipy import optimize
 
 import eoc_theory as eoc
-from eoc_theory.errors import NoCriticalPointError
+from eoc_theory.errors import ConvergenceError, NoCriticalPointError
 from eoc_theory.gaussian import moments
 from eoc_theory.gaussian.duals import covariance_maps, dual
 from tests.generated_activations import activations
-from tests.stated_errors import FORMS, Findings, attempt
+from tests.stated_errors import FORMS, SIGMA_B, Findings, attempt
 
 SOME = activations(20, 7)
 FAST = ("moments", "maps", "edge of chaos", "fixed points")
@@ -106,6 +106,43 @@ def test_waves_that_die_out_do_not_go_on(q: float, right: float) -> None:
     point = eoc.edge_of_chaos("x+exp(-x**2)*sin(20*x)", q=q)
     assert point.sigma_w == pytest.approx(right, rel=3e-5 if q > 1.0 else 1e-11)
     assert point.error < 1e-9
+
+
+@pytest.mark.parametrize(
+    "spec", ["sin(20*x)/cosh(x)+x", "x+sin(12*x)/(1+x**2)", lambda x: x + np.sin(12.0 * x) / (1.0 + x * x)]
+)
+def test_every_point_of_a_fading_wave_is_one(spec: object) -> None:
+    point = eoc.edge_of_chaos(spec, sigma_b=SIGMA_B)
+    for p in (point, *point.others):
+        found = moments(spec, p.q)
+        assert p.sigma_w**2 * float(found.dphi2.value) == pytest.approx(1.0, rel=1e-9)
+        assert SIGMA_B**2 + p.sigma_w**2 * float(found.phi2.value) == pytest.approx(p.q, rel=1e-9)
+
+
+def test_a_wave_that_dies_out_is_no_lasting_one() -> None:
+    assert eoc.activation("tanh(x)+exp(-abs(x))*sin(30*x)").oscillation == 0.0
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 1.0])
+def test_callables_that_grow_exponentially_have_no_points_where_nothing_is_known(rate: float) -> None:
+    point = eoc.edge_of_chaos(lambda x: np.sinh(rate * x), sigma_b=SIGMA_B)
+
+    def room(q: float) -> float:  # E[sinh²] and rate² E[cosh²]
+        square = rate * rate
+        return q - math.tanh(square * q) / square - SIGMA_B**2
+
+    right = optimize.brentq(room, 1e-3, 100.0, xtol=1e-15)
+    assert point.q == pytest.approx(right, rel=1e-9) and point.others == ()
+    cosh = 0.5 * (1.0 + math.exp(2.0 * rate * rate * right))
+    assert point.sigma_w == pytest.approx(1.0 / (rate * math.sqrt(cosh)), rel=1e-9)
+
+
+def test_moments_that_take_too_much_are_refused() -> None:
+    spec = "sin(20*x)+max(x,0)"
+    with pytest.raises(ConvergenceError, match=r"too costly: .* variances of 1e"):
+        eoc.edge_of_chaos(spec, sigma_b=SIGMA_B)
+    field = eoc.MeanField(spec, 0.1, SIGMA_B)
+    assert math.isfinite(float(field.variance_map(1.0)))  # what is asked for alone may be cheap
 
 
 @pytest.mark.parametrize("spec, twice", [("sin", 2.0), ("cos", 2.0), ("sin(2)", 2.0)])

@@ -191,3 +191,18 @@ def test_scaling_the_output_scales_sigma_w(exponent, factor):
     scaled = edge_of_chaos(f"{factor!r}*tanh(x)", q=q)
     assert scaled.sigma_w == pytest.approx(plain.sigma_w / factor, rel=1e-11)
     assert scaled.sigma_b == pytest.approx(plain.sigma_b, rel=1e-8)
+
+
+LIMITS = {"tanh": 1.0, "erf": math.sqrt(math.pi) / 2.0, "silu": 2.0, "elu": 1.0}
+
+
+@pytest.mark.parametrize("spec", LIMITS)
+@pytest.mark.parametrize("sigma_b", [1e-17, 1e-26, 1e-100])
+def test_tiny_biases_have_the_point_of_the_limit(spec, sigma_b):
+    point = edge_of_chaos(spec, sigma_b=sigma_b)
+    assert point.sigma_b == sigma_b and 0.0 < point.q < 1e-10
+    # What E[φ'²] differs by at that q: q of smooth ones, √q where φ'' jumps.
+    moved = 6.0 * math.sqrt(point.q) if spec == "elu" else 2.0 * point.q
+    assert abs(point.sigma_w - LIMITS[spec]) <= point.error + moved
+    if spec == "tanh":  # σ_b² = 4 q³/3 in the limit
+        assert point.q == pytest.approx((0.75 * sigma_b**2) ** (1 / 3), rel=1e-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+import warnings
 from collections import UserDict
 from dataclasses import dataclass
 from typing import Any
@@ -435,3 +436,22 @@ def test_a_comparison_takes_a_loader():
 
 def test_the_cap_is_the_documented_one():
     assert f"{loading.MOST_EXAMPLES:,} examples" in inspect.getdoc(eoc.measure_pruning)
+
+
+@pytest.mark.parametrize("measure", [eoc.measure_pruning, eoc.predict_pruning])
+def test_a_list_of_batches_and_tensors_of_other_layouts_are_the_same_data(measure):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
+    x, y = torch.randn(12, 8).double(), torch.arange(12) % 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's quantised tensors are on their way out
+        quantised = torch.quantize_per_tensor(x.float(), 0.05, 0, torch.qint8)
+    right = measure(model, 0.5, data=(x, y)).kept
+    for data in ([(x[:6], y[:6]), (x[6:], y[6:])], [(x[:4], y[:4]), (x[4:8], y[4:8]), (x[8:], y[8:])]):
+        np.testing.assert_array_equal(measure(model, 0.5, data=data).kept, right)
+    np.testing.assert_array_equal(measure(model, 0.5, data=(x.to_sparse(), y)).kept, right)
+    found = measure(model, 0.5, data=(quantised, y)).kept
+    np.testing.assert_array_equal(found, measure(model, 0.5, data=(quantised.dequantize(), y)).kept)
+    targets = torch.nn.functional.one_hot(y, 3).double()
+    found = eoc.measure_pruning(model, 0.5, data=(x.to_sparse(), targets.to_sparse()), loss="mse").kept
+    np.testing.assert_array_equal(found, eoc.measure_pruning(model, 0.5, data=(x, targets), loss="mse").kept)

@@ -13,7 +13,9 @@ from known_criteria import CRITERIA  # noqa: E402
 from torch import nn  # noqa: E402
 
 from eoc_theory.errors import ArgumentError, DataError, EOCError, ModelError  # noqa: E402
+from eoc_theory.pruning.prediction import predict_pruning  # noqa: E402
 from eoc_theory.pytorch.measure.measure import measure_pruning  # noqa: E402
+from eoc_theory.reports.compare import compare  # noqa: E402
 
 
 def model_and_data(seed=0):
@@ -174,3 +176,31 @@ def test_large_networks_in_float32_agree_with_float64():
     np.testing.assert_allclose(fast.log_score_moments, exact.log_score_moments, atol=1e-4)
     different = [np.mean(fast.masks[0][name] != exact.masks[0][name]) for name in fast.layers]
     assert max(different) < 1e-4
+
+
+class _Unfriendly(torch.autograd.Function):
+    """Twice its argument, with a backward pass that fails."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2.0 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise KeyError("unfriendly")
+
+
+class _Fails(nn.Module):
+    def forward(self, x):
+        return _Unfriendly.apply(x)
+
+
+@pytest.mark.parametrize("call", [measure_pruning, predict_pruning, compare])
+@pytest.mark.parametrize("kind", ["overwrites", "raises"])
+def test_a_backward_pass_that_fails_is_the_models(call, kind):
+    inner = [nn.ReLU(inplace=True), nn.Hardtanh(inplace=True)] if kind == "overwrites" else [_Fails()]
+    model = nn.Sequential(nn.Linear(8, 12), *inner, nn.Linear(12, 3))
+    data = (np.random.default_rng(0).standard_normal((12, 8)), np.arange(12) % 3)
+    more = {} if call is measure_pruning else {"method": "sampled"}
+    with pytest.raises(ModelError, match="model's backward pass fails"):
+        call(model, 0.5, data=data, **more)

@@ -378,3 +378,9 @@ def test_models_that_cannot_be_read_are_rescaled_too():
             assert found.factors[:2] == pytest.approx(
                 [float(w) for w in wanted], rel=0.1
             )  # uniform on ±1/√12
+
+
+def test_a_model_without_parameters_is_refused():
+    for model in (nn.Sequential(), nn.Sequential(nn.ReLU())):
+        with pytest.raises(ModelError, match="no Linear or convolution layer"):
+            eoc.rescale_(model, example_input=torch.zeros(2, 8))

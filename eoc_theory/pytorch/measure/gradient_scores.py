@@ -15,7 +15,7 @@ from ..batches import Batch
 from ..losses import IGNORED, Loss, as_loss
 from ..models import PrunableWeight, require_torch
 from ..positive_network import full_precision
-from ..running import check_takes
+from ..running import backward_pass, check_takes
 from .chain_scores import chain_scores, layers_of, needs_carrying
 
 if TYPE_CHECKING:
@@ -453,7 +453,8 @@ class _Loss:
             loss = total * (self.factor / self.count) if self.factor != 1.0 else total / self.count
             if not loss.requires_grad:
                 raise ModelError("the loss does not depend on any Linear or convolution weight of the model")
-            found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
+            with backward_pass():
+                found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
         if create_graph:
             self._noting = False  # a second derivative passes the same hooks again
         unused = [name for name, gradient in zip(self.names, found, strict=True) if gradient is None]

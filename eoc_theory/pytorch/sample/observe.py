@@ -22,6 +22,7 @@ from ...propagation.observed import Observed, mean_of
 from ..batches import Batch
 from ..losses import Loss
 from ..models import PrunableWeight
+from ..running import backward_pass
 from .attention import Attention
 from .residual import BranchEnds
 
@@ -106,7 +107,8 @@ def _run(
         value = goal.total(goal.outputs(returned), few.targets) / goal.count(few.targets)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on any weight of the model")
-        value.backward()
+        with backward_pass():
+            value.backward()
     return watch.found([w.name for w in placed], attention)
 
 
