@@ -84,12 +84,11 @@ def report() -> None:
     kept = "kept, mean absolute error at .8, .9, .95, .98"
     print(f"| network | method | {kept} | under the bound | s_cr | error |")
     print("|---|---|---|---|---|---|")
-    for row in table.itertuples():
-        errors = ", ".join(f"{getattr(row, f'_{4 + i}'):.4f}" for i in range(len(SPARSITIES)))
-        print(
-            f"| {row.network} | {row.method} | {errors} | {'yes' if row.under_bound else 'no'} | "
-            f"{row.s_cr:.4f} | {row.s_cr_gap:+.2f} |"
-        )
+    for row in table.to_dict("records"):
+        errors = ", ".join(f"{row[f'mae_{s}']:.4f}" for s in SPARSITIES)
+        under = "yes" if row["under_bound"] else "no"
+        shown = f"{row['network']} | {row['method']} | {errors} | {under} | {row['s_cr']:.4f}"
+        print(f"| {shown} | {row['s_cr_gap']:+.2f} |")
 
 
 def main() -> int:
