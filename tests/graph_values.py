@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+import eoc_theory as eoc
 from eoc_theory import layers as kinds
 from eoc_theory.layers.random_numbers import Draw
 
@@ -183,3 +184,17 @@ def _gather(h, at, outside):
         shape = [-1] + [1] * (h.dim() - axis - 1)
         h = torch.where((where < 0).view(shape), torch.tensor(outside, dtype=h.dtype), h)
     return h
+
+
+def checked(model, x, **tables):
+    """The graph of a model, of the same logits; what is built of it returns as many."""
+    model = model.double().eval()
+    x = x.double() if x.is_floating_point() else x
+    net = eoc.Architecture.from_torch(model, x)
+    graph = net.as_graph()
+    with torch.no_grad():
+        expected = model(x)
+        assert torch.allclose(token_output(graph, model, x, tables), expected, rtol=1e-6, atol=1e-9)
+        given = x.float() if x.is_floating_point() else x
+        assert net.to_torch(0)(given).shape == expected.shape
+    return graph

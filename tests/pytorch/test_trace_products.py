@@ -34,19 +34,6 @@ class Model(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def check(model, x, **tables):
-    """The graph of a model, of the same logits; a model that is built of it has the same outputs' shape."""
-    model, x = model.double().eval(), x.double()
-    net = eoc.Architecture.from_torch(model, x)
-    graph = net.as_graph()
-    with torch.no_grad():
-        expected = model(x)
-        found = graph_values.token_output(graph, model, x, tables)
-        assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
-        assert net.to_torch(0)(x.float()).shape == expected.shape
-    return graph
-
-
 def layers_of(graph, kind):
     return [node.layer for node in graph.nodes if isinstance(node.layer, kind)]
 
@@ -147,7 +134,7 @@ def of_tokens(mixing, width=WIDTH):
 
 @pytest.mark.parametrize("mixing", [talking, linear, counted, factorised, gated, biased])
 def test_products_of_matrices_that_depend_on_the_input(mixing):
-    graph = check(of_tokens(mixing), images())
+    graph = graph_values.checked(of_tokens(mixing), images())
     products, attentions = layers_of(graph, kinds.HeadProduct), layers_of(graph, kinds.Attention)
     assert (len(products), len(attentions)) == {
         talking: (2, 0), linear: (3, 0), counted: (2, 0), factorised: (2, 0), gated: (2, 0), biased: (0, 1),
@@ -169,14 +156,14 @@ def test_products_within_windows(mixing):
 
     model = of_tokens(mixing)
     model.body = forward
-    graph = check(model, images())
+    graph = graph_values.checked(model, images())
     assert {layer.windows for layer in layers_of(graph, kinds.HeadProduct)} == {4}
 
 
 def test_biases_that_layers_make_in_fused_attention():
     model = of_tokens(biased)
     model.fused = True
-    check(model, images())
+    graph_values.checked(model, images())
 
 
 def test_biases_that_differ_between_inputs_are_scores():
@@ -185,7 +172,7 @@ def test_biases_that_differ_between_inputs_are_scores():
     def doubled(m, q, k, v):
         return ((q @ k.transpose(-2, -1)) + (k @ v.transpose(-2, -1))).softmax(-1) @ v
 
-    graph = check(of_tokens(doubled), images())
+    graph = graph_values.checked(of_tokens(doubled), images())
     assert len(layers_of(graph, kinds.HeadProduct)) == 3 and not layers_of(graph, kinds.Attention)
 
 
@@ -195,7 +182,7 @@ def test_masked_scores_that_are_used_otherwise():
         weights = (q @ k.transpose(-2, -1)).masked_fill(~mask, -1e9).softmax(-1)
         return weights.square() @ v
 
-    check(of_tokens(forward), images())
+    graph_values.checked(of_tokens(forward), images())
 
 
 def outlook(m, x):
@@ -212,7 +199,7 @@ def outlook(m, x):
 def test_patches_that_overlap():
     torch.manual_seed(0)
     parts = dict(v=nn.Linear(WIDTH, WIDTH), a=nn.Linear(WIDTH, 81 * HEADS), o=nn.Linear(WIDTH, WIDTH))
-    graph = check(Model(outlook, **parts), images())
+    graph = graph_values.checked(Model(outlook, **parts), images())
     assert len(layers_of(graph, kinds.Scatter)) == len(layers_of(graph, kinds.HeadProduct)) == 1
 
 
@@ -286,7 +273,7 @@ def of_images(forward):
 
 @pytest.mark.parametrize("forward", [selective, split, blurred, placed, windowed])
 def test_what_weighs_blurs_places_and_cuts_images(forward):
-    graph = check(of_images(forward), images())
+    graph = graph_values.checked(of_images(forward), images())
     kind = {selective: kinds.Softmax, split: kinds.Softmax, blurred: kinds.FixedFilter}.get(forward)
     assert kind is None or len(layers_of(graph, kind)) == 1
 
@@ -294,12 +281,12 @@ def test_what_weighs_blurs_places_and_cuts_images(forward):
 def test_global_responses():
     """Divided by their mean; at first, with γ = 0, they are a silent branch."""
     model = of_images(responses)
-    graph = check(model, images())
+    graph = graph_values.checked(model, images())
     assert [len(layers_of(graph, kind)) for kind in (kinds.Length, kinds.ChannelMean, kinds.Reciprocal)] == [
         1
     ] * 3
     nn.init.zeros_(model.gain)
-    silent = check(model, images())
+    silent = graph_values.checked(model, images())
     assert any(layer.is_silent for layer in layers_of(silent, kinds.Sum))
 
 
@@ -318,7 +305,7 @@ def test_cubic_interpolation_and_means_over_channels():
 
     torch.manual_seed(0)
     parts = dict(a=nn.Conv2d(WIDTH, WIDTH, 3), b=nn.Conv2d(2, 1, 3, padding=1))
-    check(Model(forward, **parts), images())
+    graph_values.checked(Model(forward, **parts), images())
 
 
 # --- auxiliary heads ----------------------------------------------------------------------------------------

@@ -16,20 +16,6 @@ nn, F = torch.nn, torch.nn.functional
 WIDTH, HEADS, SIZE, WINDOW = 16, 2, 8, 4
 
 
-def check(model, x, **tables):
-    """The graph of a model, of the same logits; a model that is built of it has the same graph."""
-    model = model.double().eval()
-    x = x.double() if x.is_floating_point() else x
-    net = eoc.Architecture.from_torch(model, x)
-    graph = net.as_graph()
-    with torch.no_grad():
-        expected = model(x)
-        found = graph_values.token_output(graph, model, x, tables)
-        assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
-        assert net.to_torch(0)(x if x.dtype is torch.long else x.float()).shape == expected.shape
-    return graph
-
-
 def layers_of(graph, kind):
     return [node.layer for node in graph.nodes if isinstance(node.layer, kind)]
 
@@ -150,7 +136,7 @@ class Hierarchy(nn.Module):
 @pytest.mark.parametrize("merge", ["reshaped", "slices"])
 def test_windows(spelling, merge):
     torch.manual_seed(0)
-    graph = check(Hierarchy(spelling, merge), images())
+    graph = graph_values.checked(Hierarchy(spelling, merge), images())
     attentions = layers_of(graph, kinds.Attention)
     assert [layer.windows for layer in attentions] == [4, 4, 1]
     heads, windows = attentions[1].mask.shape[:2]
@@ -192,7 +178,7 @@ class Channels(nn.Module):
 @pytest.mark.parametrize("spelling", ["plain", "written out", "fused"])
 def test_attention_of_channels(spelling):
     torch.manual_seed(0)
-    (attention,) = layers_of(check(Channels(spelling), images()), kinds.Attention)
+    (attention,) = layers_of(graph_values.checked(Channels(spelling), images()), kinds.Attention)
     assert attention.channelwise and attention.heads == HEADS
     assert attention.scale == pytest.approx(1.5 if spelling == "written out" else 1.0)
 
@@ -224,7 +210,7 @@ class Relative(nn.Module):
 
 def test_relative_biases_and_a_table_that_is_looked_up_twice():
     torch.manual_seed(0)
-    graph = check(Relative(), torch.arange(18).view(3, 6) % 11)
+    graph = graph_values.checked(Relative(), torch.arange(18).view(3, 6) % 11)
     assert len(layers_of(graph, kinds.Embedding)) == 1
     for layer in layers_of(graph, kinds.Attention):
         assert layer.scale == 1.0 and layer.mask.shape == (HEADS, 1, 6, 6)
@@ -315,7 +301,7 @@ MOVED = {
 def test_positions_that_are_moved(name):
     torch.manual_seed(0)
     body, parts = MOVED[name]
-    check(Model(body, **parts()), images())
+    graph_values.checked(Model(body, **parts()), images())
 
 
 class Plane(nn.Module):
@@ -344,7 +330,7 @@ class Plane(nn.Module):
 def test_positions_in_a_plane():
     torch.manual_seed(0)
     model = Plane()
-    graph = check(model, images(), positions=model.table)
+    graph = graph_values.checked(model, images(), positions=model.table)
     (table,) = layers_of(graph, kinds.PositionTable)
     assert table.table.array == pytest.approx(model.table.T.numpy())
     for layer in layers_of(graph, kinds.Rotary):
@@ -367,7 +353,7 @@ def test_weights_on_coordinates_are_layers_like_others():
             return self.head((self.embed(x) + self.place(grid)).relu().mean((2, 3)))
 
     torch.manual_seed(0)
-    graph = check(Coordinates(), images())
+    graph = graph_values.checked(Coordinates(), images())
     assert {layer.name for layer in graph.weight_layers} == {"embed", "place", "head"}
 
 

@@ -172,16 +172,7 @@ def attend(
         return _turned(replace(made, layout=q.layout))
     # Heads lie as those of q do, each with as many channels as v has.
     *lead, tokens, _ = q.layout
-    stride = q.heads * v.size
-    dimensions = []
-    for dimension in lead:
-        factors = []
-        for factor in dimension:
-            if factor.axis == CHANNELS:
-                stride //= factor.size
-                factor = lay.Factor(CHANNELS, stride, factor.size)
-            factors.append(factor)
-        dimensions.append(lay.joined(factors))
+    dimensions, _ = lay.laid_anew(lead, q.heads * v.size)
     return replace(made, layout=(*dimensions, tokens, lay.whole(CHANNELS, v.size)))
 
 

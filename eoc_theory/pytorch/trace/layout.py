@@ -103,6 +103,29 @@ def is_position(factor: Factor) -> bool:
     return factor.axis > CHANNELS
 
 
+def laid_anew(
+    lead: Sequence[Dimension], channels: int, run: int | None = None
+) -> tuple[list[Dimension], int]:
+    """Dimensions whose channels are cut from so many in this order, and the stride that is left within.
+
+    Args:
+        run: positions of the first axis that theirs are cut from; None: positions stay where they are.
+    """
+    found = []
+    for dimension in lead:
+        factors = []
+        for factor in dimension:
+            if factor.axis == CHANNELS:
+                channels //= factor.size
+                factor = Factor(CHANNELS, channels, factor.size)
+            elif run is not None and is_position(factor):
+                run //= factor.size
+                factor = Factor(1, run, factor.size)
+            factors.append(factor)
+        found.append(joined(factors))
+    return found, channels
+
+
 def of_positions(dimension: Dimension) -> Dimension:
     """A dimension's stretches of axes of positions."""
     return tuple(filter(is_position, dimension))

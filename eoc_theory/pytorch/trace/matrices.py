@@ -121,19 +121,8 @@ def laid_out(
     lead: Sequence[Dimension], sizes: tuple[int, int], kind: str, windows: int, made: Signal
 ) -> tuple[Dimension, ...]:
     """Of matrices whose value has heads, windows, rows and columns in this order."""
-    stride, run, axis = made.shape.channels, windows, int(windows > 1)
-    found = []
-    for dimension in lead:
-        factors = []
-        for factor in dimension:
-            if factor.axis == CHANNELS:
-                stride //= factor.size
-                factor = lay.Factor(CHANNELS, stride, factor.size)
-            elif is_position(factor):
-                run //= factor.size
-                factor = lay.Factor(1, run, factor.size)
-            factors.append(factor)
-        found.append(lay.joined(factors))
+    axis = int(windows > 1)
+    found, stride = lay.laid_anew(lead, made.shape.channels, windows)
     for own, size in zip(kind, sizes, strict=True):
         if own == "c":
             stride //= size
