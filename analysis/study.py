@@ -308,11 +308,15 @@ class Study:
 
     def quick(self) -> Study:
         """Fewer seeds and no deep networks; its results are part of the whole study's."""
-        networks = self.networks
-        if self.quick_depth is not None:
-            networks = tuple(one for one in networks if one.depth <= self.quick_depth)
-        more = tuple(one.quick() for one in self.more)
-        return replace(self, networks=networks, seeds=min(self.seeds, self.quick_seeds), more=more)
+        more = tuple(one.quick() for one in self.more if one._shallow)
+        return replace(self, networks=self._shallow, seeds=min(self.seeds, self.quick_seeds), more=more)
+
+    @property
+    def _shallow(self) -> tuple[Network, ...]:
+        """The networks of the quick form."""
+        if self.quick_depth is None:
+            return self.networks
+        return tuple(one for one in self.networks if one.depth <= self.quick_depth)
 
     def tasks(self) -> Iterator[Task]:
         """All pieces of work, each once."""
