@@ -32,27 +32,42 @@ FARTHEST_DECADE, TRUSTED_STEP = 80, 7.4
 
 @dataclass(frozen=True)
 class Scan:
-    """The parametric curve at the computed points of the moment table, increasing q; noise set to 0."""
+    """The parametric curve at the computed points of the moment table, increasing q; noise set to 0.
+
+    Attributes:
+        noise: of points set to 0, how large σ_b² may be there; 0 of all others.
+        loudest: the largest of these.
+    """
 
     table: MomentTable
     q: Array
     dphi2: Array
     bias: Array
+    noise: Array
     log_q: list[float]
     branches: tuple[tuple[int, list[float], bool], ...]
+    loudest: float
 
     def extended(self, other: Scan, rows: NDArray[np.bool_]) -> Scan:
         """This curve and some of another's points behind it."""
-        q, dphi2, bias = (
-            np.concatenate([mine, theirs[rows]])
-            for mine, theirs in ((self.q, other.q), (self.dphi2, other.dphi2), (self.bias, other.bias))
+        both = (
+            (self.q, other.q),
+            (self.dphi2, other.dphi2),
+            (self.bias, other.bias),
+            (self.noise, other.noise),
         )
-        return Scan(self.table, q, dphi2, bias, np.log(q).tolist(), ())
+        q, dphi2, bias, noise = (np.concatenate([mine, theirs[rows]]) for mine, theirs in both)
+        return Scan(
+            self.table, q, dphi2, bias, noise, np.log(q).tolist(), (), max(self.loudest, other.loudest)
+        )
 
     def crossings(self, target: float) -> list[tuple[int, int]]:
         """Neighbouring points between which σ_b² passes a target; at target 0 zeros (noise) are skipped."""
         if target == 0.0:
             return list(crossings(self.bias))
+        if self.loudest > target:
+            # Points whose σ_b² may lie on either side of the target say nothing.
+            return list(crossings(np.where(self.noise > target, 0.0, self.bias - target)))
         found = []
         for first, values, rising in self.branches:
             # Falling branches are kept negated, so that bisection serves both.
@@ -94,10 +109,12 @@ def curves(act: Activation, target: float) -> Iterator[Scan]:
 
 def _of(table: MomentTable, q: Array, excess: Array, error: Array, dphi2: Array) -> Scan:
     with np.errstate(all="ignore"):
-        bias = np.where(np.abs(excess) <= 3.0 * error, 0.0, excess) / dphi2
+        lost = np.abs(excess) <= 3.0 * error
+        bias, noise = np.where(lost, 0.0, excess) / dphi2, np.where(lost, 3.0 * error, 0.0) / dphi2
         usable = np.isfinite(bias) & (dphi2 > 0.0) & np.isfinite(error)
-    q, bias = q[usable], bias[usable]
-    return Scan(table, q, dphi2[usable], bias, np.log(q).tolist(), tuple(_branches(bias)))
+    q, bias, noise = q[usable], bias[usable], noise[usable]
+    loudest = float(noise.max(initial=0.0))
+    return Scan(table, q, dphi2[usable], bias, noise, np.log(q).tolist(), tuple(_branches(bias)), loudest)
 
 
 def _branches(bias: Array) -> Iterator[tuple[int, list[float], bool]]:

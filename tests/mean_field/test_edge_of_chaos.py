@@ -206,3 +206,16 @@ def test_tiny_biases_have_the_point_of_the_limit(spec, sigma_b):
     assert abs(point.sigma_w - LIMITS[spec]) <= point.error + moved
     if spec == "tanh":  # σ_b² = 4 q³/3 in the limit
         assert point.q == pytest.approx((0.75 * sigma_b**2) ** (1 / 3), rel=1e-2)
+
+
+@pytest.mark.parametrize("sigma_b", [0.2, 1.0])
+def test_points_are_not_found_in_noise(sigma_b):
+    """At variances above 1e5 a callable's waves cost too much, and σ_b² is known to some hundred only."""
+
+    def act(x):
+        return np.logaddexp(0.0, (x - 0.4934) / 0.3277) + 0.1681 * np.sin((x + 0.9924) / 1.095)
+
+    found = edge_of_chaos(act, sigma_b=sigma_b)
+    right = edge_of_chaos("log(1+exp((x-0.4934)/0.3277))+0.1681*sin((x+0.9924)/1.095)", sigma_b=sigma_b)
+    assert (found.sigma_w, found.q) == pytest.approx((right.sigma_w, right.q), rel=1e-8)
+    assert not found.others and not right.others
