@@ -24,7 +24,7 @@ from ..layers import Input, Shape
 from ..signals.data import DataSummary
 from .architecture import Architecture
 from .graph import Graph, Node
-from .queries import attends
+from .queries import attends, has_squeezed_gates
 
 Array = np.ndarray
 
@@ -39,15 +39,15 @@ def within_reach(
     """The network and its batch at a resolution that can be handled, and a note where that is a lower one.
 
     A network that needs its full resolution is left as it is (a dense layer on flattened positions;
-    attention, whose means over tokens depend on how many there are), and one without positions too. With
-    `less`, one whose last layers would be left without positions is taken at `largest` positions along an
-    axis, by squares of uneven sizes.
+    attention and squeeze-and-excite, whose means depend on how many positions there are), and one without
+    positions too. With `less`, for kernels alone, gates are no reason to, and one whose last layers would be
+    left without positions is taken at `largest` positions along an axis, by squares of uneven sizes.
     """
     batch = net.summarise(data, seed=seed)
     if net.is_chain:
         return net, batch, ()
     graph = net.as_graph()
-    if attends(graph):
+    if attends(graph) or (has_squeezed_gates(graph) and not less):
         return net, batch, ()
     shape = graph.input_shape
     factor = max((-(-n // largest) for n in shape.space), default=1)

@@ -23,6 +23,19 @@ def attends(graph: Graph) -> bool:
     return any(node.layer.head_groups for node in graph.nodes)
 
 
+def has_squeezed_gates(graph: Graph) -> bool:
+    """Whether one number for all positions, such as a mean over them, acts at each of them again.
+
+    How much such means vary depends on how many positions there are: squeeze-and-excite is another network at
+    another resolution.
+    """
+    for node in graph.nodes:
+        positions = [graph.shapes[source].positions for source in node.inputs]
+        if not node.layer.attends and len(positions) > 1 and min(positions) == 1 < max(positions):
+            return True
+    return False
+
+
 def kv_heads(graph: Graph) -> list[int]:
     """Heads of keys and values of each attention or other product, in order."""
     return [node.layer.head_groups for node in graph.nodes if node.layer.head_groups]
@@ -85,7 +98,8 @@ def stand_in_size(graph: Graph) -> int:
     """
     if not any(batch_norm_modes(graph)):
         return DEFAULT_BATCH
-    values = sum(s.channels * math.prod(min(n, _EXTENT) for n in s.space) for s in graph.shapes)
+    most = math.inf if has_squeezed_gates(graph) else _EXTENT
+    values = sum(s.channels * math.prod(min(n, most) for n in s.space) for s in graph.shapes)
     fit = int(_STAND_IN_BYTES / (4.0 * values))
     # Whole tens, so that classes are balanced where there are ten.
     return min(DEFAULT_BATCH, max(fit // 10 * 10, 20))

@@ -19,7 +19,7 @@ from ..networks.architecture import Architecture
 from ..networks.downsample import LARGEST, within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import narrowed
-from ..networks.queries import attends, is_normalised, kv_heads
+from ..networks.queries import attends, has_squeezed_gates, is_normalised, kv_heads
 from ..signals.data import DataSummary
 from .gaussian_graph import GaussianGraph
 
@@ -92,15 +92,24 @@ def planned(net: Architecture, data: Any, seed: int, *, channels: int = ALL_CHAN
     """
     if attends(net.as_graph()):
         return _with_attention(net.as_graph(), net.summarise(data, seed=seed), channels)
-    alike = is_normalised(net.as_graph())
+    alike, gated = is_normalised(net.as_graph()), has_squeezed_gates(net.as_graph())
     for largest in RESOLUTIONS:
         smaller, batch, notes = within_reach(net, data, seed=seed, largest=largest)
         graph = smaller.as_graph()
         hidden = [graph.shapes[at].channels for at in graph.weighted[:-1]]
         repeats = int(np.clip(-(-CHANNELS[alike] // min(hidden, default=CHANNELS[alike])), 1, MOST_REPEATS))
-        work = _work(graph, min(batch.size, MOST_INPUTS), alike, repeats)
+        once = _work(graph, min(batch.size, MOST_INPUTS), alike, 1)
+        if gated:
+            # At a lower resolution it would be another network.
+            repeats = int(np.clip(MOST_WORK / once, min(repeats, LEAST_REPEATS), repeats))
+        work = once * repeats
         if work <= MOST_WORK:
             return Plan(graph, graph, batch, alike, repeats, notes)
+        if gated:
+            raise ModelError(
+                f"images of {graph.input_shape} are too large for the theory of gates that means over "
+                "positions make, which are others at a lower resolution (method='sampled' has them)"
+            )
     factor = max(math.sqrt(MOST_WORK / work), LEAST_CHANNELS / min(hidden, default=LEAST_CHANNELS))
     drawn = graph
     if factor < 0.75:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Examples that the model is run on to see what it uses.
 _FEW = 2
+#: Entries of `exclude`, at most.
+_MOST_EXCLUDED = 10_000
 #: Layers that a note names one by one.
 _NAMED = 3
 
@@ -147,10 +149,7 @@ def _entries(exclude: Any) -> Sequence[Any]:
     torch = require_torch()
     if isinstance(exclude, (str, torch.nn.Module)):
         return (exclude,)
-    try:
-        entries = tuple(exclude)
-    except Exception:
-        raise ArgumentError(f"exclude must hold names or modules, got {checks.shown(exclude)}") from None
+    entries = checks.items("exclude", exclude, "names or modules", _MOST_EXCLUDED)
     for entry in entries:
         if not isinstance(entry, (str, torch.nn.Module)):
             raise ArgumentError(f"exclude must hold names or modules, got {checks.shown(entry)}")

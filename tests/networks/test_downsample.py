@@ -13,6 +13,7 @@ import eoc_theory as eoc
 from eoc_theory.errors import ModelError
 from eoc_theory.networks.architecture import Architecture
 from eoc_theory.networks.downsample import within_reach
+from eoc_theory.propagation.channel_plan import planned
 from eoc_theory.signals.data import DataSummary
 
 
@@ -54,6 +55,54 @@ def test_attention_keeps_all_of_its_tokens():
         eoc.measure_pruning(net.to_torch(seed), 0.9, data=(images, data.targets)).kept for seed in range(6)
     ]
     assert np.abs(kept.kept - np.mean(seeds, axis=0)).mean() < 0.01
+
+
+def squeezed(torch, size):
+    """A convolutional network with a gate that a mean over positions makes, and its pieces."""
+    nn = torch.nn
+
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 4, 4, bias=False)
+            self.body, self.norm = nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8)
+            self.down, self.up, self.head = nn.Linear(8, 4), nn.Linear(4, 8), nn.Linear(8, 5)
+            for layer in (self.stem, self.body, self.down, self.up, self.head):
+                nn.init.normal_(layer.weight, 0.0, (2.0 / layer.weight[0].numel()) ** 0.5)
+
+        def forward(self, x):
+            x = torch.relu(self.norm(self.body(torch.relu(self.stem(x)))))
+            gate = torch.sigmoid(self.up(torch.relu(self.down(x.mean((2, 3))))))
+            return self.head((x * gate[:, :, None, None]).mean((2, 3)))
+
+    torch.manual_seed(0)
+    return eoc.Architecture.from_torch(Squeezed(), torch.zeros(2, 3, size, size))
+
+
+def test_gates_of_means_over_positions_keep_their_resolution():
+    """How much a mean varies depends on how many positions there are."""
+    torch = pytest.importorskip("torch")
+    net = squeezed(torch, 96)
+    rng = np.random.default_rng(0)
+    data = DataSummary(rng.standard_normal((20, 3 * 96 * 96)), np.arange(20) % 5, 5)
+    same, _, notes = within_reach(net, data)
+    assert same is net and notes == ()
+    kept = eoc.predict_pruning(net, 0.8, data=data, method="sampled", samples=12).kept
+    images = data.inputs.reshape(20, 3, 96, 96).astype(np.float32)
+    seeds = [
+        eoc.measure_pruning(net.to_torch(seed), 0.8, data=(images, data.targets)).kept for seed in range(12)
+    ]
+    error = np.std(seeds, axis=0, ddof=1) * (2 / 12) ** 0.5
+    assert (np.abs(kept - np.mean(seeds, axis=0)) < 0.02 + 3.0 * error).all()
+    # Kernels over positions are of a lower resolution, and say so.
+    assert any("taken at" in note for note in net.propagate(data).notes)
+
+
+def test_theory_of_such_gates_is_at_their_resolution_or_refused():
+    torch = pytest.importorskip("torch")
+    planned(squeezed(torch, 64), None, 0)
+    with pytest.raises(ModelError, match=r"3x1024x1024 are too large .*method='sampled'"):
+        eoc.predict_pruning(squeezed(torch, 1024), 0.8, method="theory")
 
 
 @pytest.mark.parametrize(("size", "taken"), [(64, 64), (65, 33), (96, 48), (224, 56)])
