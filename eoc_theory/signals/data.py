@@ -197,23 +197,7 @@ def as_data(
     if data is None:
         if classes is None:
             raise DataError("data must be given where the number of classes is not known, got None")
-        checks.memory(
-            f"a batch of {stand_in} inputs of {in_features} features",
-            16.0 * stand_in * in_features,
-            "smaller inputs",
-        )
-        size = (stand_in, in_features)
-        if vocabulary:
-            known = np.setdiff1d(np.arange(vocabulary), absent)
-            ids = np.random.default_rng([seed, 0x696473]).integers(len(known), size=size)
-            inputs = known[ids].astype(np.float64)
-        else:
-            inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
-        targets = np.arange(stand_in) % classes
-        if tokens:
-            rng = np.random.default_rng([seed, 0x746F6B])
-            targets = rng.integers(classes, size=(stand_in, tokens))
-        return DataSummary(inputs, targets, classes, synthetic=True)
+        return _random((stand_in, in_features), classes, seed, vocabulary, absent, tokens)
     if _needs_torch(data):
         data = upward("data=<of torch>")(data, seed)
     if isinstance(data, DataSummary):
@@ -223,25 +207,7 @@ def as_data(
             raise DataError(f"data has {summary.classes} classes, the network {classes} outputs")
         summary = DataSummary(summary.inputs, summary.targets, classes, summary.synthetic)
     else:
-        try:
-            inputs, targets = data
-        except Exception:
-            raise DataError(
-                f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
-            ) from None
-        if are_several(inputs):
-            raise DataError(SEVERAL)
-        inputs = _numbers("inputs", inputs).astype(np.float64, copy=False)
-        targets = _numbers("targets", targets)
-        if not inputs.ndim or not len(inputs):
-            raise DataError(f"inputs must have shape (batch, …), at least one of them, got {inputs.shape}")
-        with np.errstate(invalid="ignore"):
-            whole = np.array_equal(targets, targets.astype(np.int64))
-        if not whole:
-            raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
-        labels = targets.astype(np.int64)
-        classes = int(labels.max(initial=0)) + 1 if classes is None else classes
-        summary = DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
+        summary = _of_arrays(data, classes)
     wanted = (summary.size, tokens) if tokens else (summary.size,)
     if summary.targets.shape != wanted:
         raise DataError(f"targets must have shape {wanted}, got {summary.targets.shape}")
@@ -251,6 +217,48 @@ def as_data(
         _check_tokens(summary.inputs, vocabulary)
         check_absent(summary.inputs, absent)
     return summary
+
+
+def _random(
+    size: tuple[int, int], classes: int, seed: int, vocabulary: int, absent: tuple[int, ...], tokens: int
+) -> DataSummary:
+    """A batch that stands in; arguments as of `as_data`."""
+    checks.memory(
+        f"a batch of {size[0]} inputs of {size[1]} features", 16.0 * size[0] * size[1], "smaller inputs"
+    )
+    if vocabulary:
+        known = np.setdiff1d(np.arange(vocabulary), absent)
+        ids = np.random.default_rng([seed, 0x696473]).integers(len(known), size=size)
+        inputs = known[ids].astype(np.float64)
+    else:
+        inputs = np.random.default_rng([seed, 0x64617461]).standard_normal(size)
+    targets = np.arange(size[0]) % classes
+    if tokens:
+        targets = np.random.default_rng([seed, 0x746F6B]).integers(classes, size=(size[0], tokens))
+    return DataSummary(inputs, targets, classes, synthetic=True)
+
+
+def _of_arrays(data: Any, classes: int | None) -> DataSummary:
+    """``(inputs, targets)`` as plain arrays, checked but for the network's shapes."""
+    try:
+        inputs, targets = data
+    except Exception:
+        raise DataError(
+            f"data must be None, (inputs, targets) or a DataSummary, got {type(data).__name__}"
+        ) from None
+    if are_several(inputs):
+        raise DataError(SEVERAL)
+    inputs = _numbers("inputs", inputs).astype(np.float64, copy=False)
+    targets = _numbers("targets", targets)
+    if not inputs.ndim or not len(inputs):
+        raise DataError(f"inputs must have shape (batch, …), at least one of them, got {inputs.shape}")
+    with np.errstate(invalid="ignore"):
+        whole = np.array_equal(targets, targets.astype(np.int64))
+    if not whole:
+        raise DataError(f"targets must be whole class numbers, got {targets.dtype} values")
+    labels = targets.astype(np.int64)
+    classes = int(labels.max(initial=0)) + 1 if classes is None else classes
+    return DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
 
 
 def check_absent(inputs: np.ndarray, absent: tuple[int, ...]) -> None:
