@@ -270,9 +270,7 @@ def _choose(
     if dropout:
         points = [_under_dropout(point, name, dropout) for point in points]
     known = [point for point in points if _is_known(point, name)]
-    best = min(
-        known or points, key=lambda p: (not p.is_stable, abs(math.log(max(p.q, 1e-300) / DATA_VARIANCE)))
-    )
+    best = min(known or points, key=_preference)
     if not known:
         raise ConvergenceError(
             f"the critical point of {act.name} with {name} = {value:g} is known to ± {best.error:.1g} "

@@ -24,13 +24,9 @@ from ..layers import Input, Shape
 from ..signals.data import DataSummary
 from .architecture import Architecture
 from .graph import Graph, Node
-from .queries import attends, has_squeezed_gates
+from .queries import LARGEST, attends, has_squeezed_gates
 
 Array = np.ndarray
-
-
-#: Positions along an axis that are kept.
-LARGEST = 64
 
 
 def within_reach(

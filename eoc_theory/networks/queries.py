@@ -9,8 +9,8 @@ from .graph import Graph
 
 #: Bytes that a batch of stand-ins may take in the nodes of a network that wants it whole.
 _STAND_IN_BYTES = 448 << 20
-#: Positions along an axis of the largest images that are sampled (`downsample.LARGEST`).
-_EXTENT = 64
+#: Positions along an axis of the largest images that are sampled; see `downsample`.
+LARGEST = 64
 
 
 def is_normalised(graph: Graph) -> bool:
@@ -93,12 +93,11 @@ def stand_in_size(graph: Graph) -> int:
     """Size of the batch that stands in where no data are given.
 
     Batch normalisation wants all of a batch at once: where its values would take more than `_STAND_IN_BYTES`
-    the batch is smaller. Images are counted as of no more than `_EXTENT` positions along an axis, at which
-    larger ones are sampled.
+    the batch is smaller. Images are counted at the resolution at which large ones are sampled.
     """
     if not any(batch_norm_modes(graph)):
         return DEFAULT_BATCH
-    most = math.inf if has_squeezed_gates(graph) else _EXTENT
+    most = math.inf if has_squeezed_gates(graph) else LARGEST
     values = sum(s.channels * math.prod(min(n, most) for n in s.space) for s in graph.shapes)
     fit = int(_STAND_IN_BYTES / (4.0 * values))
     # Whole tens, so that classes are balanced where there are ten.

@@ -16,10 +16,10 @@ import numpy as np
 
 from ..errors import ModelError
 from ..networks.architecture import Architecture
-from ..networks.downsample import LARGEST, within_reach
+from ..networks.downsample import within_reach
 from ..networks.graph import Graph
 from ..networks.narrow import narrowed
-from ..networks.queries import attends, has_squeezed_gates, is_normalised, kv_heads
+from ..networks.queries import LARGEST, attends, has_squeezed_gates, is_normalised, kv_heads
 from ..signals.data import DataSummary
 from .gaussian_graph import GaussianGraph
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
 from .loading import as_pair
 from .models import chain, prunable_weights, require_torch, taken, weight_classes
@@ -73,3 +74,8 @@ def outputs_of(model: Any) -> int | None:
     except ModelError:
         return None
     return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
+
+
+def example_shape(net: Architecture) -> tuple[int, ...]:
+    """The shape of a batch of one input of an architecture's."""
+    return (1, net.input_shape.channels, *net.input_shape.space)

@@ -20,6 +20,7 @@ from ..networks.naming import network_name
 from ..pruning.trainability import Trainability, predict_trainability
 from .batches import Batch, as_batch
 from .devices import chosen_device
+from .inputs import example_shape
 from .losses import Loss, as_loss
 from .measure.gradient_scores import double_is_cheap
 from .measure.measure import measure_pruning
@@ -136,7 +137,7 @@ def _sampled(
 ) -> Trainability:
     """Of networks of an architecture, pruned and measured."""
     batch = net.summarise(data, seed=seed)
-    example = None if net.is_chain else (1, net.input_shape.channels, *net.input_shape.space)
+    example = None if net.is_chain else example_shape(net)
     found = []
     for own in np.random.SeedSequence([seed, 0x7472]).generate_state(NETWORKS):
         model, masks = net.to_torch(int(own)), None

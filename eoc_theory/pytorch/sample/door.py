@@ -15,6 +15,7 @@ from ...signals.data import check_absent
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..factories import made
+from ..inputs import example_shape
 from ..losses import as_loss
 from ..models import prunable_weights, require_torch
 from ..products import has_candidates
@@ -67,7 +68,7 @@ def sampled_network(
             net, data, notes = within_reach(net, data, seed=seed)
         absent = absent_tokens(net.as_graph())
         data = net.summarise(None, seed=seed) if data is None and absent else data
-        model, example = net.to_torch(0), _example(net)
+        model, example = net.to_torch(0), example_shape(net)
     elif isinstance(net, torch.nn.Module):
         model = net
     else:
@@ -129,8 +130,3 @@ def _source(net: Any, model: Any, ranked: Ranked, known: dict[str, ParameterLaw]
     if model is net:
         return Redrawn(model, ranked.weights)
     return Made(net, model, ranked.weights, known)
-
-
-def _example(net: Architecture) -> Any:
-    shape = net.input_shape
-    return (1, shape.channels, *shape.space)

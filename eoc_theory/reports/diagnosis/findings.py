@@ -27,9 +27,8 @@ def off_edge(net: Architecture, reading: Reading, seen: Outlook) -> Array:
 
     Through σ_w, which does not depend on the inputs; through χ where an activation has no critical point.
     """
-    near = np.array([tolerance(layer) for layer in net])
+    by_scale = _off_by_scale(net, reading, seen.sigma_w)
     with np.errstate(invalid="ignore"):
-        by_scale = np.abs(seen.sigma_w / reading.edge - 1.0) > near
         by_chi = np.abs(seen.chi - 1.0) > CHI_TOLERANCE
     return reading.scaled & np.where(np.isfinite(reading.edge), by_scale, by_chi)
 
@@ -37,10 +36,15 @@ def off_edge(net: Architecture, reading: Reading, seen: Outlook) -> Array:
 def is_off_edge(net: Architecture) -> bool:
     """Whether σ_w matters in some layer and is not that of the edge of chaos, by the weights alone."""
     reading = read(net)
-    near = np.array([tolerance(layer) for layer in net])
     scales = np.array([layer.sigma_w for layer in net])
+    return bool((reading.scaled & _off_by_scale(net, reading, scales)).any())
+
+
+def _off_by_scale(net: Architecture, reading: Reading, sigma_w: Array) -> Array:
+    """Whether each σ_w is not that of the edge of chaos; not where there is no such point."""
+    near = np.array([tolerance(layer) for layer in net])
     with np.errstate(invalid="ignore"):
-        return bool((reading.scaled & (np.abs(scales / reading.edge - 1.0) > near)).any())
+        return np.abs(sigma_w / reading.edge - 1.0) > near
 
 
 def phase(seen: Outlook, off: Array) -> str:
