@@ -63,7 +63,8 @@ docs: $(VENV)/.installed-docs ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 docs-deploy: $(VENV)/.installed-docs ## the site of VERSION beside those of older versions, on the branch gh-pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --push --update-aliases $(VERSION) latest
+	# mike calls mkdocs by its name.
+	PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --push --update-aliases $(VERSION) latest
 	$(BIN)/mike set-default --push latest
 
 clean:
