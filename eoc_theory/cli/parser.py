@@ -7,10 +7,12 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn
 
 from ..base.suggestions import did_you_mean
 from ..base.version import __version__
+from ..base.whole_files import PICTURES, check_path
 from ..errors import EOCError
 from ..errors.text import one_line
 from .completion import PrintCompletion
@@ -71,16 +73,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: Command → the module of `commands` that it lives in.
+_HOME = {
+    **dict.fromkeys(("init", "gain", "curve"), "critical"),
+    **dict.fromkeys(("phase", "attention"), "phases"),
+    **dict.fromkeys(("predict", "collapse"), "pruning"),
+    **dict.fromkeys(("diagnose", "design", "trainability"), "models"),
+    "explore": "explorer",
+    "compare": "comparison",
+}
+
+
 # --- commands -----------------------------------------------------------------------------------------------
 
 
 def _command(commands: Any, name: str, summary: str, examples: list[str]) -> argparse.ArgumentParser:
-    """A sub-parser whose command is the function `name` of `commands.py`, imported when it is called."""
+    """A sub-parser whose command is the function `name` of a module of `commands`, imported when called."""
 
     def call(args: argparse.Namespace) -> int:
-        from . import commands as module
-
-        return getattr(module, name)(args)
+        return getattr(import_module(f"{__package__}.commands.{_HOME[name]}"), name)(args)
 
     made = commands.add_parser(
         name,
@@ -601,19 +612,17 @@ def _read_init(text: str) -> Init:
     return float(sigma_w), float(sigma_b)
 
 
-def picture(text: str, *suffixes: str) -> Any:
-    """A file name for a picture, or a file with one of the `suffixes`, checked before any work is done."""
-    from ..reports.plots import check_path
-
+def picture(text: str, suffixes: tuple[str, ...] = PICTURES) -> Any:
+    """A file name for a picture, or for what has the `suffixes`, checked before any work is done."""
     try:
-        return check_path(text, suffixes) if suffixes else check_path(text)
+        return check_path(text, suffixes)
     except EOCError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def html_page(text: str) -> Any:
     """A file name for a page."""
-    return picture(text, ".html", ".htm")
+    return picture(text, (".html", ".htm"))
 
 
 def loss(text: str) -> str:

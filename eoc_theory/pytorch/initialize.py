@@ -92,7 +92,7 @@ def initialize_(
         scales, inputs = critical_scales(graph, sigma_b), None
     except (ModelError, ActivationError) as unread:
         refusal = unread
-        weights = {w.name or w.attribute: w for w in prunable_weights(model)}
+        weights = {w.label: w for w in prunable_weights(model)}
         scales, inputs = dict.fromkeys(weights, (1.0, 0.0)), _shown(model, example_input, unread)
     if law == "delta-orthogonal":
         for name in scales:

@@ -90,7 +90,7 @@ def masks_of(model: Any) -> dict[str, np.ndarray]:
     for weight in prunable_weights(model, required=False):
         mask = mask_on(weight)
         if mask is not None:
-            found[weight.name or "weight"] = (mask != 0).cpu().numpy()
+            found[weight.label] = (mask != 0).cpu().numpy()
     return found
 
 

@@ -42,6 +42,21 @@ class PrunableWeight:
     holder: Any = None
 
     @property
+    def label(self) -> str:
+        """The name, "weight" where the model itself is the layer."""
+        return self.name or "weight"
+
+    @property
+    def size(self) -> int:
+        """Number of weights, those under a mask included."""
+        return self.tensor.numel()
+
+    @property
+    def left(self) -> int:
+        """Number of weights that no mask of the user's has removed."""
+        return self.size if self.mask is None else int(self.mask.count_nonzero())
+
+    @property
     def tensor(self) -> torch.Tensor:
         return getattr(self.module if self.holder is None else self.holder, self.parameter)
 
@@ -347,7 +362,7 @@ def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, i
         names = list(left)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         total = sum(left.values())
-        ranked = sum(weight.tensor.numel() for weight in counted)
+        ranked = sum(weight.size for weight in counted)
         said.append(
             f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): "
             "only weights of matrix products and convolutions are"

@@ -26,7 +26,7 @@ def multiply_(model: Any, factors: Mapping[str, float], units: Mapping[str, Runs
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     own = {id(parameter) for parameter in model.parameters()}
-    known = {w.name or w.attribute: w for w in prunable_weights(model, own, required=False)}
+    known = {w.label: w for w in prunable_weights(model, own, required=False)}
     for name in factors:
         if name not in known:
             raise ModelError(f"model must have the weights {name!r}, which the change is for")

@@ -187,7 +187,8 @@ def rescale_(
                 if (bias := weight.bias) is not None and (new := moments[name].bias) is not None:
                     bias.copy_(new)
             else:
-                _multiply(weight, float(factor) * (_unit_factors(weight) if by == "units" else 1.0))
+                unit = _over_units(weight, _unit_factors(weight)) if by == "units" else 1.0
+                _multiply(weight, float(factor) * unit)
     return found
 
 
@@ -208,7 +209,7 @@ def _of_batch(
 
 
 def _over_units(weight: PrunableWeight, factors: Any) -> Any:
-    """One factor for each output unit, (units,), as a tensor of the weight's shape."""
+    """One factor for each output unit as a tensor of the weight's shape."""
     square, others = _by_unit(weight)
     shape = [1 if axis in others else size for axis, size in enumerate(square.shape)]
     made = factors.to(weight.tensor.dtype).view(shape).expand_as(square)
@@ -251,7 +252,7 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
         chosen = [w for w in every if w.mask is not None or id(w.tensor) in layers]
         if not any(w.mask is not None for w in chosen) or not all(w.is_plain for w in chosen):
             raise
-        found = {w.name or w.attribute: w for w in chosen}
+        found = {w.label: w for w in chosen}
         check_unshared(model, found)
         return UnknownScales(), found
 
@@ -330,13 +331,12 @@ def _by_unit(weight: PrunableWeight, *, whole: bool = False) -> tuple[Any, list[
 def _unit_factors(weight: PrunableWeight) -> Any:
     """What gives all units of a layer the same Σ_j (W_ij mask_ij)², and leaves the layer's mean square.
 
-    A tensor of the weight's shape; 1 for units that keep nothing, and for a vector.
+    One factor a unit; 1 for units that keep nothing, and for each entry of a vector.
     """
     square, others = _by_unit(weight)
-    if weight.tensor.ndim < 2:
-        return require_torch().ones_like(weight.tensor)
-    of_unit = square.sum(dim=others, keepdim=True)
+    if not others:
+        return require_torch().ones_like(square)
+    of_unit = square.sum(dim=others)
     alive = of_unit > 0
     mean = of_unit.sum() / alive.count_nonzero()
-    factors = (mean / of_unit.where(alive, mean)).sqrt()
-    return factors.expand_as(square).reshape(weight.tensor.shape).to(weight.tensor.dtype)
+    return (mean / of_unit.where(alive, mean)).sqrt()

@@ -35,7 +35,7 @@ def structure(
     Raises:
         ModelError: the model cannot be traced.
     """
-    weights = {w.name or "weight": w for w in prunable_weights(model)}
+    weights = {w.label: w for w in prunable_weights(model)}
     check_unshared(model, weights)
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []

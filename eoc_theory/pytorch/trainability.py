@@ -195,7 +195,7 @@ def _measured(model: Any, batch: Batch, goal: Loss, network: str) -> Trainabilit
             chi = _chi(model, weights, batch.inputs)
     mean = float(mean_square.mean()) if mean_square.size else np.nan
     return Trainability(
-        layers=tuple(weight.name or "weight" for weight in weights),
+        layers=tuple(weight.label for weight in weights),
         kept=np.array(kept),
         layer_gain=np.array(gains),
         layer_variance=np.array(variances),
@@ -242,7 +242,7 @@ class _Derivatives:
         size = sum(len(entry) for entry in entries)
         checks.memory(
             f"gradients of {batch.size} inputs by {size} weights",
-            2.0 * logits.element_size() * batch.size * (size + sum(w.tensor.numel() for w in weights)),
+            2.0 * logits.element_size() * batch.size * (size + sum(w.size for w in weights)),
             "fewer inputs",
         )
         kernel = np.zeros((batch.size, batch.size))
@@ -300,7 +300,7 @@ def _of_layer(weight: PrunableWeight) -> tuple[float, float, float]:
     matrix = _masked(weight)
     rows, columns = matrix.shape
     gain = float(matrix.square().sum()) / rows
-    kept = len(_kept_entries(weight)) / weight.tensor.numel()
+    kept = len(_kept_entries(weight)) / weight.size
     if gain == 0.0:
         return 0.0, np.nan, kept
     gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix

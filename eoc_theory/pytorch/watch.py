@@ -110,7 +110,7 @@ class watch_layers:  # noqa: N801 - it is used as a function is: with watch_laye
     def scales(self) -> LayerScales:
         """What was recorded."""
         return LayerScales(
-            layers=tuple(weight.name or "weight" for weight in self._weights),
+            layers=tuple(weight.label for weight in self._weights),
             kept=np.array([_kept(weight) for weight in self._weights]),
             signal=self._column(self._signal),
             gradient=self._column(self._gradient),

@@ -14,7 +14,7 @@ import numpy as np
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
-from ..base.tables import Table
+from ..base.tables import Table, frame
 from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
 
@@ -92,13 +92,10 @@ class DataSummary(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row an input: its target, then its features."""
-        import pandas as pd
-
-        frame = pd.DataFrame(self.inputs, columns=[f"x{i}" for i in range(self.inputs.shape[1])])
-        columns = self.targets.reshape(self.size, -1).T
-        for number, own in reversed(list(enumerate(columns))):
-            frame.insert(0, "target" if self.targets.ndim == 1 else f"target{number}", own)
-        return frame
+        targets = self.targets.reshape(self.size, -1).T
+        names = ["target"] if self.targets.ndim == 1 else [f"target{i}" for i in range(len(targets))]
+        features = {f"x{i}": column for i, column in enumerate(self.inputs.T)}
+        return frame(dict(zip(names, targets, strict=True)) | features)
 
     def _headline(self) -> str:
         what = ", random stand-ins" if self.synthetic else ""

@@ -231,7 +231,7 @@ def test_compare_keeps_what_was_finished(capsys, monkeypatch):
     pytest.importorskip("torch")
     from contextlib import contextmanager
 
-    from eoc_theory.cli import commands
+    from eoc_theory.cli.commands import comparison
 
     @contextmanager
     def impatient(text, after, shown):
@@ -241,7 +241,7 @@ def test_compare_keeps_what_was_finished(capsys, monkeypatch):
 
         yield interrupt
 
-    monkeypatch.setattr(commands, "bar", impatient)
+    monkeypatch.setattr(comparison, "bar", impatient)
     assert main(["compare", *NET, "--sparsity", "0.5", "--seeds", "5", "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["seeds"] == [0, 1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..models import PrunableWeight, require_torch
+from ..models import require_torch
 from . import ranking
 
 if TYPE_CHECKING:
@@ -61,8 +61,3 @@ def masks_in_rounds(
 def counts(masks: Sequence[torch.Tensor]) -> list[int]:
     """Number of weights left in each layer."""
     return [int(mask.sum()) for mask in masks]
-
-
-def alive_of(weights: Sequence[PrunableWeight]) -> list[int]:
-    """Number of weights of each layer that no mask of the user's has removed."""
-    return [w.tensor.numel() if w.mask is None else int(w.mask.count_nonzero()) for w in weights]

@@ -50,7 +50,7 @@ _GRASP_FACTOR = 4
 def double_is_cheap(weights: Sequence[PrunableWeight]) -> bool:
     """Whether float64 can be used without a thought: a small network of Linear layers."""
     linear = require_torch().nn.Linear
-    size = sum(w.tensor.numel() for w in weights)
+    size = sum(w.size for w in weights)
     return size <= _FLOAT64_LIMIT and all(isinstance(w.module, linear) for w in weights)
 
 
@@ -353,7 +353,7 @@ class _Loss:
         self.factor, self.said = 2.0**power, []
         # Largest |output| of each weight layer, in the order in which they run.
         self.signals: list[tuple[str, float]] = []
-        self.names = [w.name or "weight" for w in weights]
+        self.names = [w.label for w in weights]
         self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
         self.count = goal.count(batch.targets)
         self._given_up, self._undo = given_up, contextlib.ExitStack()

@@ -65,9 +65,10 @@ def layer_counts(
         )
     counts = np.array([checks.integer("allocation", count, minimum=0) for count in allocation])
     for name, count, weight in zip(names, counts, weights, strict=True):
-        left = weight.tensor.numel() if weight.mask is None else int(weight.mask.count_nonzero())
-        if count > left:
-            raise ArgumentError(f"allocation must keep at most the {left} weights of {name!r}, got {count}")
+        if count > weight.left:
+            raise ArgumentError(
+                f"allocation must keep at most the {weight.left} weights of {name!r}, got {count}"
+            )
     if counts.sum() != total:
         raise ArgumentError(f"allocation must keep {total} weights in all, got {counts.sum()}")
     return counts

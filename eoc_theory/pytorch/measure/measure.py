@@ -40,7 +40,7 @@ from ..models import (
 from ..ranked import Ranked, ranked_weights
 from . import ranking, scoring
 from .connectivity import Paths
-from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
+from .gradient_rounds import Scores, counts, masks_in_rounds
 from .gradient_scores import UnusedLayersError
 from .layerwise import layer_counts, path_masks, synflow_layers
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
@@ -329,8 +329,8 @@ class _Run:
             UnusedLayersError: the loss does not depend on some of them.
         """
         rule, found, said = self.rule, ranked.weights, list[str]()
-        names = tuple(w.name or "weight" for w in found)
-        total = sum(w.tensor.numel() for w in found)
+        names = tuple(w.label for w in found)
+        total = sum(w.size for w in found)
         removed = [round(float(s) * total) for s in self.sparsities]
         wanted = None
         if self.allocation is not None:
@@ -385,8 +385,8 @@ def _measurement(
     scalar: bool,
 ) -> PruningMeasurement:
     """The result, of one sparsity or of several."""
-    names = tuple(w.name or "weight" for w in found)
-    weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+    names = tuple(w.label for w in found)
+    weights = np.array([w.size for w in found], dtype=np.int64)
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(
@@ -439,8 +439,8 @@ def _at_once(
     """One ranking, globally or, with numbers `wanted`, layer by layer."""
     tops, log_moments, zeros, below = _survey(scores, found, rule)
     if wanted is None:
-        names = tuple(w.name or "weight" for w in found)
-        weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+        names = tuple(w.label for w in found)
+        weights = np.array([w.size for w in found], dtype=np.int64)
         outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
         notes = vanishing.notes(rule.label, names, weights, zeros, sparsities, below)
         outcome = replace(outcome, notes=notes + _ties(rule, outcome, weights, sparsities))
@@ -460,7 +460,7 @@ def _in_gradient_rounds(
 ) -> _Outcome:
     """Rounds of scores that need gradients; s_cr by search, to `_SEARCH_RESOLUTION`."""
     _, log_moments, zeros, _ = _survey(scores(None), found, rule)
-    alive, total = alive_of(found), sum(w.tensor.numel() for w in found)
+    alive, total = [w.left for w in found], sum(w.size for w in found)
     pruned = [masks_in_rounds(scores, total - k, rule.rounds, regrows=rule.regrows) for k in removed]
     critical, weakest = np.nan, None
     if collapse:
@@ -545,7 +545,7 @@ def _nothing(found: Sequence[PrunableWeight]) -> str:
     """Why no score is other than 0."""
     for weight in found:
         if not bool(weight.tensor.any()):
-            return f"the weights of layer {weight.name or 'weight'!r} are all 0"
+            return f"the weights of layer {weight.label!r} are all 0"
     return (
         "no gradient reaches the weights (dead units, a factor or γ of 0, inputs of 0, or a normalisation of "
         "single values)"
@@ -574,14 +574,12 @@ def _survey(
         flat = ranking.entries(score)
         low, high = float(flat.min()), float(flat.max())
         if np.isnan(low) or high == np.inf:
-            name = weight.name or "weight"
-            raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
+            raise ModelError(f"the scores of layer {weight.label!r} are not finite: its weights must be")
         tops.append(high)
         log_moments.append(_log_mean_square(flat, max(high, -low)))
         others = int(ranking.count(flat))
         zeros.append(1 - others / len(flat))
-        gone = 0 if weight.mask is None else len(flat) - int(weight.mask.count_nonzero())
-        alive += others - gone
+        alive += others - (len(flat) - weight.left)
         below += int(ranking.count(flat < 0)) if low < 0 else 0
     if not alive:
         vanishing.check_ranked(rule.label, np.ones(len(found)), lambda: _nothing(found))

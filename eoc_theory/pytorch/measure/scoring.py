@@ -141,7 +141,7 @@ class WeightScores(Sequence["torch.Tensor"]):
     @property
     def sizes(self) -> list[int]:
         """Number of weights in each layer."""
-        return [w.tensor.numel() for w in self._weights]
+        return [w.size for w in self._weights]
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -200,7 +200,7 @@ def synflow_start(
     if dtype == "auto":
         # Nothing but positive sums of numbers near 1: float32 loses no digits either.
         dtype = "float64" if double_is_cheap(weights) else "float32"
-    by_name = {w.name or "weight": _magnitude(w, device, getattr(torch, dtype)) for w in weights}
+    by_name = {w.label: _magnitude(w, device, getattr(torch, dtype)) for w in weights}
     return GraphFlow(graph, by_name)
 
 
@@ -210,7 +210,7 @@ def _check_finite(weights: Sequence[PrunableWeight]) -> None:
         low, high = (float(end) for end in weight.tensor.detach().aminmax())
         if not math.isfinite(high - low):
             wrong = low if math.isnan(low) or math.isinf(low) else high
-            raise ModelError(f"the weights of layer {weight.name or 'weight'!r} must be finite, got {wrong}")
+            raise ModelError(f"the weights of layer {weight.label!r} must be finite, got {wrong}")
 
 
 def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
@@ -223,6 +223,6 @@ def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: An
     graph = trace(model, example_input)
     used = {layer.name for layer in graph.weight_layers}
     for w in weights:
-        if (w.name or "weight") not in used:
+        if w.label not in used:
             raise ModelError(f"layer {w.name!r} is not used by the model's forward pass")
     return graph

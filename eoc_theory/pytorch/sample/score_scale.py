@@ -98,7 +98,7 @@ class _Scores(Attention):
             weight = self._weights[id(tensor)]
             axis = weight.unit_axes[1]
             moved = gradient.movedim(axis, 0).flatten(1)
-            parts[weight.name or weight.attribute] = as_runs((moved != 0).any(dim=1).cpu().numpy())
+            parts[weight.label] = as_runs((moved != 0).any(dim=1).cpu().numpy())
         self.found.append(ScoreScale(math.sqrt(float(variance[several].mean())), round(power), parts))
 
 

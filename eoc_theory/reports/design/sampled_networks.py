@@ -20,12 +20,12 @@ import numpy as np
 
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
+from ...pytorch.inputs import example_shape
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import ChainPaths, Paths
 from ...pytorch.measure.measure import measure_pruning
 from ...pytorch.measure.scoring import layer_scores
 from ...pytorch.models import prunable_weights, require_torch
-from ..subject import example_of
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
 from .task import Task
 
@@ -199,5 +199,5 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Paths]:
     """A network, one input of its shape where it needs one, and the paths through it."""
     model = net.to_torch(seed)
-    example = None if net.is_chain else require_torch().tensor(example_of(net))
+    example = None if net.is_chain else example_shape(net)
     return model, example, Paths.through(model, prunable_weights(model), example)

@@ -500,7 +500,7 @@ def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, 
     if isinstance(model, Architecture):
         return {"biases": True, "masked": False}
 
-    found = {weight.name or "weight": weight for weight in prunable_weights(model)}
+    found = {weight.label: weight for weight in prunable_weights(model)}
     matter = [
         found[name]
         for name, scaled in zip(net.weight_layers, reading.scaled, strict=True)

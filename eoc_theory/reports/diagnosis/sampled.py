@@ -235,7 +235,7 @@ def _as_it_is(model: Any, net: UnreadNetwork) -> UnreadNetwork:
 
     known = {layer.name for layer in net}
     ranked = ranked_weights(model, net.sampler.batch, net.sampler.loss)
-    weights = [weight for weight in ranked.weights if (weight.name or weight.attribute) in known]
+    weights = [weight for weight in ranked.weights if weight.label in known]
     return replace(net, sampler=replace(net.sampler, source=Itself(model, weights, net.layers)))
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from .attention import plot_attention_phase
 from .connections import plot_connections
-from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
 from .pruning import plot_collapse, plot_comparison, plot_measurement, plot_prediction
 from .trainability import plot_trainability
 
 __all__ = [
-    "check_path",
     "plot_attention_phase",
     "plot_collapse",
     "plot_comparison",
