@@ -292,13 +292,12 @@ def predict_pruning(
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     given, net = net, as_network(net, data, options, seed=seed)
-    asked = samples
+    free = is_data_free(net, rule)
     with shared_samples():
         found = _allocated(net, rule, values, data, samples, seed, method)
-        if isinstance(net, UnreadNetwork) and found.samples:
-            # The largest scores of the same networks say when layers collapse.
-            samples = found.samples
-        chances = partial(_chances_by_law, found, net, samples=samples, seed=seed, method=method)
+        # The largest scores of the same networks say when layers collapse.
+        networks = found.samples if isinstance(net, UnreadNetwork) and found.samples else samples
+        chances = partial(_chances_by_law, found, net, samples=networks, seed=seed, method=method)
         waits = found.method == "theory" and found.open.any() and has_chain_law(net, rule)
         if waits:
             # Read later, the data are as they are now.
@@ -307,8 +306,7 @@ def predict_pruning(
             found = replace(found, **dict(zip(("empty", "collapse"), chances(data), strict=True)))
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
     trust = _trust(net, rule, values, found)
-    free = is_data_free(net, rule)
-    own = () if asked is None or free or found.method == "sampled" else (OWN_SAMPLES,)
+    own = () if samples is None or free or found.method == "sampled" else (OWN_SAMPLES,)
     prediction = PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
@@ -319,13 +317,7 @@ def predict_pruning(
         empty_probability=one(found.empty),
         collapse_probability=_plain(one(found.collapse)),
         samples=found.samples,
-        notes=(
-            zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
-            + found.notes
-            + (() if found.samples and found.method == "sampled" else network_notes(net))
-            + own
-            + trust.notes
-        ),
+        notes=_notes(net, rule, values, found) + own + trust.notes,
         kept_error=_plain(one(trust.expected)),
         kept_error_bound=_plain(one(trust.bound)),
         zero_scores=found.zeros,
@@ -337,6 +329,13 @@ def predict_pruning(
         later = isolated(lambda: tuple(_plain(one(chance)) for chance in chances()))
         prediction._postpone(("empty_probability", "collapse_probability"), later)
     return prediction
+
+
+def _notes(net: Network, rule: Criterion, values: Array, found: _Allocation) -> tuple[str, ...]:
+    """What there is to say of scores of 0, of how laws were had, and of the network."""
+    said = zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
+    sampled = found.samples and found.method == "sampled"
+    return said + found.notes + (() if sampled else network_notes(net))
 
 
 def _copied(batch: DataSummary) -> DataSummary:

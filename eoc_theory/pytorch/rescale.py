@@ -148,20 +148,11 @@ def rescale_(
         raise ModelError(
             "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by not in SEEN))
         )
-    before, restored, biases = [], [], []
-    for name, weight in chosen.items():
-        full, kept = _mean_squares(weight)
-        if kept == 0:
-            raise EmptyLayerError(
-                f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
-            )
-        if not math.isfinite(full):
-            raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
-        n = fan_in(weight.tensor)
-        before.append(math.sqrt(n * kept))
-        restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
-        bias = weight.bias
-        biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
+    biases = [
+        0.0 if w.bias is None else float(w.bias.detach().double().square().mean()) for w in chosen.values()
+    ]
+    full, before = zip(*(_scales(name, weight) for name, weight in chosen.items()), strict=True)
+    restored = full if sigma_w is None else (sigma_w,) * len(full)
     factors = np.array(restored) / np.array(before)
     if by == "units":
         factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
@@ -296,11 +287,19 @@ def _inputs(data: Any, by: str) -> Any:
     return inputs
 
 
-def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
-    """Mean W² of a layer without and with its mask."""
+def _scales(name: str, weight: PrunableWeight) -> tuple[float, float]:
+    """σ_w of a layer without and with its mask."""
     square = weight.tensor.detach().double().square()
     full = float(square.mean())
-    return full, full if weight.mask is None else float((square * weight.mask).mean())
+    kept = full if weight.mask is None else float((square * weight.mask).mean())
+    if kept == 0:
+        raise EmptyLayerError(
+            f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
+        )
+    if not math.isfinite(full):
+        raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
+    n = fan_in(weight.tensor)
+    return math.sqrt(n * full), math.sqrt(n * kept)
 
 
 def _alive_share(weight: PrunableWeight) -> float:

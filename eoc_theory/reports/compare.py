@@ -16,7 +16,7 @@ from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table, frame
 from ..base.typing import Floats, LossName, Method, S
-from ..criteria.criterion import CriterionLike
+from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
@@ -230,7 +230,6 @@ def compare(
     rule = as_criterion(criterion)
     options = Options.of(rule, method, example_input, loss, output, exclude, device)
     subject = Subject.of(factory, gathered_once(data), options, chosen[0])
-    measured: list[PruningMeasurement] = []
 
     def predict() -> tuple[PruningPrediction, CollapsePrediction]:
         with shared_samples():
@@ -240,29 +239,7 @@ def compare(
 
     # First what an interrupt could lose; some networks have to be seen before they can be predicted.
     predicted = None if subject.needs_models else predict()
-    try:
-        for seed in chosen:
-            measured.append(
-                measure_pruning(
-                    subject.model(seed),
-                    sparsity,
-                    criterion=rule,
-                    data=subject.batch,
-                    example_input=subject.example,
-                    loss=loss,
-                    output=output,
-                    exclude=exclude,
-                    device=device,
-                    seed=seed,
-                    masks=False,
-                )
-            )
-            if progress is not None:
-                progress(len(measured), len(chosen))
-    except KeyboardInterrupt:
-        if not measured:
-            raise
-        subject.only(len(measured))
+    measured = _measured(subject, sparsity, rule, options, chosen, progress)
     prediction, collapse = predicted or predict()
     network = network_name(factory, subject.network())
     first = measured[0]
@@ -281,6 +258,30 @@ def compare(
         complete=len(measured) == len(chosen),
         network=network,
     )
+
+
+def _measured(
+    subject: Subject,
+    sparsity: ArrayLike,
+    rule: Criterion,
+    options: Options,
+    seeds: Sequence[int],
+    progress: Callable[[int, int], None] | None,
+) -> list[PruningMeasurement]:
+    """The networks of the seeds, pruned; an interrupt keeps those that were finished."""
+    asked: Any = {name: getattr(options, name) for name in ("loss", "output", "exclude", "device")}
+    asked |= {"criterion": rule, "data": subject.batch, "example_input": subject.example, "masks": False}
+    measured: list[PruningMeasurement] = []
+    try:
+        for seed in seeds:
+            measured.append(measure_pruning(subject.model(seed), sparsity, seed=seed, **asked))
+            if progress is not None:
+                progress(len(measured), len(seeds))
+    except KeyboardInterrupt:
+        if not measured:
+            raise
+        subject.only(len(measured))
+    return measured
 
 
 def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:

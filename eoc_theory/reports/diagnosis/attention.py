@@ -28,7 +28,7 @@ from .findings import off_edge
 from .forecast import outlook
 from .initialisation import Reading
 from .remedies import Cure, cures, with_weights
-from .sampled import View, best_of
+from .views import View, best_of
 
 Array = np.ndarray
 

@@ -27,8 +27,9 @@ from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
 from ...propagation.observed import Observed
-from ...pytorch.models import prunable_weights
+from ...pytorch.models import prunable_weights, require_torch
 from ...signals.data import DataSummary
+from .attention import diagnose_attention
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
 from .initialisation import Reading, read
@@ -406,8 +407,6 @@ def _by_theory(
     reading = read(net)
     shown: dict[str, Any] = {}
     if not net.is_chain and attends(net.as_graph()):
-        from .attention import diagnose_attention
-
         found = diagnose_attention(net, reading, batch, sparsity, rule, seed)
         first, cure, second = found
         before, after = first.outlook, None if second is None else second.outlook
@@ -467,7 +466,8 @@ def _before_and_after(
 def _by_sampling(
     model: Any, data: Any, options: Options, rule: Criterion, sparsity: float, seed: int
 ) -> Diagnosis:
-    from .sampled import diagnose_by_sampling
+    require_torch()
+    from .sampled import diagnose_by_sampling  # torch at its top
 
     found = diagnose_by_sampling(model, data, options, sparsity, rule, seed)
     net = found.net
