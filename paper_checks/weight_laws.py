@@ -9,7 +9,7 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.gaussian import expectation
-from eoc_theory.pytorch.models import require_torch
+from eoc_theory.pytorch.lazy import require_torch
 
 from .claim import OWN, Claim, Evidence, Finding, Verdict
 from .picture import Picture, Series

@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors.text import name, printable
 from .formatting import shown_layers
-
-if TYPE_CHECKING:
-    import pandas as pd
+from .typing import DataFrame
 
 #: Between two columns of text.
 GAP = 2
@@ -94,7 +92,7 @@ def facts(values: Mapping[str, Any]) -> Table:
     return Table(("", "value"), tuple((key, cell(value, 10)) for key, value in values.items()))
 
 
-def frame(rows: Any) -> pd.DataFrame:
+def frame(rows: Any) -> DataFrame:
     """A pandas frame of equally long columns by name, or of rows; imports pandas, which takes a while."""
     import pandas as pd
 
@@ -114,6 +112,6 @@ def _writable(column: Any) -> Any:
     return column
 
 
-def layer_frame(result: Any, names: Sequence[str]) -> pd.DataFrame:
+def layer_frame(result: Any, names: Sequence[str]) -> DataFrame:
     """One row a layer of the result's `layers`, with its attributes of these names."""
     return frame({"layer": result.layers, **{name: getattr(result, name) for name in names}})

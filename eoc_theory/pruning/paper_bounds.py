@@ -7,7 +7,7 @@ theorems add a remainder whose constant they do not give. Its order is returned 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -17,11 +17,9 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
 from ..base.tables import frame
+from ..base.typing import DataFrame
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -50,7 +48,7 @@ class SnipBound(Result):
         below = np.asarray(self.value) < 1.0
         return below if below.ndim else bool(below)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a bound."""
         names = ("value", "remainder", "kappa", "binding")
         columns = np.broadcast_arrays(*(np.asarray(getattr(self, name)) for name in names))
@@ -95,7 +93,7 @@ class MagnitudeBound(Result):
     def binding(self) -> bool:
         return self.value < 1.0
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row with all that is known of the bound."""
         names = ("value", "whole", "remainder", "epsilon", "x", "gamma", "layer", "binding")
         return frame({name: [getattr(self, name)] for name in names})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
 from ..base.tables import Table, cell, frame
-from ..base.typing import DType, Floats, LossName, Method, S
+from ..base.typing import DataFrame, DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
@@ -43,9 +43,6 @@ from .rounds import allocate_in_rounds
 from .theory_error import theory_trust
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, share_below, zeros_of_structure
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 Counts = NDArray[np.int64]
@@ -129,7 +126,7 @@ class PruningPrediction(Drawable, Generic[S]):
         more = {"± s.d.": self.kept_std, "P(empty)": self.empty_probability}
         return kept_table(self, more if np.ndim(self.sparsity) == 0 else {})
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
         sparsity = np.atleast_1d(self.sparsity)
         return frame(

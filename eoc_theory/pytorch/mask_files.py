@@ -14,7 +14,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.whole_files import replacing
 from ..errors import ArgumentError, DataError, MissingDependencyError
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 
 #: What the file's header says of its content.
 FORMAT = {"format": "eoc-theory masks", "version": "1"}
@@ -83,7 +84,7 @@ def masks_of(model: Any) -> dict[str, np.ndarray]:
     Raises:
         ArgumentError: no torch module. MissingDependencyError: torch is not installed.
     """
-    torch = require_torch()
+    require_torch()
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found = {}

@@ -12,13 +12,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 from ..base import checks
-from ..errors import MissingDependencyError, ModelError
+from ..errors import ModelError
 from ..layers.register import classes_with_weights
+from .lazy import torch
 from .weights import fill_, unfilled
 
 if TYPE_CHECKING:
-    import torch
-
     from ..networks.architecture import Architecture, WeightLayer
 
 
@@ -74,7 +73,7 @@ class PrunableWeight:
     def unit_axes(self) -> tuple[int, int]:
         """Groups of a convolution, 1 of other weights; and the axis of the output units (of a group)."""
         module = self.module
-        if isinstance(module, require_torch().nn.modules.conv._ConvNd):
+        if isinstance(module, torch.nn.modules.conv._ConvNd):
             return module.groups, int(module.transposed)
         return 1, int(_is_transposed_linear(module))
 
@@ -82,21 +81,6 @@ class PrunableWeight:
     def is_plain(self) -> bool:
         """Whether the forward pass takes the parameter as it is, or under a mask."""
         return self.holder is None and self.parameter in (self.attribute, f"{self.attribute}_orig")
-
-
-def require_torch() -> Any:
-    """The torch module.
-
-    Raises:
-        MissingDependencyError: torch is not installed.
-    """
-    try:
-        import torch
-    except ImportError as missing:
-        raise MissingDependencyError(
-            "this needs torch, which is not installed: pip install 'eoc-theory[torch]'"
-        ) from missing
-    return torch
 
 
 def build_model(
@@ -121,7 +105,6 @@ def build_model(
         ModelError: names that cannot be those of one Sequential. ActivationError: no torch form of an
             activation.
     """
-    torch = require_torch()
     if not getattr(layers, "is_chain", True):
         from .build import build_graph_model
 
@@ -150,7 +133,7 @@ def build_model(
 
 def weight_classes() -> tuple[type, ...]:
     """The module classes whose parameter `weight` pruning ranks: torch's, and those that users registered."""
-    nn = require_torch().nn
+    nn = torch.nn
     return (nn.Linear, nn.modules.conv._ConvNd, *classes_with_weights())
 
 
@@ -159,7 +142,7 @@ def taken(module: Any) -> tuple[int, int]:
 
     Raises ModelError for a module that has no weight of that name.
     """
-    nn = require_torch().nn
+    nn = torch.nn
     if isinstance(module, nn.Linear):
         return module.in_features, 0
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -188,8 +171,6 @@ def prunable_weights(
         ModelError: the object is not a torch module or has no such weight, or it holds what has no values yet
             (lazy, or on the meta device) or weights that are not plain real numbers.
     """
-    torch = require_torch()
-
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found: list[PrunableWeight] = []
@@ -244,7 +225,7 @@ def _held(module: Any, attribute: str) -> tuple[Any, str] | None:
 
 def weight_attributes(module: Any) -> tuple[str, ...]:
     """Names of the weights that a layer has by its class, in matrix products and convolutions."""
-    nn = require_torch().nn
+    nn = torch.nn
     if isinstance(module, (*weight_classes(), nn.Bilinear)) or _is_transposed_linear(module):
         return ("weight",)
     if isinstance(module, nn.MultiheadAttention):
@@ -300,7 +281,6 @@ def check_apart(weights: list[PrunableWeight]) -> None:
 
 def check_values(name: str, module: Any) -> None:
     """Refuse a module that has no values yet, or none that can be read."""
-    torch = require_torch()
     from torch.nn.parameter import is_lazy
 
     where = f"layer {name!r} ({type(module).__name__})"
@@ -324,7 +304,6 @@ _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 
 def check_numbers(weight: PrunableWeight) -> None:
     """Refuse weights that are not real numbers, each by itself in memory."""
-    torch = require_torch()
     tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"
     kind = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point():
@@ -340,7 +319,6 @@ def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, in
 
     Those of normalisation layers are no weights of products and are left out.
     """
-    torch = require_torch()
     nn = torch.nn
     norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
     known = {id(weight.tensor) for weight in counted}
@@ -386,7 +364,6 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
     Raises:
         ModelError: a module's forward pass is its own, so the order cannot be read from it.
     """
-    torch = require_torch()
 
     def walk(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
         if type(module) is torch.nn.Sequential:
@@ -405,7 +382,6 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
 
 def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
     """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
-    torch = require_torch()
     try:
         modules = [m for _, m in chain(model) if next(m.parameters(recurse=False), None) is not None]
     except ModelError:

@@ -9,7 +9,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing
 from ..errors import ArgumentError, ModelError
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 
 Model = TypeVar("Model")
 
@@ -38,7 +39,7 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
         ArgumentError: masks that are no dict of arrays, a name that is no layer's, another shape, or values
             other than 0 and 1. The model is then left as it was.
     """
-    torch = require_torch()
+    require_torch()
     from .masks import Mask, refresh_attention
 
     # Whether a parameter enters products does not matter here: it is named.
@@ -75,7 +76,7 @@ def mask_tensor(name: str, mask: Any, weight: Any) -> Any:
         ArgumentError: it is no array, or has another shape.
     """
     try:
-        tensor = require_torch().as_tensor(checks.for_torch(mask))
+        tensor = torch.as_tensor(checks.for_torch(mask))
     except Exception:
         kind = type(mask).__name__
         raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +13,17 @@ from ..base.boundary import public
 from ..base.isolation import all_or_nothing, converted, seeded
 from ..base.result import Result
 from ..base.tables import layer_frame
+from ..base.typing import DataFrame
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from .graph_scales import GraphScales, UnknownScales
 from .inputs import shown_input
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 from .running import run_model
 from .signals import Moments, signal_factors, unit_moments
 from .structure import check_unshared, structure
 from .trace import batch_shape
 from .weights import fan_in
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What `rescale_` may go by.
 WAYS = ("weights", "units", "signal", "moments")
@@ -63,7 +62,7 @@ class Rescaling(Result):
     chi_after: np.ndarray
     normalised: np.ndarray
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer."""
         columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
         return layer_frame(self, columns)
@@ -133,7 +132,7 @@ def rescale_(
         DataError: data that the model does not take. ArgumentError: another `by`, or an argument that does
         not go with it. The model is then left as it was.
     """
-    torch = require_torch()
+    require_torch()
     checks.one_of("by", by, WAYS)
     sigma_w = _checked_scale(by, sigma_w)
     if data is not None and by not in SEEN:
@@ -234,7 +233,7 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
         graph, weights = structure(model, example_input)
         return GraphScales(graph), {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
-        readable = isinstance(model, require_torch().nn.Module) and any(True for _ in model.parameters())
+        readable = isinstance(model, torch.nn.Module) and any(True for _ in model.parameters())
         if not readable or (example_input is not None and not _takes(model, example_input)):
             raise
         layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
@@ -250,7 +249,6 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
 
 def _takes(model: Any, example_input: Any) -> bool:
     """Whether a model that cannot be read runs on an example."""
-    torch = require_torch()
     own = next(model.parameters())
     try:
         shape = batch_shape(example_input)
@@ -270,7 +268,6 @@ def _with_outputs(weights: dict[str, PrunableWeight]) -> dict[str, PrunableWeigh
 
 def _inputs(data: Any, by: str) -> Any:
     """The inputs of `data` as a tensor (n, …)."""
-    torch = require_torch()
     given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
     try:
         inputs = torch.as_tensor(checks.for_torch(given))
@@ -334,7 +331,7 @@ def _unit_factors(weight: PrunableWeight) -> Any:
     """
     square, others = _by_unit(weight)
     if not others:
-        return require_torch().ones_like(square)
+        return torch.ones_like(square)
     of_unit = square.sum(dim=others)
     alive = of_unit > 0
     mean = of_unit.sum() / alive.count_nonzero()

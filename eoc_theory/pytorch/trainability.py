@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,13 @@ from ..pruning.trainability import Trainability, predict_trainability
 from .batches import Batch, as_batch
 from .devices import chosen_device
 from .inputs import example_shape
+from .lazy import require_torch, torch
 from .losses import Loss, as_loss
 from .measure.gradient_scores import double_is_cheap
 from .measure.measure import measure_pruning
-from .models import PrunableWeight, chain, is_linear_chain, prunable_weights, require_torch
+from .models import PrunableWeight, chain, is_linear_chain, prunable_weights
 from .prune import prune_
 from .running import backward_pass
-
-if TYPE_CHECKING:
-    import torch
 
 #: Logits that are looked at, at most, evenly spaced among all.
 MOST_LOGITS = 16
@@ -117,7 +115,7 @@ def trainability(
     where = chosen_device(device, net)
     if dtype == "auto":
         dtype = "float64" if double_is_cheap(weights) else "float32"
-    torch = require_torch()
+    require_torch()
     with seeded(seed), torch.enable_grad():
         double = converted(net, where, getattr(torch, dtype)).model
         if masks is not None:
@@ -179,7 +177,6 @@ def _sampled(
 
 def _measured(model: Any, batch: Batch, goal: Loss, network: str) -> Trainability:
     """Of a model of ours."""
-    torch = require_torch()
     weights = prunable_weights(model)
     for weight in weights:
         weight.tensor.requires_grad_(True)
@@ -228,7 +225,6 @@ class _Derivatives:
 
     @classmethod
     def of(cls, model: Any, weights: Sequence[PrunableWeight], batch: Batch, goal: Loss) -> _Derivatives:
-        torch = require_torch()
         real = [
             t.requires_grad_(True) for t in batch.tensors if t.is_floating_point() and len(t) == batch.size
         ]
@@ -268,7 +264,6 @@ class _Derivatives:
 
 def _gradients(outputs: torch.Tensor, by: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The gradient of each of the outputs (n,) by each tensor, (n, *its shape); 0 where there is none."""
-    torch = require_torch()
     one_hot = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device)
     settings: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
     try:
@@ -284,7 +279,6 @@ def _gradients(outputs: torch.Tensor, by: Sequence[torch.Tensor]) -> list[torch.
 
 def _kept_entries(weight: PrunableWeight) -> torch.Tensor:
     """Places of the weights that no mask removes."""
-    torch = require_torch()
     mask = torch.ones_like(weight.tensor) if weight.mask is None else weight.mask
     return mask.flatten().nonzero().flatten()
 
@@ -309,7 +303,6 @@ def _of_layer(weight: PrunableWeight) -> tuple[float, float, float]:
 
 def _chi(model: Any, weights: Sequence[PrunableWeight], inputs: torch.Tensor) -> np.ndarray:
     """Mean s² of W^l φ'(y^{l-1}) over inputs, (L,), of a chain of Linear layers with activations."""
-    torch = require_torch()
     squares = {id(weight.module): _masked(weight).square() for weight in weights}
     found: list[float] = []
     before, signal = None, inputs.detach()

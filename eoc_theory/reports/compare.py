@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table, frame
-from ..base.typing import Floats, LossName, Method, S
+from ..base.typing import DataFrame, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
@@ -28,9 +28,6 @@ from ..pruning.prediction import Counts, PruningPrediction, check_sparsities, ke
 from ..pytorch.loading import gathered_once
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 from .subject import Subject
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Networks that one comparison prunes.
 MOST_SEEDS = 1_000_000
@@ -87,7 +84,7 @@ class Comparison(Drawable, Generic[S]):
         """Mean over layers (and sparsities) of |predicted kept − measured kept, averaged over seeds|."""
         return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer (and sparsity): fraction kept, predicted and measured, with its s.d.
 
         `zero_scores` is the fraction of the layer's scores that is predicted to be 0.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,9 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
 from ..base.tables import Table, frame
+from ..base.typing import DataFrame
 from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
@@ -90,7 +88,7 @@ class DataSummary(Result):
         """Input kernel x_a·x_b / features, shape (B, B)."""
         return self.inputs @ self.inputs.T / self.inputs.shape[1]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row an input: its target, then its features."""
         targets = self.targets.reshape(self.size, -1).T
         names = ["target"] if self.targets.ndim == 1 else [f"target{i}" for i in range(len(targets))]

@@ -21,14 +21,13 @@ from ...base.boundary import public
 from ...base.isolation import isolated
 from ...errors import ArgumentError, ModelError
 from ...networks.queries import attends
-from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
+from ..lazy import require_torch, torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights
 from ..positive_network import path_counts, paths_through
 from ..prune import mask_tensor
 from .scoring import model_graph
 
 if TYPE_CHECKING:
-    import torch
-
     from ...networks.graph import Graph
 
 
@@ -71,7 +70,6 @@ class ChainPaths(Paths):
 
     def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Units reached, and units that lead on."""
-        torch = require_torch()
         arrays = [mask.cpu().numpy() for mask in masks]
         reached: list[Any] = [np.ones(arrays[0].shape[1], dtype=bool)]
         for mask in arrays[:-1]:
@@ -142,7 +140,7 @@ def connected_weights(
     Raises:
         ArgumentError: masks of other names or shapes. ModelError: a model that cannot be read.
     """
-    torch = require_torch()
+    require_torch()
     weights = prunable_weights(model)
     if not (masks is None or isinstance(masks, Mapping)):
         raise ArgumentError(f"masks must be a dict of arrays by layer name, got {type(masks).__name__}")

@@ -7,13 +7,9 @@ FORCE a removed weight has a score still, that of its gradient in the network wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from ..models import require_torch
+from ..lazy import torch
 from . import ranking
-
-if TYPE_CHECKING:
-    import torch
 
 #: Scores of all layers for masks of what is left, None for all.
 Scores = Callable[["Sequence[torch.Tensor] | None"], "Sequence[torch.Tensor]"]
@@ -37,7 +33,6 @@ def masks_in_rounds(
         regrows: whether what a round removed may come back.
         stop_when_empty: end after the first round that leaves a layer without weights.
     """
-    torch = require_torch()
     masks: list[torch.Tensor] | None = None
     first = scores(None)
     total = sum(score.numel() for score in first)

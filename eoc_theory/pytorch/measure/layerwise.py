@@ -18,13 +18,12 @@ import numpy as np
 
 from ...base import checks
 from ...errors import ArgumentError
-from ..models import PrunableWeight, require_torch
+from ..lazy import torch
+from ..models import PrunableWeight
 from . import ranking
 from .synflow_rounds import SYNFLOW_ROUNDS, Flow
 
 if TYPE_CHECKING:
-    import torch
-
     from .connectivity import Paths
 
 #: Steps in which density falls, and the smallest part of one that is tried.
@@ -103,7 +102,6 @@ def path_masks(
     Returns:
         boolean tensors of the scores' shapes.
     """
-    torch = require_torch()
     # Indexed once: some criteria compute their scores anew each time.
     scores = [scores[i] for i in range(len(scores))]
     wanted = np.asarray(kept, dtype=np.int64)
@@ -185,7 +183,6 @@ def _covering(
 
     Few weights serve many sets: in turn that which is in most of the sets not served yet, the best of these.
     """
-    torch = require_torch()
     chosen = torch.zeros_like(eligible)
     missing = [among for among in needed if bool(among.any())]
     while missing and int(chosen.count_nonzero()) < count:
@@ -205,7 +202,6 @@ def _missing(masks: Sequence[torch.Tensor], wanted: np.ndarray) -> list[int]:
 
 def _at_least(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.Tensor:
     """The eligible scores that are not below the best `count` of them."""
-    torch = require_torch()
     flat = ranking.entries(score)
     among = flat[ranking.entries(eligible)]
     if len(among) <= count:
@@ -216,7 +212,6 @@ def _at_least(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.
 
 def _best(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.Tensor:
     """The best `count` of the eligible scores, or all of them."""
-    torch = require_torch()
     among = score[eligible]
     if among.numel() <= count:
         return eligible

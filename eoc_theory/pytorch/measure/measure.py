@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table, frame
-from ...base.typing import DType, Floats, LossName, S
+from ...base.typing import DataFrame, DType, Floats, LossName, S
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
 from ...criteria.critical_search import searched_critical_sparsity
@@ -28,15 +28,10 @@ from ...pruning.prediction import Counts, check_sparsities, kept_headline, kept_
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..inputs import shown_input
+from ..lazy import torch
 from ..loading import gathered, needs_gathering
 from ..losses import Loss, as_loss
-from ..models import (
-    PrunableWeight,
-    prunable_weights,
-    require_torch,
-    uncounted_notes,
-    uncounted_weights,
-)
+from ..models import PrunableWeight, prunable_weights, uncounted_notes, uncounted_weights
 from ..ranked import Ranked, ranked_weights
 from . import ranking, scoring
 from .connectivity import Paths
@@ -44,10 +39,6 @@ from .gradient_rounds import Scores, counts, masks_in_rounds
 from .gradient_scores import UnusedLayersError
 from .layerwise import layer_counts, path_masks, synflow_layers
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
 
 # A search of 100 rounds a step: exact up to this many weights, then to 3 % of the number left, which is less
 # than a third of what tells one seed from the next.
@@ -133,7 +124,7 @@ class PruningMeasurement(Drawable, Generic[S]):
     def _table(self) -> Table:
         return kept_table(self, {"zero scores": self.zero_scores})
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
         sparsities = np.atleast_1d(self.sparsity)
         kept = np.atleast_2d(self.kept)
@@ -554,7 +545,6 @@ def _nothing(found: Sequence[PrunableWeight]) -> str:
 
 def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow:
     """`flow` without the weights that are masked; else they would tie at 0 with those on no path."""
-    torch = require_torch()
     if any(weight.mask is not None for weight in weights):
         masks = [torch.ones_like(w.tensor) if w.mask is None else w.mask for w in weights]
         flow.keep([mask.reshape(-1).to(where) != 0 for mask in masks])

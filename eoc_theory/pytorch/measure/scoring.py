@@ -34,14 +34,13 @@ from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import DataError, ModelError
 from ..batches import Batch
-from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
+from ..lazy import torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights
 from ..trace import trace
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
 
 if TYPE_CHECKING:
-    import torch
-
     from ...networks.graph import Graph
 
 
@@ -104,7 +103,6 @@ def layer_scores(
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
         scores = _path_scores(rule, flow, weights)
     else:
-        torch = require_torch()
         rng = np.random.default_rng(seed)
         drawn = rule.chance_scores([tuple(w.tensor.shape) for w in weights], rng)
         scores = [torch.from_numpy(s).to(device) for s in drawn]
@@ -132,7 +130,6 @@ class WeightScores(Sequence["torch.Tensor"]):
     """Scores by weights alone, computed when asked for: as large as the network, and quickly had."""
 
     def __init__(self, rule: Criterion, weights: Sequence[PrunableWeight], device: Any = None) -> None:
-        torch = require_torch()
         self._rule, self._weights, self._device = rule, weights, device
         # One precision for all layers, and one in which comparisons are quick.
         kinds = {w.tensor.dtype for w in weights}
@@ -151,7 +148,6 @@ class WeightScores(Sequence["torch.Tensor"]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[torch.Tensor]: ...
     def __getitem__(self, index: Any) -> Any:
-        torch = require_torch()
         if isinstance(index, slice):
             return WeightScores(self._rule, self._weights[index], self._device)
         weight = self._weights[index]
@@ -185,7 +181,6 @@ def synflow_start(
         ModelError: the model cannot be traced, `example_input` is missing where it is needed, or a weight is
             not finite.
     """
-    torch = require_torch()
     _check_finite(weights)
     for weight in weights:
         if not weight.is_plain or weight.attribute != "weight":

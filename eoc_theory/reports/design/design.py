@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table, frame
-from ...base.typing import Method
+from ...base.typing import DataFrame, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -32,9 +32,6 @@ from ..diagnosis.initialisation import read
 from ..diagnosis.remedies import at_scales
 from .candidate import Candidate, Ranked, by_global_ranking, checked, layer_by_layer
 from .task import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -181,7 +178,7 @@ class Design(Drawable):
         """The result in a few sentences."""
         return prose(upward("Design.verdict")(self))
 
-    def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
+    def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> DataFrame:
         """One row a layer, with what the network as it is keeps; or one row a candidate."""
         if checks.one_of("of", of, ("layers", "candidates")) == "candidates":
             rows = [candidate.to_dict() for candidate in self.candidates]

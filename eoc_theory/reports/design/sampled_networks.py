@@ -14,23 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
 from ...pytorch.inputs import example_shape
+from ...pytorch.lazy import require_torch, torch
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import ChainPaths, Paths
 from ...pytorch.measure.measure import measure_pruning
 from ...pytorch.measure.scoring import layer_scores
-from ...pytorch.models import prunable_weights, require_torch
+from ...pytorch.models import prunable_weights
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
 from .task import Task
-
-if TYPE_CHECKING:
-    import torch
 
 Array = np.ndarray
 
@@ -126,7 +124,6 @@ def draw(
 
 def _needed(task: Task, net: Architecture, seed: int) -> float:
     """log(weights that one network needs to be connected / weights left)."""
-    torch = require_torch()
     model, example, paths = _made(net, seed)
     data = None
     if task.criterion.needs_data:
@@ -190,7 +187,7 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
             collapse=False,
             allocation=fewer,
         ).masks
-        on = paths.on_path([require_torch().from_numpy(mask) for mask in masks.values()])
+        on = paths.on_path([torch.from_numpy(mask) for mask in masks.values()])
         if all(bool(path.any()) for path in on):
             return 1.0 if fewer is None or counts is None else float(fewer.sum() / counts.sum())
     return math.inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table, frame
-from ...base.typing import LossName, Method
+from ...base.typing import DataFrame, LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -27,7 +27,8 @@ from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
 from ...propagation.observed import Observed
-from ...pytorch.models import prunable_weights, require_torch
+from ...pytorch.lazy import require_torch
+from ...pytorch.models import prunable_weights
 from ...signals.data import DataSummary
 from .attention import diagnose_attention
 from .findings import best, is_exploding, off_edge, phase, problems
@@ -35,9 +36,6 @@ from .forecast import Outlook, outlook
 from .initialisation import Reading, read
 from .remedies import Cure, cures
 from .signals import signal_columns, signal_problems
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -190,7 +188,7 @@ class Diagnosis(Drawable):
         """The result in a few sentences."""
         return " ".join(text for _, text in self.paragraphs)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer, with the prediction after the cure beside the first where there is one."""
         columns = {
             "layer": self.layers,
