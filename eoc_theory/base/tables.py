@@ -112,6 +112,20 @@ def _writable(column: Any) -> Any:
     return column
 
 
+def sparsity_frame(result: Any, columns: Mapping[str, Any]) -> DataFrame:
+    """One row for each sparsity and layer of a result with L layers, with its name, weights and sparsity.
+
+    Args:
+        columns: heading → values that broadcast to (n_s, L).
+    """
+    sparsity = np.atleast_1d(result.sparsity)
+    shape = len(sparsity), len(result.layers)
+    own = {"layer": np.array(result.layers), "weights": result.weights, "sparsity": sparsity[:, None]}
+    return frame(
+        {name: np.ravel(np.broadcast_to(column, shape)) for name, column in {**own, **columns}.items()}
+    )
+
+
 def layer_frame(result: Any, names: Sequence[str]) -> DataFrame:
     """One row a layer of the result's `layers`, with its attributes of these names."""
     return frame({"layer": result.layers, **{name: getattr(result, name) for name in names}})

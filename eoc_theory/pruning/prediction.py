@@ -17,7 +17,7 @@ from ..base.formatting import equals, probability, shown_layers
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
-from ..base.tables import Table, cell, frame
+from ..base.tables import Table, cell, sparsity_frame
 from ..base.typing import DataFrame, DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
@@ -128,21 +128,8 @@ class PruningPrediction(Drawable, Generic[S]):
 
     def to_frame(self) -> DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
-        sparsity = np.atleast_1d(self.sparsity)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsity)),
-                "weights": np.tile(self.weights, len(sparsity)),
-                "sparsity": np.repeat(sparsity, len(self.layers)),
-                "kept": np.ravel(self.kept),
-                "kept_std": np.ravel(self.kept_std),
-                "empty_probability": np.ravel(self.empty_probability),
-                "zero_scores": np.tile(
-                    np.broadcast_to(np.asarray(self.zero_scores, dtype=float), len(self.layers)),
-                    len(sparsity),
-                ),
-            }
-        )
+        names = ("kept", "kept_std", "empty_probability", "zero_scores")
+        return sparsity_frame(self, {name: getattr(self, name) for name in names})
 
 
 #: Sparsities that a table has columns for.

@@ -14,7 +14,7 @@ from ..base.boundary import public
 from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
-from ..base.tables import Table, frame
+from ..base.tables import Table, sparsity_frame
 from ..base.typing import DataFrame, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
@@ -89,25 +89,16 @@ class Comparison(Drawable, Generic[S]):
 
         `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
         """
-        sparsities = np.atleast_1d(self.sparsity)
-        predicted = np.atleast_2d(np.asarray(self.prediction.kept))
-        measured = np.atleast_2d(self.measured_kept)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsities)),
-                "weights": np.tile(self.weights, len(sparsities)),
-                "sparsity": np.repeat(sparsities, len(self.layers)),
-                "predicted": predicted.ravel(),
-                "predicted_std": np.atleast_2d(np.asarray(self.prediction.kept_std)).ravel(),
-                "measured": measured.ravel(),
-                "measured_std": np.atleast_2d(self.measured_std).ravel(),
-                "error": (predicted - measured).ravel(),
-                "zero_scores": np.tile(
-                    np.broadcast_to(np.asarray(self.prediction.zero_scores, dtype=float), len(self.layers)),
-                    len(sparsities),
-                ),
-            }
-        )
+        predicted = np.asarray(self.prediction.kept)
+        columns = {
+            "predicted": predicted,
+            "predicted_std": self.prediction.kept_std,
+            "measured": self.measured_kept,
+            "measured_std": self.measured_std,
+            "error": predicted - self.measured_kept,
+            "zero_scores": self.prediction.zero_scores,
+        }
+        return sparsity_frame(self, columns)
 
     def _told(self) -> dict[str, Any]:
         """Means over seeds; `measured_std` is None for one seed."""

@@ -16,7 +16,7 @@ from ...base.codec import packed, unpacked
 from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table, frame
+from ...base.tables import Table, sparsity_frame
 from ...base.typing import DataFrame, DType, Floats, LossName, S
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -126,18 +126,9 @@ class PruningMeasurement(Drawable, Generic[S]):
 
     def to_frame(self) -> DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
-        sparsities = np.atleast_1d(self.sparsity)
-        kept = np.atleast_2d(self.kept)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsities)),
-                "weights": np.tile(self.weights, len(sparsities)),
-                "sparsity": np.repeat(sparsities, len(self.layers)),
-                "kept": kept.ravel(),
-                "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
-                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
-            }
-        )
+        counts = np.rint(self.kept * self.weights).astype(np.int64)
+        columns = {"kept": self.kept, "kept_weights": counts, "zero_scores": self.zero_scores}
+        return sparsity_frame(self, columns)
 
 
 @overload

@@ -1,8 +1,12 @@
 """Plots of the results: predictions as lines with a band, measurements as points with error bars.
 
-Every function returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display
-or a call to ``close``; with `path` it also writes the file (png, pdf or svg by suffix). matplotlib itself is
-imported when the first picture is drawn.
+Every function takes a result, and
+
+- `path`: the file to write, png, pdf or svg by its suffix; None writes none;
+- `ax`: the axes to draw in, of several panels the first; None makes a figure.
+
+It returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display or a call to
+``close``, and raises ArgumentError where `path` cannot be written.
 """
 
 from __future__ import annotations

@@ -41,13 +41,7 @@ NAMED = 0.04
 def plot_attention_phase(found: AttentionPhase, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """The phases over σ_qσ_k and α, with contours of token similarity and of the growth of gradients.
 
-    Args:
-        found: from `eoc_theory.attention_phase`, at least 2 × 2.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: the grid is smaller, its axes do not rise or fall, or `path` cannot be written.
+    Raises ArgumentError for a grid under 2 × 2, and for axes that do not rise or fall.
     """
     axes = {axis: getattr(found, axis) for axis in ("score_scale", "residual_strength")}
     check_grid("the grid", found.similarity.shape, axes)

@@ -39,13 +39,7 @@ def plot_critical_curve(
 ) -> Figure:
     """The critical σ_w against σ_b; dashed where the variance map does not stay at its fixed point.
 
-    Args:
-        curve: from `eoc_theory.critical_curve`, or several to compare.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    `curve` may be several to compare.
     """
     curves = list(curve) if isinstance(curve, Sequence) else [curve]
     with style():
@@ -118,13 +112,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
 
     Under dropout, where correlations have no phases: where gradients vanish and explode.
 
-    Args:
-        diagram: from `eoc_theory.phase_diagram`, at least 2×2.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: the diagram is smaller, its axes do not rise or fall, or `path` cannot be written.
+    Raises ArgumentError for a grid under 2 × 2, and for axes that do not rise or fall.
     """
     axes = {f"{axis} of diagram": getattr(diagram, axis) for axis in ("sigma_w", "sigma_b")}
     check_grid("diagram", diagram.q_star.shape, axes)

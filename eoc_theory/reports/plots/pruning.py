@@ -51,13 +51,7 @@ SHORTCUT: Any = {
 def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Fraction kept in each layer as a line, its standard deviation over initialisations as a band.
 
-    Args:
-        prediction: from `eoc_theory.predict_pruning`; each of its sparsities is a line.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    Each sparsity is a line.
     """
     with style():
         height = 2.6 + name_height(prediction.layers)
@@ -69,13 +63,7 @@ def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axe
 def plot_measurement(measurement: PruningMeasurement, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Fraction kept in each layer of a network that was pruned, as points.
 
-    Args:
-        measurement: from `eoc_theory.measure_pruning`; each of its sparsities has points of its own.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    Each sparsity has points of its own.
     """
     with style():
         layers = measurement.layers
@@ -100,13 +88,7 @@ def plot_measurement(measurement: PruningMeasurement, path: Path = None, *, ax: 
 def plot_comparison(comparison: Comparison, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Theory beside experiment: kept per layer above, the distribution of the critical sparsity below.
 
-    Args:
-        comparison: from `eoc_theory.compare`.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw the upper part in; None makes a figure with both.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    In given axes only the upper part is drawn.
     """
     with style():
         if ax is not None:
@@ -127,14 +109,8 @@ def plot_collapse(
 ) -> Figure:
     """Probability of collapse against sparsity, on an axis logarithmic in 1 − s.
 
-    Args:
-        collapse: from `eoc_theory.predict_collapse`; the paper's bound is marked where there is one.
-        path: file to write (png, pdf or svg), or None.
-        measured: critical sparsities of real networks, shape (S,), drawn as a histogram; or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written, or `measured` holds no numbers in [0, 1].
+    The paper's bound is marked where there is one. `measured`, critical sparsities of real networks, shape
+    (S,), are drawn as a histogram; ArgumentError where they are no numbers in [0, 1].
     """
     with style():
         figure, ax = canvas(ax, 2.5, title_of(collapse.network, collapse.criterion))
