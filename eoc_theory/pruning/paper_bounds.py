@@ -225,29 +225,6 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
     )
 
 
-def crossing(epsilon: float | Array, gamma: float | Array) -> Array:
-    """x_{ε,γ} of `magnitude_bound`, for ε in (0, 2) and γ > 1; broadcasts.
-
-    1 − x falls fast as ε → 0: t = Q_x is found by bisection in log t, and x = 1 is a rounded value.
-
-    Raises:
-        ArgumentError: values outside.
-    """
-    eps, g = np.broadcast_arrays(
-        _array("epsilon", epsilon, 0.0, strict=True), _array("gamma", gamma, 1.0, strict=True)
-    )
-    if (eps >= 2.0).any():
-        raise ArgumentError(f"epsilon must be a number in (0, 2), got {float(eps.max()):g}")
-    low, high = np.full(eps.shape, np.log(1e-300)), np.full(eps.shape, np.log(1e150))
-    for _ in range(70):
-        middle = 0.5 * (low + high)
-        t = np.exp(middle)
-        with np.errstate(over="ignore"):
-            holds = np.log(_log_tail(g * t) / _log_tail(t)) > (2.0 - eps) * np.log(g)
-        low, high = np.where(holds, low, middle), np.where(holds, middle, high)
-    return np.where(eps >= 1.0, 0.0, erf(np.exp(0.5 * (low + high)) / np.sqrt(2)))
-
-
 def bound_for(net: Architecture, criterion: str, chi: float | None = None) -> SnipBound | MagnitudeBound:
     """The paper's bound for a network; N² is its mean number of weights a layer.
 
