@@ -357,7 +357,7 @@ def test_a_failure_while_computing_is_code_1(capsys, monkeypatch):
         def fail(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", fail)
+        monkeypatch.setattr("eoc_theory.cli.commands.critical.edge_of_chaos", fail)
         assert refused(capsys, "init", "tanh", code=1).startswith("eoc init: ")
 
 
@@ -365,7 +365,7 @@ def test_ctrl_c_is_code_130(capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", interrupt)
+    monkeypatch.setattr("eoc_theory.cli.commands.critical.edge_of_chaos", interrupt)
     assert refused(capsys, "init", "tanh", code=130) == "eoc init: interrupted\n"
 
 
