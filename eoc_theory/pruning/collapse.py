@@ -53,7 +53,7 @@ class CollapsePrediction(Drawable):
         median_error: expected absolute error of log₁₀(1 − s_cr) at the median, from networks that were really
             pruned (`eoc_theory.pruning.error_model`).
         median_error_bound: what it stays under in nine networks of ten.
-        notes: layers whose scores are all 0, so that removing the zeros empties them; and where
+        notes: layers whose scores are all 0, so that removing the zeros leaves them empty; and where
             `median_error` is extrapolated.
         n_weights: of the network, of which pruning removes a whole number; 0 where it is not known.
         method: "theory" or "sampled".

@@ -170,12 +170,12 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
     2 − ε (and 0 for ε ≥ 1), and the infimum is over t ≥ 0 of
     P(|Z| ≤ t) + ζN²/(1 + r) P(|Z| > t) P(|Z| > γt), r = u(γt)/u(t).
 
-    What it leaves out. The theorem's value bounds the fraction that is lost of the *other* layers: with T the
-    largest |W| of layer l0, E[P(|W_l| ≤ T)] ≤ x + ∫_x^1 n_l0 P(|Z| > γ Q_y) dy, and beyond x the condition
-    bounds the integrand by n_l0 (1 − y)^{γ^{2−ε}}. When layer l0 is emptied its own n_l0 weights are lost as
-    well, so E[s_cr] ≤ w + (1 − w) · value with w = n_l0/n, for every N, without remainder. In networks of few
-    layers with a large γ the difference is far above O(1/√(LN²)): three layers of 60 × 60, γ = 4: E[s_cr] =
-    0.77, the theorem's value is 0.675 with a remainder of order 0.01, `whole` is 0.783.
+    What it leaves out. The theorem's value bounds the fraction of the *other* layers that is removed: with T
+    the largest |W| of layer l0, E[P(|W_l| ≤ T)] ≤ x + ∫_x^1 n_l0 P(|Z| > γ Q_y) dy, and beyond x the
+    condition bounds the integrand by n_l0 (1 − y)^{γ^{2−ε}}. When layer l0 collapses its own n_l0 weights are
+    removed as well, so E[s_cr] ≤ w + (1 − w) · value with w = n_l0/n, for every N, without remainder. In
+    networks of few layers with a large γ the difference is far above O(1/√(LN²)): three layers of 60 × 60, γ
+    = 4: E[s_cr] = 0.77, the theorem's value is 0.675 with a remainder of order 0.01, `whole` is 0.783.
 
     Args:
         alphas: α_l > 0, (L,), L ≥ 2. zetas: ζ_l > 0, (L,). width: N ≥ 1.

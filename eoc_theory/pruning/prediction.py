@@ -240,9 +240,9 @@ def predict_pruning(
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
     al. 2021, section 2). Biases are not pruned.
 
-    Two ways lead to an answer. By theory the scores' distributions follow from kernels, and no network is
+    There are two methods. By theory the scores' distributions follow from kernels, and no network is
     sampled. Else a few networks are sampled in torch, with weights from the distributions of those at hand,
-    and scored with exact gradients; a model may compute whatever it likes.
+    and scored with exact gradients; the model may be of any kind.
 
     Args:
         net: an `Architecture`; a torch model; or a factory, a function without arguments, or of a seed, that
@@ -316,7 +316,7 @@ def predict_pruning(
 
 
 def _notes(net: Network, rule: Criterion, values: Array, found: _Allocation) -> tuple[str, ...]:
-    """What there is to say of scores of 0, of how laws were had, and of the network."""
+    """What there is to say of scores of 0, of how the distributions were computed, and of the network."""
     said = zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
     sampled = found.samples and found.method == "sampled"
     return said + found.notes + (() if sampled else network_notes(net))
@@ -456,7 +456,7 @@ def _allocated_in_rounds(
 
 
 def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Network) -> Array:
-    """Where layers can be lost, under criteria that look at no data."""
+    """Where layers may collapse, under criteria that look at no data."""
     if criterion.densities(net.weight_shapes) is not None:
         return np.zeros(len(free.sparsity), dtype=bool)
     if criterion.rounds > 1:
@@ -559,7 +559,7 @@ def _kept_signed(
 def summarise_networks(
     laws: NetworkLaws, kept: Array, mean: Array, log_t: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L)."""
+    """Mean, s.d. and probabilities of empty layers, from the kept fractions of each network (S, n_s, L)."""
     # Which of a layer's weights pass is itself random: independent given the rows and columns.
     # No number between 0 and 1 varies more than one that is either.
     most = mean * (1.0 - mean)

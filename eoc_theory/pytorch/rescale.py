@@ -93,10 +93,10 @@ def rescale_(
     By the units: the same for each unit of a layer, so that all units that keep a weight have the mean square
     of a unit before pruning: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²). (Where few units of each layer are left, as
     after SynFlow, the others must not take over the part of those that are gone: the signal along the paths
-    that remain would grow from layer to layer.) Units that keep few weights are then heard like the others.
-    With masks from :func:`rearrange_masks` it lets deep and sparse ReLU networks train
-    (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the weights of each unit with the
-    scale of its own kept fan-in, which is the same on average.
+    that remain would grow from layer to layer.) Units that keep few weights then contribute as much as the
+    others. With masks from :func:`rearrange_masks` it lets deep and sparse ReLU networks train (`python -m
+    paper_checks deep-sparse-training`). Evci et al. 2022 draw the weights of each unit with the scale of its
+    own kept fan-in, which is the same on average.
 
     By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning. Layers are
     taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
@@ -104,7 +104,7 @@ def rescale_(
 
     By the moments: each unit's output gets the mean 0 over a batch (and positions), by its bias, and the mean
     square that the layer's units had before pruning. Layers without normalisation make all inputs alike
-    with depth; with that part taken out the network tells them apart again. Where a normalisation does the
+    with depth; without that part the network distinguishes them again. Where a normalisation does the
     same, and of layers that the model does not call, weights are multiplied as by the weights. Designs
     of convolutional networks train best with it (`python -m benchmarks.trained_designs report`).
     (Mishkin & Matas 2016 set the variances of whole layers so, without the means.)

@@ -67,7 +67,7 @@ def backward_pass() -> Iterator[None]:
 
 
 def bind_inputs(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
-    """Whether the forward pass can be called with these inputs, as far as its signature tells."""
+    """Whether the forward pass can be called with these inputs, as far as its signature shows."""
     return _misfit(model, args, keywords) is None
 
 

@@ -102,7 +102,7 @@ class GraphPaths(Paths):
     def __init__(self, names: Sequence[str], graph: Graph) -> None:
         """
         Raises:
-            ModelError: a network with attention, which multiplies what comes by several ways.
+            ModelError: a network with attention, which multiplies signals of several paths.
         """
         if attends(graph):
             raise ModelError("paths through a network with attention are not defined: it multiplies signals")

@@ -164,7 +164,7 @@ def _in_range(
     gives them for such a power, and the largest signal; what there is to say of it is added to `said`.
     `batch` is None where it is not one that `chain_scores` takes.
 
-    Raises ModelError where they can be had by none of these.
+    Raises ModelError where none of these gives them.
     """
     refused: OutOfRangeError | None = None
     try:

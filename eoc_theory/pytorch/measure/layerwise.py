@@ -1,7 +1,7 @@
 """Ranking layer by layer: each keeps as many weights as an allocation says, on paths through the network.
 
 A layer's best scores alone are not enough. SNIP's are large for units that pass much on or are much listened
-to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have lost the last path from input
+to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have no path left from input
 to logits at a sparsity of 98 %, every layer having dozens of weights still
 (tests/reports/test_design_networks.py). So weights are chosen among those that lie on a path: density falls
 in steps, after each of which the layers rank those weights alone that what they have left can reach and pass

@@ -60,7 +60,7 @@ class PruningMeasurement(Drawable, Generic[S]):
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
         critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
             not asked for.
-        weakest_layer: the layer that is lost first; "" if it was not asked for.
+        weakest_layer: the layer that collapses first; "" if it was not asked for.
         log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant
             common to all layers; NaN for criteria that rank in rounds.
         zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in
@@ -498,7 +498,7 @@ def _in_rounds(
 def _ranked(
     scores: Sequence[torch.Tensor], removed: Sequence[int], tops: list[float] | None, *, masks: bool
 ) -> _Outcome:
-    """The global ranking; with the layers' largest scores `tops`, when it empties a layer."""
+    """The global ranking; with the layers' largest scores `tops`, when a layer collapses."""
     limits = ranking.thresholds(scores, removed)
     critical, weakest = np.nan, None
     if tops is not None:

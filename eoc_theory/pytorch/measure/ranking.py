@@ -1,4 +1,4 @@
-"""Ranking scores over a whole network: the global threshold, what each layer keeps, when a layer is emptied.
+"""Ranking scores over a whole network: the global threshold, what each layer keeps, when a layer collapses.
 
 Exactly k of the n scores are removed, the lowest ones. Scores that tie at the threshold (dead ReLU units give
 whole rows of exact zeros) are removed evenly: enumerated by layer and position, T ties of which m survive,
@@ -27,7 +27,7 @@ _SORTED = 4096
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where the lowest scores are cut off.
+    """The threshold under which scores are removed.
 
     Attributes:
         value: the largest removed score; -inf if nothing is removed.

@@ -127,7 +127,7 @@ def _path_scores(rule: Criterion, flow: Flow, weights: Sequence[PrunableWeight])
 
 
 class WeightScores(Sequence["torch.Tensor"]):
-    """Scores by weights alone, computed when asked for: as large as the network, and quickly had."""
+    """Scores by weights alone, computed when asked for: as large as the network, and quickly computed."""
 
     def __init__(self, rule: Criterion, weights: Sequence[PrunableWeight], device: Any = None) -> None:
         self._rule, self._weights, self._device = rule, weights, device

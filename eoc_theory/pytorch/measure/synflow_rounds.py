@@ -1,8 +1,8 @@
 """SynFlow on real weights, in one round or in many (Tanaka et al. 2020, algorithm 1).
 
-Two ways to the same scores: a chain of fully connected layers on the CPU is a product of matrices, and once
-two thirds of the weights are gone, lists of survivors are smaller than matrices with holes; anything else is
-run in torch (:mod:`eoc_theory.pytorch.positive_network`).
+Two implementations give the same scores: a chain of fully connected layers on the CPU is a product of
+matrices, and once two thirds of the weights are gone, lists of survivors are smaller than matrices with
+holes; anything else is run in torch (:mod:`eoc_theory.pytorch.positive_network`).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def synflow_critical_sparsity(
     """The sparsity from which iterative SynFlow leaves a layer empty; and that layer.
 
     Each final sparsity has a schedule of its own, so this is a search over the number of weights left, which
-    takes emptiness to be monotone. It starts where a layer is emptied on the way to one weight a layer.
+    takes collapse to be monotone. It starts where a layer collapses on the way to one weight a layer.
 
     Args:
         start: gives the whole network anew.

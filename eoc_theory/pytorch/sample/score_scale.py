@@ -103,7 +103,7 @@ class _Scores(Attention):
 
 
 def _nearest(start: Any, known: set[int]) -> Iterator[Any]:
-    """The weights of the products that come last before a step of the graph, on every way back from it."""
+    """The weights of the products that come last before a step of the graph, on every path back from it."""
     waiting, seen = [start], {start}
     while waiting and len(seen) < _REACH:
         step = waiting.pop(0)

@@ -290,17 +290,17 @@ def design(
        network (`eoc_theory.pytorch.measure.layerwise`), with the initialisation that has to move the fewest
        weights.
 
-    A layer can fail in two ways. It collapses if it keeps no weight; the probability of that is predicted. It
-    is disconnected if none of its weights lies on a path from the input to the logits. That happens at lower
-    sparsities, and numbers of weights alone do not prevent it. Its probability is estimated from a few
-    sampled networks: from how many weights each of them needs to stay connected
+    A layer can fail in one of two ways. It collapses if it keeps no weight; the probability of that is
+    predicted. It is disconnected if none of its weights lies on a path from the input to the logits. That
+    happens at lower sparsities, and numbers of weights alone do not prevent it. Its probability is estimated
+    from a few sampled networks: from how many weights each of them needs to stay connected
     (`eoc_theory.reports.design.sampled_networks`). Each probability comes with an interval that should hold
     it in nine cases of ten; the probability itself decides.
 
     That is the goal "connection": the least that must change. The goal "training" asks for the network that
     is likely to train best, whether or not another would collapse: the third candidate, of iterative SynFlow,
     whose choice within layers keeps wide paths; and, where no normalisation divides scales out, weights
-    rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights are heard like the
+    rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights contribute like the
     others, or in networks of convolutions weights and biases that give each unit its mean and mean square
     (`rescale_(by="moments")`), so that deep layers tell inputs apart. Of networks with attention there is no
     such candidate, and SNIP ranks all weights. `python -m benchmarks.trained_designs report` lays such

@@ -80,7 +80,7 @@ def draw(
     Args:
         limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
         few: whether two networks are to do.
-        said: is told how far sampling is.
+        said: called with the progress of sampling.
     """
     try:
         require_torch()

@@ -158,7 +158,7 @@ def points(ax: Axes, x: Any, y: Any, error: Any, *, colour: Any, marker: str, **
 
 
 def colours(n: int) -> list[Any]:
-    """`n` colours that can be told apart; beyond the palette, steps of viridis in order."""
+    """`n` colours that can be distinguished; beyond the palette, steps of viridis in order."""
     if n <= len(COLOURS):
         return list(COLOURS[:n])
     return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.9, n)]
