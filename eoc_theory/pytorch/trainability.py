@@ -52,7 +52,7 @@ def trainability(
     dtype: DType = "auto",
     seed: int = 0,
 ) -> Trainability:
-    """Tell how well a network can be trained, by its Jacobian and its neural tangent kernel (NTK).
+    """Measure or predict how well a network can be trained, by its Jacobian and neural tangent kernel (NTK).
 
     A torch model is measured: the singular values of the Jacobian from the input to the logits, and the NTK
     of the kept weights, exact for this network. It is run in the mode it is in.
@@ -60,12 +60,12 @@ def trainability(
     An `Architecture` is predicted, after pruning by `criterion` to `sparsity`. By theory, for fully connected
     layers: `eoc_theory.propagation.jacobian_moments`, and the NTK as in Jacot et al. 2018 with the kernels of
     `eoc_theory.propagate`. For random, uniform, erk and magnitude the masks are independent and the limit of
-    large width is exact; the condition number rests on the smallest eigenvalue and reaches that limit last:
-    in networks of 100 units a tenth of whose weights is kept it is about twice as large. For other criteria
-    each layer keeps the fraction that is predicted, as if its kept weights were independent. They are not:
-    SNIP keeps weights between units that are active, so that in ReLU networks up to twice as much passes each
-    layer. Else networks are sampled, pruned and measured; what is told is the mean of five, of single numbers
-    the median, and the kernel of the network whose condition number is the median.
+    large width is exact. The condition number depends on the smallest eigenvalue and converges last: in
+    networks of 100 units that keep a tenth of their weights it is about twice as large. For other criteria
+    each layer keeps the predicted fraction, as if its kept weights were independent. They are not: SNIP keeps
+    weights between active units, so that in ReLU networks up to twice as much passes each layer. Otherwise
+    five networks are sampled, pruned and measured. Arrays are their means, single numbers their medians, and
+    the kernel is that of the network with the median condition number.
 
     Args:
         net: a torch model, or an `Architecture` of fully connected layers one after the other.

@@ -258,7 +258,7 @@ def threshold_correction(weights: Array, sampled_weights: Array, multiplicity: A
 def critical_samples(
     net: Architecture, rounds: int, runs: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Draws of s_cr (runs,) and the layers collapsed there, bool (runs, L), by bisection on the number left."""
+    """Samples of s_cr (runs,) and the layers collapsed there, bool (runs, L), by bisection on the number."""
     n = net.n_weights
     left = np.empty(runs)
     gone = np.empty((runs, len(net)), dtype=bool)
