@@ -6,7 +6,6 @@ torch is imported at module level, so this module is imported only where a model
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -187,45 +186,9 @@ def _by_axes(layer: Layer, axes: int, *kinds: type) -> Any:
     return kinds[axes - 1]
 
 
-#: Kinds of layers, and the module that each becomes for values of a shape.
-_MODULES: dict[type[Layer], Callable[[Any, Shape], nn.Module]] = {
-    Dense: lambda layer, shape: unfilled(nn.Linear, layer.weight.fan_in, layer.weight.fan_out),
-    PositionwiseDense: lambda layer, shape: unfilled(
-        own.PositionwiseLinear, layer.weight.fan_in, layer.weight.fan_out
-    ),
-    Embedding: lambda layer, shape: unfilled(
-        own.TokenEmbedding, layer.tokens, layer.features, padding_idx=layer.padding
-    ),
-    PositionEmbedding: lambda layer, shape: own.PositionEmbedding(
-        shape.channels, (1,) * len(shape.space) if layer.shared else shape.space
-    ),
-    ClassToken: lambda layer, shape: own.ClassToken(shape.channels, layer.count),
-    UnitLength: lambda layer, shape: own.UnitLength(layer.heads, layer.over_positions, layer.eps),
-    Softmax: lambda layer, shape: own.Softmax(layer.extents, layer.over_positions),
-    Rotary: lambda layer, shape: own.Rotary(
-        layer.head, torch.tensor(layer.turns(shape.positions)), layer.interleaved
-    ),
-    ChannelScale: lambda layer, shape: own.ChannelScale(
-        shape.channels, len(shape.space), bias=layer.shift > 0
-    ),
-    StochasticDepth: lambda layer, shape: own.StochasticDepth(layer.p),
-    Nonlinearity: lambda layer, shape: layer.activation.to_torch(),
-    BatchNorm: lambda layer, shape: _by_axes(layer, max(len(shape.space), 1), nn.BatchNorm1d, nn.BatchNorm2d)(
-        shape.channels, eps=layer.eps
-    ),
-    LayerNorm: lambda layer, shape: nn.LayerNorm([shape.channels, *shape.space], eps=layer.eps),
-    GroupNorm: lambda layer, shape: nn.GroupNorm(layer.groups, shape.channels, eps=layer.eps),
-    AveragePool: lambda layer, shape: _by_axes(layer, len(layer.kernel), nn.AvgPool1d, nn.AvgPool2d)(
-        layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
-    ),
-    AdaptiveAveragePool: lambda layer, shape: _by_axes(
-        layer, len(layer.output), nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d
-    )(layer.output),
-    Flatten: lambda layer, shape: nn.Flatten(),
-    Identity: lambda layer, shape: nn.Identity(),
-}
-for _kind, _made in _MODULES.items():
-    _module.register(_kind, _made)
+@_module.register
+def _(layer: Dense, shape: Shape) -> nn.Module:
+    return unfilled(nn.Linear, layer.weight.fan_in, layer.weight.fan_out)
 
 
 @_module.register
@@ -246,6 +209,11 @@ def _(layer: Convolution, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: PositionwiseDense, shape: Shape) -> nn.Module:
+    return unfilled(own.PositionwiseLinear, layer.weight.fan_in, layer.weight.fan_out)
+
+
+@_module.register
 def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
     if not layer.centred:
         return own.RMSNormOverChannels(shape.channels, layer.eps, bias=layer.shift > 0)
@@ -253,9 +221,24 @@ def _(layer: ChannelNorm, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: Embedding, shape: Shape) -> nn.Module:
+    return unfilled(own.TokenEmbedding, layer.tokens, layer.features, padding_idx=layer.padding)
+
+
+@_module.register
+def _(layer: PositionEmbedding, shape: Shape) -> nn.Module:
+    return own.PositionEmbedding(shape.channels, (1,) * len(shape.space) if layer.shared else shape.space)
+
+
+@_module.register
 def _(layer: Sinusoids, shape: Shape) -> nn.Module:
     table = torch.from_numpy(layer.table(shape)).to(torch.get_default_dtype())
     return own.Sinusoids(table.reshape(shape.channels, *shape.space))
+
+
+@_module.register
+def _(layer: ClassToken, shape: Shape) -> nn.Module:
+    return own.ClassToken(shape.channels, layer.count)
 
 
 @_module.register
@@ -273,10 +256,35 @@ def _(layer: FixedValue, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: UnitLength, shape: Shape) -> nn.Module:
+    return own.UnitLength(layer.heads, layer.over_positions, layer.eps)
+
+
+@_module.register
+def _(layer: Softmax, shape: Shape) -> nn.Module:
+    return own.Softmax(layer.extents, layer.over_positions)
+
+
+@_module.register
 def _(layer: FixedFilter, shape: Shape) -> nn.Module:
     taps = [torch.tensor(one, dtype=torch.get_default_dtype()) for one in layer.taps]
     whole = taps[0] if len(taps) == 1 else torch.outer(*taps)
     return own.FixedFilter(whole, layer.stride, layer.padding, layer.dilation)
+
+
+@_module.register
+def _(layer: Rotary, shape: Shape) -> nn.Module:
+    return own.Rotary(layer.head, torch.tensor(layer.turns(shape.positions)), layer.interleaved)
+
+
+@_module.register
+def _(layer: ChannelScale, shape: Shape) -> nn.Module:
+    return own.ChannelScale(shape.channels, len(shape.space), bias=layer.shift > 0)
+
+
+@_module.register
+def _(layer: StochasticDepth, shape: Shape) -> nn.Module:
+    return own.StochasticDepth(layer.p)
 
 
 @_module.register
@@ -289,10 +297,43 @@ def _(layer: Resize, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: Nonlinearity, shape: Shape) -> nn.Module:
+    return layer.activation.to_torch()
+
+
+@_module.register
 def _(layer: Dropout, shape: Shape) -> nn.Module:
     if layer.channelwise and shape.space:
         return _by_axes(layer, len(shape.space), nn.Dropout1d, nn.Dropout2d)(layer.p)
     return nn.Dropout(layer.p)
+
+
+@_module.register
+def _(layer: BatchNorm, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, max(len(shape.space), 1), nn.BatchNorm1d, nn.BatchNorm2d)
+    return kind(shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: LayerNorm, shape: Shape) -> nn.Module:
+    return nn.LayerNorm([shape.channels, *shape.space], eps=layer.eps)
+
+
+@_module.register
+def _(layer: GroupNorm, shape: Shape) -> nn.Module:
+    return nn.GroupNorm(layer.groups, shape.channels, eps=layer.eps)
+
+
+@_module.register
+def _(layer: AveragePool, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.kernel), nn.AvgPool1d, nn.AvgPool2d)
+    return kind(layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad)
+
+
+@_module.register
+def _(layer: AdaptiveAveragePool, shape: Shape) -> nn.Module:
+    kind = _by_axes(layer, len(layer.output), nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+    return kind(layer.output)
 
 
 @_module.register
@@ -302,6 +343,16 @@ def _(layer: MaxPool, shape: Shape) -> nn.Module:
     sizes = (layer.kernel, layer.stride, layer.padding, layer.dilation)
     kernel, stride, padding, dilation = (n[0] if len(n) == 1 else n for n in sizes)
     return kind(kernel, stride, padding, dilation, ceil_mode=layer.ceil_mode)
+
+
+@_module.register
+def _(layer: Flatten, shape: Shape) -> nn.Module:
+    return nn.Flatten()
+
+
+@_module.register
+def _(layer: Identity, shape: Shape) -> nn.Module:
+    return nn.Identity()
 
 
 # --- what their parameters are ------------------------------------------------------------------------------
@@ -405,58 +456,6 @@ def _is_call(layer: Layer) -> bool:
     return not _builds_itself(layer) and _call.dispatch(type(layer)) is not _call.dispatch(object)
 
 
-#: Function and arguments.
-_Call = tuple[Callable[..., Any], tuple[Any, ...]]
-_EVERY = slice(None)
-
-#: Kinds of layers, and the call that each becomes, on its inputs of a shape.
-_CALLS: dict[type[Layer], Callable[[Any, list[fx.Node], Shape], _Call]] = {
-    Concatenate: lambda layer, inputs, shape: (torch.cat, (inputs, 1)),
-    Subsample: lambda layer, inputs, shape: (
-        operator.getitem,
-        (inputs[0], (_EVERY, _EVERY, *(slice(None, None, step) for step in layer.stride))),
-    ),
-    PadChannels: lambda layer, inputs, shape: (
-        nn.functional.pad,
-        (inputs[0], (0, 0) * len(shape.space) + (layer.before, layer.after)),
-    ),
-    ChannelSlice: lambda layer, inputs, shape: (
-        operator.getitem,
-        (inputs[0], (_EVERY, slice(layer.start, layer.stop, layer.step))),
-    ),
-    Product: lambda layer, inputs, shape: (own.multiplied, tuple(inputs)),
-    KnownTokens: lambda layer, inputs, shape: (own.known_tokens, (inputs[0], layer.padding)),
-    Gather: lambda layer, inputs, shape: (own.gathered, (inputs[0], layer.space, layer.chosen)),
-    Scatter: lambda layer, inputs, shape: (own.scattered, (inputs[0], layer.space, layer.targets)),
-    HeadProduct: lambda layer, inputs, shape: (
-        own.head_product,
-        (*inputs, (layer.left, layer.right), layer.size, layer.heads, layer.windows),
-    ),
-    Length: lambda layer, inputs, shape: (
-        torch.linalg.vector_norm,
-        (inputs[0], 2, tuple(range(2, 2 + len(shape.space))), True),
-    ),
-    ChannelMean: lambda layer, inputs, shape: (torch.mean, (inputs[0], 1, True)),
-    Reciprocal: lambda layer, inputs, shape: (torch.reciprocal, (inputs[0],)),
-}
-
-
-def _register_call(kind: type[Layer], form: Callable[[Any, list[fx.Node], Shape], _Call]) -> None:
-    @_call.register(kind)
-    def _(layer: Layer, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-        return program.call_function(*form(layer, inputs, shape))
-
-
-for _kind, _form in _CALLS.items():
-    _register_call(_kind, _form)
-
-
-@_call.register
-def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
-    flat = program.call_function(torch.flatten, (inputs[0], 2))
-    return program.call_function(operator.getitem, (flat, (_EVERY, _EVERY, layer.index)))
-
-
 @_call.register
 def _(layer: Sum, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     first, *rest = zip(inputs, layer.coefficients, strict=True)
@@ -472,12 +471,42 @@ def _(layer: Sum, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.
 
 
 @_call.register
+def _(layer: Concatenate, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.cat, (inputs, 1))
+
+
+@_call.register
+def _(layer: Subsample, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    every = slice(None)
+    return program.call_function(
+        operator.getitem, (inputs[0], (every, every, *(slice(None, None, step) for step in layer.stride)))
+    )
+
+
+@_call.register
+def _(layer: PadChannels, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    pads = (0, 0) * len(shape.space) + (layer.before, layer.after)
+    return program.call_function(nn.functional.pad, (inputs[0], pads))
+
+
+@_call.register
+def _(layer: ChannelSlice, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    part = slice(layer.start, layer.stop, layer.step)
+    return program.call_function(operator.getitem, (inputs[0], (slice(None), part)))
+
+
+@_call.register
 def _(layer: ChannelShuffle, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     rank = len(layer.extents)
     order = (0, *(axis + 1 for axis in layer.order), *range(rank + 1, rank + 1 + len(shape.space)))
     cut = program.call_method("unflatten", (inputs[0], 1, layer.extents))
     moved = program.call_method("permute", (cut, order))
     return program.call_function(torch.flatten, (moved, 1, rank))
+
+
+@_call.register
+def _(layer: Product, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.multiplied, tuple(inputs))
 
 
 @_call.register
@@ -502,6 +531,50 @@ def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
     bias = inputs[3] if layer.biased else None
     more = (layer.windows, layer.channelwise, inputs[-1] if layer.padded else None)
     return program.call_function(own.attended, (*inputs[:3], bias, *options, *more))
+
+
+@_call.register
+def _(layer: KnownTokens, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.known_tokens, (inputs[0], layer.padding))
+
+
+@_call.register
+def _(layer: Pick, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    flat = program.call_function(torch.flatten, (inputs[0], 2))
+    every = slice(None)
+    return program.call_function(operator.getitem, (flat, (every, every, layer.index)))
+
+
+@_call.register
+def _(layer: Gather, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.gathered, (inputs[0], layer.space, layer.chosen))
+
+
+@_call.register
+def _(layer: HeadProduct, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    kinds = layer.left, layer.right
+    return program.call_function(own.head_product, (*inputs, kinds, layer.size, layer.heads, layer.windows))
+
+
+@_call.register
+def _(layer: Length, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    axes = tuple(range(2, 2 + len(shape.space)))
+    return program.call_function(torch.linalg.vector_norm, (inputs[0], 2, axes, True))
+
+
+@_call.register
+def _(layer: ChannelMean, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.mean, (inputs[0], 1, True))
+
+
+@_call.register
+def _(layer: Reciprocal, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(torch.reciprocal, (inputs[0],))
+
+
+@_call.register
+def _(layer: Scatter, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.scattered, (inputs[0], layer.space, layer.targets))
 
 
 @_call.register

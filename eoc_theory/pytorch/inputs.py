@@ -10,9 +10,8 @@ import numpy as np
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
-from .lazy import torch
 from .loading import as_pair
-from .models import chain, prunable_weights, taken, weight_classes
+from .models import chain, prunable_weights, require_torch, taken, weight_classes
 from .trace import first_layer
 
 
@@ -74,7 +73,7 @@ def outputs_of(model: Any) -> int | None:
         in_a_row = any(module is last for _, module in chain(model))
     except ModelError:
         return None
-    return last.out_features if in_a_row and isinstance(last, torch.nn.Linear) else None
+    return last.out_features if in_a_row and isinstance(last, require_torch().nn.Linear) else None
 
 
 def example_shape(net: Architecture) -> tuple[int, ...]:

@@ -284,10 +284,8 @@ def _is_example(item: Any) -> bool:
 
 
 def _collated(examples: list[Any], what: str) -> Any:
-    from torch.utils.data import default_collate
-
     try:
-        return default_collate(examples)
+        return torch.utils.data.default_collate(examples)
     except Exception as error:
         raise DataError(
             f"the examples of {what} must be numbers of one shape each: {checks.said(error)}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base import checks
 from ..errors import ModelError
 from ..layers.register import classes_with_weights
+from .lazy import require_torch as require_torch
 from .lazy import torch
 from .weights import fill_, unfilled
 
@@ -281,15 +282,13 @@ def check_apart(weights: list[PrunableWeight]) -> None:
 
 def check_values(name: str, module: Any) -> None:
     """Refuse a module that has no values yet, or none that can be read."""
-    from torch.nn.parameter import is_lazy
-
     where = f"layer {name!r} ({type(module).__name__})"
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"module {name!r} ({type(module).__name__}): give the model before torch.jit")
     for kind, tensor in (*module._parameters.items(), *module._buffers.items()):
         if tensor is None:
             continue
-        if is_lazy(tensor):
+        if torch.nn.parameter.is_lazy(tensor):
             raise ModelError(
                 f"layer {name!r} is not initialised: call the model once before, on a batch of inputs"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..lazy import require_torch
+from ..models import require_torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,10 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
             operation and the module where it is. Or its forward pass depends on computed values.
         MissingDependencyError: torch is not installed.
     """
-    return _tracer().trace_model(model, example_input, known or {})
+    require_torch()
+    from .tracer import trace_model
+
+    return trace_model(model, example_input, known or {})
 
 
 def first_layer(model: Any, example_input: Any = None) -> Any:
@@ -65,7 +68,10 @@ def first_layer(model: Any, example_input: Any = None) -> Any:
         ModelError: no torch module, without such a layer, or an example_input that is no batch of inputs.
         MissingDependencyError: torch is not installed.
     """
-    return _tracer().first_layer_of(model, example_input)
+    require_torch()
+    from .tracer import first_layer_of
+
+    return first_layer_of(model, example_input)
 
 
 def batch_shape(example_input: Any) -> tuple[int, ...]:
@@ -74,12 +80,7 @@ def batch_shape(example_input: Any) -> tuple[int, ...]:
     Raises:
         ModelError: it is neither. MissingDependencyError: torch is not installed.
     """
-    return _tracer().batch_shape_of(example_input)
-
-
-def _tracer() -> Any:
-    """The module that follows models, which imports torch."""
     require_torch()
-    from . import tracer
+    from .tracer import batch_shape_of
 
-    return tracer
+    return batch_shape_of(example_input)
