@@ -39,7 +39,7 @@ def pruned(
         collapse: whether its critical sparsity is wanted.
     """
     import eoc_theory as eoc
-    from eoc_theory.pytorch.models import require_torch
+    from eoc_theory.pytorch.lazy import require_torch
 
     # One thread, so that sums are taken in one order whatever the number of workers.
     require_torch().set_num_threads(1)

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 import eoc_theory as eoc
+from eoc_theory.pytorch.inputs import example_shape
 from eoc_theory.reports.design import Candidate
-from eoc_theory.reports.subject import example_of
 
 from .command import measure_or_report
 
@@ -109,7 +109,7 @@ def measured(
 ) -> tuple[int, int]:
     """How many networks have an empty layer, and how many one without a weight on a path."""
     data = case.net.summarise(case.data)
-    example = None if net.graph is None else example_of(net)
+    example = None if net.graph is None else example_shape(net)
     empty = cut = 0
     for seed in range(FIRST_SEED, FIRST_SEED + case.networks):
         model = net.to_torch(seed)

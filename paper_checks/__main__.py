@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from analysis.executors import processes, serial
+from eoc_theory.base.whole_files import check_path
 from eoc_theory.cli.output import INTERRUPTED, run_command
 from eoc_theory.cli.parser import OneLineParser, whole
 from eoc_theory.errors import EOCError
-from eoc_theory.reports.plots.files import check_path
 
 from .claim import Claim, Outcome, run
 from .page import write_page

@@ -29,6 +29,23 @@ def predicted(net: Architecture, quick: bool) -> float:
     return law.critical_sparsity
 
 
+def _picture(left: dict[str, dict[int, float]], points: dict[str, list[tuple[int, float, float]]]) -> Picture:
+    series = []
+    for colour, (title, law) in enumerate(left.items()):
+        x, y, errors = np.array(points[title]).T
+        series.append(Series(title, list(law), list(law.values()), colour=colour))
+        series.append(Series("", x, y, errors, points=True, colour=colour))
+    return Picture(
+        f"Share of the weights that is left when the first layer collapses, width {WIDTH}: predicted "
+        "(lines) and measured (points).",
+        "depth L",
+        "weights left, 1 − s$_{cr}$",
+        tuple(series),
+        log_x=True,
+        log_y=True,
+    )
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     seeds = 6 if quick else 40
@@ -79,20 +96,7 @@ def check(quick: bool) -> Finding:
         f"(Predictions; on the edge of chaos measured networks keep their layers to {highest:.2%} and fewer, "
         f"{worst:.1f} times less than predicted at the worst.)"
     )
-    series = []
-    for colour, (title, law) in enumerate(left.items()):
-        x, y, errors = np.array(points[title]).T
-        series.append(Series(title, list(law), list(law.values()), colour=colour))
-        series.append(Series("", x, y, errors, points=True, colour=colour))
-    picture = Picture(
-        f"Share of the weights that is left when the first layer collapses, width {WIDTH}: predicted "
-        "(lines) and measured (points).",
-        "depth L",
-        "weights left, 1 − s$_{cr}$",
-        tuple(series),
-        log_x=True,
-        log_y=True,
-    )
+    picture = _picture(left, points)
     return Finding(tuple(evidence), verdict, conclusion, picture)
 
 

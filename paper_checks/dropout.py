@@ -58,6 +58,27 @@ def longest(point: eoc.CriticalPoint) -> float:
     return float(found.xi_c.max() / point.depth_scale)
 
 
+def _depth_scales(evidence: list[Evidence]) -> tuple[list[Series], list[str], bool]:
+    """Curves of ξ_c over σ_w, its values where χ = 1 in words, and whether all are finite; adds evidence."""
+    good = True
+    grid = np.linspace(0.3, 4.0, 300)
+    series, told = [], []
+    for colour, p in enumerate((0.01, 0.05, 0.1, 0.3)):
+        found = eoc.phase_diagram("tanh", sigma_w=grid, sigma_b=[SIGMA_B], dropout=p)
+        point = eoc.edge_of_chaos("tanh", sigma_b=SIGMA_B, dropout=p)
+        good &= bool(np.all(found.c_star < 1.0 - 0.05 * p) and np.all(np.isfinite(found.xi_c)))
+        evidence.append(Evidence(f"tanh, p = {p:g}: largest c* over σ_w", "< 1", float(found.c_star.max())))
+        evidence.append(Evidence(f"tanh, p = {p:g}: largest ξ_c over σ_w", "finite", float(found.xi_c.max())))
+        evidence.append(Evidence(f"tanh, p = {p:g}: ξ_c where χ = 1", None, point.depth_scale))
+        told.append(f"{point.depth_scale:.1f} at p = {p:g}")
+        label = f"p = {p:g} (point: χ = 1)"
+        series += [
+            Series(label, grid, found.xi_c[0], colour=colour),
+            Series("", [point.sigma_w], [point.depth_scale], points=True, colour=colour),
+        ]
+    return series, told, good
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     width, networks = (400, 6) if quick else (1000, 16)
@@ -89,21 +110,8 @@ def check(quick: bool) -> Finding:
         )
     )
     good &= abs(mean - alike.c_star) < 4 * error + 5 / width
-    grid = np.linspace(0.3, 4.0, 300)
-    series, told = [], []
-    for colour, p in enumerate((0.01, 0.05, 0.1, 0.3)):
-        found = eoc.phase_diagram("tanh", sigma_w=grid, sigma_b=[SIGMA_B], dropout=p)
-        point = eoc.edge_of_chaos("tanh", sigma_b=SIGMA_B, dropout=p)
-        good &= bool(np.all(found.c_star < 1.0 - 0.05 * p) and np.all(np.isfinite(found.xi_c)))
-        evidence.append(Evidence(f"tanh, p = {p:g}: largest c* over σ_w", "< 1", float(found.c_star.max())))
-        evidence.append(Evidence(f"tanh, p = {p:g}: largest ξ_c over σ_w", "finite", float(found.xi_c.max())))
-        evidence.append(Evidence(f"tanh, p = {p:g}: ξ_c where χ = 1", None, point.depth_scale))
-        told.append(f"{point.depth_scale:.1f} at p = {p:g}")
-        label = f"p = {p:g} (point: χ = 1)"
-        series += [
-            Series(label, grid, found.xi_c[0], colour=colour),
-            Series("", [point.sigma_w], [point.depth_scale], points=True, colour=colour),
-        ]
+    series, told, finite = _depth_scales(evidence)
+    good &= finite
     ratios = {
         name: longest(eoc.edge_of_chaos(name, sigma_b=SIGMA_B, dropout=0.1))
         for name in ("tanh", "elu", "erf")

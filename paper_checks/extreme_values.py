@@ -83,6 +83,23 @@ def number_above(width: int, networks: int, seed: int) -> Array:
     return found
 
 
+def _picture(table: dict[str, Array]) -> Picture:
+    return Picture(
+        "Mean of the largest of n scores: exact (lines) and bounds (dashed).",
+        "n",
+        "E max",
+        tuple(
+            one
+            for colour, (name, rows) in enumerate(table.items())
+            for one in (
+                Series(name, SIZES, rows[:, 0], colour=colour),
+                Series(f"{name}, bound", SIZES, rows[:, 1], dashed=True, colour=colour),
+            )
+        ),
+        log_x=True,
+    )
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     scores = 3_000_000 if quick else 30_000_000
@@ -130,20 +147,7 @@ def check(quick: bool) -> Finding:
         "scores of another layer lie above it: large ones come in rows and columns. Bounds stay true, since "
         "more left above means a smaller s_cr; predictions of s_cr have to sample the factors."
     )
-    picture = Picture(
-        "Mean of the largest of n scores: exact (lines) and bounds (dashed).",
-        "n",
-        "E max",
-        tuple(
-            one
-            for colour, (name, rows) in enumerate(table.items())
-            for one in (
-                Series(name, SIZES, rows[:, 0], colour=colour),
-                Series(f"{name}, bound", SIZES, rows[:, 1], dashed=True, colour=colour),
-            )
-        ),
-        log_x=True,
-    )
+    picture = _picture(table)
     return Finding(tuple(evidence), verdict, conclusion, picture)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import eoc_theory as eoc
@@ -16,6 +18,29 @@ DEPTH, WIDTH, WIDE, INPUTS, MARGIN = 40, 100, 300, 30, 10
 CRITERIA = ("snip", "grasp")
 #: Activation, σ_w, σ_b off the edge of chaos.
 CASES = (("tanh", 1.0, 0.2), ("tanh", 2.0, 0.2), ("elu", 0.9, 0.2), ("relu", 1.2, 0.2))
+
+
+def _on_the_edge(data: Any, networks: int, evidence: list[Evidence]) -> tuple[bool, dict[str, list[str]]]:
+    """Whether critical networks' moments stay bounded, and by which factors; adds evidence."""
+    on_good, spans = True, {criterion: [] for criterion in CRITERIA}
+    for name in ("tanh", "relu"):
+        for criterion in CRITERIA:
+            found = []
+            for depth in (30, 100, 300):
+                net = eoc.mlp(depth, WIDTH, activation=name)
+                moments = propagate(net, net.summarise(data), criterion=criterion).log_moment
+                found.append(inner_range(moments))
+                what = f"{name} critical, {criterion}: range of log m^l, kernels, L = {depth}"
+                evidence.append(Evidence(what, "bounded" if depth > 30 else None, found[-1]))
+            net = eoc.mlp(DEPTH, WIDTH, activation=name)
+            mean, error = mean_and_error(
+                decay(log_score_moments(net, net.summarise(data), networks, criterion=criterion), MARGIN)
+            )
+            what = f"{name} critical, {criterion}: −d log m/dl, sampled, L = {DEPTH}"
+            evidence.append(Evidence(what, 0.0, mean, error))
+            on_good &= found[2] - found[1] < 0.5 and abs(mean) < 0.1
+            spans[criterion].append(f"{np.exp(found[2]):.0f} ({name})")
+    return on_good, spans
 
 
 def check(quick: bool) -> Finding:
@@ -54,24 +79,7 @@ def check(quick: bool) -> Finding:
     evidence.append(
         Evidence(f"tanh (2, 0.2), grasp, width {WIDE}: −d log m/dl, sampled", log_chi, far, error)
     )
-    on_good, spans = True, {criterion: [] for criterion in CRITERIA}
-    for name in ("tanh", "relu"):
-        for criterion in CRITERIA:
-            found = []
-            for depth in (30, 100, 300):
-                net = eoc.mlp(depth, WIDTH, activation=name)
-                moments = propagate(net, net.summarise(data), criterion=criterion).log_moment
-                found.append(inner_range(moments))
-                what = f"{name} critical, {criterion}: range of log m^l, kernels, L = {depth}"
-                evidence.append(Evidence(what, "bounded" if depth > 30 else None, found[-1]))
-            net = eoc.mlp(DEPTH, WIDTH, activation=name)
-            mean, error = mean_and_error(
-                decay(log_score_moments(net, net.summarise(data), networks, criterion=criterion), MARGIN)
-            )
-            what = f"{name} critical, {criterion}: −d log m/dl, sampled, L = {DEPTH}"
-            evidence.append(Evidence(what, 0.0, mean, error))
-            on_good &= found[2] - found[1] < 0.5 and abs(mean) < 0.1
-            spans[criterion].append(f"{np.exp(found[2]):.0f} ({name})")
+    on_good, spans = _on_the_edge(data, networks, evidence)
     exceeds = chaotic - log_chi > 4 * chaotic_error and far < chaotic
     verdict = Verdict.FAILS
     if off_good and on_good:

@@ -78,6 +78,18 @@ def power(widths: tuple[int, ...], values: Array) -> float:
     return float(np.polyfit(np.log(widths), np.log(values), 1)[0])
 
 
+def _picture(series: list[Series]) -> Picture:
+    return Picture(
+        f"Distance of log m$^l$ from the kernels', root mean square over {DEPTH} layers; lines go with "
+        "1/√width.",
+        "width",
+        "distance",
+        tuple(series),
+        log_x=True,
+        log_y=True,
+    )
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     networks = 12 if quick else 150
@@ -131,15 +143,7 @@ def check(quick: bool) -> Finding:
         "of them at a finite number of channels falls like its root. Kernels order convolutional layers; "
         f"fractions kept of narrow ones take sampled networks. On images of one channel it is {single:.2f}."
     )
-    picture = Picture(
-        f"Distance of log m$^l$ from the kernels', root mean square over {DEPTH} layers; lines go with "
-        "1/√width.",
-        "width",
-        "distance",
-        tuple(series),
-        log_x=True,
-        log_y=True,
-    )
+    picture = _picture(series)
     return Finding(tuple(evidence), verdict, conclusion, picture)
 
 

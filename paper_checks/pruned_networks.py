@@ -12,7 +12,7 @@ import eoc_theory as eoc
 from eoc_theory.activations import Activation
 from eoc_theory.networks.architecture import Architecture
 from eoc_theory.propagation.infinite_width import loss_gradient
-from eoc_theory.pytorch.models import require_torch
+from eoc_theory.pytorch.lazy import require_torch
 
 from .picture import Picture, Series
 

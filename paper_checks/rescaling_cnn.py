@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import eoc_theory as eoc
-from eoc_theory.pytorch.models import require_torch
+from eoc_theory.pytorch.lazy import require_torch
 
 from .claim import Claim, Evidence, Finding, Verdict
 from .graph_networks import mean_and_error

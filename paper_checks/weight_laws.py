@@ -9,7 +9,7 @@ import numpy as np
 
 import eoc_theory as eoc
 from eoc_theory.gaussian import expectation
-from eoc_theory.pytorch.models import require_torch
+from eoc_theory.pytorch.lazy import require_torch
 
 from .claim import OWN, Claim, Evidence, Finding, Verdict
 from .picture import Picture, Series
@@ -117,6 +117,44 @@ def _mean(values: Array) -> tuple[Array, Array]:
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
+def _collapse(seeds: int, evidence: list[Evidence]) -> tuple[dict[tuple[str, str], float], list[str]]:
+    """log10(1 − s_cr) by criterion and law, and in words; adds evidence."""
+    told = []
+    net = eoc.mlp(20, 60, activation=ACTIVATION)
+    changed = {}
+    for criterion in ("magnitude", "snip"):
+        for law in (LAWS[1], NORMAL, LAWS[3], LAWS[4]):
+            mean, error = _mean(critical_sparsity(law, criterion, seeds))
+            claimed = None
+            if law is NORMAL:
+                collapse = eoc.predict_collapse(net, criterion=criterion, data=eoc.digits(50))
+                claimed = float(np.log10(1.0 - collapse.samples).mean())
+            what = f"{law.name}: log10(1 − s_cr), {criterion}"
+            evidence.append(Evidence(what, claimed, float(mean), float(error)))
+            changed[criterion, law.name] = float(mean)
+        told.append(
+            f"{criterion} {changed[criterion, 'uniform']:.2f}, {changed[criterion, 'normal']:.2f}, "
+            f"{changed[criterion, 'Laplace']:.2f}, {changed[criterion, LAWS[4].name]:.2f}"
+        )
+    return changed, told
+
+
+def _picture(slope: float, points: dict[int, list[tuple[float, float, float]]]) -> Picture:
+    ends = np.array([LAWS[0].kurtosis, LAWS[-1].kurtosis]) / min(points)
+    return Picture(
+        "What weights that are not normal change in q on the edge of chaos: their kurtosis over the width.",
+        "excess kurtosis / width",
+        "q − q of normal weights",
+        (
+            Series("first order", ends, slope * ends),
+            *(
+                Series(f"width {n}", *np.array(points[n]).T, points=True, colour=colour)
+                for colour, n in enumerate(points, start=1)
+            ),
+        ),
+    )
+
+
 def check(quick: bool) -> Finding:
     """Runs the check; see the claim's method."""
     widths = (30, 100, 300)
@@ -160,24 +198,7 @@ def check(quick: bool) -> Finding:
     ]
     for n, value in zip(widths, heavy, strict=True):
         evidence.append(Evidence(f"{HEAVY.name} (no variance), width {n}: χ", "no limit", value))
-    seeds = 4 if quick else 30
-    told = []
-    net = eoc.mlp(20, 60, activation=ACTIVATION)
-    changed = {}
-    for criterion in ("magnitude", "snip"):
-        for law in (LAWS[1], NORMAL, LAWS[3], LAWS[4]):
-            mean, error = _mean(critical_sparsity(law, criterion, seeds))
-            claimed = None
-            if law is NORMAL:
-                collapse = eoc.predict_collapse(net, criterion=criterion, data=eoc.digits(50))
-                claimed = float(np.log10(1.0 - collapse.samples).mean())
-            what = f"{law.name}: log10(1 − s_cr), {criterion}"
-            evidence.append(Evidence(what, claimed, float(mean), float(error)))
-            changed[criterion, law.name] = float(mean)
-        told.append(
-            f"{criterion} {changed[criterion, 'uniform']:.2f}, {changed[criterion, 'normal']:.2f}, "
-            f"{changed[criterion, 'Laplace']:.2f}, {changed[criterion, LAWS[4].name]:.2f}"
-        )
+    changed, told = _collapse(4 if quick else 30, evidence)
     falls = heavy[0] > heavy[1] > heavy[2]
     # Uniform weights have a largest value, which the layer with the widest law alone exceeds.
     bounded = changed["magnitude", "uniform"] > changed["magnitude", "normal"] + 0.5
@@ -192,19 +213,7 @@ def check(quick: bool) -> Finding:
         f"{widths[1]}, {widths[2]}. log10(1 − s_cr) for uniform, normal, Laplace and t weights is by "
         f"{'; by '.join(told)}: magnitudes show the whole law, SNIP's products a little of it."
     )
-    ends = np.array([LAWS[0].kurtosis, sparse.kurtosis]) / widths[0]
-    picture = Picture(
-        "What weights that are not normal change in q on the edge of chaos: their kurtosis over the width.",
-        "excess kurtosis / width",
-        "q − q of normal weights",
-        (
-            Series("first order", ends, slopes[0] * ends),
-            *(
-                Series(f"width {n}", *np.array(points[n]).T, points=True, colour=colour)
-                for colour, n in enumerate(widths, start=1)
-            ),
-        ),
-    )
+    picture = _picture(slopes[0], points)
     return Finding(tuple(evidence), Verdict.HOLDS if good else Verdict.FAILS, conclusion, picture)
 
 

@@ -83,6 +83,11 @@ def _value(layer, inputs, modules, x):
         value, gate = inputs
         return value * gate.reshape(*gate.shape, *(1,) * (value.dim() - gate.dim()))
     (h,) = inputs
+    return _of_one(layer, h, modules)
+
+
+def _of_one(layer, h, modules):
+    """The value of a layer with one input."""
     axes = range(2, h.dim())
     if isinstance(layer, kinds.Dense):
         weight, bias = _parameters(layer.weight.name, modules)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -88,3 +90,44 @@ def test_every_cache_has_a_bound(name):
             text = ast.unparse(decorator)
             if text.rpartition(".")[2].partition("(")[0] in ("cache", "lru_cache"):
                 assert re.fullmatch(r"lru_cache\(maxsize=\d+\)", text), f"{node.name}: {text}"
+
+
+#: Tokens that are no code.
+_NO_CODE = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+}  # fmt: skip
+
+
+def code_lines(text: str) -> dict[str, int]:
+    """Lines of each function, its signature included, without docstring, comments and blank lines."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    code = {line for t in tokens if t.type not in _NO_CODE for line in range(t.start[0], t.end[0] + 1)}
+    functions = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0]
+            told = ast.get_docstring(node) is not None
+            docs = set(range(first.lineno, (first.end_lineno or 0) + 1)) if told else set()
+            lines = code.intersection(range(node.lineno, (node.end_lineno or 0) + 1)) - docs
+            functions[f"{node.name}:{node.lineno}"] = len(lines)
+    return functions
+
+
+def test_lines_of_code_are_counted():
+    body = '    """Told\n\n    more."""\n\n    # why\n    def g():\n        return a\n    return g\n'
+    text = f"def f(\n    a,\n):\n{body}"
+    assert code_lines(text) == {"f:1": 6, "g:9": 2}
+
+
+@pytest.mark.parametrize(
+    "folder", [PACKAGE.name, "analysis", "benchmarks", "docs", "figures", "paper_checks", "tests"]
+)
+def test_functions_fit_a_screen(folder):
+    """At most 60 lines of code."""
+    long = {
+        f"{path.name}:{at}": count
+        for path in (PACKAGE.parent / folder).rglob("*.py")
+        for at, count in code_lines(path.read_text(encoding="utf-8")).items()
+        if count > 60
+    }
+    assert not long

@@ -57,6 +57,25 @@ def dense(name, fan_in, fan_out, *, sigma_w=ROOT_2, sigma_b=0.0, law="normal"):
     return Dense(name, WeightLayer(name, fan_in, fan_out, sigma_w, sigma_b, None, law))
 
 
+def _normalised(layer, x, draw):
+    """What a normalisation makes of x; its shifts are drawn."""
+    channels = x.shape[1]
+    own = tuple(x.shape[1:]) if isinstance(layer, LayerNorm) else (channels,)
+    drawn_as = (*own, 1) if isinstance(layer, LayerNorm) else (channels, *(1,) * (x.ndim - 1))
+    beta = draw.normal(drawn_as, layer.shift).reshape(own) if layer.shift > 0 else np.zeros(own)
+    beta = torch.tensor(beta).to(x.dtype)
+    gamma = torch.full(own, layer.gain, dtype=x.dtype)
+    if isinstance(layer, LayerNorm):
+        return F.layer_norm(x, own, gamma, beta, layer.eps)
+    if isinstance(layer, GroupNorm):
+        return F.group_norm(x, layer.groups, gamma, beta, layer.eps)
+    mean, var = (
+        torch.zeros(channels, dtype=x.dtype),
+        torch.full((channels,), layer.variance, dtype=x.dtype),
+    )
+    return F.batch_norm(x, mean, var, gamma, beta, training=layer.training, eps=layer.eps)
+
+
 def torch_layer(layer, inputs, draw, weights):
     """The layer's value by torch's functions; the weights it draws are put into `weights`."""
     x = inputs[0]
@@ -85,21 +104,7 @@ def torch_layer(layer, inputs, draw, weights):
         mask = np.moveaxis(draw.uniform(shape) >= layer.p, -1, 0)
         return x * torch.tensor(mask) / (1 - layer.p)
     if isinstance(layer, (BatchNorm, LayerNorm, GroupNorm)):
-        channels = x.shape[1]
-        own = tuple(x.shape[1:]) if isinstance(layer, LayerNorm) else (channels,)
-        drawn_as = (*own, 1) if isinstance(layer, LayerNorm) else (channels, *(1,) * (axes + 1))
-        beta = draw.normal(drawn_as, layer.shift).reshape(own) if layer.shift > 0 else np.zeros(own)
-        beta = torch.tensor(beta).to(x.dtype)
-        gamma = torch.full(own, layer.gain, dtype=x.dtype)
-        if isinstance(layer, LayerNorm):
-            return F.layer_norm(x, own, gamma, beta, layer.eps)
-        if isinstance(layer, GroupNorm):
-            return F.group_norm(x, layer.groups, gamma, beta, layer.eps)
-        mean, var = (
-            torch.zeros(channels, dtype=x.dtype),
-            torch.full((channels,), layer.variance, dtype=x.dtype),
-        )
-        return F.batch_norm(x, mean, var, gamma, beta, training=layer.training, eps=layer.eps)
+        return _normalised(layer, x, draw)
     if isinstance(layer, AveragePool):
         pool = {1: F.avg_pool1d, 2: F.avg_pool2d}[axes]
         return pool(x, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad)

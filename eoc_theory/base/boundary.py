@@ -26,7 +26,8 @@ _SPECIAL = frozenset(
 )
 #: What torch says where memory ends, in a RuntimeError.
 _MEMORY_ENDED = ("can't allocate memory", "out of memory", "not enough memory", "size calculation overflowed")
-_MARK = "__is_public__"
+#: Attribute of functions that went through `public`.
+MARK = "__is_public__"
 
 
 def _numpy_error_state() -> tuple[ContextVar[Any], Any]:
@@ -64,17 +65,6 @@ def public(thing: T) -> T:
     return thing
 
 
-def is_public(member: Any) -> bool:
-    """Whether a function, method or property went through `public`."""
-    if isinstance(member, property):
-        member = member.fget
-    elif isinstance(member, cached_property):
-        member = member.func
-    elif isinstance(member, (classmethod, staticmethod)):
-        member = member.__func__
-    return getattr(member, _MARK, False)
-
-
 def _guard_member(owner: type, name: str, member: Any) -> None:
     if isinstance(member, property) and member.fget is not None:
         setattr(owner, name, property(_guarded(member.fget), member.fset, member.fdel, member.__doc__))
@@ -104,7 +94,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _STATE.reset(before)
 
-    setattr(guarded, _MARK, True)
+    setattr(guarded, MARK, True)
     return guarded
 
 

@@ -17,10 +17,10 @@ from .codec import decode_fields, encode, type_hints
 from .equality import same
 from .formatting import plain
 from .tables import Table, table_of
+from .typing import DataFrame
 from .upward import STEPS, upward
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -92,7 +92,7 @@ class Result:
 
     # --- plain data ---
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """The result as a table, one row for each thing that it tells of."""
         raise NotImplementedError
 

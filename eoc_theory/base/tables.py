@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors.text import name, printable
 from .formatting import shown_layers
-
-if TYPE_CHECKING:
-    import pandas as pd
+from .typing import DataFrame
 
 #: Between two columns of text.
 GAP = 2
@@ -94,7 +92,7 @@ def facts(values: Mapping[str, Any]) -> Table:
     return Table(("", "value"), tuple((key, cell(value, 10)) for key, value in values.items()))
 
 
-def frame(rows: Any) -> pd.DataFrame:
+def frame(rows: Any) -> DataFrame:
     """A pandas frame of equally long columns by name, or of rows; imports pandas, which takes a while."""
     import pandas as pd
 
@@ -114,6 +112,20 @@ def _writable(column: Any) -> Any:
     return column
 
 
-def layer_frame(result: Any, names: Sequence[str]) -> pd.DataFrame:
+def sparsity_frame(result: Any, columns: Mapping[str, Any]) -> DataFrame:
+    """One row for each sparsity and layer of a result with L layers, with its name, weights and sparsity.
+
+    Args:
+        columns: heading → values that broadcast to (n_s, L).
+    """
+    sparsity = np.atleast_1d(result.sparsity)
+    shape = len(sparsity), len(result.layers)
+    own = {"layer": np.array(result.layers), "weights": result.weights, "sparsity": sparsity[:, None]}
+    return frame(
+        {name: np.ravel(np.broadcast_to(column, shape)) for name, column in {**own, **columns}.items()}
+    )
+
+
+def layer_frame(result: Any, names: Sequence[str]) -> DataFrame:
     """One row a layer of the result's `layers`, with its attributes of these names."""
     return frame({"layer": result.layers, **{name: getattr(result, name) for name in names}})

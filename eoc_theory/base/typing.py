@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 if TYPE_CHECKING:
+    from pandas import DataFrame as DataFrame
     from typing_extensions import TypeVar
 
     S = TypeVar("S", bound=float | Floats, default=Any)
 else:
     from typing import TypeVar
+
+    DataFrame = Any  # pandas takes a while to import
 
     S = TypeVar("S", float, np.ndarray)
 

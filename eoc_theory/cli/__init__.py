@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from ..errors import ConvergenceError, EOCError, MissingDependencyError
 from ..errors.text import one_line
+from .mistakes import commands_of, first_mistake, folded, of_library
 from .output import INTERRUPTED, drop_output, prepare_streams, say
+from .parser import build_parser
 
 __all__ = ["main"]
 
@@ -20,9 +22,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Errors are one line on stderr. What is none of the toolkit's own errors is a bug, and keeps its traceback.
     """
-    from .mistakes import commands_of, first_mistake, folded, of_library
-    from .parser import build_parser
-
     prepare_streams()
     name, own = "eoc", None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.suggestions import nearest
 from ..errors import ArgumentError, ModelError
-from ..pytorch.models import require_torch
+from ..pytorch.lazy import torch
 
 
 def load_model(spec: str, seed: int = 0) -> Any:
@@ -26,7 +26,6 @@ def load_model(spec: str, seed: int = 0) -> Any:
         ArgumentError: not of that form, or no such module or attribute. ModelError: importing or calling it
             fails, or what comes is no torch.nn.Module. MissingDependencyError: torch is not installed.
     """
-    torch = require_torch()
     module_name, separator, path = spec.rpartition(":")
     if not separator or not module_name or not path:
         raise ArgumentError(

@@ -7,10 +7,12 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn
 
 from ..base.suggestions import did_you_mean
 from ..base.version import __version__
+from ..base.whole_files import PICTURES, check_path
 from ..errors import EOCError
 from ..errors.text import one_line
 from .completion import PrintCompletion
@@ -29,7 +31,6 @@ LOSSES = ("cross_entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "ipu", "xla", "vulkan", "meta")
 
 ACT_HELP = "a name such as tanh or 'leaky_relu(0.1)', or an expression in x such as 'x/(1+exp(-x))'"
-PLOT_HELP = "write a picture; the suffix .png, .pdf or .svg sets its format"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -51,40 +52,46 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"eoc {__version__}")
-    parser.add_argument(
-        "--print-completion",
-        action=PrintCompletion,
-        metavar="SHELL",
-        help="print the script that completes words in bash, zsh or tcsh (the extra `completion`)",
-    )
+    text = "print the script that completes words in bash, zsh or tcsh (the extra `completion`)"
+    parser.add_argument("--print-completion", action=PrintCompletion, metavar="SHELL", help=text)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _init(commands)
-    _gain(commands)
-    _curve(commands)
-    _phase(commands)
-    _explore(commands)
-    _predict(commands)
-    _collapse(commands)
-    _compare(commands)
-    _diagnose(commands)
-    _design(commands)
-    _trainability(commands)
-    _attention(commands)
+    for add in (
+        _init,
+        _gain,
+        _curve,
+        _phase,
+        _explore,
+        _predict,
+        _collapse,
+        _compare,
+        _diagnose,
+        _design,
+        _trainability,
+        _attention,
+    ):
+        add(commands)
     return parser
+
+
+#: Command → the module of `commands` that it lives in.
+_HOME = {
+    **dict.fromkeys(("init", "gain", "curve"), "critical"),
+    **dict.fromkeys(("phase", "attention"), "phases"),
+    **dict.fromkeys(("predict", "collapse"), "pruning"),
+    **dict.fromkeys(("diagnose", "design", "trainability"), "models"),
+    "explore": "explorer",
+    "compare": "comparison",
+}
 
 
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-def _command(
-    commands: Any, name: str, summary: str, examples: list[str], run: str
-) -> argparse.ArgumentParser:
-    """A sub-parser whose command is the function `run` of `commands.py`, imported when it is called."""
+def _command(commands: Any, name: str, summary: str, examples: list[str]) -> argparse.ArgumentParser:
+    """A sub-parser whose command is the function `name` of a module of `commands`, imported when called."""
 
     def call(args: argparse.Namespace) -> int:
-        from . import commands as module
-
-        return getattr(module, run)(args)
+        return getattr(import_module(f"{__package__}.commands.{_HOME[name]}"), name)(args)
 
     made = commands.add_parser(
         name,
@@ -95,24 +102,25 @@ def _command(
         allow_abbrev=False,
     )
     made.set_defaults(run=call)
-    made.add_argument(
-        "--json", action="store_true", help="print only JSON, whose keys are the attributes of the API"
-    )
+    _flag(made, "--json", "print only JSON, whose keys are the attributes of the API")
     shown = made.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--progress",
-        action="store_const",
-        const=True,
-        help="tell on stderr how far long work is, also where that is no terminal",
-    )
-    shown.add_argument(
-        "--quiet",
-        action="store_const",
-        const=False,
-        dest="progress",
-        help="tell nothing on stderr but errors",
-    )
+    text = "tell on stderr how far long work is, also where that is no terminal"
+    shown.add_argument("--progress", action="store_const", const=True, help=text)
+    text = "tell nothing on stderr but errors"
+    shown.add_argument("--quiet", action="store_const", const=False, dest="progress", help=text)
     return made
+
+
+def _option(made: Any, name: str, kind: Any, text: str, metavar: str | None = None, **more: Any) -> None:
+    """An option with a value of the type `kind`; a `default` that is given is told at the end of `text`."""
+    if "default" in more:
+        default = more["default"]
+        text = f"{text} (default: {f'{default:g}' if isinstance(default, float) else default})"
+    made.add_argument(name, type=kind, help=text, metavar=metavar, **more)
+
+
+def _flag(made: Any, name: str, text: str) -> None:
+    made.add_argument(name, action="store_true", help=text)
 
 
 def _init(commands: Any) -> None:
@@ -123,25 +131,14 @@ def _init(commands: Any) -> None:
         "eoc init relu --dropout 0.1             (keeps variances and gradients; there is no edge of chaos)",
         'eoc init --sigma-b 0.1 -- "-sin(x)"     (-- comes before an expression that starts with a minus)',
     ]
-    made = _command(commands, "init", "the edge-of-chaos initialisation of an activation", examples, "init")
-    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
-    given = made.add_mutually_exclusive_group()
-    given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
-    given.add_argument("--sigma-w", type=number, metavar="S", help="weight scale: s.d. of a weight × √fan_in")
-    given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
-    _dropout(made)
+    made = _command(commands, "init", "the edge-of-chaos initialisation of an activation", examples)
+    _point(made, sigma_w=True)
 
 
 def _gain(commands: Any) -> None:
     examples = ["eoc gain tanh --sigma-b 0.2", "eoc gain gelu --q 1", "eoc gain silu --q 1 --json"]
-    made = _command(
-        commands, "gain", "the edge of chaos as a gain for torch, JAX, Flax and Keras", examples, "gain"
-    )
-    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
-    given = made.add_mutually_exclusive_group()
-    given.add_argument("--sigma-b", type=number, metavar="S", help="bias scale (default: 0)")
-    given.add_argument("--q", type=number, metavar="Q", help="variance of the pre-activations")
-    _dropout(made)
+    made = _command(commands, "gain", "the edge of chaos as a gain for torch, JAX, Flax and Keras", examples)
+    _point(made)
 
 
 def _explore(commands: Any) -> None:
@@ -149,31 +146,16 @@ def _explore(commands: Any) -> None:
         "eoc explore --html explorer.html",
         'eoc explore gelu "x/(1+exp(-1.7*x))" --html explorer.html',
     ]
-    made = _command(
-        commands,
-        "explore",
-        "a page for a browser that shows phases, maps and pruning as σ_w, σ_b and depth are moved",
-        examples,
-        "explore",
-    )
-    made.add_argument(
-        "activations",
-        nargs="*",
-        metavar="ACT",
-        help="names or expressions in x (default: fifteen common activations, some half a minute)",
-    )
-    made.add_argument(
-        "--html",
-        required=True,
-        type=html_page,
-        metavar="FILE",
-        help="write one self-contained page; the suffix must be .html",
-    )
+    summary = "a page for a browser that shows phases, maps and pruning as σ_w, σ_b and depth are moved"
+    made = _command(commands, "explore", summary, examples)
+    text = "names or expressions in x (default: fifteen common activations, some half a minute)"
+    made.add_argument("activations", nargs="*", metavar="ACT", help=text)
+    _page(made, required=True)
 
 
 def _curve(commands: Any) -> None:
     examples = ["eoc curve tanh --sigma-b 0:1:21 --plot curve.png"]
-    made = _command(commands, "curve", "the edge of chaos as a curve, σ_w against σ_b", examples, "curve")
+    made = _command(commands, "curve", "the edge of chaos as a curve, σ_w against σ_b", examples)
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-b", "0:2:21", "bias scales")
     _dropout(made)
@@ -185,13 +167,8 @@ def _phase(commands: Any) -> None:
         "eoc phase tanh --sigma-w 0.5:3:200 --sigma-b 0:1:200 --plot phase.png",
         "eoc phase tanh --dropout 0.1 --plot dropout.png",
     ]
-    made = _command(
-        commands,
-        "phase",
-        "the ordered and the chaotic phase, with depth scales, on a grid",
-        examples,
-        "phase",
-    )
+    summary = "the ordered and the chaotic phase, with depth scales, on a grid"
+    made = _command(commands, "phase", summary, examples)
     made.add_argument("activation", metavar="ACT", help=ACT_HELP)
     _grid(made, "--sigma-w", "0.5:3:100", "weight scales")
     _grid(made, "--sigma-b", "0:1:100", "bias scales")
@@ -205,30 +182,22 @@ def _predict(commands: Any) -> None:
         "eoc predict --activation tanh --depth 30 --width 300 --init 2,0.2 --sparsity 0.5,0.9 --data digits",
         "eoc predict --kind resnet --activation relu --depth 20 --sparsity 0.98 --data digits",
     ]
-    made = _command(
-        commands, "predict", "the fraction of weights that pruning keeps in each layer", examples, "predict"
-    )
+    summary = "the fraction of weights that pruning keeps in each layer"
+    made = _command(commands, "predict", summary, examples)
     _network(made)
     _sparsity(made, required=True)
-    _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
-    _method(made, "where networks are sampled in torch: auto, cpu, cuda … (default: auto)")
+    _sampling(made)
     _layers(made)
     _plot(made)
 
 
 def _collapse(commands: Any) -> None:
     examples = ["eoc collapse --activation tanh --depth 100 --width 100 --init 2,0.2 --sparsity 0.2,0.3"]
-    made = _command(
-        commands,
-        "collapse",
-        "the distribution of the critical sparsity, at which a layer collapses",
-        examples,
-        "collapse",
-    )
+    summary = "the distribution of the critical sparsity, at which a layer collapses"
+    made = _command(commands, "collapse", summary, examples)
     _network(made)
     _sparsity(made, required=False)
-    _sampling(made, "networks to sample for snip and grasp (default: chosen by the kind of network)")
-    _method(made, "where networks are sampled in torch: auto, cpu, cuda … (default: auto)")
+    _sampling(made)
     _plot(made)
 
 
@@ -237,14 +206,13 @@ def _compare(commands: Any) -> None:
         "eoc compare --activation tanh --depth 30 --width 100 --sparsity 0.5,0.9 --data digits --seeds 20 "
         "--plot compare.png"
     ]
-    made = _command(
-        commands, "compare", "the prediction beside networks that are really pruned", examples, "compare"
-    )
+    summary = "the prediction beside networks that are really pruned"
+    made = _command(commands, "compare", summary, examples)
     _network(made)
     _sparsity(made, required=True)
-    made.add_argument("--seeds", type=whole, default=10, metavar="N", help="networks to prune (default: 10)")
-    made.add_argument("--seed", type=whole, default=0, metavar="N", help="the first seed (default: 0)")
-    _method(made, "auto, cpu, cuda … (default: auto)")
+    _option(made, "--seeds", whole, "networks to prune", "N", default=10)
+    _option(made, "--seed", whole, "the first seed", "N", default=0)
+    _method(made, "auto, cpu, cuda …")
     _layers(made)
     _plot(made)
 
@@ -254,59 +222,27 @@ def _diagnose(commands: Any) -> None:
         "eoc diagnose mynets:make_resnet --input-shape 3,32,32 --sparsity 0.98",
         "eoc diagnose src/nets.py:Classifier --input-shape 784 --data mnist.npz --html report.html",
     ]
-    made = _command(
-        commands, "diagnose", "what is wrong with a torch model's initialisation, and what to use instead",
-        examples, "diagnose",
-    )  # fmt: skip
-    made.add_argument(
-        "model",
-        metavar="MODULE:FACTORY",
-        help="a function or class that returns the model when called without arguments, or the model itself. "
+    summary = "what is wrong with a torch model's initialisation, and what to use instead"
+    made = _command(commands, "diagnose", summary, examples)
+    text = (
+        "a function or class that returns the model when called without arguments, or the model itself. "
         "MODULE may be a file such as src/nets.py, and is looked for in this folder first. It is imported, "
-        "which runs its code",
+        "which runs its code"
     )
-    made.add_argument(
-        "--input-shape",
-        type=counts,
-        metavar="C,H,W",
-        help="shape of one input: features, or channels and extents (default: that of the data; without "
-        "data: the features of the first Linear layer)",
-    )
-    made.add_argument(
-        "--sparsity",
-        type=fraction,
-        default=0.9,
-        metavar="S",
-        help="fraction of the weights to remove (default: 0.9)",
-    )
+    made.add_argument("model", metavar="MODULE:FACTORY", help=text)
+    _option(made, "--input-shape", counts, _INPUT_SHAPE, "C,H,W")
+    _option(made, "--sparsity", fraction, _REMOVED, "S", default=0.9)
     _pruning(made, "--input-shape")
-    _method(made, "auto, cpu, cuda … (default: auto)", "theory where the model can be read, else sampled")
-    made.add_argument(
-        "--loss",
-        type=loss,
-        default="cross_entropy",
-        help="of sampled networks: cross_entropy, mse or bce (default: cross_entropy)",
-    )
-    made.add_argument(
-        "--seed",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="seed of torch while the model is made, and of the samples (default: 0)",
+    _method(made, "auto, cpu, cuda …", "theory where the model can be read, else sampled")
+    _option(made, "--loss", loss, "of sampled networks: cross_entropy, mse or bce", default="cross_entropy")
+    _option(
+        made, "--seed", whole, "seed of torch while the model is made, and of the samples", "N", default=0
     )
     _layers(made)
     _plot(made)
-    made.add_argument(
-        "--html",
-        type=html_page,
-        metavar="FILE",
-        help="write one self-contained page; the suffix must be .html",
-    )
-    made.add_argument(
-        "--interactive",
-        action="store_true",
-        help="with --html: a picture that names the layer under the pointer (needs Plotly; adds 4.5 MB)",
-    )
+    _page(made)
+    text = "with --html: a picture that names the layer under the pointer (needs Plotly; adds 4.5 MB)"
+    _flag(made, "--interactive", text)
 
 
 def _design(commands: Any) -> None:
@@ -317,43 +253,21 @@ def _design(commands: Any) -> None:
         "eoc design --activation relu --depth 5 --width 200 --sparsity 0.98 --goal training --data digits",
         "eoc design src/nets.py:make_resnet --input-shape 3,32,32 --sparsity 0.98",
     ]
-    made = _command(
-        commands,
-        "design",
-        "an initialisation and an allocation of weights to layers that avoid collapse at a sparsity",
-        examples,
-        "design",
-    )
+    summary = "an initialisation and an allocation of weights to layers that avoid collapse at a sparsity"
+    made = _command(commands, "design", summary, examples)
     _own_or_described(made, criterion=None, usual="snip; with --goal training synflow, snip under attention")
-    made.add_argument(
-        "--goal",
-        type=str.lower,
-        default="connection",
-        metavar="GOAL",
-        help="connection: the least change that avoids collapse; training: the network that is likely to "
-        "train best (default: connection)",
-    )
-    made.add_argument(
-        "--sparsity", required=True, type=fraction, metavar="S", help="fraction of the weights to remove"
-    )
-    made.add_argument(
-        "--max-collapse-probability",
-        type=fraction,
-        default=0.01,
-        metavar="P",
-        help="highest accepted probability that a layer collapses or is disconnected (default: 0.01)",
-    )
+    text = "connection: the least change that avoids collapse; training: the network that is likely to "
+    _option(made, "--goal", str.lower, f"{text}train best", "GOAL", default="connection")
+    _option(made, "--sparsity", fraction, _REMOVED, "S", required=True)
+    text = "highest accepted probability that a layer collapses or is disconnected"
+    _option(made, "--max-collapse-probability", fraction, text, "P", default=0.01)
     _way(made)
-    made.add_argument(
-        "--networks",
-        type=whole,
-        metavar="N",
-        help="networks to sample and prune for each option, to see whether paths through them are left; "
-        "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these leave it open)",
+    text = (
+        "networks to sample and prune for each option, to see whether paths through them are left; "
+        "0: none (default: 1 to 8, as many as are cheap, and up to 32 where these leave it open)"
     )
-    made.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
-    )
+    _option(made, "--networks", whole, text, "N")
+    _option(made, "--seed", whole, "seed of everything random", "N", default=0)
     _layers(made)
     _plot(made)
 
@@ -363,32 +277,19 @@ def _trainability(commands: Any) -> None:
         "eoc trainability --activation relu --depth 6 --width 200 --sparsity 0.9 --data digits",
         "eoc trainability src/nets.py:make_resnet --input-shape 3,32,32 --sparsity 0.98 --criterion synflow",
     ]
-    made = _command(
-        commands,
-        "trainability",
+    summary = (
         "how well a network can be trained, by its Jacobian and its neural tangent kernel: of a torch model "
-        "measured, of a described network predicted",
-        examples,
-        "trainability",
+        "measured, of a described network predicted"
     )
+    made = _command(commands, "trainability", summary, examples)
     _own_or_described(made, criterion="random", usual="random")
-    made.add_argument(
-        "--sparsity",
-        type=fraction,
-        default=0.0,
-        metavar="S",
-        help="fraction of the weights to remove (default: 0)",
-    )
+    _option(made, "--sparsity", fraction, _REMOVED, "S", default=0.0)
     _way(
         made,
         "theory for fully connected layers and masks that do not look at gradients or paths, else sampled",
     )
-    made.add_argument(
-        "--inputs", type=whole, default=32, metavar="N", help="inputs that are looked at (default: 32)"
-    )
-    made.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="seed of everything random (default: 0)"
-    )
+    _option(made, "--inputs", whole, "inputs that are looked at", "N", default=32)
+    _option(made, "--seed", whole, "seed of everything random", "N", default=0)
     _layers(made)
     _plot(made)
 
@@ -398,51 +299,53 @@ def _attention(commands: Any) -> None:
         "eoc attention --depth 12 --tokens 64 --plot attention.png",
         "eoc attention --norm post --activation none --score-scale 0.5,1,2,4 --residual-strength 0.1:1:10",
     ]
-    made = _command(
-        commands,
-        "attention",
-        "where transformers can be trained: rank collapse, entropy collapse and gradients on a grid",
-        examples,
-        "attention",
-    )
+    summary = "where transformers can be trained: rank collapse, entropy collapse and gradients on a grid"
+    made = _command(commands, "attention", summary, examples)
     _grid(made, "--score-scale", "0.1:32:50:log", "σ_qσ_k")
     _grid(made, "--residual-strength", "0.05:5:50:log", "factors of the residual branches")
-    for option, kind, metavar, default, text in (
-        ("--tokens", whole, "T", 64, "number of tokens"),
-        ("--depth", whole, "L", 12, "number of blocks"),
-        ("--norm", str, "NORM", "pre", "pre or post: where LayerNorm stands"),
-        ("--activation", str, "ACT", "gelu", "of the MLP; none: blocks of attention alone"),
-        ("--gain", number, "G", 1.0, "σ_vσ_o, of value and output matrix together"),
-        ("--mlp-gain", number, "G", 1.0, "standard deviation of the MLP's output"),
-        ("--skip", number, "S", 1.0, "factor of the skip connections; 0: none"),
-        ("--similarity", number, "P", 0.0, "correlation of two tokens at the input"),
-        ("--gradient-similarity", number, "P", 0.0, "the same of gradients at the output"),
-    ):
-        shown = (
-            f"{text} (default: {default:g})" if isinstance(default, float) else f"{text} (default: {default})"
-        )
-        made.add_argument(option, type=kind, metavar=metavar, default=default, help=shown)
+    _option(made, "--tokens", whole, "number of tokens", "T", default=64)
+    _option(made, "--depth", whole, "number of blocks", "L", default=12)
+    _option(made, "--norm", str, "pre or post: where LayerNorm stands", "NORM", default="pre")
+    _option(made, "--activation", str, "of the MLP; none: blocks of attention alone", "ACT", default="gelu")
+    _option(made, "--gain", number, "σ_vσ_o, of value and output matrix together", "G", default=1.0)
+    _option(made, "--mlp-gain", number, "standard deviation of the MLP's output", "G", default=1.0)
+    _option(made, "--skip", number, "factor of the skip connections; 0: none", "S", default=1.0)
+    _option(made, "--similarity", number, "correlation of two tokens at the input", "P", default=0.0)
+    text = "the same of gradients at the output"
+    _option(made, "--gradient-similarity", number, text, "P", default=0.0)
     _plot(made)
 
 
 # --- groups of options --------------------------------------------------------------------------------------
 
+_REMOVED = "fraction of the weights to remove"
+_INPUT_SHAPE = (
+    "shape of one input: features, or channels and extents (default: that of the data; without data: the "
+    "features of the first Linear layer)"
+)
+_AUTO = "theory for fully connected networks, else sampled"
+
+
+def _point(made: argparse.ArgumentParser, *, sigma_w: bool = False) -> None:
+    """An activation, and what fixes the point on its edge of chaos."""
+    made.add_argument("activation", metavar="ACT", help=ACT_HELP)
+    given = made.add_mutually_exclusive_group()
+    _option(given, "--sigma-b", number, "bias scale (default: 0)", "S")
+    if sigma_w:
+        _option(given, "--sigma-w", number, "weight scale: s.d. of a weight × √fan_in", "S")
+    _option(given, "--q", number, "variance of the pre-activations", "Q")
+    _dropout(made)
+
 
 def _own_or_described(made: argparse.ArgumentParser, *, criterion: str | None, usual: str) -> None:
     """A torch model by its name, or the options that describe a network."""
-    made.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODULE:FACTORY",
-        help="your own torch model, as in eoc diagnose, instead of the options that describe a network",
+    text = "your own torch model, as in eoc diagnose, instead of the options that describe a network"
+    made.add_argument("model", nargs="?", metavar="MODULE:FACTORY", help=text)
+    text = (
+        "with MODULE:FACTORY: shape of one input (default: that of the data; without data: the features "
+        "of the first Linear layer)"
     )
-    made.add_argument(
-        "--input-shape",
-        type=counts,
-        metavar="C,H,W",
-        help="with MODULE:FACTORY: shape of one input (default: that of the data; without data: the features "
-        "of the first Linear layer)",
-    )
+    _option(made, "--input-shape", counts, text, "C,H,W")
     _network(made, required=False, criterion=criterion, usual=usual)
 
 
@@ -454,85 +357,44 @@ def _network(
     usual: str = "snip",
 ) -> None:
     net = made.add_argument_group("network")
-    net.add_argument("--activation", metavar="ACT", help=f"{ACT_HELP}; the default of resnet and vgg is relu")
-    net.add_argument(
-        "--depth",
-        required=required,
-        type=whole,
-        metavar="L",
-        help="number of weight layers (resnet, vgg: the number in the name)",
+    _option(net, "--activation", None, f"{ACT_HELP}; the default of resnet and vgg is relu", "ACT")
+    text = "number of weight layers (resnet, vgg: the number in the name)"
+    _option(net, "--depth", whole, text, "L", required=required)
+    text = (
+        "units or channels of each hidden layer (resnet, vgg: channels of the first stage; default: 16, 64)"
     )
-    net.add_argument(
-        "--width",
-        "--channels",
-        type=whole,
-        metavar="N",
-        help="units or channels of each hidden layer (resnet, vgg: channels of the first stage; default: 16, "
-        "64)",
+    net.add_argument("--width", "--channels", type=whole, metavar="N", help=text)
+    text = (
+        "mlp, fully connected; cnn, plain convolutions; resnet, stable-resnet (depth 6n + 2) or vgg "
+        "(11, 13, 16, 19, 34, 49)"
     )
-    net.add_argument(
-        "--kind",
-        type=str.lower,
-        default="mlp",
-        help="mlp, fully connected; cnn, plain convolutions; resnet, stable-resnet (depth 6n + 2) or vgg "
-        "(11, 13, 16, 19, 34, 49) (default: mlp)",
-    )
-    net.add_argument(
-        "--image",
-        type=counts,
-        metavar="C,H,W",
-        help="shape of one image (default: that of the data; without data: 3,32,32)",
-    )
-    net.add_argument(
-        "--padding", type=str.lower, help="padding of cnn: circular, zeros or reflect (default: circular)"
-    )
-    net.add_argument(
-        "--normalisation",
-        type=str.lower,
-        help="normalisation of resnet and vgg: batch, group, layer or none (default: batch)",
-    )
-    net.add_argument(
-        "--mode",
-        type=str.lower,
-        help="mode of batch normalisation: training or evaluation (default: training)",
-    )
+    _option(net, "--kind", str.lower, text, default="mlp")
+    text = "shape of one image (default: that of the data; without data: 3,32,32)"
+    _option(net, "--image", counts, text, "C,H,W")
+    _option(net, "--padding", str.lower, "padding of cnn: circular, zeros or reflect (default: circular)")
+    text = "normalisation of resnet and vgg: batch, group, layer or none (default: batch)"
+    _option(net, "--normalisation", str.lower, text)
+    text = "mode of batch normalisation: training or evaluation (default: training)"
+    _option(net, "--mode", str.lower, text)
     _distribution(net)
-    net.add_argument(
-        "--in-features",
-        type=whole,
-        metavar="N",
-        help="features of one input (default: those of the data; without data: 64)",
-    )
-    net.add_argument(
-        "--out-features",
-        type=whole,
-        metavar="N",
-        help="number of classes (default: that of the data; without data: 10)",
-    )
+    text = "features of one input (default: those of the data; without data: 64)"
+    _option(net, "--in-features", whole, text, "N")
+    text = "number of classes (default: that of the data; without data: 10)"
+    _option(net, "--out-features", whole, text, "N")
     _pruning(made, "--image", criterion, usual)
 
 
 def _distribution(net: Any) -> None:
     """The scales and the distribution of the weights."""
-    net.add_argument(
-        "--init",
-        type=initialisation,
-        default="eoc",
-        metavar="INIT",
-        help="eoc, kaiming, pytorch or SIGMA_W,SIGMA_B (default: eoc)",
+    text = "eoc, kaiming, pytorch or SIGMA_W,SIGMA_B"
+    _option(net, "--init", initialisation, text, "INIT", default="eoc")
+    text = "bias scale of --init eoc (default: 0.2; 0 for homogeneous activations such as relu)"
+    _option(net, "--sigma-b", number, text, "S")
+    text = (
+        "distribution of the weights: normal or uniform, in convolutional networks also truncated or "
+        "orthogonal (default: normal; with --init pytorch: uniform)"
     )
-    net.add_argument(
-        "--sigma-b",
-        type=number,
-        metavar="S",
-        help="bias scale of --init eoc (default: 0.2; 0 for homogeneous activations such as relu)",
-    )
-    net.add_argument(
-        "--law",
-        type=str.lower,
-        help="distribution of the weights: normal or uniform, in convolutional networks also truncated or "
-        "orthogonal (default: normal; with --init pytorch: uniform)",
-    )
+    _option(net, "--law", str.lower, text)
 
 
 def _pruning(
@@ -543,104 +405,73 @@ def _pruning(
     `image` is the option that says how large images are.
     """
     pruning = made.add_argument_group("pruning")
-    pruning.add_argument(
-        "--criterion",
-        type=str.lower,
-        default=criterion,
-        metavar="CRITERION",
-        help="snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, "
-        f"with options as in 'snip(rounds=100)' (default: {usual})",
+    text = (
+        "snip, grasp, magnitude, synflow, synflow-oneshot, random, uniform, erk, smart-ratio or force, "
+        f"with options as in 'snip(rounds=100)' (default: {usual})"
     )
-    pruning.add_argument(
-        "--data",
-        type=data_name,
-        default="none",
-        metavar="DATA",
-        help=f"digits (as images, enlarged to {image}); mnist, fashion-mnist, cifar10, cifar100 or "
-        "tiny-imagenet; FILE.npz with arrays inputs and targets; none: uncorrelated inputs (default: none)",
+    pruning.add_argument("--criterion", type=str.lower, default=criterion, metavar="CRITERION", help=text)
+    text = (
+        f"digits (as images, enlarged to {image}); mnist, fashion-mnist, cifar10, cifar100 or "
+        "tiny-imagenet; FILE.npz with arrays inputs and targets; none: uncorrelated inputs"
     )
-    pruning.add_argument(
-        "--data-folder",
-        metavar="DIR",
-        help="folder with the published files of the set (default: mnist, fashion-mnist and cifar10 are "
-        "fetched once from OpenML)",
+    _option(pruning, "--data", data_name, text, "DATA", default="none")
+    text = (
+        "folder with the published files of the set (default: mnist, fashion-mnist and cifar10 are "
+        "fetched once from OpenML)"
     )
-    pruning.add_argument(
-        "--batch",
-        type=whole,
-        metavar="N",
-        help="number of inputs to use (default: 100 of an image set, all of a file)",
-    )
+    _option(pruning, "--data-folder", None, text, "DIR")
+    text = "number of inputs to use (default: 100 of an image set, all of a file)"
+    _option(pruning, "--batch", whole, text, "N")
 
 
 def _sparsity(made: argparse.ArgumentParser, *, required: bool) -> None:
-    made.add_argument(
-        "--sparsity",
-        required=required,
-        action="extend",
-        type=fractions,
-        metavar="S",
-        help="fraction of the weights to remove; for several, separate them with commas or repeat the option",
-    )
+    text = f"{_REMOVED}; for several, separate them with commas or repeat the option"
+    _option(made, "--sparsity", fractions, text, "S", required=required, action="extend")
 
 
-def _sampling(made: argparse.ArgumentParser, samples_help: str) -> None:
-    made.add_argument("--samples", type=whole, metavar="N", help=samples_help)
-    made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the samples (default: 0)")
-
-
-_AUTO = "theory for fully connected networks, else sampled"
+def _sampling(made: argparse.ArgumentParser) -> None:
+    text = "networks to sample for snip and grasp (default: chosen by the kind of network)"
+    _option(made, "--samples", whole, text, "N")
+    _option(made, "--seed", whole, "seed of the samples", "N", default=0)
+    _method(made, "where networks are sampled in torch: auto, cpu, cuda …")
 
 
 def _way(made: argparse.ArgumentParser, auto: str = _AUTO) -> None:
-    made.add_argument(
-        "--method",
-        type=str.lower,
-        default="auto",
-        help="theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
-        f"auto: {auto} (default: auto)",
-    )
+    text = "theory: kernels and closed forms, no network is sampled; sampled: sampled networks, in torch; "
+    _option(made, "--method", str.lower, f"{text}auto: {auto}", default="auto")
 
 
 def _method(made: argparse.ArgumentParser, device_help: str, auto: str = _AUTO) -> None:
     _way(made, auto)
-    made.add_argument(
-        "--exclude",
-        type=lambda text: text.split(","),
-        default=(),
-        metavar="NAMES",
-        help="layers whose weights stay, separated by commas; patterns such as 'layers.*' too",
-    )
-    made.add_argument("--device", type=device, default="auto", help=device_help)
+    text = "layers whose weights stay, separated by commas; patterns such as 'layers.*' too"
+    made.add_argument("--exclude", type=lambda text: text.split(","), default=(), metavar="NAMES", help=text)
+    _option(made, "--device", device, device_help, default="auto")
 
 
 def _layers(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--all-layers", action="store_true", help="print every layer of a deep network")
+    _flag(made, "--all-layers", "print every layer of a deep network")
 
 
 def _grid(made: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
-    made.add_argument(
-        option,
-        type=grid,
-        default=grid(default),
-        metavar="GRID",
-        help=f"{what}: LOW:HIGH:POINTS, evenly, or LOW:HIGH:POINTS:log; or numbers separated by commas "
-        f"(default: {default})",
+    text = (
+        f"{what}: LOW:HIGH:POINTS, evenly, or LOW:HIGH:POINTS:log; or numbers separated by commas "
+        f"(default: {default})"
     )
+    made.add_argument(option, type=grid, default=grid(default), metavar="GRID", help=text)
 
 
 def _dropout(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--dropout",
-        type=fraction,
-        default=0.0,
-        metavar="P",
-        help="probability of dropping an activation (default: 0)",
-    )
+    _option(made, "--dropout", fraction, "probability of dropping an activation", "P", default=0.0)
 
 
 def _plot(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--plot", type=picture, metavar="FILE", help=PLOT_HELP)
+    text = "write a picture; the suffix .png, .pdf or .svg sets its format"
+    _option(made, "--plot", picture, text, "FILE")
+
+
+def _page(made: argparse.ArgumentParser, required: bool = False) -> None:
+    text = "write one self-contained page; the suffix must be .html"
+    _option(made, "--html", html_page, text, "FILE", required=required)
 
 
 # --- kinds of values ----------------------------------------------------------------------------------------
@@ -781,19 +612,17 @@ def _read_init(text: str) -> Init:
     return float(sigma_w), float(sigma_b)
 
 
-def picture(text: str, *suffixes: str) -> Any:
-    """A file name for a picture, or a file with one of the `suffixes`, checked before any work is done."""
-    from ..reports.plots import check_path
-
+def picture(text: str, suffixes: tuple[str, ...] = PICTURES) -> Any:
+    """A file name for a picture, or for what has the `suffixes`, checked before any work is done."""
     try:
-        return check_path(text, suffixes) if suffixes else check_path(text)
+        return check_path(text, suffixes)
     except EOCError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def html_page(text: str) -> Any:
     """A file name for a page."""
-    return picture(text, ".html", ".htm")
+    return picture(text, (".html", ".htm"))
 
 
 def loss(text: str) -> str:

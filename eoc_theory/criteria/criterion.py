@@ -88,7 +88,7 @@ class Criterion:
     def passes(self) -> int:
         """What scores cost, in passes forwards and backwards.
 
-        Hess·g takes a second way back, in double precision as a rule.
+        Hess·g takes a second backward pass, in double precision as a rule.
         """
         return {"gradient": 1, "hessian_gradient": 4}.get(self.needs, 0)
 

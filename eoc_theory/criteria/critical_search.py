@@ -14,8 +14,8 @@ def searched_critical_sparsity(
     """The sparsity from which pruning in rounds leaves a layer empty; and that layer.
 
     The numbers of weights left that empty a layer are taken for one interval. Where they are not, as beside
-    shortcuts, the end is found of the part where the schedule of fewest weights empties one: a prediction has
-    to search as a measurement does.
+    shortcuts, the end is found of the part where a layer collapses under the schedule of fewest weights: a
+    prediction has to search as a measurement does.
 
     Args:
         whole: weights of each layer.
@@ -26,7 +26,7 @@ def searched_critical_sparsity(
     n, fewest = sum(whole), len(whole)
 
     def emptied_layer(kept: int) -> tuple[int | None, int]:
-        """The first layer that is emptied on the way to `kept` weights, and the number left then."""
+        """The first layer that collapses on the way to `kept` weights, and the number left then."""
         left = left_at(kept)
         return (int(np.argmin(left)) if min(left) == 0 else None), sum(left)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from ..base.formatting import sparsity as shown_sparsity
 from ..base.isolation import isolated
 from ..base.result import Drawable
 from ..base.tables import Table, frame
-from ..base.typing import DType, Floats, LossName, Method
+from ..base.typing import DataFrame, DType, Floats, LossName, Method
 from ..criteria.criterion import CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
@@ -33,9 +33,6 @@ from .paper_bounds import bound_for
 from .prediction import MOST_SAMPLES
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, zeros_of_structure
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -56,7 +53,7 @@ class CollapsePrediction(Drawable):
         median_error: expected absolute error of log₁₀(1 − s_cr) at the median, from networks that were really
             pruned (`eoc_theory.pruning.error_model`).
         median_error_bound: what it stays under in nine networks of ten.
-        notes: layers whose scores are all 0, so that removing the zeros empties them; and where
+        notes: layers whose scores are all 0, so that removing the zeros leaves them empty; and where
             `median_error` is extrapolated.
         n_weights: of the network, of which pruning removes a whole number; 0 where it is not known.
         method: "theory" or "sampled".
@@ -104,7 +101,7 @@ class CollapsePrediction(Drawable):
         share = share_at_most(self.samples, levels, self.n_weights)
         return float(share) if levels.ndim == 0 else share
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer, with the probability that it is the first to collapse."""
         return frame({"layer": self.layers, "weakest_probability": self.weakest_probability})
 

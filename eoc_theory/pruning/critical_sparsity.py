@@ -1,7 +1,7 @@
 """The critical sparsity of sampled networks, and which of their layers are empty at a given one.
 
-One law serves `predict_collapse` and, near the sparsities where layers start to be lost, `predict_pruning`:
-what they say of a sparsity is the same.
+One distribution serves `predict_collapse` and, near the sparsities where layers start to collapse,
+`predict_pruning`: what they say of a sparsity is the same.
 """
 
 from __future__ import annotations

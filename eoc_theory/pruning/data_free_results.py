@@ -40,7 +40,7 @@ class CollapseSamples:
         criterion: the criterion's name.
         critical_sparsity: independent draws of the smallest sparsity at which some layer has lost all its
             weights, (samples,).
-        weakest_layer: probability that layer l is the first to be lost, (L,); where several go at once, they
+        weakest_layer: probability that layer l is the first to collapse, (L,); where several go at once, they
             share.
     """
 

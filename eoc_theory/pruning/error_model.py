@@ -2,7 +2,7 @@
 
 Predictions of networks of many widths and depths have been compared with measurements (`python -m analysis
 run trust` and the like); `python -m benchmarks.error_map` fits what is kept in ``error_map.json``. The error
-is a part of the predicted spread from one initialisation to the next, by class of network and criterion: that
+is a part of the predicted standard deviation over initialisations, by class of network and criterion: that
 spread already holds what width, depth over width, the phase and the sparsity do, and powers of width and
 depth beside it foretell the error no better. For a prediction rests on few sampled networks, so that most of
 its error is that of their mean. Where networks differ little, with normalisation, it is one number. All this
@@ -64,7 +64,7 @@ def kept_trust(
         criterion: what ranks; where it fixes densities there is no error.
         sparsity: (n_s,).
         spread: predicted standard deviation of kept, averaged over the layers, (n_s,).
-        samples: number of networks that were sampled; None: there was another way.
+        samples: number of networks that were sampled; None: none were.
     """
     if criterion.densities(net.weight_shapes) is not None:
         return Trust(np.zeros(len(sparsity)), np.zeros(len(sparsity)), ())
@@ -80,7 +80,7 @@ def kept_trust(
 def collapse_trust(net: Network, criterion: Criterion, samples: Array, networks: int | None = None) -> Trust:
     """Error of the predicted median of log₁₀(1 − s_cr).
 
-    `samples` are the draws of s_cr in so many `networks` that were sampled; None: there was another way.
+    `samples` are the draws of s_cr in so many `networks` that were sampled; None: none were.
     """
     if criterion.densities(net.weight_shapes) is not None:
         return Trust(np.zeros(()), np.zeros(()), ())
@@ -99,7 +99,7 @@ def _of_a_mean(factors: tuple[float, float], spread: Array, samples: int) -> Tru
 
 
 def kind_of(net: Architecture) -> str:
-    """The kind of network by which errors are told apart.
+    """The kind of network that errors are grouped by.
 
     "chain" (of fully connected layers), "attention", "convolutional", "residual", and these two "normalised".
     """
@@ -178,7 +178,7 @@ def beyond(name: str, values: Sequence[float] | Array, measured: Sequence[float]
 
 
 def _unmeasured(net: Architecture) -> list[str]:
-    """Layers and laws that no measured network had."""
+    """Layers and weight distributions that no measured network had."""
     laws = sorted({str(layer.law) for layer in net.layers} - {"normal"})
     found = [f"{law} weights" for law in laws]
     if net.is_chain:

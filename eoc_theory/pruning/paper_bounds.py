@@ -7,7 +7,7 @@ theorems add a remainder whose constant they do not give. Its order is returned 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -17,11 +17,9 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
 from ..base.tables import frame
+from ..base.typing import DataFrame
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -50,7 +48,7 @@ class SnipBound(Result):
         below = np.asarray(self.value) < 1.0
         return below if below.ndim else bool(below)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a bound."""
         names = ("value", "remainder", "kappa", "binding")
         columns = np.broadcast_arrays(*(np.asarray(getattr(self, name)) for name in names))
@@ -95,7 +93,7 @@ class MagnitudeBound(Result):
     def binding(self) -> bool:
         return self.value < 1.0
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row with all that is known of the bound."""
         names = ("value", "whole", "remainder", "epsilon", "x", "gamma", "layer", "binding")
         return frame({name: [getattr(self, name)] for name in names})
@@ -172,12 +170,12 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
     2 − ε (and 0 for ε ≥ 1), and the infimum is over t ≥ 0 of
     P(|Z| ≤ t) + ζN²/(1 + r) P(|Z| > t) P(|Z| > γt), r = u(γt)/u(t).
 
-    What it leaves out. The theorem's value bounds the fraction that is lost of the *other* layers: with T the
-    largest |W| of layer l0, E[P(|W_l| ≤ T)] ≤ x + ∫_x^1 n_l0 P(|Z| > γ Q_y) dy, and beyond x the condition
-    bounds the integrand by n_l0 (1 − y)^{γ^{2−ε}}. When layer l0 is emptied its own n_l0 weights are lost as
-    well, so E[s_cr] ≤ w + (1 − w) · value with w = n_l0/n, for every N, without remainder. In networks of few
-    layers with a large γ the difference is far above O(1/√(LN²)): three layers of 60 × 60, γ = 4: E[s_cr] =
-    0.77, the theorem's value is 0.675 with a remainder of order 0.01, `whole` is 0.783.
+    What it leaves out. The theorem's value bounds the fraction of the *other* layers that is removed: with T
+    the largest |W| of layer l0, E[P(|W_l| ≤ T)] ≤ x + ∫_x^1 n_l0 P(|Z| > γ Q_y) dy, and beyond x the
+    condition bounds the integrand by n_l0 (1 − y)^{γ^{2−ε}}. When layer l0 collapses its own n_l0 weights are
+    removed as well, so E[s_cr] ≤ w + (1 − w) · value with w = n_l0/n, for every N, without remainder. In
+    networks of few layers with a large γ the difference is far above O(1/√(LN²)): three layers of 60 × 60, γ
+    = 4: E[s_cr] = 0.77, the theorem's value is 0.675 with a remainder of order 0.01, `whole` is 0.783.
 
     Args:
         alphas: α_l > 0, (L,), L ≥ 2. zetas: ζ_l > 0, (L,). width: N ≥ 1.
@@ -225,29 +223,6 @@ def magnitude_bound(alphas: Array, zetas: Array, width: float) -> MagnitudeBound
         gamma=gamma,
         layer=layer,
     )
-
-
-def crossing(epsilon: float | Array, gamma: float | Array) -> Array:
-    """x_{ε,γ} of `magnitude_bound`, for ε in (0, 2) and γ > 1; broadcasts.
-
-    1 − x falls fast as ε → 0: t = Q_x is found by bisection in log t, and x = 1 is a rounded value.
-
-    Raises:
-        ArgumentError: values outside.
-    """
-    eps, g = np.broadcast_arrays(
-        _array("epsilon", epsilon, 0.0, strict=True), _array("gamma", gamma, 1.0, strict=True)
-    )
-    if (eps >= 2.0).any():
-        raise ArgumentError(f"epsilon must be a number in (0, 2), got {float(eps.max()):g}")
-    low, high = np.full(eps.shape, np.log(1e-300)), np.full(eps.shape, np.log(1e150))
-    for _ in range(70):
-        middle = 0.5 * (low + high)
-        t = np.exp(middle)
-        with np.errstate(over="ignore"):
-            holds = np.log(_log_tail(g * t) / _log_tail(t)) > (2.0 - eps) * np.log(g)
-        low, high = np.where(holds, low, middle), np.where(holds, middle, high)
-    return np.where(eps >= 1.0, 0.0, erf(np.exp(0.5 * (low + high)) / np.sqrt(2)))
 
 
 def bound_for(net: Architecture, criterion: str, chi: float | None = None) -> SnipBound | MagnitudeBound:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,8 @@ from ..base.formatting import equals, probability, shown_layers
 from ..base.isolation import isolated
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
-from ..base.tables import Table, cell, frame
-from ..base.typing import DType, Floats, LossName, Method, S
+from ..base.tables import Table, cell, sparsity_frame
+from ..base.typing import DataFrame, DType, Floats, LossName, Method, S
 from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError, TooLargeError
@@ -43,9 +43,6 @@ from .rounds import allocate_in_rounds
 from .theory_error import theory_trust
 from .vanishing import notes as zero_notes
 from .vanishing import ranked_zeros, share_below, zeros_of_structure
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 Counts = NDArray[np.int64]
@@ -129,23 +126,10 @@ class PruningPrediction(Drawable, Generic[S]):
         more = {"± s.d.": self.kept_std, "P(empty)": self.empty_probability}
         return kept_table(self, more if np.ndim(self.sparsity) == 0 else {})
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer (and sparsity), with all that is known of it, `zero_scores` last."""
-        sparsity = np.atleast_1d(self.sparsity)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsity)),
-                "weights": np.tile(self.weights, len(sparsity)),
-                "sparsity": np.repeat(sparsity, len(self.layers)),
-                "kept": np.ravel(self.kept),
-                "kept_std": np.ravel(self.kept_std),
-                "empty_probability": np.ravel(self.empty_probability),
-                "zero_scores": np.tile(
-                    np.broadcast_to(np.asarray(self.zero_scores, dtype=float), len(self.layers)),
-                    len(sparsity),
-                ),
-            }
-        )
+        names = ("kept", "kept_std", "empty_probability", "zero_scores")
+        return sparsity_frame(self, {name: getattr(self, name) for name in names})
 
 
 #: Sparsities that a table has columns for.
@@ -256,9 +240,9 @@ def predict_pruning(
     Scores are ranked over the whole network and exactly round(s·n) weights removed (Lee et al. 2019; Hayou et
     al. 2021, section 2). Biases are not pruned.
 
-    Two ways lead to an answer. By theory the scores' distributions follow from kernels, and no network is
+    There are two methods. By theory the scores' distributions follow from kernels, and no network is
     sampled. Else a few networks are sampled in torch, with weights from the distributions of those at hand,
-    and scored with exact gradients; a model may compute whatever it likes.
+    and scored with exact gradients; the model may be of any kind.
 
     Args:
         net: an `Architecture`; a torch model; or a factory, a function without arguments, or of a seed, that
@@ -292,13 +276,12 @@ def predict_pruning(
         samples = checks.integer("samples", samples, minimum=2, maximum=MOST_SAMPLES)
     options = Options.of(rule, method, example_input, loss, output, exclude, device, dtype)
     given, net = net, as_network(net, data, options, seed=seed)
-    asked = samples
+    free = is_data_free(net, rule)
     with shared_samples():
         found = _allocated(net, rule, values, data, samples, seed, method)
-        if isinstance(net, UnreadNetwork) and found.samples:
-            # The largest scores of the same networks say when layers collapse.
-            samples = found.samples
-        chances = partial(_chances_by_law, found, net, samples=samples, seed=seed, method=method)
+        # The largest scores of the same networks say when layers collapse.
+        networks = found.samples if isinstance(net, UnreadNetwork) and found.samples else samples
+        chances = partial(_chances_by_law, found, net, samples=networks, seed=seed, method=method)
         waits = found.method == "theory" and found.open.any() and has_chain_law(net, rule)
         if waits:
             # Read later, the data are as they are now.
@@ -307,8 +290,7 @@ def predict_pruning(
             found = replace(found, **dict(zip(("empty", "collapse"), chances(data), strict=True)))
     one: Any = (lambda array: array[0]) if np.ndim(sparsity) == 0 else (lambda array: array)
     trust = _trust(net, rule, values, found)
-    free = is_data_free(net, rule)
-    own = () if asked is None or free or found.method == "sampled" else (OWN_SAMPLES,)
+    own = () if samples is None or free or found.method == "sampled" else (OWN_SAMPLES,)
     prediction = PruningPrediction(
         criterion=rule.label,
         sparsity=float(values[0]) if np.ndim(sparsity) == 0 else values,
@@ -319,13 +301,7 @@ def predict_pruning(
         empty_probability=one(found.empty),
         collapse_probability=_plain(one(found.collapse)),
         samples=found.samples,
-        notes=(
-            zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
-            + found.notes
-            + (() if found.samples and found.method == "sampled" else network_notes(net))
-            + own
-            + trust.notes
-        ),
+        notes=_notes(net, rule, values, found) + own + trust.notes,
         kept_error=_plain(one(trust.expected)),
         kept_error_bound=_plain(one(trust.bound)),
         zero_scores=found.zeros,
@@ -337,6 +313,13 @@ def predict_pruning(
         later = isolated(lambda: tuple(_plain(one(chance)) for chance in chances()))
         prediction._postpone(("empty_probability", "collapse_probability"), later)
     return prediction
+
+
+def _notes(net: Network, rule: Criterion, values: Array, found: _Allocation) -> tuple[str, ...]:
+    """What there is to say of scores of 0, of how the distributions were computed, and of the network."""
+    said = zero_notes(rule.label, net.weight_layers, net.weights, found.zeros, values, found.below)
+    sampled = found.samples and found.method == "sampled"
+    return said + found.notes + (() if sampled else network_notes(net))
 
 
 def _copied(batch: DataSummary) -> DataSummary:
@@ -473,7 +456,7 @@ def _allocated_in_rounds(
 
 
 def _open_without_data(free: DataFreeAllocation, criterion: Criterion, net: Network) -> Array:
-    """Where layers can be lost, under criteria that look at no data."""
+    """Where layers may collapse, under criteria that look at no data."""
     if criterion.densities(net.weight_shapes) is not None:
         return np.zeros(len(free.sparsity), dtype=bool)
     if criterion.rounds > 1:
@@ -576,7 +559,7 @@ def _kept_signed(
 def summarise_networks(
     laws: NetworkLaws, kept: Array, mean: Array, log_t: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """mean, its spread and the chances of empty layers, from each network's kept fractions (S, n_s, L)."""
+    """Mean, s.d. and probabilities of empty layers, from the kept fractions of each network (S, n_s, L)."""
     # Which of a layer's weights pass is itself random: independent given the rows and columns.
     # No number between 0 and 1 varies more than one that is either.
     most = mean * (1.0 - mean)

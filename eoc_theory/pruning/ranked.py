@@ -1,4 +1,4 @@
-"""Global ranking of independent scores: kept per layer, its spread, emptied layers, critical sparsity.
+"""Global ranking of independent scores: kept per layer, its s.d., collapsed layers, critical sparsity.
 
 Given the threshold t, the number of scores of layer l above it is binomial; where rows and columns share
 factors it is mixed over a gamma law whose relative variance is `ScoreLaw.clumping` (a negative binomial

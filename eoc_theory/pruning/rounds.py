@@ -90,8 +90,8 @@ def critical_in_rounds(
 ) -> tuple[Array, Array]:
     """s_cr of sampled networks, (S,), and how often each layer is the weakest, (L,).
 
-    Each final sparsity has a schedule of its own: the largest number of weights left that empties a layer is
-    searched for, to `RESOLUTION`.
+    Each final sparsity has a schedule of its own: the largest number of weights left under which a layer
+    collapses is searched for, to `RESOLUTION`.
     """
     solves = math.ceil(math.log2(max(math.log(net.n_weights / net.depth) / RESOLUTION, 2.0)))
     networks = networks_in_rounds(net, criterion, data, samples, seed, solves)

@@ -11,7 +11,7 @@ generalization in deep neural networks").
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..base.boundary import public
 from ..base.one_thread import with_one_thread
 from ..base.result import Drawable
 from ..base.tables import layer_frame
+from ..base.typing import DataFrame
 from ..criteria.criterion import Criterion
 from ..criteria.distributions.kept_weights import Choice, KeptWeights, kept_weights
 from ..criteria.distributions.magnitudes import magnitude_law
@@ -30,9 +31,6 @@ from ..propagation.infinite_width import chain_only, scaled_tangent_kernel
 from ..propagation.jacobian_moments import jacobian_moments
 from ..signals.data import DataSummary
 from .prediction import predict_pruning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -135,7 +133,7 @@ class Trainability(Drawable):
         n = len(self.kernel)
         return float((self.kernel.sum() - np.trace(self.kernel)) / (n * (n - 1))) if n > 1 else float("nan")
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer."""
         names = ("kept", "layer_gain", "layer_variance", "chi")
         return layer_frame(self, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,11 @@ from ..base.isolation import converted, seeded
 from ..errors import DataError, ModelError
 from ..signals.data import DataSummary, as_data
 from .inputs import outputs_of, vector_features
+from .lazy import torch
 from .loading import Given, gathered
 from .losses import IGNORED, Loss, as_loss
-from .models import require_torch
 from .running import bind_inputs, run_model
 from .trace import batch_shape
-
-if TYPE_CHECKING:
-    import torch
 
 # Inputs that are shown to the model, to see what it takes and returns.
 _PROBE = 2
@@ -50,7 +47,6 @@ class Batch:
     @property
     def tensors(self) -> list[torch.Tensor]:
         """All inputs that are tensors."""
-        torch = require_torch()
         return [t for t in (*self.args, *self.kwargs.values()) if isinstance(t, torch.Tensor)]
 
     @property
@@ -85,8 +81,6 @@ class Batch:
         return run_model(model, copied.args, name, copied.kwargs)
 
     def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        torch = require_torch()
-
         def changed(value: Any) -> Any:
             return change(value) if isinstance(value, torch.Tensor) else value
 
@@ -171,7 +165,6 @@ def _whole(values: Any) -> bool:
 
 
 def _of_summary(summary: DataSummary, shape: tuple[int, ...]) -> Batch:
-    torch = require_torch()
     inputs = torch.from_numpy(checks.for_torch(summary.inputs)).reshape(-1, *shape)
     return Batch((inputs,), {}, torch.from_numpy(checks.for_torch(summary.targets)))
 
@@ -187,7 +180,6 @@ def _reshaped(batch: Batch, shape: tuple[int, ...]) -> Batch:
 
 def _checked(model: Any, given: Given, goal: Loss) -> Batch:
     """The tensors of a batch, checked as far as can be without running the model on all of it."""
-    torch = require_torch()
     kwargs = {name: _tensor(value, constant=True) for name, value in given.kwargs.items()}
     args = tuple(_tensor(value) for value in given.args)
     batch = Batch(args, kwargs, _tensor(given.targets), given.notes)
@@ -203,7 +195,6 @@ def _checked(model: Any, given: Given, goal: Loss) -> Batch:
 
 
 def _tensor(value: Any, constant: bool = False) -> Any:
-    torch = require_torch()
     if constant and (value is None or isinstance(value, (bool, int, float, str))):
         return value
     try:
@@ -214,7 +205,6 @@ def _tensor(value: Any, constant: bool = False) -> Any:
 
 
 def _check_inputs(batch: Batch, looks_up: bool) -> None:
-    torch = require_torch()
     first = batch.inputs
     for value in batch.tensors:
         ids = not value.is_floating_point() and (looks_up or len(batch.tensors) > 1)
@@ -234,7 +224,6 @@ def _check_inputs(batch: Batch, looks_up: bool) -> None:
 
 def _checked_targets(batch: Batch, goal: Loss) -> torch.Tensor:
     """Targets as whole numbers or in double precision."""
-    torch = require_torch()
     targets = batch.targets
     size = next((len(t) for t in batch.tensors if t.ndim), 0)
     real = targets.is_floating_point()
@@ -258,13 +247,12 @@ def _checked_targets(batch: Batch, goal: Loss) -> torch.Tensor:
 
 def _takes_indices(model: Any) -> bool:
     """Whether the model looks inputs up in a table, so that they must stay whole numbers."""
-    nn = require_torch().nn
+    nn = torch.nn
     return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
 
 
 def _real(batch: Batch, whole: bool = True) -> Batch:
     """Real numbers in double precision; whole numbers too, unless they stay `whole`."""
-    torch = require_torch()
 
     def change(value: torch.Tensor) -> torch.Tensor:
         if value.is_floating_point() or not (whole or value.dtype is torch.bool):
@@ -291,7 +279,6 @@ def _runs(model: Any, batch: Batch) -> bool:
 
 def _shown(model: Any, batch: Batch, name: str = "data (or example_input)") -> Any:
     """What a double of the model returns for a small batch."""
-    torch = require_torch()
     own = next(model.parameters())
     with torch.no_grad(), seeded(0):
         return batch.to(own.device, own.dtype).call(converted(model).model, name)
@@ -323,7 +310,6 @@ def _stand_in(model: Any, data: DataSummary | None, example_input: Any, seed: in
     classes = outputs_of(model) if goal.name == "cross_entropy" and vocabulary is None else None
     if classes is not None:
         return _of_summary(as_data(None, in_features=size, classes=classes, seed=seed), shape)
-    torch = require_torch()
     batch = _of_summary(as_data(None, in_features=size, classes=1, seed=seed), shape)
     if vocabulary is not None:
         ids = np.random.default_rng([seed, 0x696473]).integers(vocabulary, size=tuple(batch.inputs.shape))
@@ -333,7 +319,6 @@ def _stand_in(model: Any, data: DataSummary | None, example_input: Any, seed: in
 
 def _vocabulary(model: Any, shape: tuple[int, ...]) -> int | None:
     """How many ids the embedding has that the inputs go to; None where they go to none as they come."""
-    torch = require_torch()
     if not _takes_indices(model):
         return None
     twin = converted(model).model
@@ -359,7 +344,6 @@ def _vocabulary(model: Any, shape: tuple[int, ...]) -> int | None:
 
 def _shape_of_outputs(model: Any, batch: Batch, goal: Loss) -> tuple[int, ...]:
     """The shape of the outputs that the loss takes, for the whole batch."""
-    torch = require_torch()
     few = batch.part(slice(0, _PROBE))
     try:
         returned = _shown(model, replace(few, args=tuple(t * 0 for t in few.args)), "example_input")
@@ -378,7 +362,6 @@ def _shape_of_outputs(model: Any, batch: Batch, goal: Loss) -> tuple[int, ...]:
 
 def _targets(shape: tuple[int, ...], goal: Loss, seed: int) -> torch.Tensor:
     """Stand-in targets of outputs of a shape: classes in turn, normal numbers, or labels at random."""
-    torch = require_torch()
     rng = np.random.default_rng([seed, 0x74617267])
     if goal.name == "mse":
         return torch.from_numpy(rng.standard_normal(shape))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base import checks
 from ..errors import ArgumentError
-from .models import require_torch
+from .lazy import torch
 
 
 def chosen_device(device: Any, model: Any) -> Any:
@@ -15,7 +15,6 @@ def chosen_device(device: Any, model: Any) -> Any:
     Raises:
         ArgumentError: no device that can be used here.
     """
-    torch = require_torch()
     own = next(model.parameters()).device
     if isinstance(device, str) and device == "auto":
         # MPS knows no float64, which deep networks need.

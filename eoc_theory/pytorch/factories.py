@@ -11,7 +11,7 @@ from ..base import checks
 from ..base.compiled_models import uncompiled
 from ..base.isolation import seeded
 from ..errors import ArgumentError
-from .models import require_torch
+from .lazy import torch
 
 #: One after the other: a factory draws from the process's own generators.
 _making = threading.Lock()
@@ -40,7 +40,6 @@ def made(factory: Callable[..., Any], seed: int, with_seed: bool | None = None, 
     Raises:
         ArgumentError: it returns no torch module. CallbackError: it fails.
     """
-    torch = require_torch()
     with _making, seeded(seed % 2**63):
         model = checks.call(name, _called, factory, seed, with_seed)
     if not isinstance(model, torch.nn.Module):

@@ -10,7 +10,8 @@ from ..base.isolation import all_or_nothing
 from ..errors import ActivationError, DataError, EOCError, ModelError
 from ..networks.critical_scales import critical_scales
 from ..networks.queries import attends
-from .models import prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import prunable_weights
 from .signals import unit_factors
 from .structure import normalisations, structure
 from .trace import batch_shape
@@ -72,7 +73,7 @@ def initialize_(
         "delta-orthogonal" with a convolution of fewer output than input channels. NoCriticalPointError: an
         activation that has no edge of chaos at `sigma_b`. The model is then left as it was.
     """
-    torch = require_torch()
+    require_torch()
     sigma_b = checks.non_negative("sigma_b", sigma_b)
     checks.one_of("law", law, LAWS)
     if seed is not None:
@@ -92,7 +93,7 @@ def initialize_(
         scales, inputs = critical_scales(graph, sigma_b), None
     except (ModelError, ActivationError) as unread:
         refusal = unread
-        weights = {w.name or w.attribute: w for w in prunable_weights(model)}
+        weights = {w.label: w for w in prunable_weights(model)}
         scales, inputs = dict.fromkeys(weights, (1.0, 0.0)), _shown(model, example_input, unread)
     if law == "delta-orthogonal":
         for name in scales:
@@ -124,7 +125,6 @@ def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
 
     Raises the error `unread` where the example shows none.
     """
-    torch = require_torch()
     if example_input is None:
         raise ModelError(f"example_input is needed for a model that cannot be read ({unread})")
     try:
@@ -142,7 +142,6 @@ def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
 
 def _reset(module: Any) -> None:
     """A normalisation layer as new."""
-    torch = require_torch()
     with torch.no_grad():
         for name, value in (("weight", 1.0), ("bias", 0.0)):
             parameter = module._parameters.get(name)

@@ -18,8 +18,8 @@ from ..base import checks
 from ..base.isolation import seeded
 from ..errors import DataError, EOCError
 from ..signals.data import SEVERAL, DataSummary
+from .lazy import torch
 from .losses import IGNORED
-from .models import require_torch
 
 #: Examples that are taken from a data loader, a data set or an iterable. Arrays are taken whole.
 MOST_EXAMPLES = 1024
@@ -65,7 +65,6 @@ def gathered(data: Any, seed: int = 0) -> Given:
     Raises:
         DataError: none of these, or one that fails while it is read.
     """
-    torch = require_torch()
     if isinstance(data, Given):
         return data
     if isinstance(data, torch.utils.data.DataLoader):
@@ -213,7 +212,6 @@ def _walked(batches: Iterable[Any], what: str) -> Iterator[Any]:
 
 def _of_set(dataset: Any, seed: int) -> Given:
     """Examples of a data set, chosen at random where it has many."""
-    torch = require_torch()
     what = "the data set"
     if isinstance(dataset, torch.utils.data.IterableDataset):
         return _joined(_walked(dataset, what), what)
@@ -286,10 +284,8 @@ def _is_example(item: Any) -> bool:
 
 
 def _collated(examples: list[Any], what: str) -> Any:
-    from torch.utils.data import default_collate
-
     try:
-        return default_collate(examples)
+        return torch.utils.data.default_collate(examples)
     except Exception as error:
         raise DataError(
             f"the examples of {what} must be numbers of one shape each: {checks.said(error)}"
@@ -298,7 +294,6 @@ def _collated(examples: list[Any], what: str) -> Any:
 
 def _tensors(given: Given, what: str) -> Given:
     """The same as tensors on this machine; what has no numbers is as it was."""
-    torch = require_torch()
 
     def tensor(value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -317,7 +312,6 @@ def _tensors(given: Given, what: str) -> Given:
 
 def _form(given: Given) -> Any:
     """What must be the same of batches that are joined: all but numbers of examples, and of masked tokens."""
-    torch = require_torch()
     tokens = _tokens(given)
 
     def form(value: Any) -> Any:
@@ -338,7 +332,6 @@ def _tokens(given: Given) -> int | None:
 
 def _concatenated(parts: Sequence[Given], notes: tuple[str, ...]) -> Given:
     """One batch; batches of fewer tokens are padded to the most, with a mask of 0 and ignored labels."""
-    torch = require_torch()
 
     def join(values: Sequence[Any], filled: int = 0) -> Any:
         if not isinstance(values[0], torch.Tensor):
@@ -365,7 +358,6 @@ def _concatenated(parts: Sequence[Given], notes: tuple[str, ...]) -> Given:
 
 def _double(source: Any) -> Any:
     """A double of a loader or data set, with generators of its own, that reads without worker processes."""
-    torch = require_torch()
     data = torch.utils.data
     made: dict[int, Any] = {}
 

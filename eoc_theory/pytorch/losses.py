@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..base import checks
 from ..base.isolation import converted
 from ..errors import ArgumentError, DataError, ModelError
 from ..pruning.vanishing import ONE_LOGIT
 from ..signals.data import IGNORED
-from .models import require_torch
-
-if TYPE_CHECKING:
-    import torch
+from .lazy import torch
 
 #: Losses that are known by name.
 LOSSES = ("cross_entropy", "mse", "bce")
@@ -77,7 +74,7 @@ class Loss:
 
     def placed(self, device: Any, dtype: Any) -> Loss:
         """The same; a module's tensors (weights of classes) on `device`, real numbers in `dtype`."""
-        if not isinstance(self.function, require_torch().nn.Module):
+        if not isinstance(self.function, torch.nn.Module):
             return self
         return Loss(self.name, converted(self.function, device, dtype).model, self.output, self.temperature)
 
@@ -91,7 +88,6 @@ class Loss:
         Raises:
             ModelError: there are no such outputs, or no tensor of real numbers where one is needed.
         """
-        torch = require_torch()
         if self.output is not None:
             found = Outputs(_picked(returned, self.output))
         else:
@@ -134,7 +130,6 @@ class Loss:
         return value
 
     def _of(self, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
-        torch = require_torch()
         if self.function is not None:
             return _scalar(checks.call("loss", self.function, outputs, targets))
         if self.name == "cross_entropy":
@@ -148,7 +143,6 @@ class Loss:
         return torch.nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
 
     def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        torch = require_torch()
         if targets.is_floating_point():
             logits, targets = _beside_probabilities(logits, targets)
         else:
@@ -212,7 +206,6 @@ def _picked(returned: Any, output: Any) -> Any:
 
 
 def _main(returned: Any) -> Any:
-    torch = require_torch()
     if isinstance(returned, torch.Tensor):
         return returned
     for name in _MAIN:
@@ -228,7 +221,6 @@ def _main(returned: Any) -> Any:
 
 
 def _auxiliary(returned: Any) -> tuple[tuple[tuple[str, torch.Tensor], ...], float]:
-    torch = require_torch()
     if isinstance(returned, Mapping):
         named: dict[str, Any] = {"aux": returned.get("aux")} if "out" in returned else {}
         weight = _AUXILIARY_MAP
@@ -332,7 +324,6 @@ def _some(count: int) -> int:
 
 
 def _scalar(value: Any) -> torch.Tensor:
-    torch = require_torch()
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise ArgumentError(f"loss must return one real number as a tensor, got {got}")

@@ -14,7 +14,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.whole_files import replacing
 from ..errors import ArgumentError, DataError, MissingDependencyError
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 
 #: What the file's header says of its content.
 FORMAT = {"format": "eoc-theory masks", "version": "1"}
@@ -83,14 +84,14 @@ def masks_of(model: Any) -> dict[str, np.ndarray]:
     Raises:
         ArgumentError: no torch module. MissingDependencyError: torch is not installed.
     """
-    torch = require_torch()
+    require_torch()
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found = {}
     for weight in prunable_weights(model, required=False):
         mask = mask_on(weight)
         if mask is not None:
-            found[weight.name or "weight"] = (mask != 0).cpu().numpy()
+            found[weight.label] = (mask != 0).cpu().numpy()
     return found
 
 

@@ -12,13 +12,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 from ..base import checks
-from ..errors import MissingDependencyError, ModelError
+from ..errors import ModelError
 from ..layers.register import classes_with_weights
+from .lazy import require_torch as require_torch
+from .lazy import torch
 from .weights import fill_, unfilled
 
 if TYPE_CHECKING:
-    import torch
-
     from ..networks.architecture import Architecture, WeightLayer
 
 
@@ -42,6 +42,21 @@ class PrunableWeight:
     holder: Any = None
 
     @property
+    def label(self) -> str:
+        """The name, "weight" where the model itself is the layer."""
+        return self.name or "weight"
+
+    @property
+    def size(self) -> int:
+        """Number of weights, those under a mask included."""
+        return self.tensor.numel()
+
+    @property
+    def left(self) -> int:
+        """Number of weights that no mask of the user's has removed."""
+        return self.size if self.mask is None else int(self.mask.count_nonzero())
+
+    @property
     def tensor(self) -> torch.Tensor:
         return getattr(self.module if self.holder is None else self.holder, self.parameter)
 
@@ -59,7 +74,7 @@ class PrunableWeight:
     def unit_axes(self) -> tuple[int, int]:
         """Groups of a convolution, 1 of other weights; and the axis of the output units (of a group)."""
         module = self.module
-        if isinstance(module, require_torch().nn.modules.conv._ConvNd):
+        if isinstance(module, torch.nn.modules.conv._ConvNd):
             return module.groups, int(module.transposed)
         return 1, int(_is_transposed_linear(module))
 
@@ -67,21 +82,6 @@ class PrunableWeight:
     def is_plain(self) -> bool:
         """Whether the forward pass takes the parameter as it is, or under a mask."""
         return self.holder is None and self.parameter in (self.attribute, f"{self.attribute}_orig")
-
-
-def require_torch() -> Any:
-    """The torch module.
-
-    Raises:
-        MissingDependencyError: torch is not installed.
-    """
-    try:
-        import torch
-    except ImportError as missing:
-        raise MissingDependencyError(
-            "this needs torch, which is not installed: pip install 'eoc-theory[torch]'"
-        ) from missing
-    return torch
 
 
 def build_model(
@@ -106,7 +106,6 @@ def build_model(
         ModelError: names that cannot be those of one Sequential. ActivationError: no torch form of an
             activation.
     """
-    torch = require_torch()
     if not getattr(layers, "is_chain", True):
         from .build import build_graph_model
 
@@ -135,7 +134,7 @@ def build_model(
 
 def weight_classes() -> tuple[type, ...]:
     """The module classes whose parameter `weight` pruning ranks: torch's, and those that users registered."""
-    nn = require_torch().nn
+    nn = torch.nn
     return (nn.Linear, nn.modules.conv._ConvNd, *classes_with_weights())
 
 
@@ -144,7 +143,7 @@ def taken(module: Any) -> tuple[int, int]:
 
     Raises ModelError for a module that has no weight of that name.
     """
-    nn = require_torch().nn
+    nn = torch.nn
     if isinstance(module, nn.Linear):
         return module.in_features, 0
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -173,8 +172,6 @@ def prunable_weights(
         ModelError: the object is not a torch module or has no such weight, or it holds what has no values yet
             (lazy, or on the meta device) or weights that are not plain real numbers.
     """
-    torch = require_torch()
-
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     found: list[PrunableWeight] = []
@@ -229,7 +226,7 @@ def _held(module: Any, attribute: str) -> tuple[Any, str] | None:
 
 def weight_attributes(module: Any) -> tuple[str, ...]:
     """Names of the weights that a layer has by its class, in matrix products and convolutions."""
-    nn = require_torch().nn
+    nn = torch.nn
     if isinstance(module, (*weight_classes(), nn.Bilinear)) or _is_transposed_linear(module):
         return ("weight",)
     if isinstance(module, nn.MultiheadAttention):
@@ -285,16 +282,13 @@ def check_apart(weights: list[PrunableWeight]) -> None:
 
 def check_values(name: str, module: Any) -> None:
     """Refuse a module that has no values yet, or none that can be read."""
-    torch = require_torch()
-    from torch.nn.parameter import is_lazy
-
     where = f"layer {name!r} ({type(module).__name__})"
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"module {name!r} ({type(module).__name__}): give the model before torch.jit")
     for kind, tensor in (*module._parameters.items(), *module._buffers.items()):
         if tensor is None:
             continue
-        if is_lazy(tensor):
+        if torch.nn.parameter.is_lazy(tensor):
             raise ModelError(
                 f"layer {name!r} is not initialised: call the model once before, on a batch of inputs"
             )
@@ -309,7 +303,6 @@ _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 
 def check_numbers(weight: PrunableWeight) -> None:
     """Refuse weights that are not real numbers, each by itself in memory."""
-    torch = require_torch()
     tensor, where = weight.tensor, f"layer {weight.name!r} ({type(weight.module).__name__})"
     kind = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point():
@@ -325,7 +318,6 @@ def uncounted_weights(model: Any, counted: list[PrunableWeight]) -> dict[str, in
 
     Those of normalisation layers are no weights of products and are left out.
     """
-    torch = require_torch()
     nn = torch.nn
     norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
     known = {id(weight.tensor) for weight in counted}
@@ -347,7 +339,7 @@ def uncounted_notes(model: Any, counted: list[PrunableWeight], left: dict[str, i
         names = list(left)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         total = sum(left.values())
-        ranked = sum(weight.tensor.numel() for weight in counted)
+        ranked = sum(weight.size for weight in counted)
         said.append(
             f"not counted: {', '.join(names[:_NAMED])}{more} ({total} of {total + ranked} weights): "
             "only weights of matrix products and convolutions are"
@@ -371,7 +363,6 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
     Raises:
         ModelError: a module's forward pass is its own, so the order cannot be read from it.
     """
-    torch = require_torch()
 
     def walk(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
         if type(module) is torch.nn.Sequential:
@@ -390,7 +381,6 @@ def chain(model: Any) -> Iterator[tuple[str, Any]]:
 
 def is_linear_chain(model: Any, weights: Sequence[PrunableWeight]) -> bool:
     """Whether the model is nested Sequential whose only parameters are those of Linear layers that fit."""
-    torch = require_torch()
     try:
         modules = [m for _, m in chain(model) if next(m.parameters(recurse=False), None) is not None]
     except ModelError:

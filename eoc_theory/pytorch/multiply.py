@@ -8,7 +8,8 @@ from typing import Any
 from ..base.isolation import all_or_nothing
 from ..errors import ModelError
 from ..propagation.observed import Runs
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import torch
+from .models import PrunableWeight, prunable_weights
 
 
 def multiply_(model: Any, factors: Mapping[str, float], units: Mapping[str, Runs]) -> None:
@@ -22,11 +23,10 @@ def multiply_(model: Any, factors: Mapping[str, float], units: Mapping[str, Runs
         ModelError: no torch module, or weights that it does not have, that have other units, or that are
             made from others (weight normalisation). The model is then left as it was.
     """
-    torch = require_torch()
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     own = {id(parameter) for parameter in model.parameters()}
-    known = {w.name or w.attribute: w for w in prunable_weights(model, own, required=False)}
+    known = {w.label: w for w in prunable_weights(model, own, required=False)}
     for name in factors:
         if name not in known:
             raise ModelError(f"model must have the weights {name!r}, which the change is for")
@@ -43,7 +43,6 @@ def multiply_weight(weight: PrunableWeight, factor: float, runs: Runs = ()) -> N
     Raises:
         ModelError: it has fewer units.
     """
-    torch = require_torch()
     axis = weight.unit_axes[1]
     count = weight.tensor.shape[axis]
     if any(not 0 <= start < stop <= count for start, stop in runs):

@@ -18,7 +18,7 @@ import contextlib
 import math
 from collections.abc import Mapping
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ModelError
 from ..layers import (
@@ -46,15 +46,11 @@ from ..layers import (
     Weighted,
 )
 from ..networks.graph import Graph
-from .models import require_torch
-
-if TYPE_CHECKING:
-    import torch
+from .lazy import torch
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Convolutions of float32 as such, and the same on every run; a GPU would round to 10 bits by default."""
-    torch = require_torch()
     if device.type != "cuda":
         return contextlib.nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
@@ -83,7 +79,6 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
     Raises:
         ModelError: a layer type that has no linear counterpart here.
     """
-    torch = require_torch()
     gradients, ordered = _derivatives(graph, weights)
     with torch.no_grad():
         return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
@@ -107,7 +102,6 @@ def paths_through(graph: Graph, masks: Mapping[str, torch.Tensor], name: str) ->
     Every path uses a layer's weights once at most, so that R is linear in them: what R loses without the
     layer is Σ mask ∂R/∂mask over its entries, and no difference of large numbers is taken.
     """
-    torch = require_torch()
     device = next(iter(masks.values())).device
     with full_precision(device), torch.enable_grad():
         leaves = {key: Scaled(mask.double().requires_grad_(), 0) for key, mask in masks.items()}
@@ -121,7 +115,6 @@ def _derivatives(
     graph: Graph, weights: Mapping[str, torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """∂R/∂w for every entry, and the entries w near 1 that it is for."""
-    torch = require_torch()
     device = next(iter(weights.values())).device
     with full_precision(device), torch.enable_grad():
         leaves = {name: _near_one(w.detach()) for name, w in weights.items()}
@@ -175,7 +168,7 @@ def _aligned(values: list[Scaled]) -> tuple[list[torch.Tensor], int]:
 def _ones(shape: Shape, like: torch.Tensor) -> Scaled:
     """The input."""
     size = (1, shape.channels, *shape.space)
-    return Scaled(require_torch().ones(size, dtype=like.dtype, device=like.device), 0)
+    return Scaled(torch.ones(size, dtype=like.dtype, device=like.device), 0)
 
 
 # --- what a layer makes of its inputs -----------------------------------------------------------------------
@@ -206,7 +199,7 @@ def _(layer: Sum, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled
 @_flow.register
 def _(layer: Concatenate, inputs: list[Scaled], weights: Mapping[str, Scaled]) -> Scaled:
     parts, exponent = _aligned(inputs)
-    return Scaled(require_torch().cat(parts, dim=1), exponent)
+    return Scaled(torch.cat(parts, dim=1), exponent)
 
 
 @_flow.register
@@ -241,7 +234,6 @@ def _(layer: PositionwiseDense, x: Any, weight: Any) -> Any:
 
 @_product.register
 def _(layer: Convolution, x: Any, weight: Any) -> Any:
-    torch = require_torch()
     functional = torch.nn.functional
     convolve = (functional.conv1d, functional.conv2d)[len(layer.stride) - 1]
     padding: Any = tuple(before for before, _ in layer.padding)
@@ -266,21 +258,21 @@ def _moved(layer: Layer, x: torch.Tensor) -> torch.Tensor:
 
 @_moved.register
 def _(layer: AveragePool, x: Any) -> Any:
-    functional = require_torch().nn.functional
+    functional = torch.nn.functional
     pool = (functional.avg_pool1d, functional.avg_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad)
 
 
 @_moved.register
 def _(layer: AdaptiveAveragePool, x: Any) -> Any:
-    functional = require_torch().nn.functional
+    functional: Any = torch.nn.functional
     pool = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d)[len(layer.output) - 1]
     return pool(x, layer.output)
 
 
 @_moved.register
 def _(layer: MaxPool, x: Any) -> Any:
-    functional = require_torch().nn.functional
+    functional = torch.nn.functional
     pool = (functional.max_pool1d, functional.max_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
 
@@ -294,7 +286,6 @@ def _(layer: Subsample, x: Any) -> Any:
 @_moved.register(Pad)
 @_moved.register(FixedFilter)
 def _mapped(layer: Resize | Pad | FixedFilter, x: Any) -> Any:
-    torch = require_torch()
     for axis, matrix in enumerate(layer.matrices(tuple(x.shape[2:])), start=2):
         along = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
         x = (x.movedim(axis, -1) @ along.T).movedim(-1, axis)
@@ -313,7 +304,7 @@ def _(layer: ChannelSlice, x: Any) -> Any:
 
 @_moved.register
 def _(layer: ChannelShuffle, x: Any) -> Any:
-    return x[:, require_torch().as_tensor(layer.permutation, device=x.device)]
+    return x[:, torch.as_tensor(layer.permutation, device=x.device)]
 
 
 @_moved.register
@@ -324,7 +315,7 @@ def _(layer: Transpose, x: Any) -> Any:
 @_moved.register
 def _(layer: PadChannels, x: Any) -> Any:
     sides = [0] * (2 * (x.ndim - 2)) + [layer.before, layer.after]
-    return require_torch().nn.functional.pad(x, sides)
+    return torch.nn.functional.pad(x, sides)
 
 
 @_moved.register

@@ -9,7 +9,8 @@ from ..base import checks
 from ..base.boundary import public
 from ..base.isolation import all_or_nothing
 from ..errors import ArgumentError, ModelError
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 
 Model = TypeVar("Model")
 
@@ -38,13 +39,13 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
         ArgumentError: masks that are no dict of arrays, a name that is no layer's, another shape, or values
             other than 0 and 1. The model is then left as it was.
     """
-    torch = require_torch()
+    require_torch()
     from .masks import Mask, refresh_attention
 
     # Whether a parameter enters products does not matter here: it is named.
     given: Any = model
     named = [id(p) for p in given.parameters()] if isinstance(given, torch.nn.Module) else ()
-    layers = {w.name or "weight": w for w in prunable_weights(model, named, required=False)}
+    layers = {w.label: w for w in prunable_weights(model, named, required=False)}
     if not isinstance(masks, Mapping):
         several = isinstance(masks, (tuple, list)) and any(isinstance(one, Mapping) for one in masks)
         raise ArgumentError(
@@ -57,15 +58,7 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             some = ", ".join(list(layers)[:3])
             raise ArgumentError(f"masks must name layers of the model ({some}, …), got {checks.shown(name)}")
         weight = layers[name].tensor
-        try:
-            tensor = torch.as_tensor(checks.for_torch(mask))
-        except Exception:
-            kind = type(mask).__name__
-            raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None
-        if tensor.shape != weight.shape:
-            raise ArgumentError(
-                f"masks[{name!r}] must have shape {tuple(weight.shape)}, got {tuple(tensor.shape)}"
-            )
+        tensor = mask_tensor(name, mask, weight)
         if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise ArgumentError(f"masks[{name!r}] must hold 0 and 1 (or booleans), got other values")
         ready.append((*_place(layers[name]), tensor.to(device=weight.device, dtype=weight.dtype)))
@@ -74,6 +67,23 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
             Mask.put(module, tensor, parameter)
         refresh_attention(model)
     return model
+
+
+def mask_tensor(name: str, mask: Any, weight: Any) -> Any:
+    """A user's mask of the layer `name` as a tensor of the shape of `weight`.
+
+    Raises:
+        ArgumentError: it is no array, or has another shape.
+    """
+    try:
+        tensor = torch.as_tensor(checks.for_torch(mask))
+    except Exception:
+        kind = type(mask).__name__
+        raise ArgumentError(f"masks[{name!r}] must be an array of 0 and 1, got {kind}") from None
+    if tensor.shape != weight.shape:
+        wanted, got = tuple(weight.shape), tuple(tensor.shape)
+        raise ArgumentError(f"masks[{name!r}] must have shape {wanted}, got {got}")
+    return tensor
 
 
 def _place(weight: PrunableWeight) -> tuple[Any, str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..base import checks
 from ..base.isolation import RandomStates, converted, seeded
 from ..errors import ArgumentError, ModelError
+from .lazy import torch
 from .losses import as_loss
-from .models import PrunableWeight, prunable_weights, require_torch
+from .models import PrunableWeight, prunable_weights
 from .running import backward_pass
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     """What a forward and a backward pass of few examples show."""
     from .products import ForwardWatch, has_candidates, product_parameters
 
-    torch = require_torch()
     goal = as_loss() if loss is None else loss
     twin = converted(model)
     double = twin.model
@@ -146,7 +146,6 @@ def _without(model: Any, found: Ranked, exclude: Any) -> Ranked:
 
 
 def _entries(exclude: Any) -> Sequence[Any]:
-    torch = require_torch()
     if isinstance(exclude, (str, torch.nn.Module)):
         return (exclude,)
     entries = checks.items("exclude", exclude, "names or modules", _MOST_EXCLUDED)

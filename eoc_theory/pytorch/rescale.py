@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +13,17 @@ from ..base.boundary import public
 from ..base.isolation import all_or_nothing, converted, seeded
 from ..base.result import Result
 from ..base.tables import layer_frame
+from ..base.typing import DataFrame
 from ..errors import ArgumentError, DataError, EmptyLayerError, EOCError, ModelError
 from .graph_scales import GraphScales, UnknownScales
 from .inputs import shown_input
-from .models import PrunableWeight, prunable_weights, require_torch
+from .lazy import require_torch, torch
+from .models import PrunableWeight, prunable_weights
 from .running import run_model
 from .signals import Moments, signal_factors, unit_moments
 from .structure import check_unshared, structure
 from .trace import batch_shape
 from .weights import fan_in
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What `rescale_` may go by.
 WAYS = ("weights", "units", "signal", "moments")
@@ -63,7 +62,7 @@ class Rescaling(Result):
     chi_after: np.ndarray
     normalised: np.ndarray
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer."""
         columns = ("factors", "sigma_w_before", "sigma_w_after", "chi_before", "chi_after", "normalised")
         return layer_frame(self, columns)
@@ -94,10 +93,10 @@ def rescale_(
     By the units: the same for each unit of a layer, so that all units that keep a weight have the mean square
     of a unit before pruning: ρ^l_i ∝ 1/√(Σ_j (W_ij mask_ij)²). (Where few units of each layer are left, as
     after SynFlow, the others must not take over the part of those that are gone: the signal along the paths
-    that remain would grow from layer to layer.) Units that keep few weights are then heard like the others.
-    With masks from :func:`rearrange_masks` it lets deep and sparse ReLU networks train
-    (`python -m paper_checks deep-sparse-training`). Evci et al. 2022 draw the weights of each unit with the
-    scale of its own kept fan-in, which is the same on average.
+    that remain would grow from layer to layer.) Units that keep few weights then contribute as much as the
+    others. With masks from :func:`rearrange_masks` it lets deep and sparse ReLU networks train (`python -m
+    paper_checks deep-sparse-training`). Evci et al. 2022 draw the weights of each unit with the scale of its
+    own kept fan-in, which is the same on average.
 
     By the signal: ρ^l such that W h has the mean square over a batch that it had before pruning. Layers are
     taken in order, each with the output of the layers before it, which are already rescaled. After SNIP, too,
@@ -105,7 +104,7 @@ def rescale_(
 
     By the moments: each unit's output gets the mean 0 over a batch (and positions), by its bias, and the mean
     square that the layer's units had before pruning. Layers without normalisation make all inputs alike
-    with depth; with that part taken out the network tells them apart again. Where a normalisation does the
+    with depth; without that part the network distinguishes them again. Where a normalisation does the
     same, and of layers that the model does not call, weights are multiplied as by the weights. Designs
     of convolutional networks train best with it (`python -m benchmarks.trained_designs report`).
     (Mishkin & Matas 2016 set the variances of whole layers so, without the means.)
@@ -133,7 +132,7 @@ def rescale_(
         DataError: data that the model does not take. ArgumentError: another `by`, or an argument that does
         not go with it. The model is then left as it was.
     """
-    torch = require_torch()
+    require_torch()
     checks.one_of("by", by, WAYS)
     sigma_w = _checked_scale(by, sigma_w)
     if data is not None and by not in SEEN:
@@ -148,20 +147,11 @@ def rescale_(
         raise ModelError(
             "model has no pruned layer; prune it first (prune_)" + (", or give sigma_w" * (by not in SEEN))
         )
-    before, restored, biases = [], [], []
-    for name, weight in chosen.items():
-        full, kept = _mean_squares(weight)
-        if kept == 0:
-            raise EmptyLayerError(
-                f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
-            )
-        if not math.isfinite(full):
-            raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
-        n = fan_in(weight.tensor)
-        before.append(math.sqrt(n * kept))
-        restored.append(math.sqrt(n * full) if sigma_w is None else sigma_w)
-        bias = weight.bias
-        biases.append(0.0 if bias is None else float(bias.detach().double().square().mean()))
+    biases = [
+        0.0 if w.bias is None else float(w.bias.detach().double().square().mean()) for w in chosen.values()
+    ]
+    full, before = zip(*(_scales(name, weight) for name, weight in chosen.items()), strict=True)
+    restored = full if sigma_w is None else (sigma_w,) * len(full)
     factors = np.array(restored) / np.array(before)
     if by == "units":
         factors *= [math.sqrt(_alive_share(weight)) for weight in chosen.values()]
@@ -187,7 +177,8 @@ def rescale_(
                 if (bias := weight.bias) is not None and (new := moments[name].bias) is not None:
                     bias.copy_(new)
             else:
-                _multiply(weight, float(factor) * (_unit_factors(weight) if by == "units" else 1.0))
+                unit = _over_units(weight, _unit_factors(weight)) if by == "units" else 1.0
+                _multiply(weight, float(factor) * unit)
     return found
 
 
@@ -208,7 +199,7 @@ def _of_batch(
 
 
 def _over_units(weight: PrunableWeight, factors: Any) -> Any:
-    """One factor for each output unit, (units,), as a tensor of the weight's shape."""
+    """One factor for each output unit as a tensor of the weight's shape."""
     square, others = _by_unit(weight)
     shape = [1 if axis in others else size for axis, size in enumerate(square.shape)]
     made = factors.to(weight.tensor.dtype).view(shape).expand_as(square)
@@ -242,7 +233,7 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
         graph, weights = structure(model, example_input)
         return GraphScales(graph), {layer.name: weights[layer.name] for layer in graph.weight_layers}
     except ModelError:
-        readable = isinstance(model, require_torch().nn.Module) and any(True for _ in model.parameters())
+        readable = isinstance(model, torch.nn.Module) and any(True for _ in model.parameters())
         if not readable or (example_input is not None and not _takes(model, example_input)):
             raise
         layers = {id(w.tensor) for w in prunable_weights(model, required=False)}
@@ -251,14 +242,13 @@ def _structure(model: Any, example_input: Any) -> tuple[UnknownScales, dict[str,
         chosen = [w for w in every if w.mask is not None or id(w.tensor) in layers]
         if not any(w.mask is not None for w in chosen) or not all(w.is_plain for w in chosen):
             raise
-        found = {w.name or w.attribute: w for w in chosen}
+        found = {w.label: w for w in chosen}
         check_unshared(model, found)
         return UnknownScales(), found
 
 
 def _takes(model: Any, example_input: Any) -> bool:
     """Whether a model that cannot be read runs on an example."""
-    torch = require_torch()
     own = next(model.parameters())
     try:
         shape = batch_shape(example_input)
@@ -278,7 +268,6 @@ def _with_outputs(weights: dict[str, PrunableWeight]) -> dict[str, PrunableWeigh
 
 def _inputs(data: Any, by: str) -> Any:
     """The inputs of `data` as a tensor (n, …)."""
-    torch = require_torch()
     given = data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
     try:
         inputs = torch.as_tensor(checks.for_torch(given))
@@ -295,11 +284,19 @@ def _inputs(data: Any, by: str) -> Any:
     return inputs
 
 
-def _mean_squares(weight: PrunableWeight) -> tuple[float, float]:
-    """Mean W² of a layer without and with its mask."""
+def _scales(name: str, weight: PrunableWeight) -> tuple[float, float]:
+    """σ_w of a layer without and with its mask."""
     square = weight.tensor.detach().double().square()
     full = float(square.mean())
-    return full, full if weight.mask is None else float((square * weight.mask).mean())
+    kept = full if weight.mask is None else float((square * weight.mask).mean())
+    if kept == 0:
+        raise EmptyLayerError(
+            f"layer {name!r} has no weight left: no rescaling brings back a collapsed layer"
+        )
+    if not math.isfinite(full):
+        raise ModelError(f"the weights of layer {name!r} must be finite, got mean square {full}")
+    n = fan_in(weight.tensor)
+    return math.sqrt(n * full), math.sqrt(n * kept)
 
 
 def _alive_share(weight: PrunableWeight) -> float:
@@ -330,13 +327,12 @@ def _by_unit(weight: PrunableWeight, *, whole: bool = False) -> tuple[Any, list[
 def _unit_factors(weight: PrunableWeight) -> Any:
     """What gives all units of a layer the same Σ_j (W_ij mask_ij)², and leaves the layer's mean square.
 
-    A tensor of the weight's shape; 1 for units that keep nothing, and for a vector.
+    One factor a unit; 1 for units that keep nothing, and for each entry of a vector.
     """
     square, others = _by_unit(weight)
-    if weight.tensor.ndim < 2:
-        return require_torch().ones_like(weight.tensor)
-    of_unit = square.sum(dim=others, keepdim=True)
+    if not others:
+        return torch.ones_like(square)
+    of_unit = square.sum(dim=others)
     alive = of_unit > 0
     mean = of_unit.sum() / alive.count_nonzero()
-    factors = (mean / of_unit.where(alive, mean)).sqrt()
-    return factors.expand_as(square).reshape(weight.tensor.shape).to(weight.tensor.dtype)
+    return (mean / of_unit.where(alive, mean)).sqrt()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base.boundary import memory_ended
 from ..errors import DataError, EOCError, ModelError
-from .models import require_torch
+from .lazy import torch
 
 #: What inputs of a wrong shape, type or number raise in torch's layers.
 _ABOUT_INPUTS = (RuntimeError, ValueError, IndexError)
@@ -32,7 +32,6 @@ def run_model(
     Raises:
         DataError: inputs that the model does not take. ModelError: any other exception of its own code.
     """
-    torch = require_torch()
     args = inputs if isinstance(inputs, tuple) else (inputs,)
     keywords = keywords or {}
     try:
@@ -57,7 +56,6 @@ def backward_pass() -> Iterator[None]:
         ModelError: autograd cannot differentiate the model: a layer that works in place overwrote what
             another one needs, or an operation or a hook of the model's own fails.
     """
-    torch = require_torch()
     try:
         yield
     except (EOCError, MemoryError, torch.cuda.OutOfMemoryError):
@@ -69,7 +67,7 @@ def backward_pass() -> Iterator[None]:
 
 
 def bind_inputs(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
-    """Whether the forward pass can be called with these inputs, as far as its signature tells."""
+    """Whether the forward pass can be called with these inputs, as far as its signature shows."""
     return _misfit(model, args, keywords) is None
 
 
@@ -99,7 +97,6 @@ def _misfit(model: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> T
 
 def _shapes(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
     """Shapes and types of inputs, for messages."""
-    torch = require_torch()
 
     def shape(value: Any) -> str:
         if not isinstance(value, torch.Tensor):
@@ -111,7 +108,6 @@ def _shapes(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
 
 def failing_module(model: Any, error: BaseException) -> str:
     """The innermost module of `model` that was running when the error was raised, for messages."""
-    torch = require_torch()
     names = {id(module): name for name, module in model.named_modules()}
     found, trace = model, error.__traceback__
     while trace is not None:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from ..base.isolation import converted, seeded
 from ..errors import EmptyLayerError
+from .lazy import torch
 from .measure.gradient_scores import double_is_cheap
-from .models import PrunableWeight, require_torch
+from .models import PrunableWeight
 from .positive_network import full_precision
 from .running import run_model
 
@@ -165,7 +166,6 @@ def _pass(
     model: Any, weights: Mapping[str, PrunableWeight], inputs: Any, change: Change, filled: Sequence[Any]
 ) -> None:
     """One forward pass in which each layer's output is changed; `filled` tensors hold one value."""
-    torch = require_torch()
     # The precision that gradients are taken in, and for the same reason.
     dtype = torch.float64 if double_is_cheap(list(weights.values())) else torch.float32
     twin = converted(model, dtype=dtype)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.isolation import Twin
 from ..errors import ModelError
-from .models import PrunableWeight, prunable_weights, require_torch, taken, weight_attributes
+from .lazy import torch
+from .models import PrunableWeight, prunable_weights, taken, weight_attributes
 from .trace import first_layer, trace
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def structure(
     Raises:
         ModelError: the model cannot be traced.
     """
-    weights = {w.name or "weight": w for w in prunable_weights(model)}
+    weights = {w.label: w for w in prunable_weights(model)}
     check_unshared(model, weights)
     shapes = [example_input] if example_input is not None else _guesses(model, weights)
     errors = []
@@ -64,7 +65,6 @@ def check_unshared(model: Any, weights: dict[str, PrunableWeight]) -> None:
 
 def normalisations(model: Any) -> list[Any]:
     """The model's normalisation modules."""
-    torch = require_torch()
     nn = torch.nn
     kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
     return [module for module in model.modules() if isinstance(module, kinds)]
@@ -81,7 +81,6 @@ def _guesses(model: Any, weights: dict[str, PrunableWeight]) -> list[Any]:
 
 def _stand_in(model: Any, weights: list[PrunableWeight], fresh: bool) -> Any:
     """A double of the model with normal weights, and without masks."""
-    torch = require_torch()
     generator = torch.Generator().manual_seed(0)
     filled: dict[int, float | None] = {}
     # Weights that share memory go on sharing it, so that the tracer sees it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,13 @@ from ..pruning.trainability import Trainability, predict_trainability
 from .batches import Batch, as_batch
 from .devices import chosen_device
 from .inputs import example_shape
+from .lazy import require_torch, torch
 from .losses import Loss, as_loss
 from .measure.gradient_scores import double_is_cheap
 from .measure.measure import measure_pruning
-from .models import PrunableWeight, chain, is_linear_chain, prunable_weights, require_torch
+from .models import PrunableWeight, chain, is_linear_chain, prunable_weights
 from .prune import prune_
 from .running import backward_pass
-
-if TYPE_CHECKING:
-    import torch
 
 #: Logits that are looked at, at most, evenly spaced among all.
 MOST_LOGITS = 16
@@ -54,7 +52,7 @@ def trainability(
     dtype: DType = "auto",
     seed: int = 0,
 ) -> Trainability:
-    """Tell how well a network can be trained, by its Jacobian and its neural tangent kernel (NTK).
+    """Measure or predict how well a network can be trained, by its Jacobian and neural tangent kernel (NTK).
 
     A torch model is measured: the singular values of the Jacobian from the input to the logits, and the NTK
     of the kept weights, exact for this network. It is run in the mode it is in.
@@ -62,12 +60,12 @@ def trainability(
     An `Architecture` is predicted, after pruning by `criterion` to `sparsity`. By theory, for fully connected
     layers: `eoc_theory.propagation.jacobian_moments`, and the NTK as in Jacot et al. 2018 with the kernels of
     `eoc_theory.propagate`. For random, uniform, erk and magnitude the masks are independent and the limit of
-    large width is exact; the condition number rests on the smallest eigenvalue and reaches that limit last:
-    in networks of 100 units a tenth of whose weights is kept it is about twice as large. For other criteria
-    each layer keeps the fraction that is predicted, as if its kept weights were independent. They are not:
-    SNIP keeps weights between units that are active, so that in ReLU networks up to twice as much passes each
-    layer. Else networks are sampled, pruned and measured; what is told is the mean of five, of single numbers
-    the median, and the kernel of the network whose condition number is the median.
+    large width is exact. The condition number depends on the smallest eigenvalue and converges last: in
+    networks of 100 units that keep a tenth of their weights it is about twice as large. For other criteria
+    each layer keeps the predicted fraction, as if its kept weights were independent. They are not: SNIP keeps
+    weights between active units, so that in ReLU networks up to twice as much passes each layer. Otherwise
+    five networks are sampled, pruned and measured. Arrays are their means, single numbers their medians, and
+    the kernel is that of the network with the median condition number.
 
     Args:
         net: a torch model, or an `Architecture` of fully connected layers one after the other.
@@ -117,7 +115,7 @@ def trainability(
     where = chosen_device(device, net)
     if dtype == "auto":
         dtype = "float64" if double_is_cheap(weights) else "float32"
-    torch = require_torch()
+    require_torch()
     with seeded(seed), torch.enable_grad():
         double = converted(net, where, getattr(torch, dtype)).model
         if masks is not None:
@@ -179,7 +177,6 @@ def _sampled(
 
 def _measured(model: Any, batch: Batch, goal: Loss, network: str) -> Trainability:
     """Of a model of ours."""
-    torch = require_torch()
     weights = prunable_weights(model)
     for weight in weights:
         weight.tensor.requires_grad_(True)
@@ -195,7 +192,7 @@ def _measured(model: Any, batch: Batch, goal: Loss, network: str) -> Trainabilit
             chi = _chi(model, weights, batch.inputs)
     mean = float(mean_square.mean()) if mean_square.size else np.nan
     return Trainability(
-        layers=tuple(weight.name or "weight" for weight in weights),
+        layers=tuple(weight.label for weight in weights),
         kept=np.array(kept),
         layer_gain=np.array(gains),
         layer_variance=np.array(variances),
@@ -228,7 +225,6 @@ class _Derivatives:
 
     @classmethod
     def of(cls, model: Any, weights: Sequence[PrunableWeight], batch: Batch, goal: Loss) -> _Derivatives:
-        torch = require_torch()
         real = [
             t.requires_grad_(True) for t in batch.tensors if t.is_floating_point() and len(t) == batch.size
         ]
@@ -242,7 +238,7 @@ class _Derivatives:
         size = sum(len(entry) for entry in entries)
         checks.memory(
             f"gradients of {batch.size} inputs by {size} weights",
-            2.0 * logits.element_size() * batch.size * (size + sum(w.tensor.numel() for w in weights)),
+            2.0 * logits.element_size() * batch.size * (size + sum(w.size for w in weights)),
             "fewer inputs",
         )
         kernel = np.zeros((batch.size, batch.size))
@@ -268,7 +264,6 @@ class _Derivatives:
 
 def _gradients(outputs: torch.Tensor, by: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The gradient of each of the outputs (n,) by each tensor, (n, *its shape); 0 where there is none."""
-    torch = require_torch()
     one_hot = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device)
     settings: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
     try:
@@ -284,7 +279,6 @@ def _gradients(outputs: torch.Tensor, by: Sequence[torch.Tensor]) -> list[torch.
 
 def _kept_entries(weight: PrunableWeight) -> torch.Tensor:
     """Places of the weights that no mask removes."""
-    torch = require_torch()
     mask = torch.ones_like(weight.tensor) if weight.mask is None else weight.mask
     return mask.flatten().nonzero().flatten()
 
@@ -300,7 +294,7 @@ def _of_layer(weight: PrunableWeight) -> tuple[float, float, float]:
     matrix = _masked(weight)
     rows, columns = matrix.shape
     gain = float(matrix.square().sum()) / rows
-    kept = len(_kept_entries(weight)) / weight.tensor.numel()
+    kept = len(_kept_entries(weight)) / weight.size
     if gain == 0.0:
         return 0.0, np.nan, kept
     gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix
@@ -309,7 +303,6 @@ def _of_layer(weight: PrunableWeight) -> tuple[float, float, float]:
 
 def _chi(model: Any, weights: Sequence[PrunableWeight], inputs: torch.Tensor) -> np.ndarray:
     """Mean s² of W^l φ'(y^{l-1}) over inputs, (L,), of a chain of Linear layers with activations."""
-    torch = require_torch()
     squares = {id(weight.module): _masked(weight).square() for weight in weights}
     found: list[float] = []
     before, signal = None, inputs.detach()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,11 @@ from ..base.boundary import public
 from ..base.compiled_models import uncompiled
 from ..base.result import Result
 from ..base.tables import layer_frame
+from ..base.typing import DataFrame
 from ..errors import ArgumentError, MissingDependencyError
+from .lazy import torch
 from .mask_files import mask_on
-from .models import PrunableWeight, prunable_weights, require_torch
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
+from .models import PrunableWeight, prunable_weights
 
 
 @public
@@ -42,7 +40,7 @@ class LayerScales(Result):
     signal: np.ndarray
     gradient: np.ndarray
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer."""
         names = ("kept", "signal", "gradient")
         return layer_frame(self, names)
@@ -87,7 +85,6 @@ class watch_layers:  # noqa: N801 - it is used as a function is: with watch_laye
     """
 
     def __init__(self, model: Any) -> None:
-        torch = require_torch()
         model = uncompiled(model)
         if not isinstance(model, torch.nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -110,7 +107,7 @@ class watch_layers:  # noqa: N801 - it is used as a function is: with watch_laye
     def scales(self) -> LayerScales:
         """What was recorded."""
         return LayerScales(
-            layers=tuple(weight.name or "weight" for weight in self._weights),
+            layers=tuple(weight.label for weight in self._weights),
             kept=np.array([_kept(weight) for weight in self._weights]),
             signal=self._column(self._signal),
             gradient=self._column(self._gradient),

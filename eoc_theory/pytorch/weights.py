@@ -10,6 +10,7 @@ from typing import Any
 from ..base import checks
 from ..errors import ModelError
 from ..layers.weight_layer import CUT, CUT_STD
+from .lazy import torch
 
 LAWS = ("normal", "uniform", "truncated", "orthogonal", "delta-orthogonal")
 
@@ -25,8 +26,6 @@ def unfilled(kind: Any, *arguments: Any, dtype: Any = None, **options: Any) -> A
     torch's own initialisation would draw every weight for nothing. ``torch.nn.utils.skip_init`` spares that
     too, but the first call imports torch's symbolic shapes and SymPy, most of a second.
     """
-    import torch
-
     dtype = dtype or torch.get_default_dtype()
     module = copy.deepcopy(_without_memory(kind, arguments, dtype, tuple(sorted(options.items()))))
     for name, parameter in list(module.named_parameters(recurse=False)):
@@ -68,8 +67,6 @@ def fill_(
     Raises:
         ModelError: "delta-orthogonal" for a convolution of fewer output than input channels, named `name`.
     """
-    import torch
-
     checks.one_of("law", law, LAWS)
     scale = sigma_w / math.sqrt(fan_in(weight))
     with torch.no_grad():
@@ -115,8 +112,6 @@ def check_delta(weight: Any, groups: int, name: str) -> None:
 def _orthogonal(weight: Any, columns: int, groups: int, scale: float, generator: Any) -> Any:
     """A matrix of the weight's rows and so many columns, each of `groups` blocks of rows orthogonal, with
     entries of mean square scale²."""
-    import torch
-
     # Half precision has no QR decomposition.
     drawn = torch.empty((len(weight), columns), dtype=_working(weight.dtype), device=weight.device)
     for block in drawn.chunk(groups):
@@ -126,6 +121,4 @@ def _orthogonal(weight: Any, columns: int, groups: int, scale: float, generator:
 
 
 def _working(dtype: Any) -> Any:
-    import torch
-
     return dtype if dtype in (torch.float32, torch.float64) else torch.float32

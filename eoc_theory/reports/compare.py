@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +14,9 @@ from ..base.boundary import public
 from ..base.formatting import shown_layers
 from ..base.isolation import isolated
 from ..base.result import Drawable
-from ..base.tables import Table, frame
-from ..base.typing import Floats, LossName, Method, S
-from ..criteria.criterion import CriterionLike
+from ..base.tables import Table, sparsity_frame
+from ..base.typing import DataFrame, Floats, LossName, Method, S
+from ..criteria.criterion import Criterion, CriterionLike
 from ..criteria.criterion import criterion as as_criterion
 from ..errors import ArgumentError
 from ..networks.architecture import Architecture, check_drawn
@@ -28,9 +28,6 @@ from ..pruning.prediction import Counts, PruningPrediction, check_sparsities, ke
 from ..pytorch.loading import gathered_once
 from ..pytorch.measure.measure import PruningMeasurement, measure_pruning
 from .subject import Subject
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Networks that one comparison prunes.
 MOST_SEEDS = 1_000_000
@@ -87,30 +84,21 @@ class Comparison(Drawable, Generic[S]):
         """Mean over layers (and sparsities) of |predicted kept − measured kept, averaged over seeds|."""
         return float(np.abs(np.asarray(self.prediction.kept) - self.measured_kept).mean())
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer (and sparsity): fraction kept, predicted and measured, with its s.d.
 
         `zero_scores` is the fraction of the layer's scores that is predicted to be 0.
         """
-        sparsities = np.atleast_1d(self.sparsity)
-        predicted = np.atleast_2d(np.asarray(self.prediction.kept))
-        measured = np.atleast_2d(self.measured_kept)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsities)),
-                "weights": np.tile(self.weights, len(sparsities)),
-                "sparsity": np.repeat(sparsities, len(self.layers)),
-                "predicted": predicted.ravel(),
-                "predicted_std": np.atleast_2d(np.asarray(self.prediction.kept_std)).ravel(),
-                "measured": measured.ravel(),
-                "measured_std": np.atleast_2d(self.measured_std).ravel(),
-                "error": (predicted - measured).ravel(),
-                "zero_scores": np.tile(
-                    np.broadcast_to(np.asarray(self.prediction.zero_scores, dtype=float), len(self.layers)),
-                    len(sparsities),
-                ),
-            }
-        )
+        predicted = np.asarray(self.prediction.kept)
+        columns = {
+            "predicted": predicted,
+            "predicted_std": self.prediction.kept_std,
+            "measured": self.measured_kept,
+            "measured_std": self.measured_std,
+            "error": predicted - self.measured_kept,
+            "zero_scores": self.prediction.zero_scores,
+        }
+        return sparsity_frame(self, columns)
 
     def _told(self) -> dict[str, Any]:
         """Means over seeds; `measured_std` is None for one seed."""
@@ -230,7 +218,6 @@ def compare(
     rule = as_criterion(criterion)
     options = Options.of(rule, method, example_input, loss, output, exclude, device)
     subject = Subject.of(factory, gathered_once(data), options, chosen[0])
-    measured: list[PruningMeasurement] = []
 
     def predict() -> tuple[PruningPrediction, CollapsePrediction]:
         with shared_samples():
@@ -240,29 +227,7 @@ def compare(
 
     # First what an interrupt could lose; some networks have to be seen before they can be predicted.
     predicted = None if subject.needs_models else predict()
-    try:
-        for seed in chosen:
-            measured.append(
-                measure_pruning(
-                    subject.model(seed),
-                    sparsity,
-                    criterion=rule,
-                    data=subject.batch,
-                    example_input=subject.example,
-                    loss=loss,
-                    output=output,
-                    exclude=exclude,
-                    device=device,
-                    seed=seed,
-                    masks=False,
-                )
-            )
-            if progress is not None:
-                progress(len(measured), len(chosen))
-    except KeyboardInterrupt:
-        if not measured:
-            raise
-        subject.only(len(measured))
+    measured = _measured(subject, sparsity, rule, options, chosen, progress)
     prediction, collapse = predicted or predict()
     network = network_name(factory, subject.network())
     first = measured[0]
@@ -281,6 +246,30 @@ def compare(
         complete=len(measured) == len(chosen),
         network=network,
     )
+
+
+def _measured(
+    subject: Subject,
+    sparsity: ArrayLike,
+    rule: Criterion,
+    options: Options,
+    seeds: Sequence[int],
+    progress: Callable[[int, int], None] | None,
+) -> list[PruningMeasurement]:
+    """The networks of the seeds, pruned; an interrupt keeps those that were finished."""
+    asked: Any = {name: getattr(options, name) for name in ("loss", "output", "exclude", "device")}
+    asked |= {"criterion": rule, "data": subject.batch, "example_input": subject.example, "masks": False}
+    measured: list[PruningMeasurement] = []
+    try:
+        for seed in seeds:
+            measured.append(measure_pruning(subject.model(seed), sparsity, seed=seed, **asked))
+            if progress is not None:
+                progress(len(measured), len(seeds))
+    except KeyboardInterrupt:
+        if not measured:
+            raise
+        subject.only(len(measured))
+    return measured
 
 
 def _order(measured: Sequence[str], predicted: Sequence[str]) -> list[int]:

@@ -13,6 +13,7 @@ from ..networks.architecture import Architecture
 from ..networks.resolve import Network, Options, as_network, is_model
 from ..networks.unread import UnreadNetwork
 from ..pytorch.factories import made
+from ..pytorch.inputs import example_shape
 from ..pytorch.models import prunable_weights
 from ..pytorch.read import read_network
 
@@ -49,7 +50,7 @@ class Subject:
         """
         if isinstance(factory, Architecture):
             net = as_network(factory, data, options)
-            return cls(factory.to_torch, net.summarise(data), example_of(factory), net)
+            return cls(factory.to_torch, net.summarise(data), example_shape(factory), net)
         if is_model(factory):
             net = as_network(factory, data, options)
             from ..pytorch.sample.sources import Redrawn  # torch at its top
@@ -95,13 +96,7 @@ class Subject:
 def _inputs(net: Network, data: Any, options: Options) -> tuple[Any, Any]:
     """The batch, and what shows the shape of its inputs."""
     batch = net.summarise(data)
-    return batch, example_of(net) if isinstance(net, Architecture) else options.example_input
-
-
-def example_of(net: Architecture) -> np.ndarray:
-    """One input of the network's shape."""
-    shape = net.input_shape
-    return np.zeros((1, shape.channels, *shape.space), dtype=np.float32)
+    return batch, example_shape(net) if isinstance(net, Architecture) else options.example_input
 
 
 def _average(nets: list[Architecture]) -> Architecture:

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..base import checks
 from ..base.boundary import public
 from ..base.result import Result
-from ..base.tables import Table
+from ..base.tables import Table, frame
+from ..base.typing import DataFrame
 from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
@@ -90,15 +88,12 @@ class DataSummary(Result):
         """Input kernel x_a·x_b / features, shape (B, B)."""
         return self.inputs @ self.inputs.T / self.inputs.shape[1]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row an input: its target, then its features."""
-        import pandas as pd
-
-        frame = pd.DataFrame(self.inputs, columns=[f"x{i}" for i in range(self.inputs.shape[1])])
-        columns = self.targets.reshape(self.size, -1).T
-        for number, own in reversed(list(enumerate(columns))):
-            frame.insert(0, "target" if self.targets.ndim == 1 else f"target{number}", own)
-        return frame
+        targets = self.targets.reshape(self.size, -1).T
+        names = ["target"] if self.targets.ndim == 1 else [f"target{i}" for i in range(len(targets))]
+        features = {f"x{i}": column for i, column in enumerate(self.inputs.T)}
+        return frame(dict(zip(names, targets, strict=True)) | features)
 
     def _headline(self) -> str:
         what = ", random stand-ins" if self.synthetic else ""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eoc_theory as eoc
-from eoc_theory.base.boundary import is_public, public
+from eoc_theory.base.boundary import MARK, public
 from eoc_theory.errors import ArgumentError, InternalError, TooLargeError
 
 #: Criteria are written by users, and called by functions that are guarded.
@@ -19,6 +19,17 @@ NAMES = [name for name in eoc.__all__ if name not in ("EOCError", "Criterion")]
 CLASSES = [getattr(eoc, name) for name in NAMES if isinstance(getattr(eoc, name), type)]
 FUNCTIONS = [getattr(eoc, name) for name in NAMES if not isinstance(getattr(eoc, name), type)]
 KINDS = (property, cached_property, classmethod, staticmethod)
+
+
+def is_public(member: object) -> bool:
+    """Whether a function, method or property went through `public`."""
+    if isinstance(member, property):
+        member = member.fget
+    elif isinstance(member, cached_property):
+        member = member.func
+    elif isinstance(member, (classmethod, staticmethod)):
+        member = member.__func__
+    return getattr(member, MARK, False)
 
 
 @public

@@ -231,7 +231,7 @@ def test_compare_keeps_what_was_finished(capsys, monkeypatch):
     pytest.importorskip("torch")
     from contextlib import contextmanager
 
-    from eoc_theory.cli import commands
+    from eoc_theory.cli.commands import comparison
 
     @contextmanager
     def impatient(text, after, shown):
@@ -241,7 +241,7 @@ def test_compare_keeps_what_was_finished(capsys, monkeypatch):
 
         yield interrupt
 
-    monkeypatch.setattr(commands, "bar", impatient)
+    monkeypatch.setattr(comparison, "bar", impatient)
     assert main(["compare", *NET, "--sparsity", "0.5", "--seeds", "5", "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["seeds"] == [0, 1]
@@ -357,7 +357,7 @@ def test_a_failure_while_computing_is_code_1(capsys, monkeypatch):
         def fail(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", fail)
+        monkeypatch.setattr("eoc_theory.cli.commands.critical.edge_of_chaos", fail)
         assert refused(capsys, "init", "tanh", code=1).startswith("eoc init: ")
 
 
@@ -365,7 +365,7 @@ def test_ctrl_c_is_code_130(capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eoc_theory.mean_field.edge_of_chaos.edge_of_chaos", interrupt)
+    monkeypatch.setattr("eoc_theory.cli.commands.critical.edge_of_chaos", interrupt)
     assert refused(capsys, "init", "tanh", code=130) == "eoc init: interrupted\n"
 
 

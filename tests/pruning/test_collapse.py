@@ -14,7 +14,7 @@ from eoc_theory.pruning.allocation import NetworkLaws, threshold
 from eoc_theory.pruning.critical_sparsity import critical_law, draw_critical_sparsity
 from eoc_theory.pruning.graph_distributions import MOST_NETWORKS, NOTHING, as_sampled, graph_laws
 from eoc_theory.pruning.prediction import empty_layers
-from eoc_theory.reports.subject import example_of
+from eoc_theory.pytorch.inputs import example_shape
 
 NETS = {
     "chain": lambda: eoc.mlp(5, 12, activation="relu"),
@@ -55,7 +55,7 @@ def exact_scores(net, batch, criterion, index):
     source = as_sampled(net, batch, seed=0).sampler.source
     model, weights = source.network([0, 0x746F7263, index])
     model.double()
-    inputs = torch.tensor(batch.inputs.reshape(-1, *example_of(net).shape[1:]))
+    inputs = torch.tensor(batch.inputs.reshape(-1, *example_shape(net)[1:]))
     leaves = [weight.tensor for weight in weights]
     loss = torch.nn.functional.cross_entropy(model(inputs), torch.tensor(batch.targets))
     gradients = torch.autograd.grad(loss, leaves, create_graph=criterion == "grasp")

@@ -17,46 +17,9 @@ from eoc_theory.pruning.paper_bounds import (
     MagnitudeBound,
     SnipBound,
     bound_for,
-    crossing,
     magnitude_bound,
     snip_bound,
 )
-
-
-def quantile(x: Any) -> Any:
-    """The x-quantile of |Z|."""
-    return mpmath.sqrt(2) * mpmath.erfinv(x)
-
-
-def condition(x: Any, epsilon: float, gamma: float) -> Any:
-    """γ Q_x − Q_{1−(1−x)^{γ^{2−ε}}}, the theorem's own words."""
-    power = mpmath.mpf(gamma) ** (2 - mpmath.mpf(epsilon))
-    return gamma * quantile(x) - quantile(1 - (1 - x) ** power)
-
-
-@pytest.mark.parametrize(("epsilon", "gamma"), [(0.3, 2.0), (0.5, 1.1), (0.5, 10.0), (0.8, 3.0), (0.95, 1.5)])
-def test_crossing_by_its_definition(epsilon: float, gamma: float) -> None:
-    with mpmath.workdps(120):  # 1 − (1−x)^{γ^{2−ε}} comes as close to 1 as 1e-63
-        x = mpmath.mpf(float(crossing(epsilon, gamma)))
-        step = mpmath.mpf(10) ** -9
-        assert condition(x * (1 - step), epsilon, gamma) < 0
-        # … and it holds for every larger x.
-        for share in [step, 0.01, 0.1, 0.3, 0.6, 0.9, 0.99]:
-            assert condition(x + (1 - x) * share, epsilon, gamma) > 0
-
-
-@pytest.mark.parametrize("gamma", [1.2, 4.0])
-def test_crossing_is_zero_from_epsilon_one(gamma: float) -> None:
-    np.testing.assert_array_equal(crossing([1.0, 1.5, 1.99], gamma), 0.0)
-    with mpmath.workdps(40):
-        for x in ["1e-12", "1e-3", "0.5", "0.999"]:
-            assert condition(mpmath.mpf(x), 1.01, gamma) > 0
-
-
-@given(st.floats(0.05, 0.99), st.floats(0.001, 0.2), st.floats(1.05, 20.0))
-def test_crossing_falls_with_epsilon(epsilon: float, more: float, gamma: float) -> None:
-    low, high = crossing([epsilon, epsilon + more], gamma)
-    assert 0 <= high <= low <= 1
 
 
 @pytest.mark.parametrize("gamma", [1.05, 1.5, 2.0, 8.0])
@@ -216,8 +179,6 @@ def test_snip_bound_holds_for_the_score_moments_it_assumes() -> None:
         lambda: magnitude_bound([1.0], [1.0], 10),
         lambda: magnitude_bound([1.0, 2.0], [1.0], 10),
         lambda: magnitude_bound([1.0, -2.0], [1.0, 1.0], 10),
-        lambda: crossing(2.0, 1.5),
-        lambda: crossing(0.5, 1.0),
         lambda: bound_for(mlp(3, 10, init=(1.0, 0.0)), "snip"),
         lambda: bound_for(mlp(3, 10, init=(1.0, 0.0)), "random"),
         lambda: bound_for(mlp(3, 10, init="pytorch"), "magnitude"),

@@ -89,7 +89,7 @@ def sizes(shapes: Sequence[Extents]) -> Array:
 
 
 def kept_counts(weights: Array, q: Array, kept: int) -> Array:
-    """Numbers each layer keeps, (L,), `kept` in all; a rest between equal wants is spread evenly."""
+    """Numbers each layer keeps, (L,), `kept` in all; a remainder between equal demands is shared evenly."""
     low, high = 0.0, 2.0 * float((weights / q).max()) + 1.0
     for _ in range(200):
         middle = 0.5 * (low + high)

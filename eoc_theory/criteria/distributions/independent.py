@@ -27,7 +27,7 @@ _SPACING = 4e-3
 
 @dataclass(frozen=True)
 class ScoreLaw:
-    """The score's law in T types of layer; `kind` tells the type of each of the L layers.
+    """The score distribution in T types of layer; `kind` tells the type of each of the L layers.
 
     Attributes:
         kind: shape (L,), values in [0, T).

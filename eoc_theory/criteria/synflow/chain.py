@@ -1,4 +1,4 @@
-"""Iterative SynFlow (Tanaka et al. 2020, algorithm 1): what each layer keeps, and when one is lost.
+"""Iterative SynFlow (Tanaka et al. 2020, algorithm 1): what each layer keeps, and when one collapses.
 
 Why the homogeneous theory fails. With R = F = 1 everywhere, each round truncates half-normals further, and
 only the layers' totals matter; that misses real networks by up to 0.04. Neurons differ by their signals F
@@ -17,7 +17,7 @@ a run of equal layers is represented by 10 of them. Between the limit of many ro
 fractions differ by less than 0.002, so a path of small steps serves all sparsities at once.
 
 Collapse. All layers have the same total score, so a layer with m weights left holds one with score ≥ C/m, and
-no layer is emptied while K ≫ L weights are left: s_cr is close to its upper limit, 1 − (L−1)/n. How close
+no layer collapses while K ≫ L weights are left: s_cr is close to its upper limit, 1 − (L−1)/n. How close
 depends on the last rounds alone, on the few strongest neurons of each layer: they are simulated weight by
 weight on a core of 10 neurons a level with the network's own pace (the fraction removed per round).
 """
@@ -59,11 +59,11 @@ SMALL = 4000
 
 @dataclass(frozen=True)
 class _Sample:
-    """A network's sampled counterpart, the arguments of `synflow_chain`, and the way back to its L layers.
+    """A network's sampled counterpart, the arguments of `synflow_chain`, and the map back to its L layers.
 
     Attributes:
         laws: of the layers' |W|.
-        damping: spread of a layer's kept fraction over that of its sampled counterpart.
+        damping: standard deviation of a layer's kept fraction over that of its sampled counterpart.
         groups: (sampled layers, layers of the network that they stand for).
     """
 
@@ -258,7 +258,7 @@ def threshold_correction(weights: Array, sampled_weights: Array, multiplicity: A
 def critical_samples(
     net: Architecture, rounds: int, runs: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Draws of s_cr (runs,) and the layers gone at it, bool (runs, L), by bisection on the number left."""
+    """Samples of s_cr (runs,) and the layers collapsed there, bool (runs, L), by bisection on the number."""
     n = net.n_weights
     left = np.empty(runs)
     gone = np.empty((runs, len(net)), dtype=bool)

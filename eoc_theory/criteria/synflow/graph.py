@@ -12,14 +12,14 @@ Against really pruned networks the kept fractions miss by 0.005 on average (ResN
 
 One path of small steps serves all sparsities: more than ENOUGH_ROUNDS change less.
 
-Collapse. In a chain every layer has the same total score, and none is emptied before hardly a weight a layer
+Collapse. In a chain every layer has the same total score, and none collapses before hardly a weight a layer
 is left, whatever the schedule. Beside other paths a layer carries but a share of the total, and can lose that
 race early: a 1×1 shortcut convolution a share that is smaller by the branch's gain, or a branch beside its
-shortcut. Who loses hangs on the first rounds. A schedule that empties a convolution at one final density
-often spares it at a smaller one, so that one path for all densities finds fewer collapses: there each density
-that is looked at has its own schedule, and the search is that of the measured networks. Elsewhere rounds go
-on along one path until the first layer is empty; what is left when too few sampled weights are is followed on
-a core of few channels a level.
+shortcut. Which one does depends on the first rounds. A schedule under which a convolution collapses at one
+final density often spares it at a smaller one, so that one path for all densities finds fewer collapses:
+there each density that is looked at has its own schedule, and the search is that of the measured networks.
+Elsewhere rounds go on along one path until the first layer is empty; what is left when too few sampled
+weights are is followed on a core of few channels a level.
 """
 
 from __future__ import annotations

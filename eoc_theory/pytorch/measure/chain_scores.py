@@ -20,7 +20,8 @@ from ...errors import EOCError, ModelError
 from ...propagation.carried_values import OutOfRangeError, Value
 from ...propagation.infinite_width import loss_gradient, softmax
 from ...signals.limits import acting
-from ..models import chain, is_linear_chain, require_torch
+from ..lazy import torch
+from ..models import chain, is_linear_chain
 
 Array = np.ndarray
 
@@ -197,7 +198,6 @@ def needs_carrying(top: float) -> bool:
 def layers_of(model: Any, weights: Sequence[Any]) -> list[ChainLayer] | None:
     """The layers of a torch model that is a chain of Linear layers and known activations; None of another."""
 
-    torch = require_torch()
     if not is_linear_chain(model, weights):
         return None
     found: list[ChainLayer] = []

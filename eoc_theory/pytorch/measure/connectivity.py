@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...base import checks
 from ...base.boundary import public
 from ...base.isolation import isolated
 from ...errors import ArgumentError, ModelError
 from ...networks.queries import attends
-from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
+from ..lazy import require_torch, torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights
 from ..positive_network import path_counts, paths_through
+from ..prune import mask_tensor
 from .scoring import model_graph
 
 if TYPE_CHECKING:
-    import torch
-
     from ...networks.graph import Graph
 
 
@@ -48,7 +47,7 @@ class Paths(ABC):
         Raises:
             ModelError: the model cannot be traced, or needs an `example_input`.
         """
-        names = [weight.name or "weight" for weight in weights]
+        names = [weight.label for weight in weights]
         if is_linear_chain(model, weights):
             return ChainPaths(names)
         return GraphPaths(names, model_graph(model, weights, example_input))
@@ -71,7 +70,6 @@ class ChainPaths(Paths):
 
     def open_to(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Units reached, and units that lead on."""
-        torch = require_torch()
         arrays = [mask.cpu().numpy() for mask in masks]
         reached: list[Any] = [np.ones(arrays[0].shape[1], dtype=bool)]
         for mask in arrays[:-1]:
@@ -104,7 +102,7 @@ class GraphPaths(Paths):
     def __init__(self, names: Sequence[str], graph: Graph) -> None:
         """
         Raises:
-            ModelError: a network with attention, which multiplies what comes by several ways.
+            ModelError: a network with attention, which multiplies signals of several paths.
         """
         if attends(graph):
             raise ModelError("paths through a network with attention are not defined: it multiplies signals")
@@ -142,23 +140,17 @@ def connected_weights(
     Raises:
         ArgumentError: masks of other names or shapes. ModelError: a model that cannot be read.
     """
-    torch = require_torch()
+    require_torch()
     weights = prunable_weights(model)
     if not (masks is None or isinstance(masks, Mapping)):
         raise ArgumentError(f"masks must be a dict of arrays by layer name, got {type(masks).__name__}")
     given = None if masks is None else dict(masks)
     kept = []
     for weight in weights:
-        mask = weight.mask if given is None else given.pop(weight.name or "weight", None)
-        try:
-            mask = torch.ones_like(weight.tensor) if mask is None else torch.as_tensor(checks.for_torch(mask))
-        except Exception:
-            kind = type(mask).__name__
-            raise ArgumentError(f"masks[{weight.name!r}] must be an array of 0 and 1, got {kind}") from None
-        if mask.shape != weight.tensor.shape:
-            wanted = tuple(weight.tensor.shape)
-            raise ArgumentError(f"masks[{weight.name!r}] must have shape {wanted}, got {tuple(mask.shape)}")
-        kept.append(mask.to(weight.tensor.device) != 0)
+        mask = weight.mask if given is None else given.pop(weight.label, None)
+        whole = torch.ones_like(weight.tensor)
+        mask = whole if mask is None else mask_tensor(weight.name, mask, whole)
+        kept.append(mask.to(whole.device) != 0)
     if given:
         raise ArgumentError(f"masks must name layers of the model, got {next(iter(given))!r}")
     shape = tuple(example_input) if isinstance(example_input, list) else example_input

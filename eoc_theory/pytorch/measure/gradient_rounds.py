@@ -7,13 +7,9 @@ FORCE a removed weight has a score still, that of its gradient in the network wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from ..models import PrunableWeight, require_torch
+from ..lazy import torch
 from . import ranking
-
-if TYPE_CHECKING:
-    import torch
 
 #: Scores of all layers for masks of what is left, None for all.
 Scores = Callable[["Sequence[torch.Tensor] | None"], "Sequence[torch.Tensor]"]
@@ -37,7 +33,6 @@ def masks_in_rounds(
         regrows: whether what a round removed may come back.
         stop_when_empty: end after the first round that leaves a layer without weights.
     """
-    torch = require_torch()
     masks: list[torch.Tensor] | None = None
     first = scores(None)
     total = sum(score.numel() for score in first)
@@ -61,8 +56,3 @@ def masks_in_rounds(
 def counts(masks: Sequence[torch.Tensor]) -> list[int]:
     """Number of weights left in each layer."""
     return [int(mask.sum()) for mask in masks]
-
-
-def alive_of(weights: Sequence[PrunableWeight]) -> list[int]:
-    """Number of weights of each layer that no mask of the user's has removed."""
-    return [w.tensor.numel() if w.mask is None else int(w.mask.count_nonzero()) for w in weights]

@@ -6,20 +6,18 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...base.isolation import Twin, converted, seeded
 from ...criteria.criterion import Criterion
 from ...errors import EOCError, ModelError
 from ..batches import Batch
+from ..lazy import torch
 from ..losses import IGNORED, Loss, as_loss
-from ..models import PrunableWeight, require_torch
+from ..models import PrunableWeight
 from ..positive_network import full_precision
 from ..running import backward_pass, check_takes
 from .chain_scores import chain_scores, layers_of, needs_carrying
-
-if TYPE_CHECKING:
-    import torch
 
 # Up to this many weights of Linear layers float64 costs no time that anybody notices.
 _FLOAT64_LIMIT = 4_000_000
@@ -49,8 +47,8 @@ _GRASP_FACTOR = 4
 
 def double_is_cheap(weights: Sequence[PrunableWeight]) -> bool:
     """Whether float64 can be used without a thought: a small network of Linear layers."""
-    linear = require_torch().nn.Linear
-    size = sum(w.tensor.numel() for w in weights)
+    linear = torch.nn.Linear
+    size = sum(w.size for w in weights)
     return size <= _FLOAT64_LIMIT and all(isinstance(w.module, linear) for w in weights)
 
 
@@ -110,7 +108,6 @@ def gradient_scores(
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
         overflow.
     """
-    torch = require_torch()
     batch = data if isinstance(data, Batch) else Batch((data[0],), {}, data[1])
     check_takes(model, batch.args, batch.kwargs)
     goal = as_loss(loss, output, criterion.temperature)
@@ -167,7 +164,7 @@ def _in_range(
     gives them for such a power, and the largest signal; what there is to say of it is added to `said`.
     `batch` is None where it is not one that `chain_scores` takes.
 
-    Raises ModelError where they can be had by none of these.
+    Raises ModelError where none of these gives them.
     """
     refused: OutOfRangeError | None = None
     try:
@@ -183,7 +180,6 @@ def _in_range(
     carried = batch is not None and criterion.is_product and masks is None
     layers = layers_of(model, weights) if carried else None
     if layers is not None and batch is not None:
-        torch = require_torch()
         inputs, targets = (part.detach().cpu().numpy() for part in (batch.inputs, batch.targets))
         found = chain_scores(layers, inputs.reshape(len(inputs), -1), targets, criterion)
         return [torch.from_numpy(score).to(device) for score in found]
@@ -256,7 +252,6 @@ def _falls_away(scores: Sequence[torch.Tensor], signal: float, least: float) -> 
 def _scored(
     criterion: Criterion, derivatives: list[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    torch = require_torch()
     with torch.no_grad():
         if criterion.is_product:
             # In place: a large network's gradients are as large as the network.
@@ -272,7 +267,6 @@ def _gradients(loss: _Loss) -> list[torch.Tensor]:
 
 
 def _curvatures(loss: _Loss) -> list[torch.Tensor]:
-    torch = require_torch()
     parts = loss.parts(_GRASP_FACTOR)
     whole = len(parts) == 1
     # With one part its graph serves the second derivative too.
@@ -295,7 +289,7 @@ def _curvatures(loss: _Loss) -> list[torch.Tensor]:
     for part in parts:
         curving = kept if kept is not None else loss.part_gradients(part, create_graph=True)
         with torch.enable_grad():
-            product = sum((g * (d / norm)).sum() for g, d in zip(curving, gradients, strict=True))
+            product: Any = sum((g * (d / norm)).sum() for g, d in zip(curving, gradients, strict=True))
             try:
                 curved = torch.autograd.grad(product, loss.leaves, materialize_grads=True)
             except (RuntimeError, NotImplementedError) as error:
@@ -353,7 +347,7 @@ class _Loss:
         self.factor, self.said = 2.0**power, []
         # Largest |output| of each weight layer, in the order in which they run.
         self.signals: list[tuple[str, float]] = []
-        self.names = [w.name or "weight" for w in weights]
+        self.names = [w.label for w in weights]
         self.batch, self.goal = batch.to(device, dtype), goal.placed(device, dtype)
         self.count = goal.count(batch.targets)
         self._given_up, self._undo = given_up, contextlib.ExitStack()
@@ -371,7 +365,7 @@ class _Loss:
         self._note_signals()
 
     def _note_linear_layers(self) -> None:
-        linear, index = require_torch().nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
+        linear, index = torch.nn.Linear, {id(leaf): i for i, leaf in enumerate(self.leaves)}
         for module in self.model.modules():
             own = module._parameters
             at = index.get(id(own.get("weight", own.get("weight_orig"))))
@@ -414,7 +408,6 @@ class _Loss:
                 )
 
     def __enter__(self) -> _Loss:
-        torch = require_torch()
         device = self.batch.inputs.device
         self._undo.enter_context(full_precision(device))
         if device.type == "cuda" and any(isinstance(m, torch.nn.RNNBase) for m in self.model.modules()):
@@ -427,7 +420,6 @@ class _Loss:
 
     def prune(self, masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Set the leaves to 0 where masks are False; what they were before."""
-        torch = require_torch()
         before = [leaf.detach().clone() for leaf in self.leaves]
         with torch.no_grad():
             for leaf, mask in zip(self.leaves, masks, strict=True):
@@ -445,7 +437,6 @@ class _Loss:
 
     def part_gradients(self, part: slice, *, create_graph: bool = False) -> Sequence[torch.Tensor]:
         """The share of some of the inputs in those gradients."""
-        torch = require_torch()
         with torch.enable_grad():
             outputs = self.goal.outputs(self._returned(part))
             self.said.extend(note for note in outputs.notes if note not in self.said)
@@ -463,7 +454,6 @@ class _Loss:
         return _apart(found)
 
     def _returned(self, part: slice) -> Any:
-        torch = require_torch()
         model = self.model
         if not self._given_up:
             # Each pass starts from the state that the model was given in, whatever another pass wrote.
@@ -491,7 +481,6 @@ class _Loss:
 
     def _kept_bytes(self) -> float:
         """What autograd keeps of one input, in bytes, as measured on two."""
-        torch = require_torch()
         own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
         kept: dict[int, int] = {}
 
@@ -509,7 +498,6 @@ class _Loss:
 
     def _one_by_one(self, size: int) -> bool:
         """Whether an input's logits are the same beside other inputs."""
-        torch = require_torch()
         with self._silent(), torch.no_grad():
             try:
                 beside, alone = (
@@ -574,7 +562,6 @@ class _Loss:
 
 
 def _uses_batch_statistics(model: Any) -> bool:
-    torch = require_torch()
     return any(
         isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
         for m in model.modules()

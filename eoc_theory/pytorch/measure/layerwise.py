@@ -1,7 +1,7 @@
 """Ranking layer by layer: each keeps as many weights as an allocation says, on paths through the network.
 
 A layer's best scores alone are not enough. SNIP's are large for units that pass much on or are much listened
-to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have lost the last path from input
+to, seldom for both alike: 60 layers of 100 tanh units on the edge of chaos have no path left from input
 to logits at a sparsity of 98 %, every layer having dozens of weights still
 (tests/reports/test_design_networks.py). So weights are chosen among those that lie on a path: density falls
 in steps, after each of which the layers rank those weights alone that what they have left can reach and pass
@@ -18,13 +18,12 @@ import numpy as np
 
 from ...base import checks
 from ...errors import ArgumentError
-from ..models import PrunableWeight, require_torch
+from ..lazy import torch
+from ..models import PrunableWeight
 from . import ranking
 from .synflow_rounds import SYNFLOW_ROUNDS, Flow
 
 if TYPE_CHECKING:
-    import torch
-
     from .connectivity import Paths
 
 #: Steps in which density falls, and the smallest part of one that is tried.
@@ -65,9 +64,10 @@ def layer_counts(
         )
     counts = np.array([checks.integer("allocation", count, minimum=0) for count in allocation])
     for name, count, weight in zip(names, counts, weights, strict=True):
-        left = weight.tensor.numel() if weight.mask is None else int(weight.mask.count_nonzero())
-        if count > left:
-            raise ArgumentError(f"allocation must keep at most the {left} weights of {name!r}, got {count}")
+        if count > weight.left:
+            raise ArgumentError(
+                f"allocation must keep at most the {weight.left} weights of {name!r}, got {count}"
+            )
     if counts.sum() != total:
         raise ArgumentError(f"allocation must keep {total} weights in all, got {counts.sum()}")
     return counts
@@ -102,7 +102,6 @@ def path_masks(
     Returns:
         boolean tensors of the scores' shapes.
     """
-    torch = require_torch()
     # Indexed once: some criteria compute their scores anew each time.
     scores = [scores[i] for i in range(len(scores))]
     wanted = np.asarray(kept, dtype=np.int64)
@@ -184,7 +183,6 @@ def _covering(
 
     Few weights serve many sets: in turn that which is in most of the sets not served yet, the best of these.
     """
-    torch = require_torch()
     chosen = torch.zeros_like(eligible)
     missing = [among for among in needed if bool(among.any())]
     while missing and int(chosen.count_nonzero()) < count:
@@ -204,7 +202,6 @@ def _missing(masks: Sequence[torch.Tensor], wanted: np.ndarray) -> list[int]:
 
 def _at_least(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.Tensor:
     """The eligible scores that are not below the best `count` of them."""
-    torch = require_torch()
     flat = ranking.entries(score)
     among = flat[ranking.entries(eligible)]
     if len(among) <= count:
@@ -215,7 +212,6 @@ def _at_least(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.
 
 def _best(score: torch.Tensor, eligible: torch.Tensor, count: int) -> torch.Tensor:
     """The best `count` of the eligible scores, or all of them."""
-    torch = require_torch()
     among = score[eligible]
     if among.numel() <= count:
         return eligible

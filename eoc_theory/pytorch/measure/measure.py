@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import Any, Generic, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,8 @@ from ...base.codec import packed, unpacked
 from ...base.formatting import sparsity as shown_sparsity
 from ...base.isolation import isolated
 from ...base.result import Drawable
-from ...base.tables import Table, frame
-from ...base.typing import DType, Floats, LossName, S
+from ...base.tables import Table, sparsity_frame
+from ...base.typing import DataFrame, DType, Floats, LossName, S
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
 from ...criteria.critical_search import searched_critical_sparsity
@@ -28,26 +28,17 @@ from ...pruning.prediction import Counts, check_sparsities, kept_headline, kept_
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..inputs import shown_input
+from ..lazy import torch
 from ..loading import gathered, needs_gathering
 from ..losses import Loss, as_loss
-from ..models import (
-    PrunableWeight,
-    prunable_weights,
-    require_torch,
-    uncounted_notes,
-    uncounted_weights,
-)
+from ..models import PrunableWeight, prunable_weights, uncounted_notes, uncounted_weights
 from ..ranked import Ranked, ranked_weights
 from . import ranking, scoring
 from .connectivity import Paths
-from .gradient_rounds import Scores, alive_of, counts, masks_in_rounds
+from .gradient_rounds import Scores, counts, masks_in_rounds
 from .gradient_scores import UnusedLayersError
 from .layerwise import layer_counts, path_masks, synflow_layers
 from .synflow_rounds import Flow, synflow_critical_sparsity, synflow_rounds
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
 
 # A search of 100 rounds a step: exact up to this many weights, then to 3 % of the number left, which is less
 # than a third of what tells one seed from the next.
@@ -69,7 +60,7 @@ class PruningMeasurement(Drawable, Generic[S]):
         kept: fraction of each layer's weights kept, (L,), or (S, L) where the sparsity is an array.
         critical_sparsity: the smallest sparsity at which some layer has lost all its weights; NaN if it was
             not asked for.
-        weakest_layer: the layer that is lost first; "" if it was not asked for.
+        weakest_layer: the layer that collapses first; "" if it was not asked for.
         log_score_moments: natural logarithm of the mean squared score per layer, (L,), up to a constant
             common to all layers; NaN for criteria that rank in rounds.
         zero_scores: fraction of exactly vanishing scores per layer, (L,); NaN for criteria that rank in
@@ -133,20 +124,11 @@ class PruningMeasurement(Drawable, Generic[S]):
     def _table(self) -> Table:
         return kept_table(self, {"zero scores": self.zero_scores})
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row for each layer (and sparsity), with the number and the fraction of weights kept."""
-        sparsities = np.atleast_1d(self.sparsity)
-        kept = np.atleast_2d(self.kept)
-        return frame(
-            {
-                "layer": np.tile(np.array(self.layers), len(sparsities)),
-                "weights": np.tile(self.weights, len(sparsities)),
-                "sparsity": np.repeat(sparsities, len(self.layers)),
-                "kept": kept.ravel(),
-                "kept_weights": np.rint(kept * self.weights).astype(np.int64).ravel(),
-                "zero_scores": np.tile(self.zero_scores, len(sparsities)),
-            }
-        )
+        counts = np.rint(self.kept * self.weights).astype(np.int64)
+        columns = {"kept": self.kept, "kept_weights": counts, "zero_scores": self.zero_scores}
+        return sparsity_frame(self, columns)
 
 
 @overload
@@ -329,8 +311,8 @@ class _Run:
             UnusedLayersError: the loss does not depend on some of them.
         """
         rule, found, said = self.rule, ranked.weights, list[str]()
-        names = tuple(w.name or "weight" for w in found)
-        total = sum(w.tensor.numel() for w in found)
+        names = tuple(w.label for w in found)
+        total = sum(w.size for w in found)
         removed = [round(float(s) * total) for s in self.sparsities]
         wanted = None
         if self.allocation is not None:
@@ -385,8 +367,8 @@ def _measurement(
     scalar: bool,
 ) -> PruningMeasurement:
     """The result, of one sparsity or of several."""
-    names = tuple(w.name or "weight" for w in found)
-    weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+    names = tuple(w.label for w in found)
+    weights = np.array([w.size for w in found], dtype=np.int64)
     kept = np.array(outcome.counts) / weights
     left = uncounted_weights(model, found)
     by_name = tuple(
@@ -439,8 +421,8 @@ def _at_once(
     """One ranking, globally or, with numbers `wanted`, layer by layer."""
     tops, log_moments, zeros, below = _survey(scores, found, rule)
     if wanted is None:
-        names = tuple(w.name or "weight" for w in found)
-        weights = np.array([w.tensor.numel() for w in found], dtype=np.int64)
+        names = tuple(w.label for w in found)
+        weights = np.array([w.size for w in found], dtype=np.int64)
         outcome = _ranked(scores, removed, tops if collapse else None, masks=masks)
         notes = vanishing.notes(rule.label, names, weights, zeros, sparsities, below)
         outcome = replace(outcome, notes=notes + _ties(rule, outcome, weights, sparsities))
@@ -460,7 +442,7 @@ def _in_gradient_rounds(
 ) -> _Outcome:
     """Rounds of scores that need gradients; s_cr by search, to `_SEARCH_RESOLUTION`."""
     _, log_moments, zeros, _ = _survey(scores(None), found, rule)
-    alive, total = alive_of(found), sum(w.tensor.numel() for w in found)
+    alive, total = [w.left for w in found], sum(w.size for w in found)
     pruned = [masks_in_rounds(scores, total - k, rule.rounds, regrows=rule.regrows) for k in removed]
     critical, weakest = np.nan, None
     if collapse:
@@ -516,7 +498,7 @@ def _in_rounds(
 def _ranked(
     scores: Sequence[torch.Tensor], removed: Sequence[int], tops: list[float] | None, *, masks: bool
 ) -> _Outcome:
-    """The global ranking; with the layers' largest scores `tops`, when it empties a layer."""
+    """The global ranking; with the layers' largest scores `tops`, when a layer collapses."""
     limits = ranking.thresholds(scores, removed)
     critical, weakest = np.nan, None
     if tops is not None:
@@ -545,7 +527,7 @@ def _nothing(found: Sequence[PrunableWeight]) -> str:
     """Why no score is other than 0."""
     for weight in found:
         if not bool(weight.tensor.any()):
-            return f"the weights of layer {weight.name or 'weight'!r} are all 0"
+            return f"the weights of layer {weight.label!r} are all 0"
     return (
         "no gradient reaches the weights (dead units, a factor or γ of 0, inputs of 0, or a normalisation of "
         "single values)"
@@ -554,7 +536,6 @@ def _nothing(found: Sequence[PrunableWeight]) -> str:
 
 def _unmasked(flow: Flow, weights: Sequence[PrunableWeight], where: Any) -> Flow:
     """`flow` without the weights that are masked; else they would tie at 0 with those on no path."""
-    torch = require_torch()
     if any(weight.mask is not None for weight in weights):
         masks = [torch.ones_like(w.tensor) if w.mask is None else w.mask for w in weights]
         flow.keep([mask.reshape(-1).to(where) != 0 for mask in masks])
@@ -574,14 +555,12 @@ def _survey(
         flat = ranking.entries(score)
         low, high = float(flat.min()), float(flat.max())
         if np.isnan(low) or high == np.inf:
-            name = weight.name or "weight"
-            raise ModelError(f"the scores of layer {name!r} are not finite: its weights must be")
+            raise ModelError(f"the scores of layer {weight.label!r} are not finite: its weights must be")
         tops.append(high)
         log_moments.append(_log_mean_square(flat, max(high, -low)))
         others = int(ranking.count(flat))
         zeros.append(1 - others / len(flat))
-        gone = 0 if weight.mask is None else len(flat) - int(weight.mask.count_nonzero())
-        alive += others - gone
+        alive += others - (len(flat) - weight.left)
         below += int(ranking.count(flat < 0)) if low < 0 else 0
     if not alive:
         vanishing.check_ranked(rule.label, np.ones(len(found)), lambda: _nothing(found))

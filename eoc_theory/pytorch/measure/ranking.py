@@ -1,4 +1,4 @@
-"""Ranking scores over a whole network: the global threshold, what each layer keeps, when a layer is emptied.
+"""Ranking scores over a whole network: the global threshold, what each layer keeps, when a layer collapses.
 
 Exactly k of the n scores are removed, the lowest ones. Scores that tie at the threshold (dead ReLU units give
 whole rows of exact zeros) are removed evenly: enumerated by layer and position, T ties of which m survive,
@@ -15,14 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..models import require_torch
-
-if TYPE_CHECKING:
-    import torch
+from ..lazy import torch
 
 # Up to this many scores all of them are sorted; beyond, a sample of n^(2/3), which costs the least in all.
 _SORTED = 4096
@@ -30,7 +27,7 @@ _SORTED = 4096
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where the lowest scores are cut off.
+    """The threshold under which scores are removed.
 
     Attributes:
         value: the largest removed score; -inf if nothing is removed.
@@ -74,7 +71,6 @@ def thresholds(scores: Sequence[torch.Tensor], removed: Sequence[int]) -> list[T
 
 def masks(scores: Sequence[torch.Tensor], threshold: Threshold) -> list[torch.Tensor]:
     """The surviving weights of each layer as boolean tensors of the scores' shapes."""
-    torch = require_torch()
     result = []
     counted, total, left = 0, int(threshold.tied.sum()), threshold.ties_kept
     for score, tied, above in zip(scores, threshold.tied, threshold.above, strict=True):
@@ -138,7 +134,6 @@ def _pick(flat: Any, mask: Any) -> Any:
 
 def smallest(parts: list[Any], rank: int) -> float:
     """The rank-th smallest entry of all parts, from 1."""
-    torch = require_torch()
     if isinstance(parts[0], np.ndarray):
         return float(np.partition(np.concatenate(parts), rank - 1)[rank - 1])
     return float(torch.kthvalue(torch.cat(parts), rank).values)
@@ -146,7 +141,6 @@ def smallest(parts: list[Any], rank: int) -> float:
 
 def _fetch(values: list[Any]) -> list[Any]:
     """Scalars as Python numbers, from a device all together: each transfer waits for the work before it."""
-    torch = require_torch()
     if values and isinstance(values[0], torch.Tensor):
         return torch.stack(values).tolist()
     return [v.item() if isinstance(v, np.generic) else v for v in values]
@@ -154,7 +148,6 @@ def _fetch(values: list[Any]) -> list[Any]:
 
 def _sample(scores: Sequence[torch.Tensor]) -> tuple[torch.Tensor, np.ndarray]:
     """Sorted scores, every so-many-th of each layer; and the layers' sizes, int64 (layers,)."""
-    torch = require_torch()
     sizes = np.array(sizes_of(scores), dtype=np.int64)
     # Rows and columns share factors; a stride prime to most widths does not stay in a few columns.
     n = int(sizes.sum())
@@ -169,7 +162,6 @@ def _bracketed(
     scores: Sequence[torch.Tensor], wanted: list[int], sizes: np.ndarray, sample: torch.Tensor, margin: float
 ) -> dict[int, Threshold]:
     """The thresholds of those `wanted` whose bracket holds them, by one pass over the scores."""
-    torch = require_torch()
     n = int(sizes.sum())
     places = np.array([(k - 0.5) / n * len(sample) for k in wanted])
     low_at, high_at = (np.floor(places + shift).astype(np.int64) for shift in (-margin, margin))

@@ -34,14 +34,13 @@ from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
 from ...errors import DataError, ModelError
 from ..batches import Batch
-from ..models import PrunableWeight, is_linear_chain, prunable_weights, require_torch
+from ..lazy import torch
+from ..models import PrunableWeight, is_linear_chain, prunable_weights
 from ..trace import trace
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
 
 if TYPE_CHECKING:
-    import torch
-
     from ...networks.graph import Graph
 
 
@@ -104,7 +103,6 @@ def layer_scores(
         flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
         scores = _path_scores(rule, flow, weights)
     else:
-        torch = require_torch()
         rng = np.random.default_rng(seed)
         drawn = rule.chance_scores([tuple(w.tensor.shape) for w in weights], rng)
         scores = [torch.from_numpy(s).to(device) for s in drawn]
@@ -129,10 +127,9 @@ def _path_scores(rule: Criterion, flow: Flow, weights: Sequence[PrunableWeight])
 
 
 class WeightScores(Sequence["torch.Tensor"]):
-    """Scores by weights alone, computed when asked for: as large as the network, and quickly had."""
+    """Scores by weights alone, computed when asked for: as large as the network, and quickly computed."""
 
     def __init__(self, rule: Criterion, weights: Sequence[PrunableWeight], device: Any = None) -> None:
-        torch = require_torch()
         self._rule, self._weights, self._device = rule, weights, device
         # One precision for all layers, and one in which comparisons are quick.
         kinds = {w.tensor.dtype for w in weights}
@@ -141,7 +138,7 @@ class WeightScores(Sequence["torch.Tensor"]):
     @property
     def sizes(self) -> list[int]:
         """Number of weights in each layer."""
-        return [w.tensor.numel() for w in self._weights]
+        return [w.size for w in self._weights]
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -151,7 +148,6 @@ class WeightScores(Sequence["torch.Tensor"]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[torch.Tensor]: ...
     def __getitem__(self, index: Any) -> Any:
-        torch = require_torch()
         if isinstance(index, slice):
             return WeightScores(self._rule, self._weights[index], self._device)
         weight = self._weights[index]
@@ -185,7 +181,6 @@ def synflow_start(
         ModelError: the model cannot be traced, `example_input` is missing where it is needed, or a weight is
             not finite.
     """
-    torch = require_torch()
     _check_finite(weights)
     for weight in weights:
         if not weight.is_plain or weight.attribute != "weight":
@@ -200,7 +195,7 @@ def synflow_start(
     if dtype == "auto":
         # Nothing but positive sums of numbers near 1: float32 loses no digits either.
         dtype = "float64" if double_is_cheap(weights) else "float32"
-    by_name = {w.name or "weight": _magnitude(w, device, getattr(torch, dtype)) for w in weights}
+    by_name = {w.label: _magnitude(w, device, getattr(torch, dtype)) for w in weights}
     return GraphFlow(graph, by_name)
 
 
@@ -210,7 +205,7 @@ def _check_finite(weights: Sequence[PrunableWeight]) -> None:
         low, high = (float(end) for end in weight.tensor.detach().aminmax())
         if not math.isfinite(high - low):
             wrong = low if math.isnan(low) or math.isinf(low) else high
-            raise ModelError(f"the weights of layer {weight.name or 'weight'!r} must be finite, got {wrong}")
+            raise ModelError(f"the weights of layer {weight.label!r} must be finite, got {wrong}")
 
 
 def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
@@ -223,6 +218,6 @@ def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: An
     graph = trace(model, example_input)
     used = {layer.name for layer in graph.weight_layers}
     for w in weights:
-        if (w.name or "weight") not in used:
+        if w.label not in used:
             raise ModelError(f"layer {w.name!r} is not used by the model's forward pass")
     return graph

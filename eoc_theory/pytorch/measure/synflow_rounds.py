@@ -1,26 +1,23 @@
 """SynFlow on real weights, in one round or in many (Tanaka et al. 2020, algorithm 1).
 
-Two ways to the same scores: a chain of fully connected layers on the CPU is a product of matrices, and once
-two thirds of the weights are gone, lists of survivors are smaller than matrices with holes; anything else is
-run in torch (:mod:`eoc_theory.pytorch.positive_network`).
+Two implementations give the same scores: a chain of fully connected layers on the CPU is a product of
+matrices, and once two thirds of the weights are gone, lists of survivors are smaller than matrices with
+holes; anything else is run in torch (:mod:`eoc_theory.pytorch.positive_network`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ...criteria.critical_search import searched_critical_sparsity
 from ...networks.graph import Graph
-from ..models import require_torch
+from ..lazy import torch
 from ..positive_network import flow_scores
 from . import ranking
-
-if TYPE_CHECKING:
-    import torch
 
 SYNFLOW_ROUNDS = 100
 
@@ -64,7 +61,6 @@ class GraphFlow:
     """
 
     def __init__(self, graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
-        torch = require_torch()
         self.graph = graph
         self.weights = {name: weight.clone().contiguous() for name, weight in weights.items()}
         self.positions = [torch.arange(w.numel(), device=w.device) for w in self.weights.values()]
@@ -91,7 +87,6 @@ class GraphFlow:
         return [len(at) for at in self.positions]
 
     def masks(self) -> list[torch.Tensor]:
-        torch = require_torch()
         result = []
         for weight, at in zip(self.weights.values(), self.positions, strict=True):
             mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
@@ -126,7 +121,6 @@ class ChainFlow:
         return twin
 
     def scores(self) -> list[torch.Tensor]:
-        torch = require_torch()
         if self.entries is not None:
             found = _sparse_scores(self.entries)
         else:
@@ -154,7 +148,6 @@ class ChainFlow:
         return self.sizes if self.positions is None else [len(at) for at in self.positions]
 
     def masks(self) -> list[torch.Tensor]:
-        torch = require_torch()
         result = [torch.full(m.shape, self.positions is None) for m in self.magnitudes]
         for mask, at in zip(result, self.positions or [], strict=False):
             mask.view(-1)[torch.from_numpy(at)] = True
@@ -221,7 +214,6 @@ def synflow_rounds(
         removed: the number of weights to remove in the end.
         until: stop after the first round at whose end this holds.
     """
-    torch = require_torch()
     n = sum(flow.sizes)
     density = 1 - removed / n
     for k in range(1, rounds + 1):
@@ -243,7 +235,7 @@ def synflow_critical_sparsity(
     """The sparsity from which iterative SynFlow leaves a layer empty; and that layer.
 
     Each final sparsity has a schedule of its own, so this is a search over the number of weights left, which
-    takes emptiness to be monotone. It starts where a layer is emptied on the way to one weight a layer.
+    takes collapse to be monotone. It starts where a layer collapses on the way to one weight a layer.
 
     Args:
         start: gives the whole network anew.

@@ -16,8 +16,9 @@ from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..factories import made
 from ..inputs import example_shape
+from ..lazy import torch
 from ..losses import as_loss
-from ..models import prunable_weights, require_torch
+from ..models import prunable_weights
 from ..products import has_candidates
 from ..ranked import Ranked, ranked_weights
 from ..read import read_network
@@ -32,7 +33,6 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
 
     Any other is to be sampled. Args and errors as of `sampled_network`.
     """
-    torch = require_torch()
     if options.method == "auto" and not options.beyond_theory:
         model = net if isinstance(net, torch.nn.Module) else made(net, 0)
         weights = prunable_weights(model, required=False)
@@ -59,7 +59,6 @@ def sampled_network(
     Raises:
         ArgumentError, DataError, ModelError: a model that cannot be run on the data.
     """
-    torch = require_torch()
     example, known = None, dict[str, ParameterLaw]()
     notes: tuple[str, ...] = ()
     absent: tuple[int, ...] = ()
@@ -110,7 +109,6 @@ def _notes(
 
 def batch_norm_notes(model: Any) -> tuple[str, ...]:
     """The modes that the model's batch normalisations are in."""
-    torch = require_torch()
     kinds = torch.nn.modules.batchnorm._BatchNorm
     return mode_notes({m.training or m.running_mean is None for m in model.modules() if isinstance(m, kinds)})
 

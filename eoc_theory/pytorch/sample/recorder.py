@@ -35,7 +35,7 @@ class _Drawn:
 
 
 class Recorder(Watching):
-    """Within it what fills tensors is watched; `laws` then tells of a model's parameters."""
+    """Inside it, operations that fill tensors are recorded; `laws` then describes a model's parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -98,12 +98,12 @@ class _Scores(Attention):
             weight = self._weights[id(tensor)]
             axis = weight.unit_axes[1]
             moved = gradient.movedim(axis, 0).flatten(1)
-            parts[weight.name or weight.attribute] = as_runs((moved != 0).any(dim=1).cpu().numpy())
+            parts[weight.label] = as_runs((moved != 0).any(dim=1).cpu().numpy())
         self.found.append(ScoreScale(math.sqrt(float(variance[several].mean())), round(power), parts))
 
 
 def _nearest(start: Any, known: set[int]) -> Iterator[Any]:
-    """The weights of the products that come last before a step of the graph, on every way back from it."""
+    """The weights of the products that come last before a step of the graph, on every path back from it."""
     waiting, seen = [start], {start}
     while waiting and len(seen) < _REACH:
         step = waiting.pop(0)

@@ -54,7 +54,7 @@ class Redrawn:
         self.layers = tuple(weight_layer(w, law) for w, law in zip(weights, laws, strict=True))
         self.laws_known = all(law.is_known for law in laws) and all(w.is_plain for w in weights)
         self.notes = _shuffled_notes(self._weights, laws)
-        sizes = [w.tensor.numel() for w in weights]
+        sizes = [w.size for w in weights]
         shuffled = sum(size for size, law in zip(sizes, laws, strict=True) if law.law == "shuffled")
         #: Whether most of the weights follow no known distribution.
         self.is_trained = 2 * shuffled > sum(sizes)
@@ -144,7 +144,7 @@ def weight_layer(weight: PrunableWeight, law: ParameterLaw) -> WeightLayer:
     scale = law.std if law.std else float(weight.tensor.detach().double().square().mean().sqrt())
     known: Any = law.law if law.law in ("normal", "uniform", "truncated", "orthogonal") else "normal"
     return WeightLayer(
-        name=weight.name or weight.attribute,
+        name=weight.label,
         fan_in=fan_in,
         fan_out=fan_out,
         sigma_w=scale * math.sqrt(fan_in),

@@ -265,7 +265,7 @@ def _with_unit_scales(nodes: list[Node], recorder: Recorder) -> list[Node]:
 
 
 def _activation_after(nodes: list[Node], consumers: list[list[int]], position: int) -> Activation | None:
-    """The first activation on the way from a layer to the next weights."""
+    """The first activation between a layer and the next weights."""
     open_ = set(consumers[position])
     while open_:
         first = min(open_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table, frame
-from ...base.typing import Method
+from ...base.typing import DataFrame, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -30,11 +30,8 @@ from ...pruning.prediction import MOST_SAMPLES
 from ..diagnosis.diagnosis import parameters_of
 from ..diagnosis.initialisation import read
 from ..diagnosis.remedies import at_scales
-from .candidate import Candidate, by_global_ranking, checked, layer_by_layer
+from .candidate import Candidate, Ranked, by_global_ranking, checked, layer_by_layer
 from .task import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -181,7 +178,7 @@ class Design(Drawable):
         """The result in a few sentences."""
         return prose(upward("Design.verdict")(self))
 
-    def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> pd.DataFrame:
+    def to_frame(self, of: Literal["layers", "candidates"] = "layers") -> DataFrame:
         """One row a layer, with what the network as it is keeps; or one row a candidate."""
         if checks.one_of("of", of, ("layers", "candidates")) == "candidates":
             rows = [candidate.to_dict() for candidate in self.candidates]
@@ -293,17 +290,17 @@ def design(
        network (`eoc_theory.pytorch.measure.layerwise`), with the initialisation that has to move the fewest
        weights.
 
-    A layer can fail in two ways. It collapses if it keeps no weight; the probability of that is predicted. It
-    is disconnected if none of its weights lies on a path from the input to the logits. That happens at lower
-    sparsities, and numbers of weights alone do not prevent it. Its probability is estimated from a few
-    sampled networks: from how many weights each of them needs to stay connected
+    A layer can fail in one of two ways. It collapses if it keeps no weight; the probability of that is
+    predicted. It is disconnected if none of its weights lies on a path from the input to the logits. That
+    happens at lower sparsities, and numbers of weights alone do not prevent it. Its probability is estimated
+    from a few sampled networks: from how many weights each of them needs to stay connected
     (`eoc_theory.reports.design.sampled_networks`). Each probability comes with an interval that should hold
     it in nine cases of ten; the probability itself decides.
 
     That is the goal "connection": the least that must change. The goal "training" asks for the network that
     is likely to train best, whether or not another would collapse: the third candidate, of iterative SynFlow,
     whose choice within layers keeps wide paths; and, where no normalisation divides scales out, weights
-    rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights are heard like the
+    rescaled unit by unit (`rescale_(by="units")`), so that units that keep few weights contribute like the
     others, or in networks of convolutions weights and biases that give each unit its mean and mean square
     (`rescale_(by="moments")`), so that deep layers tell inputs apart. Of networks with attention there is no
     such candidate, and SNIP ranks all weights. `python -m benchmarks.trained_designs report` lays such
@@ -339,7 +336,7 @@ def design(
     tolerance = checks.fraction("max_collapse_probability", max_collapse_probability)
     if checks.one_of("method", method, METHODS) == "theory" and networks is None:
         networks = 0
-    if networks is not None:
+    elif networks is not None:
         networks = checks.integer("networks", networks, minimum=0, maximum=MOST_SAMPLES)
     seed = checks.integer("seed", seed, minimum=0)
     progress = checks.function("progress", progress, "a text")
@@ -347,40 +344,28 @@ def design(
     state = parameters_of(net, found, read(found))
     if state["masked"]:
         raise ModelError("net must not be pruned yet; design before pruning")
-    total = found.n_weights
     attention = attends(found.as_graph())
-    if attention:
-        networks = 0
     trained = goal == "training"
     usual = "synflow" if trained and not attention else "snip"
     rule = as_criterion(usual if criterion is None else criterion)
     batch = found.summarise(data, seed=seed)
+    left = found.n_weights - round(sparsity * found.n_weights)
     said = progress or (lambda text: None)
-    left = total - round(sparsity * total)
-    task = Task(sparsity, left, rule, batch, tolerance, networks, seed, said, method)
-    said("as it is, global")
-    ranked = [by_global_ranking(task, found, None)]
-    before = ranked[0].candidate
-    if not before.feasible:
-        for initialisation, critical in _on_the_edge(found, rule, state["biases"]):
-            said("σ_w = {:.4g}, σ_b = {:g}, global".format(*initialisation))
-            ranked.append(by_global_ranking(task, critical, initialisation, quick=True))
-            if ranked[-1].candidate.feasible:
-                break
+    task = Task(sparsity, left, rule, batch, tolerance, 0 if attention else networks, seed, said, method)
+    ranked = _globally_ranked(task, found, biases=state["biases"])
     candidates = [one.candidate for one in ranked]
     layerwise = [] if attention else _layerwise(task, candidates)
     tried = layerwise + candidates if trained else candidates + layerwise
     chosen = next((one for one in tried if one.feasible), (layerwise or candidates)[0])
-    if chosen.allocation == "layerwise":
-        limit = 1.0 - (found.depth - 1) / total  # a weight for each layer but one
-    else:
-        limit = next(one.critical_sparsity for one in ranked if one.candidate is chosen)
+    # Layer by layer a weight for each layer but one is the limit.
+    most = 1.0 - (found.depth - 1) / found.n_weights
+    limit = next((one.critical_sparsity for one in ranked if one.candidate is chosen), most)
     return Design(
         criterion=rule.label,
         sparsity=sparsity,
         max_collapse_probability=tolerance,
         chosen=chosen,
-        before=before,
+        before=candidates[0],
         candidates=(*candidates, *layerwise),
         weights=found.weights,
         critical_sparsity=limit,
@@ -392,6 +377,20 @@ def design(
         goal=goal,
         normalised=_normalised(found),
     )
+
+
+def _globally_ranked(task: Task, net: Architecture, *, biases: bool) -> list[Ranked]:
+    """All weights ranked at once: of the network as it is and, until one will do, on the edge of chaos."""
+    task.said("as it is, global")
+    ranked = [by_global_ranking(task, net, None)]
+    if ranked[0].candidate.feasible:
+        return ranked
+    for initialisation, critical in _on_the_edge(net, task.criterion, biases):
+        task.said("σ_w = {:.4g}, σ_b = {:g}, global".format(*initialisation))
+        ranked.append(by_global_ranking(task, critical, initialisation, quick=True))
+        if ranked[-1].candidate.feasible:
+            break
+    return ranked
 
 
 def _normalised(net: Architecture) -> bool:

@@ -34,14 +34,6 @@ def plot_design(
     """Numbers of weights kept in each layer on a logarithmic axis, as it is and under the design.
 
     Layers that are to keep less than a tenth of a weight lie on the lower edge.
-
-    Args:
-        design: from `eoc_theory.design`.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
     """
     with style():
         title = title_of(design.network, f"{design.criterion} at s = {design.sparsity:g}")

@@ -14,23 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...errors import MissingDependencyError
 from ...networks.architecture import Architecture
+from ...pytorch.inputs import example_shape
+from ...pytorch.lazy import require_torch, torch
 from ...pytorch.measure import ranking
 from ...pytorch.measure.connectivity import ChainPaths, Paths
 from ...pytorch.measure.measure import measure_pruning
 from ...pytorch.measure.scoring import layer_scores
-from ...pytorch.models import prunable_weights, require_torch
-from ..subject import example_of
+from ...pytorch.models import prunable_weights
 from .probability import NEVER, UNKNOWN, Chance, expected_spread, positive, share
 from .task import Task
-
-if TYPE_CHECKING:
-    import torch
 
 Array = np.ndarray
 
@@ -82,7 +80,7 @@ def draw(
     Args:
         limits: draws of the logarithm of 1 − s_cr, as predicted; they tell how much networks differ.
         few: whether two networks are to do.
-        said: is told how far sampling is.
+        said: called with the progress of sampling.
     """
     try:
         require_torch()
@@ -126,7 +124,6 @@ def draw(
 
 def _needed(task: Task, net: Architecture, seed: int) -> float:
     """log(weights that one network needs to be connected / weights left)."""
-    torch = require_torch()
     model, example, paths = _made(net, seed)
     data = None
     if task.criterion.needs_data:
@@ -190,7 +187,7 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
             collapse=False,
             allocation=fewer,
         ).masks
-        on = paths.on_path([require_torch().from_numpy(mask) for mask in masks.values()])
+        on = paths.on_path([torch.from_numpy(mask) for mask in masks.values()])
         if all(bool(path.any()) for path in on):
             return 1.0 if fewer is None or counts is None else float(fewer.sum() / counts.sum())
     return math.inf
@@ -199,5 +196,5 @@ def _enough(task: Task, net: Architecture, counts: Array | None, seed: int, part
 def _made(net: Architecture, seed: int) -> tuple[Any, Any, Paths]:
     """A network, one input of its shape where it needs one, and the paths through it."""
     model = net.to_torch(seed)
-    example = None if net.is_chain else require_torch().tensor(example_of(net))
+    example = None if net.is_chain else example_shape(net)
     return model, example, Paths.through(model, prunable_weights(model), example)

@@ -35,7 +35,7 @@ class Task:
         networks: how many are sampled; None: as many as are cheap.
         seed: of everything random.
         method: of the predictions, as in `predict_pruning`.
-        said: is told what is being tried.
+        said: called with what is being tried.
     """
 
     sparsity: float

@@ -28,7 +28,7 @@ from .findings import off_edge
 from .forecast import outlook
 from .initialisation import Reading
 from .remedies import Cure, cures, with_weights
-from .sampled import View, best_of
+from .views import View, best_of
 
 Array = np.ndarray
 
@@ -108,7 +108,7 @@ def _branch_ends(net: Architecture, graph: Graph, reading: Reading) -> tuple[int
 
 
 def last_weights(graph: Graph, position: int) -> str | None:
-    """Name of the weight layer that a node's value comes from with nothing but one way between; or None."""
+    """Name of the weight layer that a node's value comes from along a single path; or None."""
     found = _last_units(graph, position)
     return None if found is None else found[0]
 

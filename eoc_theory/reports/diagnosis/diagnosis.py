@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...base.formatting import plain, probability
 from ...base.isolation import isolated
 from ...base.result import Drawable
 from ...base.tables import Table, frame
-from ...base.typing import LossName, Method
+from ...base.typing import DataFrame, LossName, Method
 from ...base.upward import upward
 from ...criteria.criterion import Criterion, CriterionLike
 from ...criteria.criterion import criterion as as_criterion
@@ -27,16 +27,15 @@ from ...networks.naming import network_name, shortcut_layers
 from ...networks.queries import attends
 from ...networks.resolve import Network, Options, as_architecture, as_network, is_model
 from ...propagation.observed import Observed
+from ...pytorch.lazy import require_torch
 from ...pytorch.models import prunable_weights
 from ...signals.data import DataSummary
+from .attention import diagnose_attention
 from .findings import best, is_exploding, off_edge, phase, problems
 from .forecast import Outlook, outlook
 from .initialisation import Reading, read
 from .remedies import Cure, cures
 from .signals import signal_columns, signal_problems
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 
@@ -189,7 +188,7 @@ class Diagnosis(Drawable):
         """The result in a few sentences."""
         return " ".join(text for _, text in self.paragraphs)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """One row a layer, with the prediction after the cure beside the first where there is one."""
         columns = {
             "layer": self.layers,
@@ -406,8 +405,6 @@ def _by_theory(
     reading = read(net)
     shown: dict[str, Any] = {}
     if not net.is_chain and attends(net.as_graph()):
-        from .attention import diagnose_attention
-
         found = diagnose_attention(net, reading, batch, sparsity, rule, seed)
         first, cure, second = found
         before, after = first.outlook, None if second is None else second.outlook
@@ -467,7 +464,8 @@ def _before_and_after(
 def _by_sampling(
     model: Any, data: Any, options: Options, rule: Criterion, sparsity: float, seed: int
 ) -> Diagnosis:
-    from .sampled import diagnose_by_sampling
+    require_torch()
+    from .sampled import diagnose_by_sampling  # torch at its top
 
     found = diagnose_by_sampling(model, data, options, sparsity, rule, seed)
     net = found.net
@@ -500,7 +498,7 @@ def parameters_of(model: Any, net: Architecture, reading: Reading) -> dict[str, 
     if isinstance(model, Architecture):
         return {"biases": True, "masked": False}
 
-    found = {weight.name or "weight": weight for weight in prunable_weights(model)}
+    found = {weight.label: weight for weight in prunable_weights(model)}
     matter = [
         found[name]
         for name, scaled in zip(net.weight_layers, reading.scaled, strict=True)

@@ -46,13 +46,7 @@ def plot_diagnosis(
 ) -> Figure:
     """Kept per layer, score moments, σ_w beside the edge of chaos and P(collapse), before and after the cure.
 
-    Args:
-        diagnosis: from `eoc_theory.diagnose`.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw what is kept in; None makes a figure with all four.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    In given axes only what is kept is drawn.
     """
     with style():
         if ax is not None:

@@ -5,7 +5,7 @@ A trained network, whose weights follow no known distribution, is measured as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ...base.upward import upward
+from ...base.isolation import converted
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
-from ...errors import EOCError, InternalError, ModelError
+from ...errors import EOCError, ModelError
 from ...networks.resolve import Options, as_architecture, as_network, is_model
 from ...networks.unread import UnreadNetwork
 from ...propagation.observed import Observed, ScoreScale
@@ -24,6 +24,15 @@ from ...propagation.shared import shared_samples
 from ...pruning.collapse import CollapsePrediction, predict_collapse
 from ...pruning.prediction import predict_pruning
 from ...pruning.vanishing import falls_among_zeros
+from ...pytorch.initialize import initialize_
+from ...pytorch.measure.measure import measure_pruning
+from ...pytorch.ranked import ranked_weights
+from ...pytorch.sample import door
+from ...pytorch.sample.kinds import batch_norm_counts, kind_of
+from ...pytorch.sample.observe import observe
+from ...pytorch.sample.rescaled import Itself, Rescaled, even_factors
+from ...pytorch.sample.score_scale import score_scales
+from ...pytorch.structure import structure
 from .attention_changes import (
     Change,
     attention_changes,
@@ -33,11 +42,11 @@ from .attention_changes import (
     stable_branches,
     times,
 )
-from .findings import is_better, is_off_edge
+from .findings import is_off_edge
 from .forecast import Outlook
 from .initialisation import Reading, recognise_all
 from .remedies import Cure
-from .signals import signal_problems
+from .views import View, best_of
 
 Array = np.ndarray
 
@@ -46,26 +55,6 @@ NETWORKS = 3
 #: Multiply-adds of three networks' forward passes up to which every change is tried, and beyond which only
 #: the first is. Between them, the first of two that helps is enough.
 AFFORDABLE, DEAR = 1e10, 1e11
-
-
-@dataclass(frozen=True)
-class View:
-    """A network as it is, or after a change.
-
-    Attributes:
-        outlook: what pruning does to it.
-        signals: what it does to signals and gradients.
-        notes: what the numbers take for granted.
-    """
-
-    outlook: Outlook
-    signals: Observed
-    notes: tuple[str, ...] = ()
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """As `Diagnosis.problems`."""
-        return signal_problems(self.outlook, self.signals)
 
 
 @dataclass(frozen=True)
@@ -120,8 +109,6 @@ def diagnose_by_sampling(
 
 def _view(net: UnreadNetwork, sparsity: float, rule: Criterion, seed: int, *, seen: int = NETWORKS) -> View:
     """Predictions from sampled networks; signals are those of `seen` of them at most."""
-    from ...pytorch.sample.observe import observe
-
     with shared_samples():
         pruning = predict_pruning(net, sparsity, criterion=rule, seed=seed)
         collapse = predict_collapse(net, criterion=rule, seed=seed, samples=pruning.samples or None)
@@ -155,9 +142,6 @@ def _measured_view(
     model: Any, net: UnreadNetwork, options: Options, sparsity: float, rule: Criterion, seed: int
 ) -> View:
     """The very network, pruned once."""
-    from ...pytorch.measure.measure import measure_pruning
-    from ...pytorch.sample.observe import observe
-
     batch = net.sampler.batch
     given: dict[str, Any] = {
         "data": batch,
@@ -230,19 +214,14 @@ def _outlook(
 
 def _as_it_is(model: Any, net: UnreadNetwork) -> UnreadNetwork:
     """The network whose source is the model alone."""
-    from ...pytorch.ranked import ranked_weights
-    from ...pytorch.sample.rescaled import Itself
-
     known = {layer.name for layer in net}
     ranked = ranked_weights(model, net.sampler.batch, net.sampler.loss)
-    weights = [weight for weight in ranked.weights if (weight.name or weight.attribute) in known]
+    weights = [weight for weight in ranked.weights if weight.label in known]
     return replace(net, sampler=replace(net.sampler, source=Itself(model, weights, net.layers)))
 
 
 def _reading(net: UnreadNetwork) -> Reading:
     """Kinds and names; what only a graph shows is empty."""
-    from ...pytorch.sample.kinds import batch_norm_counts, kind_of
-
     model, weights = net.sampler.source.network([0, 0x746F7263, 0])
     nowhere, nothing = np.full(len(net), np.nan), np.zeros(len(net), dtype=bool)
     return Reading(
@@ -281,36 +260,6 @@ def _best_cure(
     )
 
 
-def best_of(
-    before: View, cures: Iterable[Cure], look: Callable[[Any], View], *, any_that_helps: bool = False
-) -> tuple[Cure | None, View | None]:
-    """The first change after which nothing is wrong, else the one that helps most; None where none helps.
-
-    Args:
-        look: shows a changed network; one that it refuses is no cure.
-        any_that_helps: whether the first that helps is enough.
-    """
-    chosen, least = None, before
-    for cure in cures:
-        try:
-            after = look(cure.net)
-        except InternalError:
-            raise
-        except EOCError:
-            continue
-        if helps(after, least):
-            chosen, least = cure, after
-            if any_that_helps or not after.problems:
-                break
-    return chosen, None if chosen is None else least
-
-
-def helps(one: View, other: View) -> bool:
-    if is_better(one.outlook, other.outlook):
-        return True
-    return len(one.problems) < len(other.problems) and not is_better(other.outlook, one.outlook)
-
-
 def _cures(model: Any, net: UnreadNetwork, before: View, options: Options, seed: int) -> Iterator[Cure]:
     """Changes worth a try, the most natural first."""
     if before.signals.attention:
@@ -325,7 +274,6 @@ def _attention_cures(
     model: Any, net: UnreadNetwork, before: View, options: Options, seed: int
 ) -> Iterator[Cure]:
     """The changes that the theory of attention tries."""
-    from ...pytorch.sample.score_scale import score_scales
 
     def critical() -> Mapping[str, float]:
         try:
@@ -354,8 +302,6 @@ def _example(net: UnreadNetwork, options: Options) -> Any:
 
 def _even_cures(net: UnreadNetwork, before: View, seed: int, *, attends: bool) -> Iterator[Cure]:
     """Even signals, residual sums in bounds, and both; the second was tried where the network attends."""
-    from ...pytorch.sample.rescaled import even_factors
-
     even = np.ones(len(net))
     with suppress(EOCError):
         even = even_factors(net.sampler, 1 if cost(net) > AFFORDABLE else 2, seed)
@@ -374,8 +320,6 @@ def _even_cures(net: UnreadNetwork, before: View, seed: int, *, attends: bool) -
 
 
 def _rescaled(net: UnreadNetwork, change: Change) -> UnreadNetwork:
-    from ...pytorch.sample.rescaled import Rescaled
-
     factors = np.array([change.factors.get(name, 1.0) for name in net.weight_layers])
     units = [change.units.get(name, ()) for name in net.weight_layers]
     source = Rescaled(net.sampler.source, factors, units)
@@ -393,17 +337,13 @@ def _initialised(model: Any, net: UnreadNetwork, options: Options, seed: int) ->
     Raises:
         EOCError: it cannot.
     """
-    from ...base.isolation import converted
-    from ...pytorch.initialize import initialize_
-    from ...pytorch.structure import structure
-
     if not is_model(model):
         raise ModelError("a factory's networks are not initialised here")
     twin = converted(model).model
     batch, example = net.sampler.batch, _example(net, options)
     structure(twin, example, fresh=True)  # else it is initialised by its signal, which is no edge of chaos
     initialize_(twin, seed=seed, example_input=example)
-    changed = upward("net=<torch model or factory>")(
+    changed = door.as_network(
         twin, batch, replace(options, method="sampled", exclude=options.exclude), seed=seed
     )
     return Cure(("eoc.initialize_(model)",), "sets the edge of chaos of the activations", changed)

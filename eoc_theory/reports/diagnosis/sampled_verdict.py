@@ -21,7 +21,7 @@ Array = np.ndarray
 def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]:
     """Heading and text: signals, what pruning does, the cure, what the numbers hold for.
 
-    Without `named` the cure's steps are not told, for where they stand by themselves.
+    Without `named` the cure's steps are left out, for places that list them separately.
     """
     assert found.signals is not None
     parts = [

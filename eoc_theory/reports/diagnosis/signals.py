@@ -20,7 +20,7 @@ PEAKED = 0.1
 
 
 def gradient_trend(signals: Observed) -> float:
-    """log₁₀ of what a layer multiplies the gradient's squared norm by on its way back, as a robust mean.
+    """log₁₀ of what a layer multiplies the gradient's squared norm by in the backward pass, as a robust mean.
 
     The median over pairs of layers, half the depth or more apart, of the slope between them (after Theil and
     Sen). The norm is over all of an output's entries, which widths and strides leave alone on the edge of

@@ -44,7 +44,7 @@ _PHRASES = {
 def paragraphs(found: Diagnosis, *, named: bool = True) -> list[tuple[str, str]]:
     """Heading and text: the initialisation, what pruning does to it, the cure, what the numbers hold for.
 
-    Without `named` the cure's steps are not told, for where they stand by themselves.
+    Without `named` the cure's steps are left out, for places that list them separately.
     """
     parts = [
         ("The initialisation", [_opening(found), *_state(found), _moments(found)]),

@@ -1,21 +1,23 @@
 """Plots of the results: predictions as lines with a band, measurements as points with error bars.
 
-Every function returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display
-or a call to ``close``; with `path` it also writes the file (png, pdf or svg by suffix). matplotlib itself is
-imported when the first picture is drawn.
+Every function takes a result, and
+
+- `path`: the file to write, png, pdf or svg by its suffix; None writes none;
+- `ax`: the axes to draw in, of several panels the first; None makes a figure.
+
+It returns a matplotlib ``Figure`` made without pyplot's global state, so nothing needs a display or a call to
+``close``, and raises ArgumentError where `path` cannot be written.
 """
 
 from __future__ import annotations
 
 from .attention import plot_attention_phase
 from .connections import plot_connections
-from .files import check_path
 from .meanfield import plot_critical_curve, plot_phase_diagram
 from .pruning import plot_collapse, plot_comparison, plot_measurement, plot_prediction
 from .trainability import plot_trainability
 
 __all__ = [
-    "check_path",
     "plot_attention_phase",
     "plot_collapse",
     "plot_comparison",

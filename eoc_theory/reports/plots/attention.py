@@ -6,14 +6,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .meanfield import check_grid, middle
 from .style import COLOURS, canvas, finish, label, style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from ...mean_field.attention_phase import AttentionPhase
 
 Path = str | os.PathLike[str] | None
@@ -39,13 +41,7 @@ NAMED = 0.04
 def plot_attention_phase(found: AttentionPhase, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """The phases over σ_qσ_k and α, with contours of token similarity and of the growth of gradients.
 
-    Args:
-        found: from `eoc_theory.attention_phase`, at least 2 × 2.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: the grid is smaller, its axes do not rise or fall, or `path` cannot be written.
+    Raises ArgumentError for a grid under 2 × 2, and for axes that do not rise or fall.
     """
     axes = {axis: getattr(found, axis) for axis in ("score_scale", "residual_strength")}
     check_grid("the grid", found.similarity.shape, axes)
@@ -79,8 +75,6 @@ def plot_attention_phase(found: AttentionPhase, path: Path = None, *, ax: Axes |
 
 def draw_phases(ax: Axes, found: AttentionPhase) -> None:
     """The phases as areas, the axes and their labels."""
-    from matplotlib.colors import ListedColormap
-
     number = np.select([found.phase == name for name in FILLS], range(len(FILLS)))
     ax.pcolormesh(
         found.score_scale,
@@ -107,8 +101,6 @@ def _title(found: AttentionPhase) -> str:
 
 def _plain_ticks(axis: Any, values: Array) -> None:
     """0.1, 1, 10 in place of powers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     decades = np.log10(values.max() / values.min())
     axis.set_major_locator(LogLocator(10.0, subs=(1.0,) if decades > 3.0 else (1.0, 3.0)))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -125,8 +117,6 @@ def _contours(
     name: str,
 ) -> Any:
     """Contours of finite values at the levels that they cross, and their legend entry."""
-    from matplotlib.lines import Line2D
-
     finite = np.ma.masked_invalid(values)
     crossed = [level for level in levels if finite.min() < level < finite.max()]
     if not crossed:

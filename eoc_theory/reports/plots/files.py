@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import os
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...base import checks
-from ...base.whole_files import replacing
-from ...errors import ArgumentError
+import matplotlib
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...base.whole_files import check_path, replacing
 
-#: Formats by suffix, with the metadata that would differ from run to run taken out.
-FORMATS: dict[str, dict[str, Any]] = {
+#: What would differ from run to run in each format, taken out.
+_METADATA: dict[str, dict[str, Any]] = {
     ".png": {},
     ".pdf": {"CreationDate": None},
     ".svg": {"Date": None},
 }
-
-
-def check_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
-    """`path` as a Path that a picture, or what else has one of the `suffixes`, can be written to.
-
-    Raises:
-        ArgumentError: another suffix, or the folder does not exist or is not writable.
-    """
-    target = checks.path("path", path)
-    listed = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
-    accepted = f"a file name that ends in {listed}"
-    if target.suffix.lower() not in suffixes:
-        raise ArgumentError(f"path must be {accepted}, got {checks.shown(str(path))}")
-    if target.is_dir():
-        raise ArgumentError(f"path must be {accepted}, got the folder {checks.shown(str(path))}")
-    if not target.parent.is_dir():
-        raise ArgumentError(f"path must lie in a folder that exists, got {checks.shown(str(path))}")
-    if not os.access(target.parent, os.W_OK):
-        raise ArgumentError(
-            f"path must lie in a folder that can be written to, got {checks.shown(str(path))}"
-        )
-    return target
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -50,18 +25,16 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         ArgumentError: as `check_path`, or the file cannot be written.
     """
-    import matplotlib
-
     target = check_path(path)
     suffix = target.suffix.lower()
     # A fixed salt, and text as text: the same picture gives the same file, which can be searched.
     fixed: Any = {"svg.hashsalt": "eoc-theory", "svg.fonttype": "none", "pdf.fonttype": 42}
     with replacing(target) as stream, matplotlib.rc_context(fixed):
         if suffix != ".svg":
-            figure.savefig(stream, format=suffix[1:], metadata=FORMATS[suffix])
+            figure.savefig(stream, format=suffix[1:], metadata=_METADATA[suffix])
             return
         made = BytesIO()
-        figure.savefig(made, format="svg", metadata=FORMATS[suffix])
+        figure.savefig(made, format="svg", metadata=_METADATA[suffix])
         # Formulas are spaced by characters that editors do not show.
         stream.write(made.getvalue().replace("\xa0".encode(), b"&#160;"))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...base.whole_files import check_path, replacing
 from ...errors import MissingDependencyError
 from ...errors.text import name, shortened
 from .meanfield import check_grid
@@ -57,8 +58,6 @@ def draw(result: Any, path: Path = None) -> Any:
         ArgumentError: `path` does not end in .html or cannot be written, or the result is too small.
         MissingDependencyError: Plotly is not installed.
     """
-    from .files import check_path
-
     target = None if path is None else check_path(path, (".html", ".htm"))
     chart, figure = _figure(result)
     if target is not None:
@@ -120,8 +119,6 @@ def _figure(result: Any) -> tuple[Chart, Any]:
 
 
 def _write(figure: Any, target: Any, title: str) -> None:
-    from ...base.whole_files import replacing
-
     text = figure.to_html(include_plotlyjs=True, full_html=True, config={"responsive": True})
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f"<head>{viewport}<title>{escape(title)}</title>"

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from ...errors import ArgumentError
+from ...mean_field.maps import DROPOUT_PHASES, PHASES
 from .style import COLOURS, canvas, colours, finish, label, style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from ...mean_field.edge_of_chaos import CriticalCurve
     from ...mean_field.phase_diagram import PhaseDiagram
 
@@ -35,16 +39,8 @@ def plot_critical_curve(
 ) -> Figure:
     """The critical σ_w against σ_b; dashed where the variance map does not stay at its fixed point.
 
-    Args:
-        curve: from `eoc_theory.critical_curve`, or several to compare.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    `curve` may be several to compare.
     """
-    from matplotlib.ticker import MaxNLocator
-
     curves = list(curve) if isinstance(curve, Sequence) else [curve]
     with style():
         title = ", ".join(dict.fromkeys(label(one.activation.name) for one in curves[:3]))
@@ -116,13 +112,7 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
 
     Under dropout, where correlations have no phases: where gradients vanish and explode.
 
-    Args:
-        diagram: from `eoc_theory.phase_diagram`, at least 2×2.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: the diagram is smaller, its axes do not rise or fall, or `path` cannot be written.
+    Raises ArgumentError for a grid under 2 × 2, and for axes that do not rise or fall.
     """
     axes = {f"{axis} of diagram": getattr(diagram, axis) for axis in ("sigma_w", "sigma_b")}
     check_grid("diagram", diagram.q_star.shape, axes)
@@ -147,14 +137,10 @@ def plot_phase_diagram(diagram: PhaseDiagram, path: Path = None, *, ax: Axes | N
 
 def _names(diagram: PhaseDiagram) -> tuple[str, str, str]:
     """What the phases with χ below, at and above 1 are called."""
-    from ...mean_field.maps import DROPOUT_PHASES, PHASES
-
     return DROPOUT_PHASES if diagram.dropout else PHASES
 
 
 def _phase_colours() -> Any:
-    from matplotlib.colors import ListedColormap
-
     return ListedColormap([ORDERED, "#ffffff", CHAOTIC])
 
 
@@ -195,8 +181,6 @@ def _contours(
     ax: Axes, diagram: PhaseDiagram, rate: Array, label: str, colour: str, linestyle: Any = "solid"
 ) -> Any:
     """Contours where |rate| = 1/depth, as many as have room beside each other, and their legend entry."""
-    from matplotlib.lines import Line2D
-
     levels = []
     for sign in (-1.0, 1.0):
         left = 1.0
@@ -223,9 +207,6 @@ def _contours(
 
 def _draw_edge(ax: Axes, diagram: PhaseDiagram, sign: Array) -> Any:
     """The line χ = 1; not where χ jumps past 1 because the variance starts to grow without bound."""
-    from matplotlib.lines import Line2D
-    from scipy.ndimage import binary_dilation
-
     if not ((sign < 0).any() and (sign > 0).any()):
         return None
     grows = np.isinf(diagram.q_star)
@@ -277,8 +258,6 @@ def _name_phases(ax: Axes, diagram: PhaseDiagram) -> None:
 
 def middle(where: Array) -> tuple[int, int]:
     """The point of a region that is farthest from its border (and from the picture's)."""
-    from scipy.ndimage import distance_transform_edt
-
     padded = np.pad(where, 1)
     spacing = (1.0 / padded.shape[0], 1.0 / padded.shape[1])
     distance = np.asarray(distance_transform_edt(padded, sampling=spacing))[1:-1, 1:-1]

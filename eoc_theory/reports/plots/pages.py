@@ -9,14 +9,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from html import escape
-from typing import TYPE_CHECKING
 
-from ...base.whole_files import replacing
+import matplotlib
+from matplotlib.figure import Figure
+
+from ...base.whole_files import check_path, replacing
 from ...errors.text import printable_lines
-from .files import check_path
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Colour of the text, by day and by night.
 TEXT = {"#000000": "currentColor"}
@@ -57,8 +55,6 @@ def inline(figure: Figure, label: str, *, prefix: str, salt: str, colours: Mappi
         salt: of the ids that matplotlib makes.
         colours: as matplotlib writes them, and what takes their place.
     """
-    import matplotlib
-
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"{salt}-{prefix}", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ...errors import ArgumentError
 from .style import (
@@ -27,9 +33,6 @@ from .style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from ...pruning.collapse import CollapsePrediction
     from ...pruning.prediction import PruningPrediction
     from ...pytorch.measure.measure import PruningMeasurement
@@ -48,13 +51,7 @@ SHORTCUT: Any = {
 def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Fraction kept in each layer as a line, its standard deviation over initialisations as a band.
 
-    Args:
-        prediction: from `eoc_theory.predict_pruning`; each of its sparsities is a line.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    Each sparsity is a line.
     """
     with style():
         height = 2.6 + name_height(prediction.layers)
@@ -66,13 +63,7 @@ def plot_prediction(prediction: PruningPrediction, path: Path = None, *, ax: Axe
 def plot_measurement(measurement: PruningMeasurement, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Fraction kept in each layer of a network that was pruned, as points.
 
-    Args:
-        measurement: from `eoc_theory.measure_pruning`; each of its sparsities has points of its own.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    Each sparsity has points of its own.
     """
     with style():
         layers = measurement.layers
@@ -97,13 +88,7 @@ def plot_measurement(measurement: PruningMeasurement, path: Path = None, *, ax: 
 def plot_comparison(comparison: Comparison, path: Path = None, *, ax: Axes | None = None) -> Figure:
     """Theory beside experiment: kept per layer above, the distribution of the critical sparsity below.
 
-    Args:
-        comparison: from `eoc_theory.compare`.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw the upper part in; None makes a figure with both.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    In given axes only the upper part is drawn.
     """
     with style():
         if ax is not None:
@@ -124,14 +109,8 @@ def plot_collapse(
 ) -> Figure:
     """Probability of collapse against sparsity, on an axis logarithmic in 1 − s.
 
-    Args:
-        collapse: from `eoc_theory.predict_collapse`; the paper's bound is marked where there is one.
-        path: file to write (png, pdf or svg), or None.
-        measured: critical sparsities of real networks, shape (S,), drawn as a histogram; or None.
-        ax: axes to draw in; None makes a figure.
-
-    Raises:
-        ArgumentError: `path` cannot be written, or `measured` holds no numbers in [0, 1].
+    The paper's bound is marked where there is one. `measured`, critical sparsities of real networks, shape
+    (S,), are drawn as a histogram; ArgumentError where they are no numbers in [0, 1].
     """
     with style():
         figure, ax = canvas(ax, 2.5, title_of(collapse.network, collapse.criterion))
@@ -183,6 +162,10 @@ def _points(ax: Axes, x: Array, mean: Array, spread: Array, colour: Any, marker:
     points(ax, x, mean, [np.minimum(spread, mean), spread], colour=colour, marker=marker, zorder=3, **look)
 
 
+#: A legend's place above the axes, where it hides nothing.
+_ABOVE: dict[str, Any] = {"loc": "lower left", "borderaxespad": 0.2}
+
+
 def _legend_kept(
     ax: Axes,
     criterion: str,
@@ -192,11 +175,7 @@ def _legend_kept(
     comparison: Comparison | None,
     beside: bool = False,
 ) -> None:
-    """Above the axes, where it hides nothing: the meaning of line and points, and each sparsity's colour."""
-    from matplotlib.legend_handler import HandlerTuple
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
+    """Above the axes: the meaning of line and points, and each sparsity's colour."""
     one = shades[0] if len(shades) == 1 else GREY
     handles: list[Any] = [(Patch(color=one, alpha=0.22, linewidth=0), Line2D([], [], color=one))]
     labels = [f"{criterion}, {method}: mean ± s.d. over seeds"]
@@ -205,27 +184,12 @@ def _legend_kept(
         labels.append("the same, layers on a shortcut")
     if comparison is not None:
         seeds = len(comparison.seeds)
-        handles.append(
-            ax.errorbar(
-                [],
-                [],
-                yerr=[],
-                fmt=MARKERS[0],
-                color=one,
-                markersize=3.5,
-                markerfacecolor="white",
-                elinewidth=0.7,
-            )
-        )
+        look = {"fmt": MARKERS[0], "markersize": 3.5, "markerfacecolor": "white", "elinewidth": 0.7}
+        handles.append(ax.errorbar([], [], yerr=[], color=one, **look))
         labels.append(f"measured: mean ± s.d., {seeds} seeds" if seeds > 1 else "measured, one seed")
-    meaning = ax.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0 if len(shades) == 1 else 1.09),
-        borderaxespad=0.2,
-        handler_map={tuple: HandlerTuple(ndivide=1)},
-    )
+    at = (0.0, 1.0 if len(shades) == 1 else 1.09)
+    together = {tuple: HandlerTuple(ndivide=1)}
+    meaning = ax.legend(handles, labels, bbox_to_anchor=at, handler_map=together, **_ABOVE)
     if len(shades) == 1:
         meaning.set_title(f"sparsity {sparsity[0]:g}")
         meaning.get_title().set_fontsize(7.0)
@@ -234,21 +198,18 @@ def _legend_kept(
     ax.add_artist(meaning)
     # add_artist clips to the axes, and the layout leaves no room for what it takes to be clipped away.
     meaning.set_clip_on(False)
-    marks = MARKERS if comparison is not None else ("",) * len(MARKERS)
-    ax.legend(
-        [
-            Line2D(
-                [], [], color=c, marker=marks[i % len(marks)] or None, markersize=3.5, markerfacecolor="white"
-            )
-            for i, c in enumerate(shades)
-        ],
-        [f"{s:g}" if i else f"sparsity {s:g}" for i, s in enumerate(sparsity)],
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=min(len(shades), 5),
-        columnspacing=1.0,
-        borderaxespad=0.2,
-    )
+    _legend_sparsities(ax, sparsity, shades, MARKERS if comparison is not None else ("",))
+
+
+def _legend_sparsities(ax: Axes, sparsity: Array, shades: list[Any], marks: Sequence[str]) -> None:
+    """Each sparsity's colour, with its marker where there are any."""
+    lines = [
+        Line2D([], [], color=c, marker=marks[i % len(marks)] or None, markersize=3.5, markerfacecolor="white")
+        for i, c in enumerate(shades)
+    ]
+    names = [f"{s:g}" if i else f"sparsity {s:g}" for i, s in enumerate(sparsity)]
+    columns = min(len(shades), 5)
+    ax.legend(lines, names, bbox_to_anchor=(0.0, 1.0), ncols=columns, columnspacing=1.0, **_ABOVE)
 
 
 # --- critical sparsity --------------------------------------------------------------------------------------
@@ -310,10 +271,5 @@ def _bins(seen: Array, low: float, high: float) -> int:
 
 def _legend_above(ax: Axes, most: int = 2) -> None:
     handles, _ = ax.get_legend_handles_labels()
-    ax.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.05, 1.0),
-        ncols=min(most, max(len(handles), 1)),
-        columnspacing=1.0,
-        borderaxespad=0.2,
-    )
+    columns = min(most, max(len(handles), 1))
+    ax.legend(bbox_to_anchor=(-0.05, 1.0), ncols=columns, columnspacing=1.0, **_ABOVE)

@@ -8,15 +8,18 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ...errors.text import name, shortened
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from .figure import Figure as ShownFigure
+from .files import save
 
 Array = np.ndarray
 
@@ -59,8 +62,6 @@ _STYLE: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """The house style for what is drawn inside, whatever the user's settings are; these are left alone."""
-    import matplotlib
-
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -69,10 +70,8 @@ def style() -> Iterator[None]:
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
     """An empty figure outside pyplot, size in inches, and higher by the lines of its title."""
-    from .figure import Figure
-
     lines = textwrap.wrap(title, max(20, int(width * CHARACTERS)))
-    figure = Figure(
+    figure = ShownFigure(
         figsize=(width, height + TITLE_LINE * len(lines)), layout="constrained", dpi=_STYLE["figure.dpi"]
     )
     if lines:
@@ -92,8 +91,6 @@ def label(text: str, longest: int = LONGEST_LABEL) -> str:
 
 @lru_cache(maxsize=4096)
 def _glyph(character: str) -> str:
-    from matplotlib import font_manager
-
     font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
     if font.get_char_index(ord(character)):
         return character
@@ -113,8 +110,6 @@ def canvas(ax: Axes | None, height: float, title: str = "") -> tuple[Figure, Axe
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     """Write the figure where a path is given, and hand it back."""
     if path is not None:
-        from .files import save
-
         save(figure, path)
     return figure
 
@@ -136,8 +131,6 @@ def layer_axis(ax: Axes, layers: Sequence[str]) -> None:
     count = len(layers)
     ax.set_xlim(0.4, count + max(0.6, 0.02 * count))
     if not are_named(layers):
-        from matplotlib.ticker import MaxNLocator
-
         ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
         ax.set_xlabel("weight layer, from the input")
         return
@@ -165,11 +158,9 @@ def points(ax: Axes, x: Any, y: Any, error: Any, *, colour: Any, marker: str, **
 
 
 def colours(n: int) -> list[Any]:
-    """`n` colours that can be told apart; beyond the palette, steps of viridis in order."""
+    """`n` colours that can be distinguished; beyond the palette, steps of viridis in order."""
     if n <= len(COLOURS):
         return list(COLOURS[:n])
-    import matplotlib
-
     return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.9, n)]
 
 
@@ -190,8 +181,6 @@ def sparsity_axis(ax: Axes, low: float, high: float) -> None:
         ax.set_xticks([1.0 - kept for kept in ticks], [_sparsity_label(kept) for kept in ticks])
     else:
         # Round sparsities are the round numbers here.
-        from matplotlib.ticker import MaxNLocator
-
         rounded = [t for t in MaxNLocator(6).tick_values(low, high) if low <= t <= high]
         ax.set_xticks(rounded, [f"{t:.6g}" for t in rounded])
     ax.minorticks_off()

@@ -21,13 +21,7 @@ def plot_trainability(
 ) -> Figure:
     """Mean squared singular value of each layer, and the eigenvalues of the neural tangent kernel.
 
-    Args:
-        found: from `eoc_theory.trainability`.
-        path: file to write (png, pdf or svg), or None.
-        ax: axes to draw the layers in; None makes a figure of both panels.
-
-    Raises:
-        ArgumentError: `path` cannot be written.
+    In given axes only the layers are drawn.
     """
     with style():
         if ax is not None:
