@@ -192,7 +192,7 @@ def attended(
         if causal:
             later = torch.ones(parts[0].shape[-2], parts[1].shape[-2], dtype=torch.bool, device=q.device)
             added, causal = torch.zeros_like(later, dtype=q.dtype).masked_fill(later.triu(1), -1e9), False
-        padded = (known.flatten(1) < 0.5)[:, None, None, None]
+        padded = (known.reshape(len(known), 1, 1, -1, parts[1].shape[-2]) < 0.5)
         added = torch.zeros_like(padded, dtype=q.dtype) if added is None else added
         added = torch.where(padded, added - 1e9, added)
     value = nn.functional.scaled_dot_product_attention(

@@ -12,7 +12,6 @@ import torch
 from ...layers import (
     ClassToken,
     Embedding,
-    KnownTokens,
     Matrix,
     PositionEmbedding,
     PositionTable,
@@ -21,6 +20,7 @@ from ...layers import (
 )
 from . import layout as lay
 from .constants import number
+from .known import told
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
@@ -37,7 +37,7 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     if not isinstance(weight, Constant):
         raise recorder.refuse(f"takes a parameter as its table, got {describe(weight)}")
     signal = recorder.check(indices)
-    if signal.position != 0 or signal.shape.space:
+    if signal.position is None or signal.position not in recorder.inputs:
         raise recorder.refuse("looks up token numbers only that are the model's input")
     law = recorder.law_of(weight)
     rows, features = weight.sizes
@@ -47,12 +47,14 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
         padding = None  # a row like any other, which training only leaves as it is
     drawn = rows - (padding is not None)
     std = _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std
-    made = recorder.looked_up.get(weight.parameter)
+    source, made = recorder.looked_up.get(weight.parameter, (signal.position, None))
+    if source != signal.position:
+        raise recorder.refuse("looks up two inputs in one table")
     if made is None:
         layer = Embedding(recorder.label(_owner(weight)), rows, features, std, padding)
-        made = recorder.add(layer, 0)
+        made = recorder.add(layer, source)
         if weight.parameter:
-            recorder.looked_up[weight.parameter] = made
+            recorder.looked_up[weight.parameter] = source, made
     positions = lay.whole(1, made.shape.space[0])
     layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
     return replace(made, layout=layout, storage=Storage())
@@ -165,30 +167,15 @@ def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | No
     return replace(made, layout=tuple(own))
 
 
-def padding_of_keys(recorder: Recorder) -> int:
-    """The node that says which tokens are padding."""
-    if recorder.padding_node is None:
-        assert recorder.padding_token is not None
-        layer = KnownTokens(recorder.unique("known tokens"), recorder.padding_token)
-        recorder.padding_node = recorder.position(recorder.add(layer, 0))
-    return recorder.padding_node
-
-
 @reads("ne", "eq")
 def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
     """Token numbers against one of them, as that of padding: a mask of attention, or no input may hold it."""
-    value = number(other)
-    if (
-        recorder.takes_tokens
-        and isinstance(input, Signal)
-        and input.position == 0
-        and isinstance(value, float)
-    ):
-        token, pattern = int(value), recorder.padding
-        if pattern is not None and recorder.padding_token in (None, token):
-            recorder.padding_token = token
-            own = pattern if recorder.operation == "eq" else ~pattern
-            return Constant(own.clone(), known=torch.full(own.shape, recorder.operation == "ne"))
-        recorder.absent.add(token)
-        return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
-    return recorder.elementwise(input, other)
+    value, source = number(other), getattr(input, "position", None)
+    if source not in recorder.inputs or not isinstance(value, float):
+        return recorder.elementwise(input, other)
+    token, sizes, differs = int(value), recorder.check(input).sizes, recorder.operation == "ne"
+    if recorder.patterns and sizes[1] > 1:
+        closed = told(recorder, (source, token), sizes, source, token).closed
+        return Constant(closed ^ differs, known=torch.full(sizes, differs))
+    recorder.absent.setdefault(source, set()).add(token)
+    return Constant(torch.full(sizes, differs))
