@@ -7,7 +7,7 @@ from .elementwise import Dropout, Nonlinearity, StochasticDepth
 from .gather import Gather, JoinPositions, Scatter
 from .head_product import HeadProduct
 from .joins import Concatenate, Sum
-from .known import ByCount, KnownTokens, OnlyKnown, PartOfInput, PickKnown
+from .known import ByCount, CountEmbedding, KnownTokens, OnlyKnown, PartOfInput, PickKnown
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
 from .pooling import AdaptiveAveragePool, AveragePool, FixedFilter, MaxPool, Pad, Resize
@@ -33,7 +33,7 @@ from .weighted import Convolution, Dense
 
 __all__ = [
     "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ByCount", "ChannelMean", "ChannelNorm",
-    "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense",
+    "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "CountEmbedding", "Dense",
     "Dropout", "Embedding", "FixedFilter", "FixedValue", "Flatten", "Gather", "GroupNorm", "HeadProduct",
     "Identity", "Input", "JoinPositions", "KnownTokens", "Layer", "LayerNorm", "Length", "Matrix", "MaxPool",
     "Nonlinearity", "OnlyKnown", "Pad", "PadChannels", "PaddingMode", "PartOfInput", "Pick", "PickKnown", "PositionEmbedding", "PositionTable",

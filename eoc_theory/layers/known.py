@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .drawn import DrawnLayer
-from .layer import Array, Shape
+from .layer import Array, Shape, Width
 from .random_numbers import Draw
 
 
@@ -79,6 +79,58 @@ class KnownTokens(DrawnLayer):
     def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
         shape, dtype = memory
         return [np.zeros(shape, dtype)]
+
+
+@dataclass(frozen=True)
+class CountEmbedding(DrawnLayer):
+    """A row of a random table for each token, by how many known ones there are up to it (`KnownTokens`).
+
+    Attributes:
+        features: entries of a row.
+        std: standard deviation of an entry.
+        padding: count whose row padding has, 0 for one of its own; None for that of the tokens before it.
+        blank: whether the row of count 0 is zero.
+    """
+
+    features: int
+    std: float
+    padding: int | None = 0
+    blank: bool = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        shape = self.one(inputs)
+        if shape.channels != 1 or len(shape.space) != 1:
+            raise self.refuse("which tokens are known", shape)
+        return Shape(self.features, shape.space)
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return self.std**2
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> CountEmbedding:
+        return replace(self, features=width(self.features, 1))
+
+    def rows(self, known: Array) -> Array:
+        """Which row each token has, of `known`, (T, B)."""
+        counts = np.cumsum(known, axis=0)
+        return counts if self.padding is None else np.where(known, counts, self.padding)
+
+    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
+        known = inputs[0][0] > 0.5
+        table = draw.normal((self.features, len(known) + 1), self.std)
+        table[:, :1] *= not self.blank
+        return table[:, self.rows(known)], inputs[0]
+
+    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
+        return [np.zeros_like(memory)]
 
 
 @dataclass(frozen=True)

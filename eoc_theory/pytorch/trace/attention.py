@@ -402,6 +402,8 @@ class Scores(Lazy):
         fixed = isinstance(other, Signal) and other.is_fixed and not self.biases and not self.channelwise
         if fixed and not self.weights and factor == 1.0:
             return replace(self, biases=(_bias(recorder, other, self.lead, self.pairs),))
+        if number(other) == 0.0 and not self.weights:
+            return self
         if self.weights or not isinstance(other, Constant):
             return NotImplemented
         if other.tensor.dtype is torch.bool:

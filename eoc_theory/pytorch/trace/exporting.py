@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import SUPPORTED_NODES
+from torch.utils._pytree import tree_leaves
 
 from ...base.isolation import RandomStates, Twin
 from ...errors import EOCError, ModelError
@@ -134,10 +134,14 @@ def _stored_values_dropped(model: nn.Module) -> Iterator[None]:
 
 
 def _plain(output: Any) -> Any:
-    """An output of a class that torch.export does not know, with its logits, as a dict."""
-    if type(output) in SUPPORTED_NODES or not isinstance(getattr(output, "logits", None), torch.Tensor):
+    """An output that names its logits as a dict of its tensors, without what torch.export does not know."""
+    if isinstance(output, torch.Tensor) or not isinstance(getattr(output, "logits", None), torch.Tensor):
         return output
-    return {name: value for name, value in vars(output).items() if isinstance(value, torch.Tensor)}
+    return {name: value for name, value in vars(output).items() if _are_tensors(value)}
+
+
+def _are_tensors(value: Any) -> bool:
+    return all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value))
 
 
 @contextlib.contextmanager

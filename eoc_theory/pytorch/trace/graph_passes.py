@@ -166,7 +166,7 @@ def _check_logits(nodes: list[Node]) -> None:
     while open_:
         position, meant = open_.pop()
         layer = nodes[position].layer
-        if position in seen or layer.weighted is not None:
+        if position in seen or layer.weighted is not None or layer.tells_padding:
             continue
         seen.add(position)
         activated = layer.nonlinearity is not None and not meant

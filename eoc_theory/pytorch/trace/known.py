@@ -8,7 +8,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -62,7 +62,7 @@ def _pattern(recorder: Nodes, sizes: tuple[int, ...], others: list[torch.Tensor]
     raise recorder.refuse(f"tells padding from tokens in a batch too small to see how, {sizes}")
 
 
-def _sources(recorder: Nodes) -> Iterator[tuple[torch.Tensor, tuple[Told, ...]]]:
+def sources_of(recorder: Nodes) -> Iterator[tuple[torch.Tensor, tuple[Told, ...]]]:
     """Patterns of padding: of what is told, and of two of these together."""
     every = list(recorder.told.values())
     for one in every:
@@ -99,7 +99,7 @@ def closing(
     cut = [
         torch.broadcast_to(one, sizes).reshape(*(f.size for f in factors), *pairs) for one in (tensor, known)
     ]
-    for closed, sources in _sources(recorder):
+    for closed, sources in sources_of(recorder):
         own = [1] * (len(factors) + 2)
         own[batch[0]], own[-1] = closed.shape[0], closed.shape[-1]
         if closed.dim() == 3:
@@ -119,6 +119,20 @@ def closing(
 # --- tokens ---
 
 
+Reader = Callable[..., Any]
+_READERS: dict[str, Reader] = {}
+
+
+def reads_padding(name: str) -> Callable[[Reader], Reader]:
+    """Register a reader for an operation on what is said of padding; it gives None where it cannot read it."""
+
+    def register(reader: Reader) -> Reader:
+        _READERS[name] = reader
+        return reader
+
+    return register
+
+
 def read(recorder: Any, name: str, given: dict[str, Any]) -> Any:
     """The value of an operation on a tensor computed from the input and on what is computed from padding.
 
@@ -134,6 +148,7 @@ def read(recorder: Any, name: str, given: dict[str, Any]) -> Any:
     return result
 
 
+@reads_padding("mul")
 def _multiplied(recorder: Any, input: Any, other: Any) -> Signal | None:
     signal, factor = (input, other) if isinstance(input, Signal) else (other, input)
     return _of_tokens(recorder, signal, factor.tensor, factor.known) or _of_counts(
@@ -141,6 +156,7 @@ def _multiplied(recorder: Any, input: Any, other: Any) -> Signal | None:
     )
 
 
+@reads_padding("div")
 def _divided(recorder: Any, input: Any, other: Any, **rest: Any) -> Signal | None:
     if not isinstance(input, Signal) or any(value is not None for value in rest.values()):
         return None
@@ -148,12 +164,14 @@ def _divided(recorder: Any, input: Any, other: Any, **rest: Any) -> Signal | Non
     return _of_counts(recorder, input, *inverse)
 
 
+@reads_padding("masked_fill")
 def _filled(recorder: Any, input: Any, mask: Any, value: Any) -> Signal | None:
     if not isinstance(input, Signal) or number(value) != 0.0:
         return None
     return _of_tokens(recorder, input, ~mask.tensor.bool(), ~mask.known.bool())
 
 
+@reads_padding("where")
 def _where(recorder: Any, condition: Any, input: Any, other: Any) -> Signal | None:
     signal, fill = (input, other) if isinstance(input, Signal) else (other, input)
     if not isinstance(condition, Constant) or condition.known is None or not isinstance(signal, Signal):
@@ -194,7 +212,7 @@ def _of_tokens(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch
     here, open_ = (_by_example(recorder, signal, t.expand(_broadcast(tensor, known)), True) for t in (tensor, known))
     if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
         return None
-    for closed, sources in _sources(recorder):
+    for closed, sources in sources_of(recorder):
         if closed.shape == here.shape and bool((here == torch.where(closed, 0.0, open_)).all()):
             layer = OnlyKnown(recorder.label())
             made = recorder.add(layer, recorder.position(signal), node_of(recorder, sources))
@@ -208,7 +226,7 @@ def _of_counts(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch
     here, open_ = (_by_example(recorder, signal, t.expand(_broadcast(tensor, known)), False) for t in (tensor, known))
     if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
         return None
-    for closed, sources in _sources(recorder):
+    for closed, sources in sources_of(recorder):
         if closed.dim() != 2:
             continue
         wanted = open_[:, 0] * closed.shape[1] / (~closed).sum(dim=1)
@@ -223,6 +241,7 @@ def _broadcast(*tensors: torch.Tensor) -> torch.Size:
     return torch.broadcast_shapes(*(t.shape for t in tensors))
 
 
+@reads_padding("index")
 def _chosen(recorder: Any, input: Any, indices: Any) -> Signal | None:
     """``x[torch.arange(B), at]``: one token of every example, by its padding."""
     if not isinstance(input, Signal) or len(indices) != 2 or not all(isinstance(i, Constant) for i in indices):
@@ -235,7 +254,7 @@ def _chosen(recorder: Any, input: Any, indices: Any) -> Signal | None:
         return None
     count = signal.shape.positions
     here, open_ = (t.reshape(-1).numpy() % count for t in (at.tensor, at.known))
-    for closed, sources in _sources(recorder):
+    for closed, sources in sources_of(recorder):
         if closed.shape != (recorder.batch, count):
             continue
         known = (~closed).numpy().T
@@ -248,8 +267,3 @@ def _chosen(recorder: Any, input: Any, indices: Any) -> Signal | None:
                 )
                 return replace(made, layout=(signal.layout[0], signal.layout[2]))
     return None
-
-
-_READERS: dict[str, Any] = {
-    "mul": _multiplied, "div": _divided, "masked_fill": _filled, "where": _where, "index": _chosen,
-}  # fmt: skip

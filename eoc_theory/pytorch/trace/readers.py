@@ -68,6 +68,13 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
         of_layer = _of_ranked_weights(recorder, given)
         source = recorder.given(first, channels_last=base == "linear") if of_layer else None
         given = given if source is None else {**given, schema.arguments[0].name: source}
+    if base == "embedding" and _is_padded(base, given):
+        return known.read(recorder, base, given)
+    if base == "cat":
+        # A cache of keys and values that is empty yet.
+        given["tensors"] = [t for t in given["tensors"] if 0 not in t.sizes] or given["tensors"]
+        if len(given["tensors"]) == 1:
+            return given["tensors"][0]
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     recorder.target = target

@@ -11,6 +11,7 @@ import torch
 
 from ...layers import (
     ClassToken,
+    CountEmbedding,
     Embedding,
     Matrix,
     PositionEmbedding,
@@ -20,7 +21,7 @@ from ...layers import (
 )
 from . import layout as lay
 from .constants import number
-from .known import told
+from .known import node_of, reads_padding, sources_of, told
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
@@ -39,14 +40,8 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     signal = recorder.check(indices)
     if signal.position is None or signal.position not in recorder.inputs:
         raise recorder.refuse("looks up token numbers only that are the model's input")
-    law = recorder.law_of(weight)
     rows, features = weight.sizes
-    table = weight.tensor.detach()
-    padding = int(padding_idx) % rows if padding_idx != -1 else None
-    if padding is not None and law is None and bool(table[padding].any()):
-        padding = None  # a row like any other, which training only leaves as it is
-    drawn = rows - (padding is not None)
-    std = _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std
+    std, padding = law_of_rows(recorder, weight, padding_idx)
     source, made = recorder.looked_up.get(weight.parameter, (signal.position, None))
     if source != signal.position:
         raise recorder.refuse("looks up two inputs in one table")
@@ -58,6 +53,49 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     positions = lay.whole(1, made.shape.space[0])
     layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
     return replace(made, layout=layout, storage=Storage())
+
+
+@reads_padding("embedding")
+def _counted(
+    recorder: Recorder, weight: Any, indices: Any, padding_idx: int = -1, **rest: Any
+) -> Signal | None:
+    """Rows of positions that are counted from the first token that is known."""
+    if not isinstance(weight, Constant) or len(indices.sizes) != 2:
+        return None
+    first, count = int(indices.known[0, 0]) - 1, indices.sizes[1]
+    if not bool((indices.known == torch.arange(count) + 1 + first).all()):
+        return None
+    rows = indices.tensor - first
+    for closed, sources in sources_of(recorder):
+        if closed.shape != rows.shape:
+            continue
+        counts = (~closed).cumsum(1)
+        of_padding = rows[closed]
+        if bool((rows[~closed] != counts[~closed]).any()):
+            continue
+        running = bool((of_padding == counts[closed]).all())
+        if not running and bool((of_padding != of_padding[0]).any()):
+            continue
+        std, blank = law_of_rows(recorder, weight, padding_idx)
+        own = int(of_padding[0]) if 0 < int(of_padding[0]) <= count else 0
+        empty = blank is not None and blank == int(of_padding[0]) + first
+        layer = CountEmbedding(
+            recorder.label(_owner(weight)), weight.sizes[1], std, None if running else own, empty and own == 0
+        )
+        made = recorder.add(layer, node_of(recorder, sources))
+        positions, channels = lay.whole(1, count), lay.whole(CHANNELS, made.shape.channels)
+        return replace(made, layout=(lay.whole(lay.BATCH, recorder.batch), positions, channels))
+    return None
+
+
+def law_of_rows(recorder: Recorder, weight: Constant, padding_idx: int) -> tuple[float, int | None]:
+    """Standard deviation of the entries of a table's rows, and the number of the one that is zero, if any."""
+    law, rows, table = recorder.law_of(weight), weight.sizes[0], weight.tensor.detach()
+    padding = int(padding_idx) % rows if padding_idx != -1 else None
+    if padding is not None and law is None and bool(table[padding].any()):
+        padding = None  # a row like any other, which training only leaves as it is
+    drawn = rows - (padding is not None)
+    return _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std, padding
 
 
 def _owner(value: Constant) -> str:
