@@ -32,12 +32,13 @@ from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
 __all__ = [
-    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ByCount", "ChannelMean", "ChannelNorm",
-    "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "CountEmbedding", "Dense",
-    "Dropout", "Embedding", "FixedFilter", "FixedValue", "Flatten", "Gather", "GroupNorm", "HeadProduct",
-    "Identity", "Input", "JoinPositions", "KnownTokens", "Layer", "LayerNorm", "Length", "Matrix", "MaxPool",
-    "Nonlinearity", "OnlyKnown", "Pad", "PadChannels", "PaddingMode", "PartOfInput", "Pick", "PickKnown", "PositionEmbedding", "PositionTable",
-    "PositionwiseDense", "Product", "Reciprocal", "Resize", "Rotary", "Scatter", "Shape", "Sinusoids",
-    "Softmax", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer",
-    "Weighted",
+    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ByCount", "ChannelMean",
+    "ChannelNorm", "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate",
+    "Convolution", "CountEmbedding", "Dense", "Dropout", "Embedding", "FixedFilter", "FixedValue",
+    "Flatten", "Gather", "GroupNorm", "HeadProduct", "Identity", "Input", "JoinPositions", "KnownTokens",
+    "Layer", "LayerNorm", "Length", "Matrix", "MaxPool", "Nonlinearity", "OnlyKnown", "Pad",
+    "PadChannels", "PaddingMode", "PartOfInput", "Pick", "PickKnown", "PositionEmbedding",
+    "PositionTable", "PositionwiseDense", "Product", "Reciprocal", "Resize", "Rotary", "Scatter", "Shape",
+    "Sinusoids", "Softmax", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw",
+    "WeightLayer", "Weighted",
 ]  # fmt: skip

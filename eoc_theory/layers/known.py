@@ -135,7 +135,7 @@ class CountEmbedding(DrawnLayer):
 
 @dataclass(frozen=True)
 class _OfKnown(DrawnLayer):
-    """A layer of two inputs: tokens (or one vector), and which of an input's tokens are known (`KnownTokens`)."""
+    """A layer of two inputs: tokens, or one vector, and which tokens are known (`KnownTokens`)."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(inputs) != 2 or inputs[1].channels != 1 or inputs[0].positions not in (1, inputs[1].positions):
@@ -145,13 +145,13 @@ class _OfKnown(DrawnLayer):
     def variance_gain(self, mean_square: float) -> float:
         return math.nan
 
-    def factors(self, known: Array) -> Array:
+    def multipliers(self, known: Array) -> Array:
         """What each input's tokens are multiplied by, (1, T or 1, B), of `known`, (T, B)."""
         raise NotImplementedError
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         x, known = inputs
-        factors = self.factors(known.reshape(-1, known.shape[-1])).astype(x.dtype)
+        factors = self.multipliers(known.reshape(-1, known.shape[-1])).astype(x.dtype)
         factors = factors if x.ndim > 2 else factors[:, 0]
         return x * factors, (factors, known)
 
@@ -164,7 +164,10 @@ class _OfKnown(DrawnLayer):
 class OnlyKnown(_OfKnown):
     """Tokens that are padding become 0."""
 
-    def factors(self, known: Array) -> Array:
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return inputs[0] * inputs[1]
+
+    def multipliers(self, known: Array) -> Array:
         return known[None]
 
 
@@ -175,7 +178,7 @@ class ByCount(_OfKnown):
     The mean over all tokens of what is 0 at those that are padding becomes the mean over the others.
     """
 
-    def factors(self, known: Array) -> Array:
+    def multipliers(self, known: Array) -> Array:
         return len(known) / np.maximum(known.sum(axis=0), 1.0)[None, None]
 
 

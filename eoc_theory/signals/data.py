@@ -193,8 +193,8 @@ def as_data(
             those of a stand-in uniform. 0: one vector of logits an input.
         stand_in: size of the batch that stands in.
         parts: of a network with several inputs, what stands in a row of `DataSummary.inputs`. Data are then
-            (several inputs, targets), or what else `eoc_theory.pytorch.loading.gathered` takes; masks that are
-            not given leave all tokens. Of a summary masks are 1 where tokens count.
+            (several inputs, targets), or what else `eoc_theory.pytorch.loading.gathered` takes; masks that
+            are not given leave all tokens. Of a summary masks are 1 where tokens count.
 
     Raises:
         DataError: shapes, labels or values that do not fit.

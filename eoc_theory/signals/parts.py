@@ -60,9 +60,7 @@ class InputPart:
         if self.role == "fixed" and array.shape == self.shape:
             array = np.broadcast_to(array, (batch, *self.shape))
         if array.shape != (batch, *self.shape):
-            raise DataError(
-                f"input {self.name!r} must have shape {(batch, *self.shape)}, got {array.shape}"
-            )
+            raise DataError(f"input {self.name!r} must have shape {(batch, *self.shape)}, got {array.shape}")
         array = array.reshape(batch, self.size)
         if self.role in MASKS:
             array = self._counted(array)
@@ -76,7 +74,7 @@ class InputPart:
         if odd.size:
             wanted = "0, or −5,000 or less" if self.role == "added" else "0 or 1"
             raise DataError(
-                f"input {self.name!r} is read as a mask of {wanted}, got {odd[0]:g}: method='sampled' takes it"
+                f"input {self.name!r} is read as a mask of {wanted}, got {odd[0]:g} (method='sampled' takes it)"
             )
         return np.where(closed, 0.0, 1.0)
 
@@ -140,7 +138,9 @@ def joined(
     if left:
         what = repr(left[0]) if isinstance(left[0], str) else f"number {left[0] + 1}"
         known = ", ".join(repr(one.name) for one in parts)
-        raise DataError(f"data must have the inputs {known} that the network was read with, got input {what} too")
+        raise DataError(
+            f"data must have the inputs {known} that the network was read with, got input {what} too"
+        )
     return np.concatenate(columns, axis=1)
 
 

@@ -414,7 +414,7 @@ class Scores(Lazy):
         )
         own, padding = _parted(recorder, added, self.lead, self.pairs)
         added = own if self.added is None else self.added + own
-        if None not in (padding, self.padding) and padding != self.padding:
+        if padding is not None and self.padding is not None and padding != self.padding:
             both = Product(recorder.unique("known tokens"))
             padding = recorder.position(recorder.add(both, padding, self.padding))
         return replace(self, added=added, padding=self.padding if padding is None else padding)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ...errors import ModelError
 from ...signals.data import are_several
-from ...signals.parts import MASKS, InputPart
+from ...signals.parts import InputPart
 from .nodes import describe
 
 #: Readings of a model's masks that are tried, at most.
@@ -59,7 +59,13 @@ class GivenInput:
         if self.has_batch and len(inner) in (1, 2):
             real = self.dtype is not None and self.dtype.is_floating_point
             of_bool = self.dtype is torch.bool
-            found = ["closes", "keeps"] if of_bool else ["added", "keeps", "closes"] if real else ["keeps", "closes"]
+            found = (
+                ["closes", "keeps"]
+                if of_bool
+                else ["added", "keeps", "closes"]
+                if real
+                else ["keeps", "closes"]
+            )
             found = [role for role in found if self._may_be(role)]
         if self.alike is not None:
             found.append("fixed")
@@ -81,7 +87,9 @@ class GivenInput:
         if role == "fixed":
             assert self.alike is not None
             fixed = tuple(map(float, self.alike.double().reshape(-1)))
-        return InputPart(self.name, self.sizes[1:] if self.has_batch else self.sizes, self.at, role, fixed=fixed)
+        return InputPart(
+            self.name, self.sizes[1:] if self.has_batch else self.sizes, self.at, role, fixed=fixed
+        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,9 @@ class Call:
 
     def with_dtypes(self, dtypes: Mapping[int, torch.dtype]) -> Call:
         """With types for those of which the shape alone was given, by their places."""
-        return replace(self, inputs=tuple(replace(one, dtype=dtypes.get(one.at, one.dtype)) for one in self.inputs))
+        return replace(
+            self, inputs=tuple(replace(one, dtype=dtypes.get(one.at, one.dtype)) for one in self.inputs)
+        )
 
     def arguments(self, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Tensors of these sizes without memory, real ones of `dtype`, by position and by name."""
@@ -135,8 +145,8 @@ class Call:
         for one, roles in zip(self.inputs, choices, strict=True):
             if not roles:
                 raise ModelError(
-                    f"input {one.name!r} of shape {one.sizes} is no mask of tokens, no token numbers and not the "
-                    "same for all examples: the theory describes no other (method='sampled' takes it)"
+                    f"input {one.name!r} of shape {one.sizes} is no mask of tokens, no token numbers and not "
+                    "the same for all examples: the theory describes no other (method='sampled' takes it)"
                 )
         for number, roles in enumerate(product(*choices)):
             if number < _MOST_READINGS:
@@ -191,7 +201,9 @@ def _names(model: nn.Module) -> list[str]:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
         return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [
+        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
 
 
 def _input(name: str, at: int, by_name: bool, value: Any) -> GivenInput:
@@ -200,7 +212,9 @@ def _input(name: str, at: int, by_name: bool, value: Any) -> GivenInput:
     try:
         tensor = torch.as_tensor(value if isinstance(value, torch.Tensor) else np.asarray(value)).detach()
     except Exception:
-        raise ModelError(f"input {name!r} of example_input must be a tensor or a shape, got {describe(value)}") from None
+        raise ModelError(
+            f"input {name!r} of example_input must be a tensor or a shape, got {describe(value)}"
+        ) from None
     if not tensor.dim() or not tensor.numel():
         raise ModelError(f"input {name!r} of example_input must be a batch, got shape {tuple(tensor.shape)}")
     whole = not tensor.is_floating_point() and tensor.dtype is not torch.bool
@@ -221,8 +235,8 @@ def batch_shape_of(example: Any) -> tuple[int, ...]:
     """The shape of a batch of inputs; see `eoc_theory.pytorch.trace.batch_shape`."""
     if is_several(example):
         raise ModelError(
-            "example_input must be one batch of inputs for this, got several or inputs by name, as an attention "
-            "mask is; method='sampled' takes them"
+            "example_input must be one batch of inputs for this, got several or inputs by name, as an "
+            "attention mask is; method='sampled' takes them"
         )
     if isinstance(example, (tuple, list)) and example and all(_is_whole(n) for n in example):
         sizes = tuple(int(n) for n in example)

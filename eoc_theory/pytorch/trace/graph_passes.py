@@ -75,7 +75,9 @@ def _with_what_is_taken(recorder: Recorder) -> Layer:
     assert isinstance(first, Input)
     if not first.parts:
         return replace(first, absent=tuple(sorted(recorder.absent.get(0, ()))))
-    starts = {node.layer.start: at for at, node in enumerate(recorder.nodes) if isinstance(node.layer, PartOfInput)}
+    starts = {
+        node.layer.start: at for at, node in enumerate(recorder.nodes) if isinstance(node.layer, PartOfInput)
+    }
     parts, start = [], 0
     for part in first.parts:
         at = starts.get(start, 0)

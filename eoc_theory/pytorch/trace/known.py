@@ -1,7 +1,7 @@
-"""What a model is told of padding: by a mask among its inputs, or by a token number that it tells from others.
+"""What a model is told of padding: by a mask among its inputs, or by a token number that it looks for.
 
-What is computed from that alone is done twice, for a pattern of padding and for none (`Constant.known`). Where
-it meets what is computed from the input, its value under the pattern shows what it does: close keys of
+What is computed from that alone is done twice, for a pattern of padding and for none (`Constant.known`).
+Where it meets what is computed from the input, its value under the pattern shows what it does: close keys of
 attention, put zeros in the place of tokens, divide by how many there are, take the last one. Anything else is
 refused.
 """
@@ -87,7 +87,7 @@ def node_of(recorder: Nodes, sources: tuple[Told, ...]) -> int:
 def closing(
     recorder: Nodes, tensor: torch.Tensor, known: torch.Tensor, lead: lay.Layout, pairs: tuple[int, int]
 ) -> tuple[Told, ...] | None:
-    """What tells which keys `tensor` closes beside those that `known` closes; None where it does anything else.
+    """What tells which keys `tensor` closes beside those that `known` closes; None where it does more.
 
     Both are added to scores (…, queries, keys); `lead` is of the scores' dimensions before the last two.
     """
@@ -104,7 +104,10 @@ def closing(
         own[batch[0]], own[-1] = closed.shape[0], closed.shape[-1]
         if closed.dim() == 3:
             own[-2] = closed.shape[1]
-        if any(n not in (1, m) for n, m in zip(own, cut[0].shape, strict=True)) or closed.shape[-1] != pairs[1]:
+        if (
+            any(n not in (1, m) for n, m in zip(own, cut[0].shape, strict=True))
+            or closed.shape[-1] != pairs[1]
+        ):
             continue
         here = closed.reshape(own).expand(cut[0].shape)
         fits = torch.where(here, cut[0] <= MASKED, cut[0] == cut[1]).all(dim=-1)
@@ -124,7 +127,7 @@ _READERS: dict[str, Reader] = {}
 
 
 def reads_padding(name: str) -> Callable[[Reader], Reader]:
-    """Register a reader for an operation on what is said of padding; it gives None where it cannot read it."""
+    """Register a reader for an operation on what is said of padding; it gives None where it cannot."""
 
     def register(reader: Reader) -> Reader:
         _READERS[name] = reader
@@ -209,7 +212,9 @@ def _by_example(recorder: Any, signal: Signal, values: torch.Tensor, tokens: boo
 def _of_tokens(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch.Tensor) -> Signal | None:
     """A tensor times 0 at padding and one number elsewhere."""
     signal = recorder.settled(signal)
-    here, open_ = (_by_example(recorder, signal, t.expand(_broadcast(tensor, known)), True) for t in (tensor, known))
+    here, open_ = (
+        _by_example(recorder, signal, t.expand(_broadcast(tensor, known)), True) for t in (tensor, known)
+    )
     if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
         return None
     for closed, sources in sources_of(recorder):
@@ -223,7 +228,9 @@ def _of_tokens(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch
 def _of_counts(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch.Tensor) -> Signal | None:
     """A tensor times one number over how many tokens of an example are known."""
     signal = recorder.settled(signal)
-    here, open_ = (_by_example(recorder, signal, t.expand(_broadcast(tensor, known)), False) for t in (tensor, known))
+    here, open_ = (
+        _by_example(recorder, signal, t.expand(_broadcast(tensor, known)), False) for t in (tensor, known)
+    )
     if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
         return None
     for closed, sources in sources_of(recorder):
@@ -244,7 +251,11 @@ def _broadcast(*tensors: torch.Tensor) -> torch.Size:
 @reads_padding("index")
 def _chosen(recorder: Any, input: Any, indices: Any) -> Signal | None:
     """``x[torch.arange(B), at]``: one token of every example, by its padding."""
-    if not isinstance(input, Signal) or len(indices) != 2 or not all(isinstance(i, Constant) for i in indices):
+    if (
+        not isinstance(input, Signal)
+        or len(indices) != 2
+        or not all(isinstance(i, Constant) for i in indices)
+    ):
         return None
     signal = recorder.settled(input)
     rows, at = indices
@@ -263,7 +274,9 @@ def _chosen(recorder: Any, input: Any, indices: Any) -> Signal | None:
             fits = np.array_equal(layer.chosen(known), here)
             if fits and np.array_equal(layer.chosen(np.ones_like(known)), open_):
                 made = recorder.add(
-                    replace(layer, name=recorder.label()), recorder.position(signal), node_of(recorder, sources)
+                    replace(layer, name=recorder.label()),
+                    recorder.position(signal),
+                    node_of(recorder, sources),
                 )
                 return replace(made, layout=(signal.layout[0], signal.layout[2]))
     return None

@@ -69,7 +69,7 @@ class Nodes:
         self.known: Mapping[str, Any] = {}
         self.ranked: frozenset[str] = frozenset()
         self.gathered: dict[tuple[int, tuple[int, ...], bytes], Signal] = {}
-        self.looked_up: dict[str, tuple[int | None, Signal]] = {}
+        self.looked_up: dict[str, tuple[int, Signal]] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 

@@ -42,14 +42,15 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
         raise recorder.refuse("looks up token numbers only that are the model's input")
     rows, features = weight.sizes
     std, padding = law_of_rows(recorder, weight, padding_idx)
-    source, made = recorder.looked_up.get(weight.parameter, (signal.position, None))
-    if source != signal.position:
+    own = signal.position
+    source, made = recorder.looked_up.get(weight.parameter, (own, None))
+    if source != own:
         raise recorder.refuse("looks up two inputs in one table")
     if made is None:
         layer = Embedding(recorder.label(_owner(weight)), rows, features, std, padding)
-        made = recorder.add(layer, source)
+        made = recorder.add(layer, own)
         if weight.parameter:
-            recorder.looked_up[weight.parameter] = source, made
+            recorder.looked_up[weight.parameter] = own, made
     positions = lay.whole(1, made.shape.space[0])
     layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
     return replace(made, layout=layout, storage=Storage())

@@ -61,8 +61,8 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
 
 
 def _typed(model: nn.Module, call: Call) -> list[Call]:
-    """With types of those inputs whose shapes alone are known: the first is tokens where there is a table, the
-    others are whole numbers, booleans or real numbers."""
+    """With types of those inputs whose shapes alone are known: the first is tokens where there is a table,
+    the others are whole numbers, booleans or real numbers."""
     first, *rest = call.inputs
     if first.dtype is None and _takes_tokens(model, first.sizes):
         call = call.with_dtypes({first.at: torch.long})
@@ -83,7 +83,7 @@ def _of_calls(model: nn.Module, calls: list[Call], known: Mapping[str, Any], exp
 
 
 def _traced(model: nn.Module, call: Call, known: Mapping[str, Any], expected: list[str]) -> Graph:
-    """The graph for what the inputs may be, and for padding read as what is told of it, or as absent tokens."""
+    """The graph for what the inputs may be, and for padding read as what is told of it, or as absent."""
     sizes = call.inputs[0].sizes
     found = exported(model, call, lambda: first_layer_of(model, sizes) if call.single else None)
     error: ModelError | None = None
@@ -150,7 +150,18 @@ def _part_of(recorder: Recorder, one: GivenInput, part: InputPart, start: int) -
 
 
 #: Operations that leave numbers what they are.
-_KEEPING = ("view", "reshape", "_unsafe_view", "to", "_to_copy", "clone", "detach", "unsqueeze", "squeeze", "expand")
+_KEEPING = (
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "to",
+    "_to_copy",
+    "clone",
+    "detach",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+)
 
 
 def _looked_up(found: Exported, call: Call) -> set[int]:

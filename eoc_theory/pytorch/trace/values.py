@@ -146,8 +146,8 @@ class Constant:
         parameters: names of the model's parameters that it is computed from.
         parameter: the name of the parameter that it is, "" where it is computed.
         unmasked: the parameter that it is under a mask of zeros and ones, and that mask.
-        known: of what is computed from what the model is told of padding: `tensor` is its value for patterns of
-            padding (`Recorder.told`), and this what it is where nothing is padding.
+        known: of what is computed from what the model is told of padding: `tensor` is its value for patterns
+            of padding (`Recorder.told`), and this what it is where nothing is padding.
     """
 
     tensor: torch.Tensor
