@@ -74,7 +74,7 @@ class InputPart:
         if odd.size:
             wanted = "0, or −5,000 or less" if self.role == "added" else "0 or 1"
             raise DataError(
-                f"input {self.name!r} is read as a mask of {wanted}, got {odd[0]:g} (method='sampled' takes it)"
+                f"input {self.name!r} is read as a mask of {wanted}, got {odd[0]:g} (method='sampled' has it)"
             )
         return np.where(closed, 0.0, 1.0)
 

@@ -135,7 +135,8 @@ def _stored_values_dropped(model: nn.Module) -> Iterator[None]:
 
 def _plain(output: Any) -> Any:
     """An output that names its logits as a dict of its tensors, without what torch.export does not know."""
-    if isinstance(output, torch.Tensor) or not isinstance(getattr(output, "logits", None), torch.Tensor):
+    logits = None if isinstance(output, (torch.Tensor, tuple)) else getattr(output, "logits", None)
+    if not isinstance(logits, torch.Tensor) or not hasattr(output, "__dict__"):
         return output
     return {name: value for name, value in vars(output).items() if _are_tensors(value)}
 
