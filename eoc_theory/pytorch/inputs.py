@@ -29,7 +29,7 @@ def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
 
 
 def inputs_of(data: Any) -> Any:
-    """The inputs of (inputs, targets), or of what can be read again, several as a tuple or dict; else None."""
+    """The inputs of (inputs, targets), or of what can be read again, several as a tuple or dict; or None."""
     if data is None or isinstance(data, (DataSummary, Iterator)):
         return None
     if hasattr(data, "kwargs") and hasattr(data, "part"):  # a batch

@@ -46,6 +46,7 @@ class Nodes:
         ranked: names of the weights that pruning ranks.
         gathered: positions of values in another order, by node, extents and order.
         looked_up: tokens' rows of tables, by the tables' names.
+        rotations: angles of what has been found to be rotations, by what they do.
     """
 
     def __init__(self, shape: Shape, batch: int, kind: str) -> None:
@@ -70,6 +71,7 @@ class Nodes:
         self.ranked: frozenset[str] = frozenset()
         self.gathered: dict[tuple[int, tuple[int, ...], bytes], Signal] = {}
         self.looked_up: dict[str, tuple[int, Signal]] = {}
+        self.rotations: dict[Any, Any] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 

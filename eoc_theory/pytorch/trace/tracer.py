@@ -196,7 +196,8 @@ def _placeholders(found: Exported, call: Call) -> dict[int, torch.fx.Node]:
 
 def _refuse_auxiliary(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> None:
     """Refuse weights of heads whose outputs stand beside the logits: their own loss counts as well."""
-    unused = [name for name in expected if name not in used_weights(recorder.nodes, logits)]
+    used = used_weights(recorder.nodes, logits)
+    unused = [name for name in expected if name not in used]
     if unused and any(isinstance(value, Signal) for value in beside):
         raise ModelError(
             f"the weights of layer {unused[0]!r} lead to an output beside the logits, an auxiliary head, "
