@@ -49,6 +49,8 @@ _FORWARDS, _BACKWARDS = 1, 2
 TOP_ROWS = 256
 #: Entries of a matrix whose product is worth halving.
 _LARGE = 1 << 18
+#: Entries of the gradients of all inputs that are held at a time, at most.
+_MOST_HELD = 1 << 22
 #: Sizes of a gradient's largest entry that its unit is left for.
 _ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
@@ -373,12 +375,12 @@ class GaussianGraph:
 
         def one(repeat: int) -> tuple[float, WeightSquares, Array | None]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
-            gradients = weight_gradient(of_drawn, delta, x, self._times)
+            gradients, kinds = self._gradients(of_drawn, delta, x)
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
             square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
-            return square, seen, None if part is None else _sums_by_kind(of_drawn, delta, x, part.labels)
+            return square, seen, kinds
 
         found = side_by_side(one, range(len(deltas.values)))
         squares = [square for square, *_ in found]
@@ -400,6 +402,14 @@ class GaussianGraph:
             # What inputs have of their own, beyond others that are alike, is in the draws alone.
             return moment + math.log(whole / own)
         return math.log(whole) + 2.0 * (law.log_scale + kept.law.log_scale + std)
+
+    def _gradients(self, layer: Weighted, delta: Array, x: Array) -> tuple[Array, Array | None]:
+        """The gradient of the weights, and sums over pairs of inputs of each kind where they are asked for."""
+        labels = None if self._growth is None else self._growth.labels
+        if labels is not None and _fits_by_inputs(layer, delta, x):
+            return _by_inputs(layer, delta, x, labels)
+        gradients = weight_gradient(layer, delta, x, self._times)
+        return gradients, None if labels is None else _sums_by_kind(layer, delta, x, labels)
 
     def _tangent(self, number: int, kept: _Passed, deltas: _Deltas) -> tuple[float, Array]:
         """Logarithm of a factor, and the layer's part of the tangent kernel."""
@@ -523,6 +533,30 @@ def _sums_by_kind(layer: Weighted, delta: Array, x: Array, labels: Array) -> Arr
         alike += _square(summed)
         total = total + summed
     return np.array([own, alike - own, _square(total) - alike])
+
+
+def _fits_by_inputs(layer: Weighted, delta: Array, x: Array) -> bool:
+    """Whether the gradients of all inputs, each by itself, are the way to sums over their pairs.
+
+    They are where each has many positions, and they are few enough to be held at a time.
+    """
+    windows = layer.windows(x.shape[1:-1])
+    many = delta.ndim > 2 and layer.groups == 1 and _is_pointwise(windows, math.prod(x.shape[1:-1]))
+    return many and x.shape[-1] * len(delta) * len(x) <= _MOST_HELD
+
+
+def _by_inputs(layer: Weighted, delta: Array, x: Array, labels: Array) -> tuple[Array, Array]:
+    """`weight_gradient`, and `_sums_by_kind`, from the gradients of all inputs, each by itself."""
+    rows = np.ascontiguousarray(np.moveaxis(delta.reshape(len(delta), -1, delta.shape[-1]), -1, 0))
+    columns = np.ascontiguousarray(x.reshape(len(x), -1, x.shape[-1]).T)
+    each = np.matmul(rows, columns)
+    own, alike = sum(map(_square, each)), 0.0
+    total: Any = 0.0
+    for label in np.unique(labels):
+        summed = each[labels == label].sum(axis=0)
+        alike += _square(summed)
+        total = total + summed
+    return total, np.array([own, alike - own, _square(total) - alike])
 
 
 def _square(values: Array) -> float:
