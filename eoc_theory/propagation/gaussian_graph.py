@@ -266,9 +266,8 @@ class GaussianGraph:
         return columns * self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
 
     def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
-        rng = self._rng(_FORWARDS, position, repeat)
-        normals = rng.standard_normal((shape.channels, len(patches)), dtype=np.float32)
-        field = self._times(normals, patches).reshape(shape.channels, *shape.space, self.panel.size)
+        field = self._mixed(shape.channels, patches, _FORWARDS, position, repeat)
+        field = field.reshape(shape.channels, *shape.space, self.panel.size)
         return self._biased(field, layer, position, repeat)
 
     def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
@@ -297,6 +296,23 @@ class GaussianGraph:
             np.matmul(left[part], right, out=out[part])
 
         side_by_side(multiply, (slice(0, half), slice(half, None)))
+        return out
+
+    def _mixed(self, count: int, terms: Array, *stream: int) -> Array:
+        """So many normal combinations of `terms` (M, N), (count, N).
+
+        Of one draw, where there are many, in two halves with random numbers of their own.
+        """
+        if self._repeats > 1 or count * len(terms) < _LARGE:
+            return self._rng(*stream).standard_normal((count, len(terms)), dtype=np.float32) @ terms
+        out = np.empty((count, terms.shape[1]), np.result_type(np.float32, terms))
+        half = count // 2
+
+        def mix(number: int, part: Array) -> None:
+            rng = self._rng(*stream, number)
+            np.matmul(rng.standard_normal((len(part), len(terms)), dtype=np.float32), terms, out=part)
+
+        side_by_side(lambda one: mix(*one), enumerate((out[:half], out[half:]), start=2))
         return out
 
     def _rng(self, *stream: int) -> np.random.Generator:
@@ -404,7 +420,7 @@ class GaussianGraph:
         return math.log(whole) + 2.0 * (law.log_scale + kept.law.log_scale + std)
 
     def _gradients(self, layer: Weighted, delta: Array, x: Array) -> tuple[Array, Array | None]:
-        """The gradient of the weights, and sums over pairs of inputs of each kind where they are asked for."""
+        """The gradient of the weights, and sums over pairs of inputs of each kind if they are asked for."""
         labels = None if self._growth is None else self._growth.labels
         if labels is not None and _fits_by_inputs(layer, delta, x):
             return _by_inputs(layer, delta, x, labels)
@@ -438,19 +454,19 @@ class GaussianGraph:
             # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
             share = layer.weight.fan_out / (layer.groups * len(outputs))
             outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
-            back = self._back_through(layer, outputs, shape, self._rng(*draws, repeat))
+            back = self._back_through(layer, outputs, shape, (*draws, repeat))
             return _Sent(back, deltas.log_scale)
 
         return side_by_side(one, range(self._repeats))
 
-    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator) -> Array:
+    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, stream: tuple[int, ...]) -> Array:
         """Sums of the outputs' gradients (M, P_out · B) with normal coefficients at every tap."""
         windows = layer.windows(shape.space)
         if _is_pointwise(windows, shape.positions):
-            normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
-            sent = self._times(normals, outputs).astype(np.float32, copy=False)
+            sent = self._mixed(shape.channels, outputs, *stream).astype(np.float32, copy=False)
             return sent.reshape(shape.channels, *shape.space, self.panel.size)
         back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
+        rng = self._rng(*stream)
         for tap in windows:
             normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
             sent = (normals @ outputs).reshape(shape.channels, len(tap), self.panel.size)
