@@ -35,8 +35,8 @@ Array = np.ndarray
 MOST_TRIED = 3
 #: Channels of a hidden layer that are drawn in all, about, where changes are compared.
 _FEW_CHANNELS = ATTENTION_CHANNELS
-#: The same where the network after a change is told: half as many as of the network as found put what a ViT of
-#: 12 blocks keeps 0.008 off, not 0.006, in half the time.
+#: The same where the network after a change is told: half as many as of the network as found put what a ViT
+#: of 12 blocks keeps 0.008 off, not 0.006, in half the time.
 _AFTER_CHANNELS = ALL_CHANNELS // 2
 #: Multiply-adds of looking at a network once, beyond which the first change alone is tried.
 _DEAR = 5e11
