@@ -21,6 +21,7 @@ STEPS = {
     "net=<sampled>": "pytorch.sample.door:sampled_network",
     "net=<torch model or factory>": "pytorch.sample.door:as_network",
     "data=<of torch>": "pytorch.loading:as_pair",
+    "data=<several inputs>": "pytorch.loading:as_several",
     "Architecture.to_torch": "pytorch.models:build_model",
     "Architecture.propagate": "propagation.any_network:propagate_network",
     "AttentionPhase.plot": "reports.plots:plot_attention_phase",

@@ -7,6 +7,7 @@ from .elementwise import Dropout, Nonlinearity, StochasticDepth
 from .gather import Gather, JoinPositions, Scatter
 from .head_product import HeadProduct
 from .joins import Concatenate, Sum
+from .known import ByCount, CountEmbedding, KnownTokens, OnlyKnown, PartOfInput, PickKnown
 from .layer import Layer, Shape, Weighted
 from .normalisation import BatchNorm, GroupNorm, LayerNorm
 from .pooling import AdaptiveAveragePool, AveragePool, FixedFilter, MaxPool, Pad, Resize
@@ -19,7 +20,6 @@ from .tokens import (
     ClassToken,
     Embedding,
     FixedValue,
-    KnownTokens,
     Pick,
     PositionEmbedding,
     PositionTable,
@@ -32,12 +32,13 @@ from .weight_layer import PaddingMode, WeightLaw, WeightLayer
 from .weighted import Convolution, Dense
 
 __all__ = [
-    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ChannelMean", "ChannelNorm",
-    "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate", "Convolution", "Dense",
-    "Dropout", "Embedding", "FixedFilter", "FixedValue", "Flatten", "Gather", "GroupNorm", "HeadProduct",
-    "Identity", "Input", "JoinPositions", "KnownTokens", "Layer", "LayerNorm", "Length", "Matrix", "MaxPool",
-    "Nonlinearity", "Pad", "PadChannels", "PaddingMode", "Pick", "PositionEmbedding", "PositionTable",
-    "PositionwiseDense", "Product", "Reciprocal", "Resize", "Rotary", "Scatter", "Shape", "Sinusoids",
-    "Softmax", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw", "WeightLayer",
-    "Weighted",
+    "AdaptiveAveragePool", "Attention", "AveragePool", "BatchNorm", "ByCount", "ChannelMean",
+    "ChannelNorm", "ChannelScale", "ChannelShuffle", "ChannelSlice", "ClassToken", "Concatenate",
+    "Convolution", "CountEmbedding", "Dense", "Dropout", "Embedding", "FixedFilter", "FixedValue",
+    "Flatten", "Gather", "GroupNorm", "HeadProduct", "Identity", "Input", "JoinPositions", "KnownTokens",
+    "Layer", "LayerNorm", "Length", "Matrix", "MaxPool", "Nonlinearity", "OnlyKnown", "Pad",
+    "PadChannels", "PaddingMode", "PartOfInput", "Pick", "PickKnown", "PositionEmbedding",
+    "PositionTable", "PositionwiseDense", "Product", "Reciprocal", "Resize", "Rotary", "Scatter", "Shape",
+    "Sinusoids", "Softmax", "StochasticDepth", "Subsample", "Sum", "Transpose", "UnitLength", "WeightLaw",
+    "WeightLayer", "Weighted",
 ]  # fmt: skip

@@ -53,7 +53,8 @@ class Attention(DrawnLayer):
     Where it is `biased` a fourth input is added to the scores: biases of relative positions that layers with
     weights make, one channel for each head and a position for each pair of queries and keys, of all windows
     alike or of each. Where it is `padded` the last input, one channel over the positions of k, is 1 where a
-    key counts and 0 where it is padding, which no query attends to (`KnownTokens`).
+    key counts and 0 where it is padding, which no query attends to (`KnownTokens`); or it is that of each
+    pair of queries and keys.
 
     q has `heads` equal groups of channels, one after the other; k and v have `kv_heads` of them, each of
     which serves heads/kv_heads heads in a row (grouped queries). All positions of an input attend to all of
@@ -90,7 +91,7 @@ class Attention(DrawnLayer):
         q, k, v = inputs[:3]
         biases, padding = self._beside(inputs)
         if padding is not None:
-            self._check_padding(padding, k)
+            self._check_padding(padding, q, k)
         shown = f"q {q}, k {k} and v {v}"
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise self.refuse("a multiple of kv_heads as heads", f"{self.heads} and {self.kv_heads}")
@@ -117,9 +118,9 @@ class Attention(DrawnLayer):
         """Biases and padding among the inputs."""
         return inputs[3 : 3 + self.biased], inputs[-1] if self.padded else None
 
-    def _check_padding(self, padding: Shape, k: Shape) -> None:
-        whole = not self.channelwise and self.windows == 1
-        if not whole or (padding.channels, padding.positions) != (1, k.positions):
+    def _check_padding(self, padding: Shape, q: Shape, k: Shape) -> None:
+        whole = not self.channelwise and self.windows == 1 and padding.channels == 1
+        if not whole or padding.positions not in (k.positions, q.positions * k.positions):
             raise self.refuse(f"padding of {k.positions} keys in one window", padding)
 
     def _fits(self, mask: tuple[int, ...], queries: int, keys: int) -> bool:
@@ -234,7 +235,7 @@ class Attention(DrawnLayer):
         return values if shared == 1 else values.reshape(self.kv_heads, shared, *values.shape[1:]).sum(axis=1)
 
     def _weights(self, q: Array, k: Array, biases: Sequence[Array], padding: Array | None) -> Array:
-        """Attention weights; `padding` is (1, *positions of k, B)."""
+        """Attention weights; `padding` is (1, *positions of k, or pairs, B)."""
         scores = q @ k.swapaxes(-1, -2)
         scores *= scores.dtype.type(self.scale)
         for bias in biases:
@@ -242,9 +243,9 @@ class Attention(DrawnLayer):
         if self.causal or self.mask is not None:
             scores += self._added(q.shape[-2], k.shape[-2], scores.dtype)
         if padding is not None:
-            known = padding.reshape(-1, padding.shape[-1]).T > 0.5
+            known = padding.reshape(-1, padding.shape[-1]).T.reshape(q.shape[1], -1, k.shape[-2]) > 0.5
             # A query that sees no key, as padding before a text under a causal mask, attends as without.
-            closed = np.where(known[:, None, None], scores, -np.inf)
+            closed = np.where(known[:, None], scores, -np.inf)
             scores = np.where(np.isneginf(closed).all(axis=-1, keepdims=True), scores, closed)
         return softmax_(scores)
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..activations import Activation
 from ..errors import ModelError
 from ..signals.means import Magnitudes, Means
+from ..signals.parts import InputPart
 from ..signals.shape import Shape
 from .random_numbers import Draw
 from .sampled_channels import Channels, Segment
@@ -167,13 +168,18 @@ class Layer(ABC):
         return 0
 
     @property
-    def padding_token(self) -> int | None:
-        """The token number that it tells from the others, as padding; None for none."""
-        return None
+    def tells_padding(self) -> bool:
+        """Whether its value says which of an input's tokens are padding: 0 for those, 1 for the others."""
+        return False
 
     @property
     def absent_tokens(self) -> tuple[int, ...]:
         """Of the input: token numbers that none of a network's inputs may hold."""
+        return ()
+
+    @property
+    def input_parts(self) -> tuple[InputPart, ...]:
+        """Of the input: what it consists of, where a network takes several."""
         return ()
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..signals.fields import Field, Gradient, Pairs, Signal
 from ..signals.means import Magnitudes, Means
+from ..signals.parts import InputPart
 from .layer import Array, Layer, Shape, Width
 from .position_kernels import gather, scatter
 from .random_numbers import Draw
@@ -25,10 +26,12 @@ class Input(Layer):
         shape: of one input.
         absent: token numbers that no input may hold: those that the network was read without, such as that
             of padding, which a model masks.
+        parts: of several inputs, what stands in the vector that is taken; () for one input.
     """
 
     shape: Shape
     absent: tuple[int, ...] = ()
+    parts: tuple[InputPart, ...] = ()
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if inputs:
@@ -38,6 +41,10 @@ class Input(Layer):
     @property
     def absent_tokens(self) -> tuple[int, ...]:
         return self.absent
+
+    @property
+    def input_parts(self) -> tuple[InputPart, ...]:
+        return self.parts
 
     @property
     def keeps_vectors(self) -> bool:

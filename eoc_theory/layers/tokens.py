@@ -74,41 +74,6 @@ class Embedding(DrawnLayer):
 
 
 @dataclass(frozen=True)
-class KnownTokens(DrawnLayer):
-    """One channel for attention: 0 where the input's token is that of padding, else 1.
-
-    Attributes:
-        padding: the token number.
-    """
-
-    padding: int
-
-    @property
-    def padding_token(self) -> int | None:
-        return self.padding
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        shape = self.one(inputs)
-        if shape.space:
-            raise self.refuse("a vector of token numbers", shape)
-        return Shape(1, (shape.channels,))
-
-    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
-        return 1.0
-
-    def variance_gain(self, mean_square: float) -> float:
-        return math.nan
-
-    def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
-        known = np.rint(inputs[0]) != self.padding
-        return known[None].astype(inputs[0].dtype), (inputs[0].shape, inputs[0].dtype)
-
-    def backward_values(self, memory: Any, gradient: Array) -> list[Array]:
-        shape, dtype = memory
-        return [np.zeros(shape, dtype)]
-
-
-@dataclass(frozen=True)
 class PositionEmbedding(DrawnLayer):
     """A random vector for each position, the same for all inputs, is added: learned embeddings at first.
 

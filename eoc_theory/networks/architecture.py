@@ -133,6 +133,7 @@ class Architecture(LayerList):
             absent=absent_tokens(self.as_graph()) if vocabulary else (),
             tokens=0 if self.is_chain else math.prod(self.as_graph().output_shape.space or (0,)),
             stand_in=DEFAULT_BATCH if self.is_chain else stand_in_size(self.as_graph()),
+            parts=() if self.is_chain else self.as_graph().nodes[0].layer.input_parts,
         )
 
     @classmethod

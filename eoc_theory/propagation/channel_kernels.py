@@ -121,9 +121,6 @@ class SeenChannels:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._padding = next(
-            (t for node in plan.graph.nodes if (t := node.layer.padding_token) is not None), None
-        )
         self._known: Array | None = None
         self._moments: dict[int, Array] = {}
         self._gradients: dict[int, float] = {}
@@ -133,8 +130,8 @@ class SeenChannels:
     def forwards(self, position: int, inputs: list[list[Array]], values: list[Array]) -> None:
         """A `gaussian_graph.Watcher`."""
         node = self._plan.drawn.nodes[position]
-        if self._padding is not None and node.inputs == (0,):
-            self._known = np.rint(inputs[0][0]) != self._padding
+        if node.layer.tells_padding and self._known is None:
+            self._known = values[0][0] > 0.5
         if node.layer.weighted is not None or node.layer.adds:
             self._moments[position] = np.array(side_by_side(self._moments_of, values))
         if node.layer.attends:

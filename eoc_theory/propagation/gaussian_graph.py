@@ -49,6 +49,8 @@ _FORWARDS, _BACKWARDS = 1, 2
 TOP_ROWS = 256
 #: Entries of a matrix whose product is worth halving.
 _LARGE = 1 << 18
+#: Entries of the gradients of all inputs that are held at a time, at most.
+_MOST_HELD = 1 << 22
 #: Sizes of a gradient's largest entry that its unit is left for.
 _ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
@@ -264,9 +266,8 @@ class GaussianGraph:
         return columns * self._dtype(layer.weight.sigma_w / math.sqrt(len(columns)))
 
     def _of_patches(self, layer: Weighted, patches: Array, position: int, repeat: int, shape: Shape) -> Array:
-        rng = self._rng(_FORWARDS, position, repeat)
-        normals = rng.standard_normal((shape.channels, len(patches)), dtype=np.float32)
-        field = self._times(normals, patches).reshape(shape.channels, *shape.space, self.panel.size)
+        field = self._mixed(shape.channels, patches, _FORWARDS, position, repeat)
+        field = field.reshape(shape.channels, *shape.space, self.panel.size)
         return self._biased(field, layer, position, repeat)
 
     def _biased(self, field: Array, layer: Weighted, position: int, repeat: int) -> Array:
@@ -295,6 +296,23 @@ class GaussianGraph:
             np.matmul(left[part], right, out=out[part])
 
         side_by_side(multiply, (slice(0, half), slice(half, None)))
+        return out
+
+    def _mixed(self, count: int, terms: Array, *stream: int) -> Array:
+        """So many normal combinations of `terms` (M, N), (count, N).
+
+        Of one draw, where there are many, in two halves with random numbers of their own.
+        """
+        if self._repeats > 1 or count * len(terms) < _LARGE:
+            return self._rng(*stream).standard_normal((count, len(terms)), dtype=np.float32) @ terms
+        out = np.empty((count, terms.shape[1]), np.result_type(np.float32, terms))
+        half = count // 2
+
+        def mix(number: int, part: Array) -> None:
+            rng = self._rng(*stream, number)
+            np.matmul(rng.standard_normal((len(part), len(terms)), dtype=np.float32), terms, out=part)
+
+        side_by_side(lambda one: mix(*one), enumerate((out[:half], out[half:]), start=2))
         return out
 
     def _rng(self, *stream: int) -> np.random.Generator:
@@ -373,12 +391,12 @@ class GaussianGraph:
 
         def one(repeat: int) -> tuple[float, WeightSquares, Array | None]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
-            gradients = weight_gradient(of_drawn, delta, x, self._times)
+            gradients, kinds = self._gradients(of_drawn, delta, x)
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
             square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
-            return square, seen, None if part is None else _sums_by_kind(of_drawn, delta, x, part.labels)
+            return square, seen, kinds
 
         found = side_by_side(one, range(len(deltas.values)))
         squares = [square for square, *_ in found]
@@ -400,6 +418,14 @@ class GaussianGraph:
             # What inputs have of their own, beyond others that are alike, is in the draws alone.
             return moment + math.log(whole / own)
         return math.log(whole) + 2.0 * (law.log_scale + kept.law.log_scale + std)
+
+    def _gradients(self, layer: Weighted, delta: Array, x: Array) -> tuple[Array, Array | None]:
+        """The gradient of the weights, and sums over pairs of inputs of each kind if they are asked for."""
+        labels = None if self._growth is None else self._growth.labels
+        if labels is not None and _fits_by_inputs(layer, delta, x):
+            return _by_inputs(layer, delta, x, labels)
+        gradients = weight_gradient(layer, delta, x, self._times)
+        return gradients, None if labels is None else _sums_by_kind(layer, delta, x, labels)
 
     def _tangent(self, number: int, kept: _Passed, deltas: _Deltas) -> tuple[float, Array]:
         """Logarithm of a factor, and the layer's part of the tangent kernel."""
@@ -428,19 +454,19 @@ class GaussianGraph:
             # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
             share = layer.weight.fan_out / (layer.groups * len(outputs))
             outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
-            back = self._back_through(layer, outputs, shape, self._rng(*draws, repeat))
+            back = self._back_through(layer, outputs, shape, (*draws, repeat))
             return _Sent(back, deltas.log_scale)
 
         return side_by_side(one, range(self._repeats))
 
-    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, rng: np.random.Generator) -> Array:
+    def _back_through(self, layer: Weighted, outputs: Array, shape: Shape, stream: tuple[int, ...]) -> Array:
         """Sums of the outputs' gradients (M, P_out · B) with normal coefficients at every tap."""
         windows = layer.windows(shape.space)
         if _is_pointwise(windows, shape.positions):
-            normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
-            sent = self._times(normals, outputs).astype(np.float32, copy=False)
+            sent = self._mixed(shape.channels, outputs, *stream).astype(np.float32, copy=False)
             return sent.reshape(shape.channels, *shape.space, self.panel.size)
         back = np.zeros((shape.channels, shape.positions + 1, self.panel.size), np.float32)
+        rng = self._rng(*stream)
         for tap in windows:
             normals = rng.standard_normal((shape.channels, len(outputs)), dtype=np.float32)
             sent = (normals @ outputs).reshape(shape.channels, len(tap), self.panel.size)
@@ -523,6 +549,30 @@ def _sums_by_kind(layer: Weighted, delta: Array, x: Array, labels: Array) -> Arr
         alike += _square(summed)
         total = total + summed
     return np.array([own, alike - own, _square(total) - alike])
+
+
+def _fits_by_inputs(layer: Weighted, delta: Array, x: Array) -> bool:
+    """Whether the gradients of all inputs, each by itself, are the way to sums over their pairs.
+
+    They are where each has many positions, and they are few enough to be held at a time.
+    """
+    windows = layer.windows(x.shape[1:-1])
+    many = delta.ndim > 2 and layer.groups == 1 and _is_pointwise(windows, math.prod(x.shape[1:-1]))
+    return many and x.shape[-1] * len(delta) * len(x) <= _MOST_HELD
+
+
+def _by_inputs(layer: Weighted, delta: Array, x: Array, labels: Array) -> tuple[Array, Array]:
+    """`weight_gradient`, and `_sums_by_kind`, from the gradients of all inputs, each by itself."""
+    rows = np.ascontiguousarray(np.moveaxis(delta.reshape(len(delta), -1, delta.shape[-1]), -1, 0))
+    columns = np.ascontiguousarray(x.reshape(len(x), -1, x.shape[-1]).T)
+    each = np.matmul(rows, columns)
+    own, alike = sum(map(_square, each)), 0.0
+    total: Any = 0.0
+    for label in np.unique(labels):
+        summed = each[labels == label].sum(axis=0)
+        alike += _square(summed)
+        total = total + summed
+    return total, np.array([own, alike - own, _square(total) - alike])
 
 
 def _square(values: Array) -> float:

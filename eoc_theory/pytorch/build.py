@@ -19,6 +19,7 @@ from ..layers import (
     Attention,
     AveragePool,
     BatchNorm,
+    ByCount,
     ChannelMean,
     ChannelNorm,
     ChannelScale,
@@ -27,6 +28,7 @@ from ..layers import (
     ClassToken,
     Concatenate,
     Convolution,
+    CountEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -44,9 +46,12 @@ from ..layers import (
     Length,
     MaxPool,
     Nonlinearity,
+    OnlyKnown,
     Pad,
     PadChannels,
+    PartOfInput,
     Pick,
+    PickKnown,
     PositionEmbedding,
     PositionTable,
     PositionwiseDense,
@@ -226,6 +231,11 @@ def _(layer: Embedding, shape: Shape) -> nn.Module:
 
 
 @_module.register
+def _(layer: CountEmbedding, shape: Shape) -> nn.Module:
+    return unfilled(own.CountEmbedding, shape.positions + 1, layer.features, padding=layer.padding)
+
+
+@_module.register
 def _(layer: PositionEmbedding, shape: Shape) -> nn.Module:
     return own.PositionEmbedding(shape.channels, (1,) * len(shape.space) if layer.shared else shape.space)
 
@@ -394,6 +404,13 @@ def _(layer: Embedding, module: nn.Module, generator: torch.Generator) -> None:
             module.weight[layer.padding] = 0.0  # type: ignore[index]
 
 
+@_draw.register
+def _(layer: CountEmbedding, module: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        module.weight.normal_(0.0, layer.std, generator=generator)  # type: ignore[operator, union-attr]
+        module.weight[0] *= not layer.blank  # type: ignore[index]
+
+
 @_draw.register(PositionEmbedding)
 @_draw.register(ClassToken)
 def _draw_tokens(
@@ -536,6 +553,27 @@ def _(layer: Attention, program: fx.Graph, inputs: list[fx.Node], shape: Shape) 
 @_call.register
 def _(layer: KnownTokens, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
     return program.call_function(own.known_tokens, (inputs[0], layer.padding))
+
+
+@_call.register
+def _(layer: PartOfInput, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    part = program.call_method("narrow", (inputs[0], 1, layer.start, layer.shape.size))
+    return program.call_method("unflatten", (part, 1, (layer.shape.channels, *layer.shape.space)))
+
+
+@_call.register
+def _(layer: OnlyKnown, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.only_known, tuple(inputs))
+
+
+@_call.register
+def _(layer: ByCount, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.by_count, tuple(inputs))
+
+
+@_call.register
+def _(layer: PickKnown, program: fx.Graph, inputs: list[fx.Node], shape: Shape) -> fx.Node:
+    return program.call_function(own.pick_known, (*inputs, layer.which))
 
 
 @_call.register

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ModelError
 from ..networks.architecture import Architecture
 from ..signals.data import DataSummary
-from .loading import as_pair
+from .loading import as_several
 from .models import chain, prunable_weights, require_torch, taken, weight_classes
 from .trace import first_layer
 
@@ -23,17 +23,22 @@ def shown_input(model: Any, data: Any = None, example_input: Any = None) -> Any:
     if example_input is not None:
         return example_input
     inputs = inputs_of(data)
-    return None if inputs is None or vector_features(model, inputs) else inputs
+    if inputs is None or isinstance(inputs, (tuple, Mapping)):
+        return inputs
+    return None if vector_features(model, inputs) else inputs
 
 
 def inputs_of(data: Any) -> Any:
-    """The inputs of (inputs, targets), or of what can be read again and has one input; else None."""
+    """The inputs of (inputs, targets), or of what can be read again, several as a tuple or dict; or None."""
     if data is None or isinstance(data, (DataSummary, Iterator)):
         return None
     if hasattr(data, "kwargs") and hasattr(data, "part"):  # a batch
         return data.args[0] if len(data.args) == 1 and not data.kwargs else None
     try:
-        return as_pair(data)[0]
+        args, named, _ = as_several(data)
+        if len(args) == 1 and not named:
+            return args[0]
+        return dict(named) if not args else args if not named else None
     except Exception:  # said where the data are used
         return None
 

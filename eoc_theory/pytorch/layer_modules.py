@@ -50,6 +50,20 @@ class TokenEmbedding(nn.Embedding):
         return super().forward(input.long()).movedim(-1, 1)
 
 
+class CountEmbedding(nn.Embedding):
+    """A row for each token by how many are known up to it, of (B, 1, T), 1 for known ones: (B, C, T)."""
+
+    def __init__(self, rows: int, features: int, *, padding: int | None, **options: Any) -> None:
+        super().__init__(rows, features, **options)
+        self.padding = padding
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        known = input[:, 0] > 0.5
+        counts = known.cumsum(1)
+        rows = counts if self.padding is None else torch.where(known, counts, self.padding)
+        return super().forward(rows).movedim(-1, 1)
+
+
 class PositionEmbedding(nn.Module):
     """A vector for each position is added, or one for all where `space` holds ones, (B, C, *positions)."""
 
@@ -192,7 +206,7 @@ def attended(
         if causal:
             later = torch.ones(parts[0].shape[-2], parts[1].shape[-2], dtype=torch.bool, device=q.device)
             added, causal = torch.zeros_like(later, dtype=q.dtype).masked_fill(later.triu(1), -1e9), False
-        padded = (known.flatten(1) < 0.5)[:, None, None, None]
+        padded = known.reshape(len(known), 1, 1, -1, parts[1].shape[-2]) < 0.5
         added = torch.zeros_like(padded, dtype=q.dtype) if added is None else added
         added = torch.where(padded, added - 1e9, added)
     value = nn.functional.scaled_dot_product_attention(
@@ -204,6 +218,27 @@ def attended(
 def known_tokens(ids: torch.Tensor, padding: int) -> torch.Tensor:
     """1 where token numbers (B, T) are no padding, else 0, (B, 1, T)."""
     return (ids != padding).to(torch.get_default_dtype())[:, None]
+
+
+def only_known(x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """0 at tokens that are padding, of x (B, C, T) and `known` (B, 1, T)."""
+    return x * known.reshape(len(known), 1, *x.shape[2:])
+
+
+def by_count(x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Times the number of tokens over that of the known ones, of x (B, C, …) and `known` (B, 1, T)."""
+    known = known.flatten(1)
+    share = known.shape[1] / known.sum(1).clamp(min=1.0)
+    return x * share.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def pick_known(x: torch.Tensor, known: torch.Tensor, which: str) -> torch.Tensor:
+    """One token of each example, as `PickKnown` says, of x (B, C, T) and `known` (B, 1, T)."""
+    told = (known.flatten(1) > 0.5).long()
+    at = told.sum(1) - 1 if which == "count" else told.argmax(1)
+    if which == "last":
+        at = told.shape[1] - 1 - told.flip(1).argmax(1)
+    return x[torch.arange(len(x), device=x.device), :, at]
 
 
 def head_product(

@@ -100,6 +100,16 @@ def as_pair(data: Any, seed: int = 0) -> Any:
     return given.inputs, given.targets
 
 
+def as_several(data: Any, seed: int = 0) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
+    """`data` as inputs by position, inputs by name, and targets.
+
+    Raises:
+        DataError: data that cannot be read.
+    """
+    given = gathered(data, seed)
+    return given.args, given.kwargs, given.targets
+
+
 def gathered_once(data: Any, seed: int = 0) -> Any:
     """Data that can be read again: those that may be read only once are gathered."""
     return gathered(data, seed) if needs_gathering(data) else data

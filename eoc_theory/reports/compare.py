@@ -222,8 +222,9 @@ def compare(
     def predict() -> tuple[PruningPrediction, CollapsePrediction]:
         with shared_samples():
             net, batch = subject.network(), subject.batch
-            pruning = predict_pruning(net, sparsity, criterion=rule, data=batch)
-            return pruning, predict_collapse(net, criterion=rule, data=batch)
+            own = method if isinstance(net, Architecture) else "auto"
+            pruning = predict_pruning(net, sparsity, criterion=rule, data=batch, method=own)
+            return pruning, predict_collapse(net, criterion=rule, data=batch, method=own)
 
     # First what an interrupt could lose; some networks have to be seen before they can be predicted.
     predicted = None if subject.needs_models else predict()

@@ -94,8 +94,10 @@ class Subject:
 
 
 def _inputs(net: Network, data: Any, options: Options) -> tuple[Any, Any]:
-    """The batch, and what shows the shape of its inputs."""
+    """The batch, and what shows the shape of its inputs; of several inputs the data themselves."""
     batch = net.summarise(data)
+    if isinstance(net, Architecture) and net.as_graph().nodes[0].layer.input_parts:
+        return (batch if data is None else data), options.example_input
     return batch, example_shape(net) if isinstance(net, Architecture) else options.example_input
 
 

@@ -18,6 +18,7 @@ from ..base.tables import Table, frame
 from ..base.typing import DataFrame
 from ..base.upward import upward
 from ..errors import ArgumentError, DataError, MissingDependencyError
+from .parts import InputPart, check_absent, check_parts, check_tokens, joined
 
 #: Size of the stand-in batch where no data are given.
 DEFAULT_BATCH = 100
@@ -172,6 +173,7 @@ def as_data(
     absent: tuple[int, ...] = (),
     tokens: int = 0,
     stand_in: int = DEFAULT_BATCH,
+    parts: Sequence[InputPart] = (),
 ) -> DataSummary:
     """`data` as a batch that fits a network of `in_features` inputs and `classes` outputs.
 
@@ -185,6 +187,9 @@ def as_data(
         tokens: where each of so many tokens has logits, and so a target of its own: targets are (B, tokens),
             those of a stand-in uniform. 0: one vector of logits an input.
         stand_in: size of the batch that stands in.
+        parts: of a network with several inputs, what stands in a row of `DataSummary.inputs`. Data are then
+            (several inputs, targets), or what else `eoc_theory.pytorch.loading.gathered` takes; masks that
+            are not given leave all tokens. Of a summary masks are 1 where tokens count.
 
     Raises:
         DataError: shapes, labels or values that do not fit.
@@ -192,7 +197,11 @@ def as_data(
     if data is None:
         if classes is None:
             raise DataError("data must be given where the number of classes is not known, got None")
-        return _random((stand_in, in_features), classes, seed, vocabulary, absent, tokens)
+        return _random((stand_in, in_features), classes, seed, vocabulary, absent, tokens, parts)
+    if parts and not isinstance(data, DataSummary):
+        args, named, targets = upward("data=<several inputs>")(data, seed)
+        targets = _numbers("targets", targets)
+        data = joined(args, named, parts, len(targets) if targets.ndim else 0), targets
     if _needs_torch(data):
         data = upward("data=<of torch>")(data, seed)
     if isinstance(data, DataSummary):
@@ -209,15 +218,23 @@ def as_data(
     if summary.inputs.shape[1] != in_features:
         raise DataError(f"inputs have {summary.inputs.shape[1]} features, the network takes {in_features}")
     if vocabulary:
-        _check_tokens(summary.inputs, vocabulary)
+        check_tokens(summary.inputs, vocabulary)
         check_absent(summary.inputs, absent)
+    check_parts(summary.inputs, parts)
     return summary
 
 
 def _random(
-    size: tuple[int, int], classes: int, seed: int, vocabulary: int, absent: tuple[int, ...], tokens: int
-) -> DataSummary:
+    size: tuple[int, int], classes: int, seed: int, vocabulary: int, absent: tuple[int, ...], tokens: int,
+    parts: Sequence[InputPart] = (),
+) -> DataSummary:  # fmt: skip
     """A batch that stands in; arguments as of `as_data`."""
+    if parts:
+        first, *rest = parts
+        own = (size[0], first.size)
+        drawn = _random(own, classes, seed, first.vocabulary, first.absent, tokens)
+        inputs = np.concatenate([drawn.inputs, joined((), {}, rest, size[0])], axis=1)
+        return DataSummary(inputs, drawn.targets, classes, synthetic=True)
     checks.memory(
         f"a batch of {size[0]} inputs of {size[1]} features", 16.0 * size[0] * size[1], "smaller inputs"
     )
@@ -256,43 +273,16 @@ def _of_arrays(data: Any, classes: int | None) -> DataSummary:
     return DataSummary(inputs.reshape(len(inputs), -1), labels, classes)
 
 
-def check_absent(inputs: np.ndarray, absent: tuple[int, ...]) -> None:
-    """Refuse inputs with tokens that a network was read without what it does with them.
-
-    A model that compares token numbers with one of them masks that one as a rule: it is padding. How many
-    tokens of each input are left is not described.
-
-    Raises:
-        DataError: an input holds one.
-    """
-    for token in absent:
-        held = (inputs == token).reshape(len(inputs), -1).any(axis=1)
-        if held.any():
-            raise DataError(
-                f"inputs must not hold token {token}, which the model masks (padding): the network is read "
-                f"without its mask, and {int(held.sum())} of {len(inputs)} inputs hold it; give the model "
-                "itself with method='sampled'"
-            )
-
-
 #: What is said of several inputs where one is described.
 SEVERAL = (
-    "data must have one input for this, got several, or inputs by name: the theory describes no attention "
-    "mask and no second input; method='sampled' takes them"
+    "data must have one input for this, got several, or inputs by name, as an attention mask is: the network "
+    "is one that was read with one input (method='sampled' of the model itself takes them)"
 )
 
 
 def are_several(inputs: Any) -> bool:
     """Whether inputs are a tuple of arrays or tensors, as those of a model with a mask are."""
     return isinstance(inputs, tuple) and any(getattr(one, "ndim", 0) > 1 for one in inputs)
-
-
-def _check_tokens(inputs: np.ndarray, vocabulary: int) -> None:
-    outside = (inputs < 0) | (inputs >= vocabulary) | (inputs != np.rint(inputs))
-    if outside.any():
-        raise DataError(
-            f"inputs must be token numbers from 0 to {vocabulary - 1}, got {inputs[outside][0]:g}"
-        )
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:

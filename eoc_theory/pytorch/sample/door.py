@@ -11,7 +11,7 @@ from ...networks.downsample import within_reach
 from ...networks.queries import absent_tokens, mode_notes
 from ...networks.resolve import Options
 from ...networks.unread import UnreadNetwork
-from ...signals.data import check_absent
+from ...signals.parts import check_absent
 from ..batches import Batch, as_batch
 from ..devices import chosen_device
 from ..factories import made

@@ -33,10 +33,12 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
     activation that never falls is read as standing after it, which is the same. The model is left as it was.
 
     Args:
-        model: ``torch.nn.Module`` with one input and one output, the logits.
+        model: ``torch.nn.Module`` with one output, the logits.
         example_input: a tensor or array with a batch dimension, (B, features), (B, C, length) or
             (B, C, height, width), of which only the shape counts, or such a shape as a tuple of whole
-            numbers. None: vectors of the first layer's features, if that is Linear.
+            numbers. Several inputs as a tuple, or by name: what stands beside the first are masks of padding,
+            token numbers, or the same for all examples. None: vectors of the first layer's features, if that
+            is Linear.
         known: the laws of parameters without values (`weightless`), by their names.
 
     Raises:
@@ -81,6 +83,6 @@ def batch_shape(example_input: Any) -> tuple[int, ...]:
         ModelError: it is neither. MissingDependencyError: torch is not installed.
     """
     require_torch()
-    from .tracer import batch_shape_of
+    from .call import batch_shape_of
 
     return batch_shape_of(example_input)

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ...layers import Attention, ChannelShuffle, FixedValue, HeadProduct, Matrix
+from ...layers import Attention, ChannelShuffle, FixedValue, HeadProduct, Matrix, Product
+from ...signals.parts import MASKED
 from . import layout as lay
 from .constants import number
+from .known import closing, node_of
 from .layout import BATCH, CHANNELS, EXPANDED, Layout, is_position, of_positions, places
 from .matrices import laid_out, multiplied
 from .normalisation import normalised
@@ -20,11 +22,8 @@ from .positions import gathered
 from .randomness import dropout
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
-from .tokens import padding_of_keys
 from .values import Constant, Lazy, PaddingError, Signal
 
-#: What is added to the scores of a masked pair, at most: published code adds −10⁴ or less.
-_MASKED = -5e3
 #: What stands for −∞ among numbers.
 _CLOSED = -1e4
 
@@ -150,7 +149,7 @@ def _kinds(layout: Layout) -> list[tuple[int, int]]:
 def attend(
     recorder: Recorder, q: Headed, k: Headed, value: Any, scale: float, causal: bool = False,
     drop: float = 0.0, mask: Matrix | None = None, grouped: bool = False, channelwise: bool = False,
-    biases: Sequence[int] = (), padded: bool = False,
+    biases: Sequence[int] = (), padding: int | None = None,
 ) -> Signal:  # fmt: skip
     """The value of attention, a tensor (…, tokens of q, features of v); or with `channelwise` the reverse."""
     v = headed(recorder, value, swapped=channelwise)
@@ -164,9 +163,9 @@ def attend(
         raise recorder.refuse("attention within windows is read where queries, keys and values share them")
     layer = Attention(
         recorder.label(), q.heads, k.heads, scale, causal, drop, mask, q.windows, channelwise, bool(biases),
-        padded,
+        padding is not None,
     )  # fmt: skip
-    beside = (*biases, padding_of_keys(recorder)) if padded else biases
+    beside = biases if padding is None else (*biases, padding)
     made = recorder.add(layer, q.node, k.node, v.node, *beside)
     if channelwise:
         return _turned(replace(made, layout=q.layout))
@@ -190,11 +189,11 @@ def _sdpa(
     if isinstance(attn_mask, Signal):
         biases, attn_mask = (_bias(recorder, attn_mask, q.layout[:-2], _pairs(q, k)),), None
     mask = _added_by(recorder, attn_mask)
-    added, padded = (None, False) if mask is None else _parted(recorder, mask, q.layout[:-2], _pairs(q, k))
+    added, padding = (None, None) if mask is None else _parted(recorder, mask, q.layout[:-2], _pairs(q, k))
     causal, fixed = (False, None) if added is None else _as_mask(added)
     return attend(
         recorder, q, k, value, scale, bool(is_causal) or causal, float(dropout_p), fixed, bool(enable_gqa),
-        turned, biases, padded,
+        turned, biases, padding,
     )  # fmt: skip
 
 
@@ -223,35 +222,16 @@ def _added_by(recorder: Recorder, mask: Any) -> Constant | None:
 
 def _parted(
     recorder: Recorder, added: Constant, lead: Layout, pairs: tuple[int, int]
-) -> tuple[np.ndarray, bool]:
-    """What is added to scores (…, queries, keys) in every input, as of `_by_heads`, and whether keys that are
-    padding are closed besides."""
+) -> tuple[np.ndarray, int | None]:
+    """What is added to scores (…, queries, keys) in every input, as of `_by_heads`, and the node of the keys
+    that are open, where those that are padding are closed besides."""
     if added.known is None:
-        return _by_heads(recorder, added.tensor, lead, pairs), False
+        return _by_heads(recorder, added.tensor, lead, pairs), None
     fixed = _by_heads(recorder, added.known, lead, pairs)
-    if not _closes_padding(recorder, added.tensor, added.known, lead, pairs):
+    sources = closing(recorder, added.tensor, added.known, lead, pairs)
+    if sources is None:
         raise PaddingError(str(recorder.refuse("adds to scores what is no mask of padding")))
-    return fixed, True
-
-
-def _closes_padding(
-    recorder: Recorder, tensor: torch.Tensor, known: torch.Tensor, lead: Layout, pairs: tuple[int, int]
-) -> bool:
-    """Whether `tensor` is `known` but for the keys that are padding, which it closes."""
-    pattern = recorder.padding
-    sizes = (*map(lay.extent_of, lead), *pairs)
-    factors = [factor for dimension in lead for factor in dimension]
-    batch = [at for at, factor in enumerate(factors) if factor.axis == BATCH]
-    if pattern is None or pattern.shape != (recorder.batch, pairs[1]) or len(batch) != 1:
-        return False
-    cut = [
-        torch.broadcast_to(one, sizes).reshape(*(f.size for f in factors), *pairs) for one in (tensor, known)
-    ]
-    own = [1] * (len(factors) + 2)
-    own[batch[0]], own[-1] = pattern.shape
-    closed = pattern.reshape(own)
-    fits = torch.where(closed, cut[0] <= _MASKED, cut[0] == cut[1])
-    return bool(fits.all())
+    return fixed, node_of(recorder, sources)
 
 
 def _pairs(q: Headed, k: Headed) -> tuple[int, int]:
@@ -328,7 +308,7 @@ def _bias(recorder: Recorder, signal: Signal, lead: Layout, pairs: tuple[int, in
 
 def _as_mask(added: np.ndarray) -> tuple[bool, Matrix | None]:
     """Whether what is added, (heads or 1, windows or 1, queries, keys), is the causal mask, and else that."""
-    added = np.where(added <= _MASKED, -np.inf, added)
+    added = np.where(added <= MASKED, -np.inf, added)
     if added.shape[:2] != (1, 1):
         return False, Matrix.of(added)
     added = added[0, 0]
@@ -353,7 +333,7 @@ class Scores(Lazy):
         scale: what they are multiplied by.
         added: what is added to them, (heads or 1, windows or 1, queries, keys).
         biases: node of what is added to them that layers make, if any.
-        padded: whether keys that are padding are closed.
+        padding: the node of the keys that are open, where those that are padding are closed.
         weights: whether the softmax has been taken.
         drop: probability with which weights are dropped.
         channelwise: whether queries and keys are channels.
@@ -368,7 +348,9 @@ class Scores(Lazy):
     weights: bool = False
     drop: float = 0.0
     channelwise: bool = False
-    padded: bool = False
+    padding: int | None = None
+
+    takes_padding = True
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -386,7 +368,7 @@ class Scores(Lazy):
 
     def settled(self, recorder: Recorder) -> Signal:
         """The scores or weights themselves, as a node's value."""
-        if self.k.repeats > 1 or self.biases or self.padded:
+        if self.k.repeats > 1 or self.biases or self.padding is not None:
             raise recorder.refuse("attention is read where scores are used by a softmax over keys alone")
         if self.q.windows != self.k.windows or _kinds(self.q.layout) != _kinds(self.k.layout):
             raise recorder.refuse("products are read where both tensors have the same heads and windows")
@@ -420,6 +402,8 @@ class Scores(Lazy):
         fixed = isinstance(other, Signal) and other.is_fixed and not self.biases and not self.channelwise
         if fixed and not self.weights and factor == 1.0:
             return replace(self, biases=(_bias(recorder, other, self.lead, self.pairs),))
+        if number(other) == 0.0 and not self.weights:
+            return self
         if self.weights or not isinstance(other, Constant):
             return NotImplemented
         if other.tensor.dtype is torch.bool:
@@ -428,9 +412,12 @@ class Scores(Lazy):
             other.tensor.detach().double() * factor,
             known=None if other.known is None else other.known.detach().double() * factor,
         )
-        own, padded = _parted(recorder, added, self.lead, self.pairs)
+        own, padding = _parted(recorder, added, self.lead, self.pairs)
         added = own if self.added is None else self.added + own
-        return replace(self, added=added, padded=self.padded or padded)
+        if padding is not None and self.padding is not None and padding != self.padding:
+            both = Product(recorder.unique("known tokens"))
+            padding = recorder.position(recorder.add(both, padding, self.padding))
+        return replace(self, added=added, padding=self.padding if padding is None else padding)
 
 
 def product(recorder: Recorder, left: Any, right: Any) -> Any:
@@ -523,7 +510,7 @@ def _where(scores: Scores, recorder: Recorder, condition: Any, input: Any, other
 
 
 def _closed(scores: Scores, recorder: Recorder, closed: Constant, value: float) -> Scores:
-    if bool(closed.tensor.any()) and value > _MASKED:
+    if bool(closed.tensor.any()) and value > MASKED:
         raise recorder.refuse(f"fills the scores of attention with −∞ (or −10⁴ and less) only, got {value:g}")
 
     def added(mask: torch.Tensor) -> torch.Tensor:
@@ -576,7 +563,7 @@ def _mixed(scores: Scores, recorder: Recorder, input: Any, other: Any = None, ma
     own = scores.scale, causal, scores.drop, mask
     return attend(
         recorder, q, scores.k, value, *own, channelwise=scores.channelwise, biases=scores.biases,
-        padded=scores.padded,
+        padding=scores.padding,
     )  # fmt: skip
 
 

@@ -65,8 +65,17 @@ def _for_padding(target: Any, given: dict[str, Any], parameters: frozenset[str])
         result = target(**{key: _tensor(value) for key, value in given.items()})
     if isinstance(result, (list, tuple)):
         pairs = zip(result, without, strict=True)
-        return [Constant(one, parameters, known=other) for one, other in pairs]
-    return Constant(result, parameters, known=without) if isinstance(result, torch.Tensor) else result
+        return [_of_padding(one, other, parameters) for one, other in pairs]
+    return _of_padding(result, without, parameters)
+
+
+def _of_padding(result: Any, without: Any, parameters: frozenset[str]) -> Any:
+    """A value for a pattern of padding, and for none: where both are the same it says nothing of padding."""
+    if not isinstance(result, torch.Tensor):
+        return result
+    if torch.equal(result, without):
+        return Constant(result, parameters)
+    return Constant(result, parameters, known=without)
 
 
 def _unpadded(value: Any) -> Any:
@@ -82,8 +91,11 @@ def run(module: Any, args: list[Any]) -> Any:
     """What a part of a forward pass that runs without gradients makes of constants."""
     parameters = frozenset().union(*(a.parameters for a in args if isinstance(a, Constant)))
     with torch.no_grad():
-        result = module(*[_tensor(a).clone() if isinstance(a, Constant) else a for a in args])
-    return [Constant(part, parameters) if isinstance(part, torch.Tensor) else part for part in result]
+        result, without = (
+            module(*[take(a).clone() if isinstance(a, Constant) else a for a in args])
+            for take in (_tensor, lambda a: _tensor(_unpadded(a)))
+        )
+    return [_of_padding(*pair, parameters) for pair in zip(result, without, strict=True)]
 
 
 def _tensor(value: Any) -> Any:

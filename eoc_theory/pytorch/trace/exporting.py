@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ...base.isolation import RandomStates, Twin
 from ...errors import EOCError, ModelError
 from ..models import taken, weight_classes
+from .call import Call
 from .opaque import Opaque
 
 #: torch.export keeps settings of the process while it runs.
@@ -39,23 +41,21 @@ class Exported:
         model: the double that was exported.
         opaque: its modules that are one operation each.
         failures: of those that export could not follow, why, by their numbers.
+        call: what it was called with.
     """
 
     program: Any
     model: nn.Module
     opaque: Opaque
     failures: dict[int, str]
+    call: Call
 
 
-def exported(
-    model: nn.Module, sizes: tuple[int, ...], first: Any, note: str = "", *, whole: bool = False
-) -> Exported:
-    """The operations of a model on a batch of these sizes.
+def exported(model: nn.Module, call: Call, first: Any) -> Exported:
+    """The operations of a model on what it is called with.
 
     Args:
-        first: a function without arguments that gives the layer with weights that runs first.
-        note: what was assumed of the input, for errors.
-        whole: whether inputs are whole numbers, as tokens are.
+        first: a function without arguments that gives the layer with weights that runs first, or None.
 
     Raises:
         ModelError: the forward pass cannot be followed; the message says in which module.
@@ -67,16 +67,16 @@ def exported(
     with _ONE_AT_A_TIME:
         for _ in range(_MOST_TRIES):
             try:
-                program = _program(double, sizes, whole)
+                program = _program(double, call)
                 module, problem = _own_gradient_in(program, double), _OWN_GRADIENT
                 if module is None:
                     opaque.restore()
-                    return Exported(program, double, opaque, failures)
+                    return Exported(program, double, opaque, failures, call)
             except EOCError:
                 raise
             except Exception as error:  # whatever the model's own code raises
                 module, problem = _failed_in(error, double), _said(error)
-                _refuse_misfit(error, module, model, twin, sizes, first, note)
+                _refuse_misfit(error, module, model, twin, first, call.note)
             leaf = module is not None and next(module.children(), None) is None and module is not double
             if not leaf or module in opaque:
                 raise ModelError(f"{place(double, module)}: forward cannot be traced: {problem}")
@@ -100,13 +100,12 @@ def _double(model: nn.Module) -> Twin:
     return Twin(model, shared)
 
 
-def _program(model: nn.Module, sizes: tuple[int, ...], whole: bool) -> Any:
+def _program(model: nn.Module, call: Call) -> Any:
     first = next(model.parameters())
     modes = torch.inference_mode(False), torch.enable_grad()
     with _stored_values_dropped(model), no_draws(), _quiet(), modes[0], modes[1]:
-        dtype = torch.long if whole else first.dtype
-        x = torch.zeros((), dtype=dtype, device=first.device).expand(sizes)
-        return torch.export.export(model, (x,), strict=False)
+        args, kwargs = call.arguments(first.dtype, first.device)
+        return torch.export.export(model, args, kwargs, strict=False)
 
 
 @contextlib.contextmanager
@@ -118,7 +117,7 @@ def _stored_values_dropped(model: nn.Module) -> Iterator[None]:
     def clean(*args: Any, **kwargs: Any) -> Any:
         before = [(module, dict(module.__dict__)) for module in model.modules()]
         try:
-            return forward(*args, **kwargs)
+            return _plain(forward(*args, **kwargs))
         finally:
             for module, attributes in before:
                 module.__dict__.clear()
@@ -132,6 +131,18 @@ def _stored_values_dropped(model: nn.Module) -> Iterator[None]:
             model.__dict__["forward"] = forward
         else:
             del model.__dict__["forward"]
+
+
+def _plain(output: Any) -> Any:
+    """An output that names its logits as a dict of its tensors, without what torch.export does not know."""
+    logits = None if isinstance(output, (torch.Tensor, tuple)) else getattr(output, "logits", None)
+    if not isinstance(logits, torch.Tensor) or not hasattr(output, "__dict__"):
+        return output
+    return {name: value for name, value in vars(output).items() if _are_tensors(value)}
+
+
+def _are_tensors(value: Any) -> bool:
+    return all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value))
 
 
 @contextlib.contextmanager
@@ -235,8 +246,7 @@ def _said(error: BaseException) -> str:
 
 
 def _refuse_misfit(
-    error: BaseException, module: Any, model: nn.Module, twin: Twin, sizes: tuple[int, ...], first: Any,
-    note: str,
+    error: BaseException, module: Any, model: nn.Module, twin: Twin, first: Any, note: str
 ) -> None:  # fmt: skip
     """Say of inputs that do not fit the first layer with weights that it is the example's fault."""
     if not isinstance(module, weight_classes()):

@@ -26,6 +26,7 @@ from ...layers import (
     Nonlinearity,
     Pad,
     PadChannels,
+    PartOfInput,
     Product,
     Resize,
     Shape,
@@ -50,9 +51,7 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     Raises:
         ModelError: weights without influence, activations where the theory has no Gaussian values, no logits.
     """
-    if recorder.absent:
-        first = Input("input", recorder.shapes[0], tuple(sorted(recorder.absent)))
-        recorder.nodes[0] = Node(first)
+    recorder.nodes[0] = Node(_with_what_is_taken(recorder))
     nodes = _used(*_without_idle_activations(recorder.nodes, output))
     names = [node.layer.name for node in nodes if node.layer.weighted is not None]
     if not names:
@@ -68,6 +67,25 @@ def finish(recorder: Recorder, output: int, prunable: list[str]) -> Graph:
     nodes = _activation_before_pooling(nodes)
     nodes = _separate_linear_layers(nodes)
     return Graph(tuple(_with_unit_scales(_with_laws(nodes, recorder), recorder)))
+
+
+def _with_what_is_taken(recorder: Recorder) -> Layer:
+    """The input, with the token numbers that it may hold, or its parts with theirs."""
+    first = recorder.nodes[0].layer
+    assert isinstance(first, Input)
+    if not first.parts:
+        return replace(first, absent=tuple(sorted(recorder.absent.get(0, ()))))
+    starts = {
+        node.layer.start: at for at, node in enumerate(recorder.nodes) if isinstance(node.layer, PartOfInput)
+    }
+    parts, start = [], 0
+    for part in first.parts:
+        at = starts.get(start, 0)
+        sizes = [node.layer.vocabulary for node in recorder.nodes if node.inputs == (at,)]
+        absent = tuple(sorted(recorder.absent.get(at, ())))
+        parts.append(replace(part, vocabulary=min((n for n in sizes if n), default=0), absent=absent))
+        start += part.size
+    return replace(first, parts=tuple(parts))
 
 
 def used_weights(nodes: list[Node], output: int) -> set[str]:
@@ -150,7 +168,7 @@ def _check_logits(nodes: list[Node]) -> None:
     while open_:
         position, meant = open_.pop()
         layer = nodes[position].layer
-        if position in seen or layer.weighted is not None:
+        if position in seen or layer.weighted is not None or layer.tells_padding:
             continue
         seen.add(position)
         activated = layer.nonlinearity is not None and not meant

@@ -37,14 +37,16 @@ class Nodes:
         in_leaf: whether that is a module of torch's own with a forward pass of its own.
         operation, target: the ATen operation that is being read, its name as users know it and itself.
         once: whether the tensor that it takes is used by nothing else.
-        takes_tokens: whether the model's input is token numbers; `absent` are those that it is read without.
-        padding: a pattern (batch, tokens) of booleans that stands for padding, of `padding_token` numbers, in
-            what is computed from that; None where the token is taken to be absent. `padding_node` is the
-            graph's.
+        inputs: nodes of vectors of token numbers that are the model's inputs; `absent` are those that it is
+            read without, by node.
+        patterns: whether what tells a token number from others is read as what is said of padding; else the
+            number is taken to be absent.
+        told: what says which tokens are padding (`known.Told`).
         known: laws of parameters without values, by their names (`weightless`).
         ranked: names of the weights that pruning ranks.
         gathered: positions of values in another order, by node, extents and order.
         looked_up: tokens' rows of tables, by the tables' names.
+        rotations: angles of what has been found to be rotations, by what they do.
     """
 
     def __init__(self, shape: Shape, batch: int, kind: str) -> None:
@@ -61,15 +63,15 @@ class Nodes:
         self.operation = ""
         self.target: Any = None
         self.once = False
-        self.takes_tokens = False
-        self.absent: set[int] = set()
-        self.padding: torch.Tensor | None = None
-        self.padding_token: int | None = None
-        self.padding_node: int | None = None
+        self.inputs: set[int] = set()
+        self.absent: dict[int, set[int]] = {}
+        self.patterns = False
+        self.told: dict[Any, Any] = {}
         self.known: Mapping[str, Any] = {}
         self.ranked: frozenset[str] = frozenset()
         self.gathered: dict[tuple[int, tuple[int, ...], bytes], Signal] = {}
-        self.looked_up: dict[str, Signal] = {}
+        self.looked_up: dict[str, tuple[int, Signal]] = {}
+        self.rotations: dict[Any, Any] = {}
         self._names: Counter[str] = Counter({"input": 1})
         self._activations: dict[Any, Activation] = {}
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from ...errors import ModelError
-from . import constants
+from . import constants, known
 from .recorder import Recorder
-from .values import Constant, Lazy, Mask, PaddingError, Signal, Unreadable
+from .values import Constant, Lazy, Mask, Signal, Unreadable
 
 Reader = Callable[..., Any]
 READERS: dict[str, Reader] = {}
@@ -64,21 +64,28 @@ def call(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: dict[st
     _refuse_unreadable(given)
     first = given.get(schema.arguments[0].name) if schema.arguments else None
     in_place = bool(schema.arguments) and _writes(schema.arguments[0])
-    if base in _PRODUCTS and isinstance(first, Constant) and not first.parameters:
+    if base in _PRODUCTS and isinstance(first, Constant) and not first.parameters and first.known is None:
         of_layer = _of_ranked_weights(recorder, given)
         source = recorder.given(first, channels_last=base == "linear") if of_layer else None
         given = given if source is None else {**given, schema.arguments[0].name: source}
+    if base == "embedding" and _is_padded(base, given):
+        return known.read(recorder, base, given)
+    if base == "cat":
+        # A cache of keys and values that is empty yet.
+        given["tensors"] = [t for t in given["tensors"] if 0 not in t.sizes] or given["tensors"]
+        if len(given["tensors"]) == 1:
+            return given["tensors"][0]
     if constants.only_constants(given.values()) and not constants.is_random(target):
         return constants.computed(recorder, target, given, in_place)
     recorder.target = target
-    _refuse_padding(recorder, base, given)
+    padded = _is_padded(base, given)
     lazy = [value for value in _all(given) if isinstance(value, Lazy)]
     if lazy:
-        result = lazy[0].read(recorder, base, _renamed(given))
+        result = NotImplemented if padded else lazy[0].read(recorder, base, _renamed(given))
         if result is not NotImplemented:
             return result
         given = {key: _settled(recorder, value) for key, value in given.items()}
-    result = _read(recorder, base, target, given)
+    result = known.read(recorder, base, _renamed(given)) if padded else _read(recorder, base, target, given)
     if isinstance(first, Signal):
         return _in_memory(first, result, in_place, bool(schema.returns and schema.returns[0].alias_info))
     if in_place and isinstance(first, Constant) and not isinstance(result, Mask):
@@ -96,9 +103,9 @@ def _read(recorder: Recorder, name: str, target: Any, given: dict[str, Any]) -> 
         what, hint = drawn if constants.is_random(target) else "cannot be read", HINTS.get(name)
         raise recorder.refuse(f"{what}; {hint}" if hint else what)
     given = _renamed(given)
-    known = inspect.signature(reader).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        given = {key: value for key, value in given.items() if key in known}
+    taken = inspect.signature(reader).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        given = {key: value for key, value in given.items() if key in taken}
     return reader(recorder, **given)
 
 
@@ -145,16 +152,15 @@ def _settled(recorder: Recorder, value: Any) -> Any:
     return value.settled(recorder) if isinstance(value, Lazy) else value
 
 
-#: What takes a mask of padding: attention as one function, and what is done to its scores.
-_MASKED = ("scaled_dot_product_attention", "add", "masked_fill", "where", "baddbmm")
+#: What is done to scores of attention with a mask of padding.
+_MASKED = ("add", "masked_fill", "where", "baddbmm")
 
 
-def _refuse_padding(recorder: Recorder, name: str, given: dict[str, Any]) -> None:
-    """What is computed from padding is read as a mask of attention's scores alone."""
-    padded = any(isinstance(value, Constant) and value.known is not None for value in _all(given))
-    scores = name == "scaled_dot_product_attention" or any(isinstance(v, Lazy) for v in _all(given))
-    if padded and not (name in _MASKED and scores):
-        raise PaddingError(str(recorder.refuse("takes what token numbers say of padding")))
+def _is_padded(name: str, given: dict[str, Any]) -> bool:
+    """Whether an operation takes what is said of padding, but for attention and its scores."""
+    told = any(isinstance(value, Constant) and value.known is not None for value in _all(given))
+    of_scores = name in _MASKED and any(isinstance(v, Lazy) and v.takes_padding for v in _all(given))
+    return told and not of_scores and name != "scaled_dot_product_attention"
 
 
 def _refuse_unreadable(given: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...layers import Matrix, Rotary
 from . import layout as lay
@@ -71,15 +70,17 @@ class Turned(Lazy):
             raise recorder.refuse(
                 f"multiplies a head's channels by fixed numbers only, got {describe(factor)}"
             )
-        sizes = self.sizes
-        tensor = factor.tensor.detach().double()
-        try:
-            whole = tensor.expand(torch.broadcast_shapes(tensor.shape, sizes))
-        except RuntimeError:
-            raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}") from None
-        if tuple(whole.shape) != sizes or self.sources.ndim != 2:
+        sizes, tensor = self.sizes, factor.tensor.detach().double()
+        tensor = tensor.reshape((1,) * (len(sizes) - tensor.dim()) + tuple(tensor.shape))
+        fits = len(tensor.shape) == len(sizes) and all(
+            n in (1, m) for n, m in zip(tensor.shape, sizes, strict=True)
+        )
+        if not fits or self.sources.ndim != 2:
             raise recorder.refuse(f"multiplies {sizes} by {describe(factor)}")
-        own = whole.movedim((self._tokens, -1), (0, 1)).reshape(sizes[self._tokens], sizes[-1], -1)
+        # Inputs and heads that the numbers do not differ in have no extent of their own here.
+        wanted = [n if d in (self._tokens, len(sizes) - 1) else -1 for d, n in enumerate(sizes)]
+        whole = tensor.expand(wanted).movedim((self._tokens, -1), (0, 1))
+        own = whole.reshape(sizes[self._tokens], sizes[-1], -1)
         if not bool((own == own[..., :1]).all()):
             raise recorder.refuse("multiplies a head's channels by numbers that inputs or heads differ in")
         return replace(self, factors=self.factors * own[..., 0].numpy())
@@ -138,7 +139,7 @@ class Turned(Lazy):
             if self.factors.shape[:2] == (1, 1) and bool((self.factors == 1.0).all()):
                 if self.sources[0].tolist() == list(chosen):
                     return channel_groups(recorder, self.base, len(self.base.sizes) - 1, chosen)
-        found = rotation(self.matrix) if self.sources.shape[1:] == (size,) else None
+        found = self._rotation(recorder) if self.sources.shape[1:] == (size,) else None
         if found is None:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
         angles, interleaved = found
@@ -151,6 +152,13 @@ class Turned(Lazy):
             layer = Rotary(recorder.label(), size, (), interleaved, Matrix.of(angles))
         made = recorder.add(layer, recorder.position(self.base))
         return replace(made, layout=self.base.layout)
+
+    def _rotation(self, recorder: Recorder) -> tuple[np.ndarray, bool] | None:
+        """As `rotation` finds it; all blocks of a network turn alike."""
+        key = self.factors.shape, self.factors.tobytes(), self.sources.tobytes()
+        if key not in recorder.rotations:
+            recorder.rotations[key] = rotation(self.matrix)
+        return recorder.rotations[key]
 
 
 def is_of_heads(signal: Signal) -> bool:

@@ -11,8 +11,8 @@ import torch
 
 from ...layers import (
     ClassToken,
+    CountEmbedding,
     Embedding,
-    KnownTokens,
     Matrix,
     PositionEmbedding,
     PositionTable,
@@ -21,6 +21,7 @@ from ...layers import (
 )
 from . import layout as lay
 from .constants import number
+from .known import node_of, reads_padding, sources_of, told
 from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
@@ -37,25 +38,65 @@ def _embedding(recorder: Recorder, weight: Any, indices: Any, padding_idx: int =
     if not isinstance(weight, Constant):
         raise recorder.refuse(f"takes a parameter as its table, got {describe(weight)}")
     signal = recorder.check(indices)
-    if signal.position != 0 or signal.shape.space:
+    if signal.position is None or signal.position not in recorder.inputs:
         raise recorder.refuse("looks up token numbers only that are the model's input")
-    law = recorder.law_of(weight)
     rows, features = weight.sizes
-    table = weight.tensor.detach()
+    std, padding = law_of_rows(recorder, weight, padding_idx)
+    own = signal.position
+    source, made = recorder.looked_up.get(weight.parameter, (own, None))
+    if source != own:
+        raise recorder.refuse("looks up two inputs in one table")
+    if made is None:
+        layer = Embedding(recorder.label(_owner(weight)), rows, features, std, padding)
+        made = recorder.add(layer, own)
+        if weight.parameter:
+            recorder.looked_up[weight.parameter] = own, made
+    positions = lay.whole(1, made.shape.space[0])
+    layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
+    return replace(made, layout=layout, storage=Storage())
+
+
+@reads_padding("embedding")
+def _counted(
+    recorder: Recorder, weight: Any, indices: Any, padding_idx: int = -1, **rest: Any
+) -> Signal | None:
+    """Rows of positions that are counted from the first token that is known."""
+    if not isinstance(weight, Constant) or len(indices.sizes) != 2:
+        return None
+    first, count = int(indices.known[0, 0]) - 1, indices.sizes[1]
+    if not bool((indices.known == torch.arange(count) + 1 + first).all()):
+        return None
+    rows = indices.tensor - first
+    for closed, sources in sources_of(recorder):
+        if closed.shape != rows.shape:
+            continue
+        counts = (~closed).cumsum(1)
+        of_padding = rows[closed]
+        if bool((rows[~closed] != counts[~closed]).any()):
+            continue
+        running = bool((of_padding == counts[closed]).all())
+        if not running and bool((of_padding != of_padding[0]).any()):
+            continue
+        std, blank = law_of_rows(recorder, weight, padding_idx)
+        own = int(of_padding[0]) if 0 < int(of_padding[0]) <= count else 0
+        empty = blank is not None and blank == int(of_padding[0]) + first
+        layer = CountEmbedding(
+            recorder.label(_owner(weight)), weight.sizes[1], std, None if running else own, empty and own == 0
+        )
+        made = recorder.add(layer, node_of(recorder, sources))
+        positions, channels = lay.whole(1, count), lay.whole(CHANNELS, made.shape.channels)
+        return replace(made, layout=(lay.whole(lay.BATCH, recorder.batch), positions, channels))
+    return None
+
+
+def law_of_rows(recorder: Recorder, weight: Constant, padding_idx: int) -> tuple[float, int | None]:
+    """Standard deviation of the entries of a table's rows, and the number of the one that is zero, if any."""
+    law, rows, table = recorder.law_of(weight), weight.sizes[0], weight.tensor.detach()
     padding = int(padding_idx) % rows if padding_idx != -1 else None
     if padding is not None and law is None and bool(table[padding].any()):
         padding = None  # a row like any other, which training only leaves as it is
     drawn = rows - (padding is not None)
-    std = _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std
-    made = recorder.looked_up.get(weight.parameter)
-    if made is None:
-        layer = Embedding(recorder.label(_owner(weight)), rows, features, std, padding)
-        made = recorder.add(layer, 0)
-        if weight.parameter:
-            recorder.looked_up[weight.parameter] = made
-    positions = lay.whole(1, made.shape.space[0])
-    layout = signal.layout[0], positions, lay.whole(CHANNELS, made.shape.channels)
-    return replace(made, layout=layout, storage=Storage())
+    return _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std, padding
 
 
 def _owner(value: Constant) -> str:
@@ -165,30 +206,15 @@ def with_class_tokens(recorder: Recorder, tensors: Any, dim: int) -> Signal | No
     return replace(made, layout=tuple(own))
 
 
-def padding_of_keys(recorder: Recorder) -> int:
-    """The node that says which tokens are padding."""
-    if recorder.padding_node is None:
-        assert recorder.padding_token is not None
-        layer = KnownTokens(recorder.unique("known tokens"), recorder.padding_token)
-        recorder.padding_node = recorder.position(recorder.add(layer, 0))
-    return recorder.padding_node
-
-
 @reads("ne", "eq")
 def _compared(recorder: Recorder, input: Any, other: Any) -> Any:
     """Token numbers against one of them, as that of padding: a mask of attention, or no input may hold it."""
-    value = number(other)
-    if (
-        recorder.takes_tokens
-        and isinstance(input, Signal)
-        and input.position == 0
-        and isinstance(value, float)
-    ):
-        token, pattern = int(value), recorder.padding
-        if pattern is not None and recorder.padding_token in (None, token):
-            recorder.padding_token = token
-            own = pattern if recorder.operation == "eq" else ~pattern
-            return Constant(own.clone(), known=torch.full(own.shape, recorder.operation == "ne"))
-        recorder.absent.add(token)
-        return Constant(torch.full(recorder.check(input).sizes, recorder.operation == "ne"))
-    return recorder.elementwise(input, other)
+    value, source = number(other), getattr(input, "position", None)
+    if source not in recorder.inputs or not isinstance(value, float):
+        return recorder.elementwise(input, other)
+    token, sizes, differs = int(value), recorder.check(input).sizes, recorder.operation == "ne"
+    if recorder.patterns and sizes[1] > 1:
+        closed = told(recorder, (source, token), sizes, source, token).closed
+        return Constant(closed ^ differs, known=torch.full(sizes, differs))
+    recorder.absent.setdefault(source, set()).add(token)
+    return Constant(torch.full(sizes, differs))

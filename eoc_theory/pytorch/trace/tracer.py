@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_unflatten
 
 from ...base.isolation import Twin
 from ...errors import EOCError, ModelError
-from ...layers import Shape
-from ...networks.graph import Graph
-from ...signals.data import are_several
+from ...layers import Input, PartOfInput, Shape
+from ...networks.graph import Graph, Node
+from ...signals.parts import MASKS, InputPart
 from ..models import chain, prunable_weights, taken, weight_classes
 
 # Imported for the readers that they register, too.
@@ -37,9 +37,11 @@ from . import (  # noqa: F401
     tokens,
 )
 from . import layout as lay
+from .call import Call, GivenInput, batch_shape_of, is_several, several
 from .checking import check_whole, layers_with_weights
 from .exporting import OUTSIDE, Exported, exported, no_draws
 from .graph_passes import finish, used_weights
+from .known import told
 from .layout import BATCH
 from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
@@ -51,38 +53,151 @@ def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Gra
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     check_whole(model)
     expected = layers_with_weights(model)
-    sizes, note = _input_sizes(model, example_input)
-    # Two inputs or more: a batch of one could be taken for an axis to be squeezed.
-    sizes = (max(sizes[0], 2), *sizes[1:])
-    whole = _takes_tokens(model, sizes)
-    found = exported(model, sizes, lambda: first_layer_of(model, sizes), note, whole=whole)
-    # Padding is read as a mask of attention where it is that alone, else as tokens that are absent.
-    patterns = [_padding_pattern(sizes), None] if whole and sizes[1] > 1 else [None]
-    for pattern in patterns:
-        recorder = Recorder(Shape(sizes[1], tuple(sizes[2:])), sizes[0], type(model).__name__)
-        recorder.takes_tokens, recorder.known, recorder.padding = whole, known, pattern
+    if not is_several(example_input):
+        sizes, note = _input_sizes(model, example_input)
+        call = Call.of_one(sizes, _takes_tokens(model, sizes), note)
+        return _traced(model, call, known, expected)
+    return _of_calls(model, _typed(model, several(model, example_input)), known, expected)
+
+
+def _typed(model: nn.Module, call: Call) -> list[Call]:
+    """With types of those inputs whose shapes alone are known: the first is tokens where there is a table,
+    the others are whole numbers, booleans or real numbers."""
+    first, *rest = call.inputs
+    if first.dtype is None and _takes_tokens(model, first.sizes):
+        call = call.with_dtypes({first.at: torch.long})
+    open_ = [one.at for one in rest if one.dtype is None]
+    kinds = (torch.long, torch.bool, next(model.parameters()).dtype)
+    return [call.with_dtypes(dict.fromkeys(open_, kind)) for kind in kinds] if open_ else [call]
+
+
+def _of_calls(model: nn.Module, calls: list[Call], known: Mapping[str, Any], expected: list[str]) -> Graph:
+    """The first of the calls that can be read; the error of the first where none can."""
+    errors = []
+    for call in calls:
         try:
-            with torch.inference_mode(False), torch.no_grad():
-                output, beside = _Reading(recorder, found).output()
-            logits = _logits(recorder, output)
-            _refuse_auxiliary(recorder, logits, beside, expected)
-            return finish(recorder, logits, expected)
-        except ModelError:
-            if pattern is None or recorder.padding_token is None:
-                raise
-    raise AssertionError("a last pattern that is none")
+            return _traced(model, call, known, expected)
+        except ModelError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def _padding_pattern(sizes: tuple[int, ...]) -> torch.Tensor:
-    """Booleans (batch, tokens) that nothing else in a model is, some of each row false: tokens that count."""
-    pattern = torch.rand(sizes, generator=torch.Generator().manual_seed(0)) < 0.5
-    pattern[:, 0], pattern[0, -1], pattern[1:, -1] = False, True, False
-    return pattern
+def _traced(model: nn.Module, call: Call, known: Mapping[str, Any], expected: list[str]) -> Graph:
+    """The graph for what the inputs may be, and for padding read as what is told of it, or as absent."""
+    sizes = call.inputs[0].sizes
+    found = exported(model, call, lambda: first_layer_of(model, sizes) if call.single else None)
+    error: ModelError | None = None
+    whole = any(one.dtype is torch.long for one in call.inputs)
+    for roles in call.readings(_looked_up(found, call)):
+        for patterns in (True, False) if whole else (False,):
+            recorder = Recorder(_shape(call), call.batch, type(model).__name__)
+            recorder.known, recorder.patterns = known, patterns
+            try:
+                with torch.inference_mode(False), torch.no_grad():
+                    output, beside = _Reading(recorder, found, _taken(recorder, call, roles)).output()
+                logits = _logits(recorder, output)
+                _refuse_auxiliary(recorder, logits, beside, expected)
+                return finish(recorder, logits, expected)
+            except ModelError as problem:
+                error = error or problem
+                if not any(isinstance(key, tuple) for key in recorder.told):
+                    break
+    assert error is not None
+    raise error
+
+
+def _shape(call: Call) -> Shape:
+    if call.single:
+        return Shape(call.inputs[0].sizes[1], tuple(call.inputs[0].sizes[2:]))
+    return Shape(sum(one.part("values").size for one in call.inputs))
+
+
+def _taken(recorder: Recorder, call: Call, roles: tuple[str, ...]) -> list[Any]:
+    """The values of a call's inputs, as the nodes of their parts or as what is told of padding."""
+    if call.single:
+        if call.inputs[0].dtype is torch.long:
+            recorder.inputs.add(0)
+        shape = recorder.shapes[0]
+        return [Signal(0, shape, recorder.standard(shape), 0)]
+    parts = tuple(one.part(role) for one, role in zip(call.inputs, roles, strict=True))
+    recorder.nodes[0] = Node(Input("input", recorder.shapes[0], parts=parts))
+    start, values = 0, []
+    for one, part in zip(call.inputs, parts, strict=True):
+        values.append(_part_of(recorder, one, part, start))
+        start += part.size
+    return values
+
+
+def _part_of(recorder: Recorder, one: GivenInput, part: InputPart, start: int) -> Any:
+    """The value of one of several inputs."""
+    if part.role == "fixed":
+        assert one.alike is not None
+        return Constant(one.alike.expand(one.sizes).clone())
+    extents = one.sizes[1:] or (1,)
+    if part.role == "values":
+        made = recorder.add(PartOfInput(part.name, start, Shape(extents[0], tuple(extents[1:]))), 0)
+        if one.dtype is torch.long and len(one.sizes) == 2:
+            recorder.inputs.add(recorder.position(made))
+        return made if len(one.sizes) > 1 else replace(made, layout=made.layout[:1])
+    source = recorder.position(recorder.add(PartOfInput(part.name, start, Shape(part.size)), 0))
+    inner = tuple(n for n in one.sizes[1:] if n > 1)
+    closed = told(recorder, part.name, (one.sizes[0], *inner), source, 0).closed.reshape(one.sizes)
+    # Not −∞ itself, of which differences are no numbers.
+    counts, padding = (max(value, -1e9) for value in MASKS[part.role])
+    kind = one.dtype or torch.float32
+    marks = torch.where(closed, padding, counts).to(kind), torch.full(one.sizes, counts, dtype=kind)
+    return Constant(marks[0], known=marks[1])
+
+
+#: Operations that leave numbers what they are.
+_KEEPING = (
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "to",
+    "_to_copy",
+    "clone",
+    "detach",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+)
+
+
+def _looked_up(found: Exported, call: Call) -> set[int]:
+    """Which of a call's inputs are the numbers of a table's rows."""
+    return {number for number, node in _placeholders(found, call).items() if _leads_to_table(node)}
+
+
+def _leads_to_table(node: torch.fx.Node) -> bool:
+    for user in node.users:
+        name = str(getattr(user.target, "__name__", user.target)).partition(".")[0]
+        if name == "embedding" and len(user.args) > 1 and user.args[1] is node:
+            return True
+        if name in _KEEPING and _leads_to_table(user):
+            return True
+    return False
+
+
+def _placeholders(found: Exported, call: Call) -> dict[int, torch.fx.Node]:
+    """The nodes of a call's inputs, by their numbers in it."""
+    program = found.program
+    names = [
+        spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT
+    ]
+    args, kwargs = tree_unflatten(names, program.call_spec.in_spec)
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    ordered = iter(args)
+    return {
+        number: nodes[kwargs[one.name] if one.by_name else next(ordered)]
+        for number, one in enumerate(call.inputs)
+    }
 
 
 def _refuse_auxiliary(recorder: Recorder, logits: int, beside: list[Any], expected: list[str]) -> None:
     """Refuse weights of heads whose outputs stand beside the logits: their own loss counts as well."""
-    unused = [name for name in expected if name not in used_weights(recorder.nodes, logits)]
+    used = used_weights(recorder.nodes, logits)
+    unused = [name for name in expected if name not in used]
     if unused and any(isinstance(value, Signal) for value in beside):
         raise ModelError(
             f"the weights of layer {unused[0]!r} lead to an output beside the logits, an auxiliary head, "
@@ -126,8 +241,10 @@ def _are_of_tokens(recorder: Recorder, output: Signal) -> bool:
 class _Reading:
     """The values of an exported model's nodes, in their order."""
 
-    def __init__(self, recorder: Recorder, found: Exported) -> None:
+    def __init__(self, recorder: Recorder, found: Exported, taken: list[Any]) -> None:
         self.recorder, self.found = recorder, found
+        nodes = _placeholders(found, found.call)
+        self.taken = {nodes[number].name: value for number, value in enumerate(taken)}
         self.signature = found.program.graph_signature
         self.leaves = {name: _is_leaf(module) for name, module in found.model.named_modules()}
         self.kinds = {name: type(module).__name__ for name, module in found.model.named_modules()}
@@ -166,8 +283,7 @@ class _Reading:
     def _input(self, spec: Any, changed: bool) -> Any:
         recorder = self.recorder
         if spec.kind is InputKind.USER_INPUT:
-            shape = recorder.shapes[0]
-            return Signal(0, shape, recorder.standard(shape), 0)
+            return self.taken[spec.arg.name] if spec.arg.name in self.taken else spec.arg.value
         program = self.found.program
         if spec.kind is InputKind.PARAMETER:
             tensor = recorder.parameters[spec.target].detach()
@@ -372,29 +488,3 @@ def _input_sizes(model: nn.Module, example: Any) -> tuple[tuple[int, ...], str]:
             "does not tell the extent of its inputs"
         )
     raise ModelError("model has no Linear or convolution layer")
-
-
-def batch_shape_of(example: Any) -> tuple[int, ...]:
-    """The shape of a batch of inputs; see `eoc_theory.pytorch.trace.batch_shape`."""
-    if isinstance(example, Mapping) or are_several(example):
-        raise ModelError(
-            "example_input must be one batch of inputs for a model that is read, got several or inputs by "
-            "name: the theory describes no attention mask and no second input; method='sampled' takes them"
-        )
-    if isinstance(example, (tuple, list)) and example and all(_is_whole(n) for n in example):
-        sizes = tuple(int(n) for n in example)
-    else:
-        try:
-            sizes = tuple(int(n) for n in getattr(example, "shape", None) or np.shape(example))
-        except Exception:
-            sizes = ()
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ModelError(
-            "example_input must be a batch of inputs, (B, features), (B, C, length) or (B, C, height, width),"
-            f" got {'shape ' + str(sizes) if sizes else describe(example)}"
-        )
-    return sizes
-
-
-def _is_whole(number: Any) -> bool:
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)

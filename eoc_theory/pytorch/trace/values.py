@@ -121,6 +121,9 @@ class Signal:
 class Lazy:
     """A tensor computed from the input that is part of something to be recognised as a whole."""
 
+    #: Whether operations with what is said of padding are read here.
+    takes_padding = False
+
     def read(self, recorder: Any, name: str, given: dict[str, Any]) -> Any:
         """The value of an operation with it; NotImplemented where it is to be settled first."""
         return NotImplemented
@@ -143,8 +146,8 @@ class Constant:
         parameters: names of the model's parameters that it is computed from.
         parameter: the name of the parameter that it is, "" where it is computed.
         unmasked: the parameter that it is under a mask of zeros and ones, and that mask.
-        known: of what is computed from a comparison of token numbers with that of padding: `tensor` is its
-            value for a pattern of padding (`Recorder.padding`), and this what it is where nothing is padding.
+        known: of what is computed from what the model is told of padding: `tensor` is its value for patterns
+            of padding (`Recorder.told`), and this what it is where nothing is padding.
     """
 
     tensor: torch.Tensor

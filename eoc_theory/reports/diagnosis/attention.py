@@ -34,8 +34,9 @@ Array = np.ndarray
 
 #: Changes that are tried, at most.
 MOST_TRIED = 3
-#: Channels of a hidden layer that are drawn in all, about, where changes are compared.
-_FEW_CHANNELS = ATTENTION_CHANNELS
+#: Channels of a hidden layer that are drawn in all, about, where changes are compared; and where none of them
+#: helps so. Half as many as of the network as found put what a ViT of 12 blocks keeps 0.008 off, not 0.006.
+_COMPARED = (ATTENTION_CHANNELS, ALL_CHANNELS // 2)
 #: Multiply-adds of looking at a network once, beyond which the first change alone is tried.
 _DEAR = 5e11
 
@@ -73,14 +74,16 @@ def diagnose_attention(
     if len(tried) < min(len(candidates), MOST_TRIED):
         note = f"the network is so large that the first of {len(candidates)} possible changes alone was tried"
         before = replace(before, notes=(*before.notes, note))
-    if len(tried) > 1 and kernels.draws > 1:
-        cure, _ = best_of(before, tried, lambda changed: view(changed, _FEW_CHANNELS)[0])
+    if len(tried) == 1 or kernels.draws == 1:
+        return before, *best_of(before, tried, lambda changed: view(changed)[0])
+    for channels in _COMPARED:
+        cure, _ = best_of(before, tried, lambda changed, own=channels: view(changed, own)[0])
         found = best_of(before, [] if cure is None else [cure], lambda changed: view(changed)[0])
         if found[0] is not None:
             return before, *found
-        # Few channels were too few to tell.
+        # These channels were too few to tell.
         tried = [one for one in tried if one is not cure]
-    return before, *best_of(before, tried, lambda changed: view(changed)[0])
+    return before, None, None
 
 
 def observed(net: Architecture, reading: Reading, kernels: ChannelPropagation) -> Observed:
