@@ -79,6 +79,7 @@ class ScaleResponse:
         self._slopes: dict[int, tuple[float, float]] = {}
         self._shares: dict[int, Array] = {}
         self._sent: dict[int, list[tuple[int, float]]] = {}
+        self._logits: dict[int, Array] = {}
         self._rows = [_Seen() for _ in graph.weighted]
         self._columns = [_Seen() for _ in graph.weighted]
 
@@ -104,6 +105,10 @@ class ScaleResponse:
             self._columns[number].scores.append(draw.columns)
             self._columns[number].values.append(draw.inputs)
 
+    def see_logits(self, number: int, squares: Array) -> None:
+        """Mean squares of a layer's gradients given each draw of the logits, relative to their mean."""
+        self._logits[number] = squares
+
     def draw(self, networks: int, seed: int) -> Array:
         """½ log of the mean square score of every layer less that at infinite width, (networks, L)."""
         rng = np.random.default_rng([seed, 0x7363616C])
@@ -117,6 +122,7 @@ class ScaleResponse:
             forwards[position] = self._forwards(position, forwards)
             if position in numbers:
                 forwards[position] = forwards[position] + columns[numbers[position]][1]
+        top = self._of_logits(networks, rng)
         backwards: list[Array] = [np.zeros(networks) for _ in nodes]
         found = np.zeros((networks, len(numbers)))
         for position in reversed(nodes[1:]):
@@ -127,13 +133,30 @@ class ScaleResponse:
                 own = columns[number][0] + rows[number][0]
                 # The layer's law holds what its own rows and columns differ by, so that their mean is in it.
                 found[:, number] = 0.5 * (forwards[node.inputs[0]] + own - own.mean() + arrived)
+                if position == nodes[-1] and top:
+                    # What few logits make of each layer is known, and is no common factor.
+                    continue
                 arrived = arrived + rows[number][1]
             elif node.layer.sets_scale:
                 arrived = arrived - forwards[node.inputs[0]]
             elif position in self._slopes:
                 arrived = arrived + self._slopes[position][1] * forwards[node.inputs[0]]
             backwards[position] = arrived
+        for number, logs in top.items():
+            if graph.weighted[number] != nodes[-1]:
+                found[:, number] += 0.5 * logs
         return found
+
+    def _of_logits(self, networks: int, rng: np.random.Generator) -> dict[int, Array]:
+        """Logarithms of what a network's logits change in each layer's mean square, (networks,)."""
+        if not self._logits:
+            return {}
+        # Networks' draws are spread evenly over all of them, in the order of what layers have in common.
+        logs = {number: np.log(squares) for number, squares in self._logits.items()}
+        order = np.argsort(sum(logs.values()), kind="stable")
+        chosen = order[((np.arange(networks) + 0.5) * len(order) / networks).astype(int)]
+        chosen = rng.permutation(chosen)
+        return {number: one[chosen] for number, one in logs.items()}
 
     def _forwards(self, position: int, forwards: list[Array]) -> Array:
         node = self._graph.nodes[position]
