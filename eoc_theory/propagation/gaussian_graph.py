@@ -386,8 +386,9 @@ class GaussianGraph:
             take(number, repeat, gradients, deltas.log_scale)
             square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
             # In all of the batch kinds of pairs tell what networks differ by alone, and few draws show it.
-            asked = top is not None and (top.is_part or repeat < _KIND_DRAWS)
-            return square, seen, _sums_by_kind(of_drawn, delta, x, top.labels) if asked else None
+            if top is None or not (top.is_part or repeat < _KIND_DRAWS):
+                return square, seen, None
+            return square, seen, _sums_by_kind(of_drawn, delta, x, top.labels)
 
         found = side_by_side(one, range(len(deltas.values)))
         squares = [square for square, *_ in found]

@@ -35,9 +35,11 @@ class _Seen:
     scores: list[Array] = field(default_factory=list)
     values: list[Array] = field(default_factory=list)
 
-    def covariance(self, channels: float) -> Array:
-        """Of the logarithms of both means over so many channels, (2, 2)."""
+    def covariance(self, channels: float, together: int = 1) -> Array:
+        """Of the logarithms of both means over so many channels, (2, 2), of which each `together` are one."""
         both = np.stack([np.concatenate(self.scores), np.concatenate(self.values)])
+        if both.shape[1] % together == 0:
+            both, channels = both.reshape(2, -1, together).mean(axis=2), channels / together
         mean = both.mean(axis=1, keepdims=True)
         if both.shape[1] < 2 or not np.all(mean > 0.0):
             return np.zeros((2, 2))
@@ -115,8 +117,9 @@ class ScaleResponse:
         graph = self._graph
         nodes = range(len(graph.nodes))
         numbers = {position: number for number, position in enumerate(graph.weighted)}
-        columns = [self._fluctuation(number, True, networks, rng) for number in range(len(numbers))]
-        rows = [self._fluctuation(number, False, networks, rng) for number in range(len(numbers))]
+        columns = [self._columns_of(number, networks, rng) for number in range(len(numbers))]
+        shared: dict[int, Array] = {}
+        rows = [self._rows_of(number, networks, rng, shared) for number in range(len(numbers))]
         forwards: list[Array] = [np.zeros(networks) for _ in nodes]
         for position in nodes[1:]:
             forwards[position] = self._forwards(position, forwards)
@@ -178,22 +181,58 @@ class ScaleResponse:
         )
         return np.tensordot(shares, [backwards[user] for user, _ in sent], 1)
 
-    def _fluctuation(self, number: int, columns: bool, networks: int, rng: np.random.Generator) -> Array:
-        """Logarithms of both means in each network, less their mean, (2, networks)."""
+    def _columns_of(self, number: int, networks: int, rng: np.random.Generator) -> Array:
+        """Logarithms of both means over a layer's inputs in each network, less their mean, (2, networks)."""
         position, weight = self._graph.weighted[number], self._graph.weight_layers[number]
+        source = self._graph.nodes[position].inputs[0]
         normals = rng.standard_normal((2, networks))
-        if columns and self._graph.nodes[position].inputs[0] == 0:
+        if source == 0:
             # Data are the same for every network.
             return 0.0 * normals
-        channels = (
-            weight.channels_in * self._graph.weighted_layer(position).groups if columns else weight.fan_out
-        )
-        covariance = (self._columns if columns else self._rows)[number].covariance(channels)
-        # Of logarithms of means that vary much.
-        covariance = np.sign(covariance) * np.log1p(np.abs(covariance))
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        return root @ normals - 0.5 * np.diagonal(covariance)[:, None]
+        channels = weight.channels_in * self._graph.weighted_layer(position).groups
+        together = _together(channels, self._graph.nodes[source].layer.head_groups)
+        return _drawn(self._columns[number].covariance(channels, together), normals)
+
+    def _rows_of(
+        self, number: int, networks: int, rng: np.random.Generator, shared: dict[int, Array]
+    ) -> Array:
+        """The same of a layer's outputs; `shared` has the normals of queries that keys meet."""
+        channels = self._graph.weight_layers[number].fan_out
+        normals = rng.standard_normal((2, networks))
+        at, which = _meeting(self._graph, self._graph.weighted[number])
+        together = _together(channels, self._graph.nodes[at].layer.head_groups)
+        if together > 1 and which < 2:
+            normals = shared.setdefault(at, normals)
+        found = self._rows[number].covariance(channels, together)
+        return _drawn(found, normals, aligned=together > 1)
+
+
+def _meeting(graph: Graph, position: int) -> tuple[int, int]:
+    """The node at which a layer's queries, keys or values meet, and which of these they are; or (0, 0)."""
+    while len(graph.consumers[position]) == 1:
+        (at,) = graph.consumers[position]
+        node = graph.nodes[at]
+        if node.layer.head_groups:
+            return at, node.inputs.index(position)
+        if node.layer.weighted is not None or len(node.inputs) > 1:
+            break
+        position = at
+    return 0, 0
+
+
+def _together(channels: int, heads: int) -> int:
+    """How many channels share a head's attention: where it is sharp, few queries make their gradients."""
+    return channels // heads if heads and channels % heads == 0 else 1
+
+
+def _drawn(covariance: Array, normals: Array, *, aligned: bool = False) -> Array:
+    """Logarithms of means that vary so much, of each network; `aligned` with others of the same normals."""
+    covariance = np.sign(covariance) * np.log1p(np.abs(covariance))
+    values, vectors = np.linalg.eigh(covariance)
+    if aligned:
+        vectors = vectors * np.where(vectors.sum(axis=0) < 0.0, -1.0, 1.0)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root @ normals - 0.5 * np.diagonal(covariance)[:, None]
 
 
 def _slopes(activation: Activation, values: Array) -> tuple[float, float]:

@@ -80,10 +80,18 @@ def test_all_of_a_batch_grows_no_more_and_targets_of_tokens_have_none():
     assert LogitGradients.of(tokens, more, [np.zeros((10, 3, 4))], errors=True) is None
 
 
-def test_few_logits_make_networks_differ_as_sampled_ones_do():
-    """Tokens alike and a mean over them: moments of all but q and k move together, with the head's logits."""
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({}, {"v o up down": (0.8, 1.4), "q k": (0.5, 1.6)}),
+        ({"sigma_qk": 40.0}, {"v o up down": (0.6, 1.6), "q k": (0.6, 1.6)}),
+        ({"sigma_qk": 40.0, "causal": True, "kv_heads": 2}, {"v o up down": (0.5, 1.6), "q k": (0.5, 1.6)}),
+    ],
+)
+def test_networks_differ_as_sampled_ones_do(options, limits):
+    """By few logits where tokens are alike; by few queries of each head where attention is sharp."""
     torch = pytest.importorskip("torch")
-    net = eoc.transformer(4, 64, vocabulary=50, tokens=12)
+    net = eoc.transformer(3, 64, heads=4, vocabulary=50, tokens=12, **options)
     ids = np.random.default_rng(0).integers(50, size=(20, 12)).astype(float)
     labels = np.arange(20) % 10
     logs = []
@@ -91,16 +99,15 @@ def test_few_logits_make_networks_differ_as_sampled_ones_do():
         model = net.to_torch(seed)
         loss = torch.nn.functional.cross_entropy(model(torch.as_tensor(ids)), torch.as_tensor(labels))
         weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
-        squares = [
-            (w * g).square().mean() for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)
-        ]
-        logs.append(np.log([float(one.detach()) for one in squares]))
+        gradients = torch.autograd.grad(loss, weights)
+        squares = [(w.detach() * g).square().mean() for w, g in zip(weights, gradients, strict=True)]
+        logs.append(np.log([float(one) for one in squares]))
     measured = np.array(logs)
     laws = theory_laws(net, "snip", (ids, labels), seed=0).laws[0]
     theory = 2.0 * (laws.t - laws.u)[:, :, len(laws.u[0]) // 2]
     names = np.array([name.rpartition(".")[2] for name in net.weight_layers])
-    for kinds, low, high in ((("v", "o", "up", "down"), 0.8, 1.4), (("q", "k"), 0.5, 1.6)):
-        own = np.isin(names, kinds)
+    for kinds, (low, high) in limits.items():
+        own = np.isin(names, kinds.split())
         ratio = theory[:, own].mean(axis=1).std() / measured[:, own].mean(axis=1).std()
         assert low < ratio < high, (kinds, ratio)
 
