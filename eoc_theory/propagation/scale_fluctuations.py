@@ -133,11 +133,12 @@ class ScaleResponse:
             node = graph.nodes[position]
             if position in numbers:
                 number = numbers[position]
-                own = columns[number][0] + rows[number][0]
+                last = position == nodes[-1] and number in top
+                # What few logits make of each layer is known, and is no common factor.
+                own = columns[number][0] + (top[number] if last else rows[number][0])
                 # The layer's law holds what its own rows and columns differ by, so that their mean is in it.
                 found[:, number] = 0.5 * (forwards[node.inputs[0]] + own - own.mean() + arrived)
-                if position == nodes[-1] and top:
-                    # What few logits make of each layer is known, and is no common factor.
+                if last:
                     continue
                 arrived = arrived + rows[number][1]
             elif node.layer.sets_scale:
