@@ -28,7 +28,7 @@ from eoc_theory.pruning.graph_theory import theory_laws
 TABLE = Path(__file__).parent / "transformers.csv"
 MOMENTS = Path(__file__).parent / "transformer_moments.csv"
 #: Of the score moments: width, networks that are run, and predictions with draws of their own.
-MOMENT_WIDTH, MOMENT_NETWORKS, MOMENT_SEEDS = 512, 24, 4
+MOMENT_WIDTH, MOMENT_NETWORKS, MOMENT_SEEDS = 512, 24, 8
 METHODS: tuple[Method, ...] = ("theory", "sampled")
 
 
