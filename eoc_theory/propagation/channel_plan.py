@@ -41,7 +41,7 @@ LEAST_CHANNELS = 64
 #: more apart (the score moments of q and k in 12 post-norm blocks of width 512 are half as large again in 256
 #: channels). One draw of all channels goes before several of fewer.
 ATTENTION_CHANNELS, ALL_CHANNELS, LEAST_INPUTS = 192, 1024, 16
-ATTENTION_WORK, MOST_ATTENTION_WORK = 6e10, 1.3e11
+ATTENTION_WORK, MOST_ATTENTION_WORK = 9e10, 1.3e11
 LEAST_REPEATS = 2
 
 
