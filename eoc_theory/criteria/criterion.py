@@ -50,6 +50,9 @@ class HasScore(Protocol):
 class Criterion:
     """A pruning criterion. Its options are the fields of a subclass that is a frozen dataclass.
 
+    What a class says of its scores (`is_product`, `proportional`, `has_kernel_law`, `law`) counts for those
+    alone: a subclass that overrides `score`, or what scores are computed from, is followed by its `score`.
+
     Attributes:
         name: what it is called.
         needs: what `derivative` is; see `Needs`.
@@ -78,10 +81,12 @@ class Criterion:
 
     @property
     def label(self) -> str:
-        """The name, and the options that are not the default ones: ``criterion(label)`` is the same again."""
+        """The name, and numbers among the options that are not the default ones: ``criterion(label)`` is the
+        same again."""
         options_of = fields(self) if is_dataclass(self) else ()
         own = [f for f in options_of if f.default is MISSING or getattr(self, f.name) != f.default]
-        options = ", ".join(f"{f.name}={getattr(self, f.name):g}" for f in own)
+        numbers = {f.name: getattr(self, f.name) for f in own}
+        options = ", ".join(f"{key}={x:g}" for key, x in numbers.items() if isinstance(x, (int, float)))
         return f"{self.name}({options})" if options else self.name
 
     @property
@@ -156,17 +161,80 @@ CriterionName = Literal[
 CriterionLike = CriterionName | str | Criterion | HasScore
 
 
-@dataclass(frozen=True)
+#: What decides a criterion's scores, beside its options.
+_SCORED_BY = frozenset({"score", "needs", "signed", "temperature", "regrows"})
+#: What a class says of scores, which holds as long as no subclass changes these others.
+_CLAIMS: dict[str, frozenset[str]] = {
+    "is_product": frozenset({"score", "needs", "signed"}),
+    "proportional": frozenset({"score"}),
+    "has_kernel_law": _SCORED_BY,
+    "law": _SCORED_BY | {"densities", "chance_scores"},
+    "densities": _SCORED_BY | {"chance_scores"},
+    "chance_scores": _SCORED_BY | {"densities"},
+}
+
+
+def _overridden(given: Criterion) -> str:
+    """What a subclass, or the object itself, changes that something it inherits says nothing of; or ""."""
+    order = type(given).__mro__
+    options = {f.name for f in fields(given)} if is_dataclass(given) else set()
+
+    def level(name: str) -> int:
+        found = next(at for at, kind in enumerate(order) if name in vars(kind))
+        unset = name not in options or order[found] is Criterion
+        return -1 if unset and name in vars(given) else found
+
+    levels = {name: level(name) for name in {*_SCORED_BY, *_CLAIMS}}
+    for claim, depends in _CLAIMS.items():
+        if levels[claim] < order.index(Criterion):
+            for name in sorted(depends):
+                if levels[name] < levels[claim]:
+                    return name
+    return ""
+
+
+def _own(given: Criterion) -> Criterion:
+    """A criterion of a user's class; adapted where what it inherits is not said of its own scores."""
+    changed = _overridden(given)
+    kinds = type(given).__mro__
+    base = next((kind for kind in kinds if kind in _REGISTER.values()), Criterion)
+    if changed and given.needs == "nothing":
+        raise ArgumentError(
+            f"criterion {given.name!r} overrides {changed}, of which {base.__name__} knows nothing: it must "
+            "be derived from Criterion, or have law, densities and chance_scores too"
+        )
+    if not changed and (base is not Criterion or given.needs == "nothing"):
+        if given.name != base.name:
+            _check_free(given.name)
+        return given
+    checked = Adapted(given)
+    return checked if changed else given
+
+
+def _check_free(name: str) -> None:
+    """Refuse the name of a built-in criterion, of which errors are stated."""
+    if name in criterion_names():
+        raise ArgumentError(f"criterion.name must not be that of a built-in criterion, got {name!r}")
+
+
+@dataclass(frozen=True, eq=False)
 class Adapted(Criterion):
     """A user's object as a `Criterion`: what it leaves out has its default; scores are checked."""
 
     given: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Adapted) and other.given is self.given
+
+    def __hash__(self) -> int:
+        return id(self.given)
 
     def __post_init__(self) -> None:
         given = self.given
         name, needs = getattr(given, "name", None), getattr(given, "needs", None)
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise ArgumentError(f"criterion.name must be a word, got {checks.shown(name)}")
+        _check_free(name)
         checks.one_of("criterion.needs", needs, get_args(Needs))
         if needs == "nothing":
             raise ArgumentError(
@@ -176,6 +244,10 @@ class Adapted(Criterion):
         if not callable(getattr(given, "score", None)):
             raise ArgumentError(f"criterion {name!r} must have a method score(weight, derivative)")
         rounds = checks.integer("criterion.rounds", getattr(given, "rounds", 1), 1, MOST_ROUNDS)
+        if rounds > 1 and needs in ("weights", "paths"):
+            raise ArgumentError(
+                f"criterion.rounds must be 1 where criterion.needs is {needs!r}, got {rounds}"
+            )
         temperature = checks.positive("criterion.temperature", getattr(given, "temperature", 1.0))
         values = {"name": name, "needs": needs, "rounds": rounds, "temperature": temperature}
         for flag in ("signed", "regrows"):
@@ -185,7 +257,7 @@ class Adapted(Criterion):
 
     @property
     def label(self) -> str:
-        return self.name
+        return self.given.label if isinstance(self.given, Criterion) else self.name
 
     def score(self, weight: Any, derivative: Any) -> Any:
         try:
@@ -227,12 +299,10 @@ def register_criterion(criterion: Any) -> Any:
         ArgumentError: it is no criterion, or its name is that of another one.
     """
     given = checks.call("criterion", criterion) if isinstance(criterion, type) else criterion
-    made = given if isinstance(given, Criterion) else Adapted(given)
+    made = _own(given) if isinstance(given, Criterion) else Adapted(given)
     if not _NAME.fullmatch(made.name):
         raise ArgumentError(f"criterion.name must be a word, got {checks.shown(made.name)}")
-    known = _REGISTER.get(made.name)
-    if known is not None and not isinstance(known, _Given):
-        raise ArgumentError(f"criterion.name must not be that of a built-in criterion, got {made.name!r}")
+    _check_free(made.name)
     _REGISTER[made.name] = _Given(made)
     return criterion
 
@@ -273,7 +343,7 @@ def criterion(spec: Any, **options: Any) -> Criterion:
     if options:
         raise ArgumentError(f"options are given with a name only, got {', '.join(options)}")
     if isinstance(spec, Criterion):
-        return spec
+        return spec if isinstance(spec, Adapted) else _own(spec)
     if not isinstance(spec, type) and hasattr(spec, "score") and hasattr(spec, "needs"):
         return Adapted(spec)
     known = ", ".join(map(repr, _REGISTER))

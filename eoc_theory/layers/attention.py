@@ -217,10 +217,10 @@ class Attention(DrawnLayer):
             sent = sent.sum(axis=1)
         return np.ascontiguousarray(sent).reshape(bias.shape)
 
-    def attended(self, inputs: Sequence[Array]) -> Array:
-        """The attention weights for values of the inputs, (heads, B, windows, queries, keys)."""
+    def scores(self, inputs: Sequence[Array]) -> Array:
+        """What the softmax is given, (heads, B, windows, queries, keys); −∞ for keys that are not seen."""
         q, k, _ = self._split([*inputs[:2], inputs[1]])
-        return self._weights(q, k, *self._beside(inputs))
+        return self._scores(q, k, *self._beside(inputs))
 
     def _split(self, inputs: Sequence[Array]) -> tuple[Array, Array, Array]:
         """q, k and v by heads, (heads, B, windows, positions, channels), or channels first."""
@@ -235,7 +235,10 @@ class Attention(DrawnLayer):
         return values if shared == 1 else values.reshape(self.kv_heads, shared, *values.shape[1:]).sum(axis=1)
 
     def _weights(self, q: Array, k: Array, biases: Sequence[Array], padding: Array | None) -> Array:
-        """Attention weights; `padding` is (1, *positions of k, or pairs, B)."""
+        return softmax_(self._scores(q, k, biases, padding))
+
+    def _scores(self, q: Array, k: Array, biases: Sequence[Array], padding: Array | None) -> Array:
+        """As `scores`; `padding` is (1, *positions of k, or pairs, B)."""
         scores = q @ k.swapaxes(-1, -2)
         scores *= scores.dtype.type(self.scale)
         for bias in biases:
@@ -247,7 +250,7 @@ class Attention(DrawnLayer):
             # A query that sees no key, as padding before a text under a causal mask, attends as without.
             closed = np.where(known[:, None], scores, -np.inf)
             scores = np.where(np.isneginf(closed).all(axis=-1, keepdims=True), scores, closed)
-        return softmax_(scores)
+        return scores
 
     def _added(self, queries: int, keys: int, dtype: Any) -> Array:
         """What is added to the scores, (heads or 1, 1, windows or 1, queries, keys)."""

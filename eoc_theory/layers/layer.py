@@ -153,8 +153,8 @@ class Layer(ABC):
         """Of what has heads: groups of them that share keys and values; 0 of any other layer."""
         return 0
 
-    def attended(self, inputs: Sequence[Array]) -> Array:
-        """Of attention: its weights for values of its inputs, (heads, B, queries, keys)."""
+    def scores(self, inputs: Sequence[Array]) -> Array:
+        """Of attention: what its softmax is given for values of its inputs, (heads, B, …, queries, keys)."""
         raise self.refuse("no queries and keys", f"{len(inputs)} inputs")
 
     @property

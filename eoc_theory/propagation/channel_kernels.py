@@ -16,6 +16,7 @@ import numpy as np
 from ..base.one_thread import with_one_thread
 from ..base.side_by_side import side_by_side
 from ..errors import ModelError
+from ..layers.softmax import softmax_
 from ..networks.architecture import Architecture
 from ..networks.graph import Graph
 from .carried_values import OutOfRangeError
@@ -135,8 +136,8 @@ class SeenChannels:
         if node.layer.weighted is not None or node.layer.adds:
             self._moments[position] = np.array(side_by_side(self._moments_of, values))
         if node.layer.attends:
-            weights = node.layer.attended([one[0] for one in inputs])
-            self.entropies[position], self.score_stds[position] = _attention(weights)
+            scores = node.layer.scores([one[0] for one in inputs])
+            self.entropies[position], self.score_stds[position] = _attention(scores)
 
     def _moments_of(self, values: Array) -> tuple[float, float, float]:
         """As `_moments`, where padding is none of an input's tokens."""
@@ -226,16 +227,22 @@ def _total_square(values: Array) -> float:
     return float(flat @ flat)
 
 
-def _attention(weights: Array) -> tuple[float, float]:
-    """Relative entropy and standard deviation of scores, of attention weights (heads, B, queries, keys)."""
-    some = weights[:: max(1, weights.size // _SCORES)].astype(float)
-    seen = some > 0.0
+def _attention(scores: Array) -> tuple[float, float]:
+    """Relative entropy of attention weights and standard deviation of scores (heads, B, …, queries, keys).
+
+    From scores: weights of sharp attention are 0 in floats for most of the keys that a query sees.
+    """
+    some = scores[:: max(1, scores.size // _SCORES)].astype(float)
+    seen = np.isfinite(some)
     keys = seen.sum(axis=-1)
     several = keys > 1
     if not several.any():
         return math.nan, math.nan
-    logs = np.log(np.where(seen, some, 1.0))
-    entropy = -(some * logs).sum(axis=-1)[several] / np.log(keys[several])
+    logs = np.where(seen, some, 0.0)
     mean = logs.sum(axis=-1) / np.maximum(keys, 1)
     spread = (np.where(seen, logs - mean[..., None], 0.0) ** 2).sum(axis=-1)[several] / (keys[several] - 1)
+    weights = softmax_(some.copy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(weights > 0.0, weights * np.log(weights), 0.0)
+    entropy = -terms.sum(axis=-1)[several] / np.log(keys[several])
     return float(entropy.mean()), math.sqrt(float(spread.mean()))

@@ -34,7 +34,7 @@ from ..signals.data import DataSummary
 from ..signals.fields import Field, Gradient, Pairs
 from .carried_values import OutOfRangeError
 from .gaussian_fields import FieldLaw, Panel, draw_field
-from .part_of_batch import PartOfBatch, by_kind
+from .logit_gradients import LogitGradients, by_kind
 from .scale_fluctuations import ScaleResponse, WeightSquares
 
 Array = np.ndarray
@@ -45,12 +45,15 @@ Taker = Callable[[int, int, Array, float], None]
 Watcher = Callable[[int, list[list[Array]], list[Array]], None]
 
 _FORWARDS, _BACKWARDS = 1, 2
-#: Rows of the last layer that are drawn, at least.
-TOP_ROWS = 256
+#: Rows of the last layer that are drawn, at least; with attention, of logits of whole inputs, where what
+#: gradients have in common is that of few logits.
+TOP_ROWS, APART_TOP_ROWS = 256, 2560
+#: Rows of a layer's gradients that tell how alike inputs are in it, about, and draws of all of a batch.
+_KIND_ROWS, _KIND_DRAWS = 64, 2
+#: Draws of the logits that tell how networks differ by theirs, at least; of more classes they differ little.
+_SEVERAL = 16
 #: Entries of a matrix whose product is worth halving.
 _LARGE = 1 << 18
-#: Entries of the gradients of all inputs that are held at a time, at most.
-_MOST_HELD = 1 << 22
 #: Sizes of a gradient's largest entry that its unit is left for.
 _ORDINARY = (1e-2, 1e2)
 #: Sizes that values may have.
@@ -146,7 +149,7 @@ class GaussianGraph:
         self._graph, self._drawn, self._repeats, self._seed = graph, drawn, repeats, seed
         self._alike, self._dtype, self._apart = alike, dtype, apart
         self._batch = batch
-        self._growth: PartOfBatch | None = None
+        self._top: LogitGradients | None = None
         self.panel = Panel.of(batch, inputs, apart=apart)
         self._whole = self.panel.size == batch.size
         self._part = batch.take(self.panel.chosen)
@@ -222,7 +225,9 @@ class GaussianGraph:
         last = position == len(self._graph.nodes) - 1
         if last:
             # Logits are few, so that more are drawn.
-            repeats = range(max(self._repeats, -(-TOP_ROWS // layer.weight.fan_out)))
+            single = self._apart and self._part.targets.ndim == 1
+            rows = APART_TOP_ROWS if single else TOP_ROWS
+            repeats = range(max(self._repeats, -(-rows // layer.weight.fan_out)))
         from_data = self._graph.nodes[position].inputs[0] == 0
         known = inputs[:1] if from_data else inputs
         shape = self._drawn.shapes[position]
@@ -338,7 +343,7 @@ class GaussianGraph:
         """
         graph = self._graph
         if self._apart:
-            self._growth = PartOfBatch.of(self._part, self._batch, sent, errors=errors)
+            self._top = LogitGradients.of(self._part, self._batch, sent, errors=errors)
         arrived: list[list[_Sent] | None] = [None] * len(graph.nodes)
         arrived[-1] = _in_one_unit(sent)
         moments = np.full(len(graph.weighted), -math.inf)
@@ -387,16 +392,19 @@ class GaussianGraph:
         number = self._numbers[position]
         of_drawn = self._drawn.weighted_layer(position)
 
-        part = self._growth
+        top = self._top
 
         def one(repeat: int) -> tuple[float, WeightSquares, Array | None]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
-            gradients, kinds = self._gradients(of_drawn, delta, x)
+            gradients = weight_gradient(of_drawn, delta, x, self._times)
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
             square = float(np.einsum("ij,ij->", gradients, gradients, dtype=float)) / gradients.size
-            return square, seen, kinds
+            # In all of the batch kinds of pairs tell what networks differ by alone, and few draws show it.
+            if top is None or not (top.is_part or repeat < _KIND_DRAWS):
+                return square, seen, None
+            return square, seen, _sums_by_kind(of_drawn, delta, x, top.labels)
 
         found = side_by_side(one, range(len(deltas.values)))
         squares = [square for square, *_ in found]
@@ -405,9 +413,11 @@ class GaussianGraph:
             return -math.inf
         std = math.log(layer.weight.weight_std)
         moment = math.log(np.mean(squares)) + 2.0 * (deltas.log_scale + std)
-        if part is not None:
+        if top is not None:
             sums = sum((kinds for *_, kinds in found if kinds is not None), np.zeros(3))
-            return moment + math.log(part.growth(sums))
+            if self._graph.weighted[-1] == len(self._graph.nodes) - 1 and len(top.draws) >= _SEVERAL:
+                self.response.see_logits(number, top.fluctuation(sums))
+            return moment + math.log(top.growth(sums))
         if kept.law is None or self._apart:
             return moment
         law = deltas.law(self.panel)
@@ -418,14 +428,6 @@ class GaussianGraph:
             # What inputs have of their own, beyond others that are alike, is in the draws alone.
             return moment + math.log(whole / own)
         return math.log(whole) + 2.0 * (law.log_scale + kept.law.log_scale + std)
-
-    def _gradients(self, layer: Weighted, delta: Array, x: Array) -> tuple[Array, Array | None]:
-        """The gradient of the weights, and sums over pairs of inputs of each kind if they are asked for."""
-        labels = None if self._growth is None else self._growth.labels
-        if labels is not None and _fits_by_inputs(layer, delta, x):
-            return _by_inputs(layer, delta, x, labels)
-        gradients = weight_gradient(layer, delta, x, self._times)
-        return gradients, None if labels is None else _sums_by_kind(layer, delta, x, labels)
 
     def _tangent(self, number: int, kept: _Passed, deltas: _Deltas) -> tuple[float, Array]:
         """Logarithm of a factor, and the layer's part of the tangent kernel."""
@@ -527,17 +529,19 @@ def _in_one_unit(values: Sequence[Array]) -> list[_Sent]:
 
 
 def _sums_by_kind(layer: Weighted, delta: Array, x: Array, labels: Array) -> Array:
-    """Sums of g_a · g_b over the pairs of inputs of each kind, (3,); see `PartOfBatch`.
+    """Sums of g_a · g_b over the pairs of inputs of each kind, (3,), of some rows; see `LogitGradients`.
 
     Args:
         delta, x: as in `weight_gradient`. labels: of the inputs, (B,).
     """
     rows = delta.reshape(len(delta), -1)
-    if layer.groups == 1 and rows.shape[1] < len(labels) * 2 < min(len(delta), len(x)):
-        # One position: matrices over the inputs are small, and the gradient is not.
+    if layer.groups == 1 and rows.shape[1] == len(labels):
         columns = _columns(layer, x)
         columns = columns.reshape(-1, columns.shape[-1])
         return by_kind((rows.T @ rows).astype(float) * (columns.T @ columns), labels)
+    if layer.groups == 1:
+        # Channels are alike, but for those of one head.
+        delta = delta[:: max(1, len(delta) // _KIND_ROWS)]
     own = alike = 0.0
     total: Any = 0.0
     for label in np.unique(labels):
@@ -549,30 +553,6 @@ def _sums_by_kind(layer: Weighted, delta: Array, x: Array, labels: Array) -> Arr
         alike += _square(summed)
         total = total + summed
     return np.array([own, alike - own, _square(total) - alike])
-
-
-def _fits_by_inputs(layer: Weighted, delta: Array, x: Array) -> bool:
-    """Whether the gradients of all inputs, each by itself, are the way to sums over their pairs.
-
-    They are where each has many positions, and they are few enough to be held at a time.
-    """
-    windows = layer.windows(x.shape[1:-1])
-    many = delta.ndim > 2 and layer.groups == 1 and _is_pointwise(windows, math.prod(x.shape[1:-1]))
-    return many and x.shape[-1] * len(delta) * len(x) <= _MOST_HELD
-
-
-def _by_inputs(layer: Weighted, delta: Array, x: Array, labels: Array) -> tuple[Array, Array]:
-    """`weight_gradient`, and `_sums_by_kind`, from the gradients of all inputs, each by itself."""
-    rows = np.ascontiguousarray(np.moveaxis(delta.reshape(len(delta), -1, delta.shape[-1]), -1, 0))
-    columns = np.ascontiguousarray(x.reshape(len(x), -1, x.shape[-1]).T)
-    each = np.matmul(rows, columns)
-    own, alike = sum(map(_square, each)), 0.0
-    total: Any = 0.0
-    for label in np.unique(labels):
-        summed = each[labels == label].sum(axis=0)
-        alike += _square(summed)
-        total = total + summed
-    return total, np.array([own, alike - own, _square(total) - alike])
 
 
 def _square(values: Array) -> float:

@@ -35,9 +35,11 @@ class _Seen:
     scores: list[Array] = field(default_factory=list)
     values: list[Array] = field(default_factory=list)
 
-    def covariance(self, channels: float) -> Array:
-        """Of the logarithms of both means over so many channels, (2, 2)."""
+    def covariance(self, channels: float, together: int = 1) -> Array:
+        """Of the logarithms of both means over so many channels, (2, 2), of which each `together` are one."""
         both = np.stack([np.concatenate(self.scores), np.concatenate(self.values)])
+        if both.shape[1] % together == 0:
+            both, channels = both.reshape(2, -1, together).mean(axis=2), channels / together
         mean = both.mean(axis=1, keepdims=True)
         if both.shape[1] < 2 or not np.all(mean > 0.0):
             return np.zeros((2, 2))
@@ -79,6 +81,7 @@ class ScaleResponse:
         self._slopes: dict[int, tuple[float, float]] = {}
         self._shares: dict[int, Array] = {}
         self._sent: dict[int, list[tuple[int, float]]] = {}
+        self._logits: dict[int, Array] = {}
         self._rows = [_Seen() for _ in graph.weighted]
         self._columns = [_Seen() for _ in graph.weighted]
 
@@ -104,19 +107,25 @@ class ScaleResponse:
             self._columns[number].scores.append(draw.columns)
             self._columns[number].values.append(draw.inputs)
 
+    def see_logits(self, number: int, squares: Array) -> None:
+        """Mean squares of a layer's gradients given each draw of the logits, relative to their mean."""
+        self._logits[number] = squares
+
     def draw(self, networks: int, seed: int) -> Array:
         """½ log of the mean square score of every layer less that at infinite width, (networks, L)."""
         rng = np.random.default_rng([seed, 0x7363616C])
         graph = self._graph
         nodes = range(len(graph.nodes))
         numbers = {position: number for number, position in enumerate(graph.weighted)}
-        columns = [self._fluctuation(number, True, networks, rng) for number in range(len(numbers))]
-        rows = [self._fluctuation(number, False, networks, rng) for number in range(len(numbers))]
+        columns = [self._columns_of(number, networks, rng) for number in range(len(numbers))]
+        shared: dict[int, Array] = {}
+        rows = [self._rows_of(number, networks, rng, shared) for number in range(len(numbers))]
         forwards: list[Array] = [np.zeros(networks) for _ in nodes]
         for position in nodes[1:]:
             forwards[position] = self._forwards(position, forwards)
             if position in numbers:
                 forwards[position] = forwards[position] + columns[numbers[position]][1]
+        top = self._of_logits(networks, rng)
         backwards: list[Array] = [np.zeros(networks) for _ in nodes]
         found = np.zeros((networks, len(numbers)))
         for position in reversed(nodes[1:]):
@@ -124,16 +133,34 @@ class ScaleResponse:
             node = graph.nodes[position]
             if position in numbers:
                 number = numbers[position]
-                own = columns[number][0] + rows[number][0]
+                last = position == nodes[-1] and number in top
+                # What few logits make of each layer is known, and is no common factor.
+                own = columns[number][0] + (top[number] if last else rows[number][0])
                 # The layer's law holds what its own rows and columns differ by, so that their mean is in it.
                 found[:, number] = 0.5 * (forwards[node.inputs[0]] + own - own.mean() + arrived)
+                if last:
+                    continue
                 arrived = arrived + rows[number][1]
             elif node.layer.sets_scale:
                 arrived = arrived - forwards[node.inputs[0]]
             elif position in self._slopes:
                 arrived = arrived + self._slopes[position][1] * forwards[node.inputs[0]]
             backwards[position] = arrived
+        for number, logs in top.items():
+            if graph.weighted[number] != nodes[-1]:
+                found[:, number] += 0.5 * logs
         return found
+
+    def _of_logits(self, networks: int, rng: np.random.Generator) -> dict[int, Array]:
+        """Logarithms of what a network's logits change in each layer's mean square, (networks,)."""
+        if not self._logits:
+            return {}
+        # Networks' draws are spread evenly over all of them, in the order of what layers have in common.
+        logs = {number: np.log(squares) for number, squares in self._logits.items()}
+        order = np.argsort(sum(logs.values()), kind="stable")
+        chosen = order[((np.arange(networks) + 0.5) * len(order) / networks).astype(int)]
+        chosen = rng.permutation(chosen)
+        return {number: one[chosen] for number, one in logs.items()}
 
     def _forwards(self, position: int, forwards: list[Array]) -> Array:
         node = self._graph.nodes[position]
@@ -155,22 +182,58 @@ class ScaleResponse:
         )
         return np.tensordot(shares, [backwards[user] for user, _ in sent], 1)
 
-    def _fluctuation(self, number: int, columns: bool, networks: int, rng: np.random.Generator) -> Array:
-        """Logarithms of both means in each network, less their mean, (2, networks)."""
+    def _columns_of(self, number: int, networks: int, rng: np.random.Generator) -> Array:
+        """Logarithms of both means over a layer's inputs in each network, less their mean, (2, networks)."""
         position, weight = self._graph.weighted[number], self._graph.weight_layers[number]
+        source = self._graph.nodes[position].inputs[0]
         normals = rng.standard_normal((2, networks))
-        if columns and self._graph.nodes[position].inputs[0] == 0:
+        if source == 0:
             # Data are the same for every network.
             return 0.0 * normals
-        channels = (
-            weight.channels_in * self._graph.weighted_layer(position).groups if columns else weight.fan_out
-        )
-        covariance = (self._columns if columns else self._rows)[number].covariance(channels)
-        # Of logarithms of means that vary much.
-        covariance = np.sign(covariance) * np.log1p(np.abs(covariance))
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        return root @ normals - 0.5 * np.diagonal(covariance)[:, None]
+        channels = weight.channels_in * self._graph.weighted_layer(position).groups
+        together = _together(channels, self._graph.nodes[source].layer.head_groups)
+        return _drawn(self._columns[number].covariance(channels, together), normals)
+
+    def _rows_of(
+        self, number: int, networks: int, rng: np.random.Generator, shared: dict[int, Array]
+    ) -> Array:
+        """The same of a layer's outputs; `shared` has the normals of queries that keys meet."""
+        channels = self._graph.weight_layers[number].fan_out
+        normals = rng.standard_normal((2, networks))
+        at, which = _meeting(self._graph, self._graph.weighted[number])
+        together = _together(channels, self._graph.nodes[at].layer.head_groups)
+        if together > 1 and which < 2:
+            normals = shared.setdefault(at, normals)
+        found = self._rows[number].covariance(channels, together)
+        return _drawn(found, normals, aligned=together > 1)
+
+
+def _meeting(graph: Graph, position: int) -> tuple[int, int]:
+    """The node at which a layer's queries, keys or values meet, and which of these they are; or (0, 0)."""
+    while len(graph.consumers[position]) == 1:
+        (at,) = graph.consumers[position]
+        node = graph.nodes[at]
+        if node.layer.head_groups:
+            return at, node.inputs.index(position)
+        if node.layer.weighted is not None or len(node.inputs) > 1:
+            break
+        position = at
+    return 0, 0
+
+
+def _together(channels: int, heads: int) -> int:
+    """How many channels share a head's attention: where it is sharp, few queries make their gradients."""
+    return channels // heads if heads and channels % heads == 0 else 1
+
+
+def _drawn(covariance: Array, normals: Array, *, aligned: bool = False) -> Array:
+    """Logarithms of means that vary so much, of each network; `aligned` with others of the same normals."""
+    covariance = np.sign(covariance) * np.log1p(np.abs(covariance))
+    values, vectors = np.linalg.eigh(covariance)
+    if aligned:
+        vectors = vectors * np.where(vectors.sum(axis=0) < 0.0, -1.0, 1.0)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root @ normals - 0.5 * np.diagonal(covariance)[:, None]
 
 
 def _slopes(activation: Activation, values: Array) -> tuple[float, float]:

@@ -3,6 +3,11 @@
 Networks of many widths were really pruned and compared (`python -m benchmarks.theory`, whose table and fit
 this rests on): error = constant + slope/width for each kind of network, the width being the harmonic mean of
 the hidden layers' channels. The bound is what nine in ten networks stay under at every sparsity.
+
+Those with attention were transformers, with normalisation. Without any, scales add to what differs between
+networks and between draws, and matrices of heads by heads are few channels wide: single blocks of linear
+attention, talking heads and gates of positions, of 64 to 256 channels, were 0.004 to 0.065 off 40 to 64
+sampled networks, two to three times what is expected of transformers (`UNNORMALISED`).
 """
 
 from __future__ import annotations
@@ -17,9 +22,13 @@ import numpy as np
 
 from ..criteria.criterion import Criterion
 from ..networks.architecture import Architecture
+from ..networks.queries import is_normalised
 from .error_model import Trust, beyond, kind_of, size_of
 
 Array = np.ndarray
+
+#: By how much errors of networks with attention and without normalisation are larger.
+UNNORMALISED = 2.5
 
 
 @lru_cache(maxsize=1)
@@ -51,8 +60,11 @@ def theory_trust(net: Architecture, criterion: Criterion, sparsity: Array) -> Tr
             (f"expected error unknown: theory's {what} was not held against pruned networks",),
         )
     width, depth = size_of(net)
-    expected = np.minimum(entry["constant"] + entry["slope"] / width, 1.0) * (sparsity > 0)
-    outside = beyond("width", [width], entry["width"]) + beyond("depth", [depth], entry["depth"])
+    alone = kind == "attention" and not is_normalised(net.as_graph())
+    expected = (entry["constant"] + entry["slope"] / width) * (UNNORMALISED if alone else 1.0)
+    expected = np.minimum(expected, 1.0) * (sparsity > 0)
+    outside = ["attention without normalisation"] if alone else []
+    outside += beyond("width", [width], entry["width"]) + beyond("depth", [depth], entry["depth"])
     outside += beyond("sparsity", sparsity[sparsity > 0], model["sparsity"])
     notes = (
         (f"expected error extrapolated beyond what was measured: {', '.join(outside)}",) if outside else ()

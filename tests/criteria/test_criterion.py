@@ -296,6 +296,116 @@ def test_what_an_own_criterion_does_wrong_is_said():
         eoc.predict_pruning(net, 0.5, criterion=Odd(needs="paths"))
 
 
+def _inverse(weight, derivative):
+    """Ranks small products first, or small weights: as unlike the built-in scores as can be."""
+    return 1.0 / (abs(weight if derivative is None else weight * derivative) + 1e-9)
+
+
+class _Mixin:
+    def score(self, weight, derivative):
+        return _inverse(weight, derivative)
+
+
+def _by_instance(base):
+    made = type("Own", (base,), {"name": "own"})()
+    object.__setattr__(made, "score", _inverse)
+    return made
+
+
+def _by_field(base):
+    own = dataclass(frozen=True)(
+        type("Own", (base,), {"__annotations__": {"score": object}, "name": "own", "score": None})
+    )
+    return own(score=_inverse)
+
+
+OVERRIDES = {
+    "method": lambda base: type("Own", (base,), {"name": "own", "score": _Mixin.score})(),
+    "mixin": lambda base: type("Own", (_Mixin, base), {"name": "own"})(),
+    "grandchild": lambda base: type(
+        "Own", (type("Mid", (base,), {"score": _Mixin.score}),), {"name": "own"}
+    )(),
+    "instance": _by_instance,
+    "field": _by_field,
+}
+
+
+@pytest.mark.parametrize("how", OVERRIDES)
+@pytest.mark.parametrize("base", ["snip", "grasp", "magnitude", "synflow-oneshot", "force"])
+def test_a_score_that_a_subclass_overrides_is_followed(base, how):
+    """As the same score of an object that inherits nothing."""
+    kind = type(eoc.criterion(base))
+    own = OVERRIDES[how](kind)
+    free = type("Free", (_Mixin,), {"name": "own", "needs": kind.needs, "regrows": kind.regrows})()
+    free.signed, free.rounds = kind.signed, own.rounds
+    net, data = eoc.mlp(3, 20, activation="relu", in_features=64, out_features=10), batch(30)
+    if own.rounds > 1:
+        object.__setattr__(own, "rounds", 2)
+        free.rounds = 2
+    for theirs, ours in ((own, free), (eoc.criterion(own), eoc.criterion(free))):
+        kept = [
+            eoc.measure_pruning(net.to_torch(0), 0.8, criterion=c, data=data).kept for c in (theirs, ours)
+        ]
+        np.testing.assert_array_equal(*kept)
+    if base == "synflow-oneshot":
+        with pytest.raises(ArgumentError, match="measured and not predicted"):
+            eoc.predict_pruning(net, 0.8, criterion=own, data=data)
+        return
+    kept = [eoc.predict_pruning(net, 0.8, criterion=c, data=data, samples=2).kept for c in (own, free)]
+    np.testing.assert_array_equal(*kept)
+
+
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        ("snip", {"temperature": 50.0}), ("snip", {"signed": True}), ("snip", {"needs": "hessian_gradient"}),
+        ("magnitude", {"needs": "gradient"}), ("grasp", {"signed": False}),
+    ],
+)  # fmt: skip
+def test_what_scores_are_made_from_may_be_overridden(base, changes):
+    kind = type(eoc.criterion(base))
+    own = type("Own", (kind,), {"name": "own", **changes})()
+    free = type("Free", (), {"name": "own", "needs": kind.needs, "signed": kind.signed, **changes})()
+    free.score = kind().score
+    net, data = eoc.mlp(3, 20, activation="relu", in_features=64, out_features=10), batch(30)
+    kept = [eoc.predict_pruning(net, 0.8, criterion=c, data=data, samples=2).kept for c in (own, free)]
+    np.testing.assert_array_equal(*kept)
+    kept = [eoc.measure_pruning(net.to_torch(0), 0.8, criterion=c, data=data).kept for c in (own, free)]
+    np.testing.assert_array_equal(*kept)
+
+
+def test_what_no_score_can_be_followed_of_is_refused():
+    for base in ("erk", "uniform", "random", "smart-ratio"):
+        kind = type(eoc.criterion(base))
+        with pytest.raises(ArgumentError, match="overrides score"):
+            eoc.criterion(OVERRIDES["method"](kind))
+    with pytest.raises(ArgumentError, match="overrides densities"):
+        kind = type(eoc.criterion("random"))
+        eoc.criterion(type("Own", (kind,), {"name": "own", "densities": lambda self, shapes: None})())
+    # Rounds of scores by weights or paths are SynFlow's alone, whose score is not theirs.
+    for made in (
+        Odd(needs="weights"),
+        Odd(needs="paths"),
+        OVERRIDES["method"](type(eoc.criterion("synflow"))),
+    ):
+        object.__setattr__(made, "rounds", 3)
+        with pytest.raises(ArgumentError, match=r"criterion\.rounds must be 1"):
+            eoc.criterion(made)
+    for made in (Odd(name="snip"), type("Own", (type(eoc.criterion("snip")),), {"score": _Mixin.score})()):
+        with pytest.raises(ArgumentError, match="built-in"):
+            eoc.criterion(made)
+
+
+def test_a_subclass_that_changes_no_score_keeps_what_is_known_of_it():
+    for name in criterion_names():
+        kind = type(eoc.criterion(name))
+        own = type("Own", (kind,), {"name": "own"})()
+        assert eoc.criterion(own) is own
+    claims = {"score": _Mixin.score, "is_product": False, "proportional": False, "has_kernel_law": False}
+    own = type("Own", (type(eoc.criterion("snip")),), {"name": "own", **claims})()
+    assert eoc.criterion(own) is own
+
+
 def test_the_schedule_ends_where_it_should():
     pytest.importorskip("torch")
     from eoc_theory.pytorch.measure.gradient_rounds import schedule

@@ -153,7 +153,7 @@ def test_attention_of_channels_to_channels():
         return F.scaled_dot_product_attention(*parts, scale=0.5).flatten(1, 2).unflatten(2, (2, 3))
 
     check(layer, attend, [q, k, v], normals(8, 2, 3, 5, seed=3))
-    assert layer.attended([q, k]).shape == (2, 5, 1, 4, 4)
+    assert layer.scores([q, k]).shape == (2, 5, 1, 4, 4)
 
 
 @pytest.mark.parametrize("over_positions", [False, True])

@@ -84,10 +84,14 @@ def test_tokens_become_alike_without_residual_branches():
     assert (np.diff(found.sum_similarity[::2]) > -0.02).all() and found.sum_similarity[-1] > 0.9
 
 
-def test_sharp_scores_attend_to_one_key():
-    net = eoc.transformer(2, 192, heads=3, vocabulary=WORDS, tokens=TOKENS, sigma_qk=1e4)
+@pytest.mark.parametrize("causal", [False, True])
+def test_sharp_scores_attend_to_one_key(causal):
+    """Weights of most keys are 0 in floats, but their scores are what they are."""
+    net = eoc.transformer(2, 192, heads=3, vocabulary=WORDS, tokens=TOKENS, sigma_qk=1e4, causal=causal)
     found = net.propagate((ids(), np.arange(INPUTS)))
     assert (found.entropy < 0.02).all()
+    # Tokens are independent but for those that are the same word.
+    assert found.score_std[0] == pytest.approx(1e4, rel=0.1)
 
 
 def test_causal_scores_count_the_keys_that_are_seen():

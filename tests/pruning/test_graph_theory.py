@@ -317,6 +317,17 @@ def test_fluctuations_shrink_with_width():
     assert 1.5 < spread[0] / spread[1] < 2.7
 
 
+def test_the_stated_error_of_attention_is_larger_without_normalisation():
+    snip = as_criterion("snip")
+    errors = {
+        norm: theory_trust(eoc.transformer(2, 192, norm=norm), snip, SPARSITIES)
+        for norm in ("layer", "rms", None)
+    }
+    assert (errors[None].bound > 2 * errors["layer"].bound).all()
+    assert (errors["rms"].bound == errors["layer"].bound).all()
+    assert "without normalisation" in errors[None].notes[0]
+
+
 def test_the_stated_error_falls_with_width():
     snip = as_criterion("snip")
     errors = [theory_trust(eoc.cnn(8, width, input_shape=(3, 8, 8)), snip, SPARSITIES) for width in (64, 256)]
