@@ -192,6 +192,8 @@ class _Tabulated:
         x = np.asarray(x, dtype=np.float64)
         flat = x.ravel()
         half: Any = np.searchsorted(self._edges, flat, side="right") - 1
+        # The end itself, where pieces are evaluated for all that lies beyond it, belongs to the last half.
+        half[flat == self._edges[-1]] = len(self._state) - 1
         inside = (half >= 0) & (half < len(self._state))
         half = np.where(inside, half, 0)
         if inside.any():

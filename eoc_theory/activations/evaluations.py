@@ -62,6 +62,13 @@ def spend_rule(nodes: int, plain: bool = False) -> None:
         work.spent += work.rule + (work.plain if plain else work.node) * nodes
 
 
+def spend(evaluations: int) -> None:
+    """Count what costs as much as so many evaluations."""
+    work = _counted.get()
+    if work is not None:
+        work.spent += evaluations
+
+
 def spend_call(numbers: int, weight: int) -> None:
     """Count one call of a callable.
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...activations import activation as resolve
+from ...activations import evaluations
 from ...activations.core import Activation
 from ...base import checks
 from ...errors import ArgumentError, ConvergenceError
-from .. import hermite_coefficients
+from .. import effort, hermite_coefficients
 from .closed_forms import closed_dual
 from .deficit import point_masses
 from .localised import localised_slope
@@ -46,6 +47,9 @@ class DualTable:
         activation: anything :func:`eoc_theory.activation` accepts.
         q: variance > 0.
 
+    Raises:
+        ConvergenceError: it takes too much work, some five seconds' worth, or cannot be resolved.
+
     Attributes:
         phi_at_one, dphi_at_one: E φ(√q Z)² and E φ'(√q Z)² (φ' almost everywhere).
         error: estimated largest errors of `phi` and `dphi`, relative to phi_at_one and dphi_at_one.
@@ -66,7 +70,8 @@ class DualTable:
         self.dphi_at_one = second_moment(activation, q, 1)
         self._power = 1 if np.any(activation.jumps(0)) else 2
         slopes_of = _Slopes(activation, q, self._power)
-        panels = _resolved_panels(slopes_of)
+        with evaluations.counting(effort.allowance(activation, effort.MOST_OF_A_DUAL)):
+            panels = _resolved_panels(slopes_of)
         # The deficit is an integral of what is uncertain by that much relative to its largest value.
         missed = slopes_of.error + ROUNDING
         share = q * self.dphi_at_one * missed / self.phi_at_one if self.phi_at_one > 0.0 else 0.0
@@ -222,6 +227,12 @@ class _Slopes:
                 result[i] = self.seen[twin] * (1 if act.parity == "odd" else -1)
             else:
                 result[i], error = dual_quadrature(act, self.q, self.q, math.cos(t), math.sin(t), 1, 1)
+                if evaluations.exhausted():
+                    raise ConvergenceError(
+                        f"the correlation map of {act.name} at q = {self.q:g} is too costly: it takes more "
+                        f"than {effort.MOST_OF_A_DUAL} evaluations; a function that is smoother or faster "
+                        "is accepted"
+                    )
                 self.noise = max(self.noise, error / self.scale)
             self.seen[t] = float(result[i])
         return result
