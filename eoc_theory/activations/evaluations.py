@@ -79,7 +79,17 @@ def spend_call(numbers: int, weight: int) -> None:
     if work is None:
         return
     work.spent += weight * (numbers + _CALL)
-    if work.refusal and work.spent > work.limit:
+    require(0)
+
+
+def require(evaluations: int) -> None:
+    """See that so many evaluations may be spent yet.
+
+    Raises:
+        ActivationError: they would be too many, where there is a refusal.
+    """
+    work = _counted.get()
+    if work is not None and work.refusal and work.spent + evaluations > work.limit:
         raise ActivationError(work.refusal)
 
 
