@@ -32,8 +32,11 @@ def allowance(act: Activation, most: int = MOST_OF_A_DECADE) -> Work:
     expression = act.expression
     if expression is None:
         return Work(most)
-    # What both share is computed once.
-    operations = size(expression, expression.diff(), most=LARGEST_SIZE)
+    try:
+        # What both share is computed once.
+        operations = size(expression, expression.diff(), most=LARGEST_SIZE)
+    except Exception:  # of many kinds, where SymPy meets conditions that it cannot decide
+        operations = 3 * size(expression, most=LARGEST_SIZE)
     node = 2 + operations // _OPERATIONS
     return Work(most, node, node // 2)
 

@@ -226,3 +226,12 @@ def test_points_are_not_found_in_noise(sigma_b):
 def test_slopes_beyond_the_range_of_floats_are_refused(text: str, given: dict[str, float]) -> None:
     with pytest.raises(EOCError):
         edge_of_chaos(text, **given)
+
+
+@pytest.mark.parametrize(
+    "text", ["erf(x-1e6)", "expm1(where(tanh(x)*(x-x)<1, (1e30+x)*(1-2), min(x/3, x/1e-300, x*x)))"]
+)
+def test_what_overflows_or_underflows_is_refused_in_words(text: str) -> None:
+    with pytest.raises(EOCError) as caught:
+        edge_of_chaos(text, sigma_b=0.3)
+    assert "bug" not in str(caught.value)
