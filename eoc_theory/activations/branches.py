@@ -26,6 +26,11 @@ sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
 MOST_DEGREES, MOST_IRRATIONAL_DEGREES = 128, 24
 SMALLEST = 5e-324  # of a float
+PERIODIC = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
+# Distances from a pole, six decades of them; how often a function may turn over these, and how far from 0 it
+# may stay, as a share of its range, without being taken to come there.
+ACCUMULATED = np.geomspace(1.07e-13, 1.31e-7, 41)
+MOST_TURNS, NEAR_ZERO = 2, 0.05
 LOST_DIGITS = 400  # for what loses even those
 DIGITS = 80  # of which 0/0 at 1e-10 costs some 40 in a third derivative
 
@@ -222,9 +227,9 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         if _vanishes(decider, low, high):
             continue  # its sides are equal throughout
         # At a pole a sign changes too; where it does not, the branches on both sides are merged again.
-        for place in (*real_roots(decider, low, high, shown), *singular_points(decider, low, high, shown)):
-            if low < place < high:
-                cuts.append(place)
+        poles = singular_points(decider, low, high, shown)
+        _check_accumulation(decider, low, high, poles, shown)
+        cuts += [at for at in (*real_roots(decider, low, high, shown), *poles) if low < at < high]
     ends = [low, *sorted(set(cuts)), high]
     result: list[Branch] = []
     for a, b in itertools.pairwise(ends):
@@ -236,6 +241,25 @@ def _split(expression: Any, low: float, high: float, shown: str) -> list[Branch]
         if len(result) > MOST_PIECES:
             raise ExpressionError(f"{shown} has more than {MOST_PIECES - 1} kinks")
     return result
+
+
+def _check_accumulation(decider: Any, low: float, high: float, poles: list[float], shown: str) -> None:
+    """Refuse a decider whose sign changes without end towards a pole, as that of sin(1/x) does.
+
+    Nothing else in the grammar than a function with a period does so. It need not show in the signs at a few
+    points: 1 − sin(1/x) is positive but at points that accumulate.
+    """
+    if not poles or not decider.has(*PERIODIC):
+        return
+    exact = Exact(decider, low, high)
+    for pole, side in itertools.product(poles, (-1, 1)):
+        places = [pole + side * d * (1 + abs(pole)) for d in ACCUMULATED]
+        found = [exact.precise(0, at) for at in places if low < at < high]
+        values = np.array([float(value) for value in found if value is not None])
+        turns = np.diff(np.sign(np.diff(values))) != 0.0
+        room = NEAR_ZERO * np.ptp(values) if len(values) else 0.0
+        if turns.sum() > MOST_TURNS and values.min() <= room and values.max() >= -room:
+            raise ExpressionError(f"{shown} has kinks without end towards x = {pole:.6g}")
 
 
 def _vanishes(expression: Any, low: float, high: float) -> bool:

@@ -66,9 +66,11 @@ def numerical_piece(
     points = own.low[:, None] + (own.high - own.low)[:, None] * PROBES
     # Growth and structure far out are no measure of what happens near 0.
     near = np.abs(points[:, 2]) <= 64.0
+    # Of each share all orders at once: they come of the same values.
+    tried = [_derivatives(inner, (1, 2, 3), room, np.full(len(own.low), s), points) for s in SHARES]
     for order in (1, 2, 3):
         with np.errstate(all="ignore"):
-            values = [_derivative(inner, order, room, np.full(len(own.low), s))(points) for s in SHARES]
+            values = [found[order - 1] for found in tried]
             changes = np.array([np.max(np.abs(b - a), axis=1) for a, b in itertools.pairwise(values)])
             sizes.append(float(np.nanmax(np.abs(values[-1][near]), initial=0.0)))
         # Two changes in a row: one alone may be small by luck.
@@ -149,25 +151,29 @@ class _Room:
 
 
 def _derivative(call: Function, order: int, room: _Room, shares: Array) -> Function:
-    """The derivative by fits whose half width is a share, one for each panel, of the room around x."""
+    """The derivative of an order as a function of x; see :func:`_derivatives`."""
+    return lambda x: _derivatives(call, (order,), room, shares, x)[0]
 
-    def derivative(x: Array) -> Array:
-        x = np.asarray(x, dtype=np.float64)
-        flat = x.ravel()
-        result = np.empty_like(flat)
-        for start in range(0, len(flat), 8192):  # bounds the memory of the stencils
-            part = flat[start : start + 8192]
-            panel = np.clip(np.searchsorted(room.edges, part, side="right") - 1, 0, len(shares) - 1)
-            h = np.minimum(shares[panel] * room(part), 0.5 * (room.high - room.low))
-            centre = np.clip(part, room.low + h, room.high - h)
-            with np.errstate(all="ignore"):
-                values = call(centre[:, None] + h[:, None] * POINTS)
-                series = chebyshev.chebder(TO_COEFFICIENTS @ values.T, order, axis=0)
+
+def _derivatives(
+    call: Function, orders: tuple[int, ...], room: _Room, shares: Array, x: Array
+) -> list[Array]:
+    """The derivatives at x by fits whose half width is a share, one for each panel, of the room around x."""
+    x = np.asarray(x, dtype=np.float64)
+    flat = x.ravel()
+    results = [np.empty_like(flat) for _ in orders]
+    for start in range(0, len(flat), 8192):  # bounds the memory of the stencils
+        part = flat[start : start + 8192]
+        panel = np.clip(np.searchsorted(room.edges, part, side="right") - 1, 0, len(shares) - 1)
+        h = np.minimum(shares[panel] * room(part), 0.5 * (room.high - room.low))
+        centre = np.clip(part, room.low + h, room.high - h)
+        with np.errstate(all="ignore"):
+            coefficients = TO_COEFFICIENTS @ call(centre[:, None] + h[:, None] * POINTS).T
+            for order, result in zip(orders, results, strict=True):
+                series = chebyshev.chebder(coefficients, order, axis=0)
                 found = chebyshev.chebval((part - centre) / h, series, tensor=False)
                 result[start : start + 8192] = found / h**order
-        return result.reshape(x.shape)
-
-    return derivative
+    return [result.reshape(x.shape) for result in results]
 
 
 class _Tabulated:
@@ -192,6 +198,8 @@ class _Tabulated:
         x = np.asarray(x, dtype=np.float64)
         flat = x.ravel()
         half: Any = np.searchsorted(self._edges, flat, side="right") - 1
+        # The end itself, where pieces are evaluated for all that lies beyond it, belongs to the last half.
+        half[flat == self._edges[-1]] = len(self._state) - 1
         inside = (half >= 0) & (half < len(self._state))
         half = np.where(inside, half, 0)
         if inside.any():

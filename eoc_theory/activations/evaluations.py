@@ -62,6 +62,13 @@ def spend_rule(nodes: int, plain: bool = False) -> None:
         work.spent += work.rule + (work.plain if plain else work.node) * nodes
 
 
+def spend(evaluations: int) -> None:
+    """Count what costs as much as so many evaluations."""
+    work = _counted.get()
+    if work is not None:
+        work.spent += evaluations
+
+
 def spend_call(numbers: int, weight: int) -> None:
     """Count one call of a callable.
 
@@ -72,7 +79,17 @@ def spend_call(numbers: int, weight: int) -> None:
     if work is None:
         return
     work.spent += weight * (numbers + _CALL)
-    if work.refusal and work.spent > work.limit:
+    require(0)
+
+
+def require(evaluations: int) -> None:
+    """See that so many evaluations may be spent yet.
+
+    Raises:
+        ActivationError: they would be too many, where there is a refusal.
+    """
+    work = _counted.get()
+    if work is not None and work.refusal and work.spent + evaluations > work.limit:
         raise ActivationError(work.refusal)
 
 

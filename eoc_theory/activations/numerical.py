@@ -20,6 +20,7 @@ from .functions import polynomial
 from .growth import classify, faster
 from .local_fits import NODES, POINTS, TO_COEFFICIENTS
 from .survey import (
+    grid_size,
     initial_edges,
     mesh,
     mesh_reach,
@@ -74,13 +75,12 @@ def _from_callable(function: Callable[..., Any], kinks: tuple[float, ...] | None
     """The activation of a NumPy function."""
     name = getattr(function, "__name__", type(function).__name__)
     name = "callable" if name == "<lambda>" else name
-    call = checked(function, name)
     refusal = (
         f"{name} is too costly to read: its kinks and structure take more than {MOST_TO_READ} evaluations of "
         "0.1 µs each; one that is faster or smoother is accepted, and an expression in x takes fewer"
     )
     with evaluations.counting(evaluations.Work(MOST_TO_READ, refusal=refusal)):
-        return _read(function, call, name, kinks)
+        return _read(function, checked(function, name), name, kinks)
 
 
 def _read(
@@ -181,6 +181,8 @@ def checked(function: Callable[..., Any], name: str) -> Function:
     if np.ptp(values[np.abs(points) < 100.0]) == 0.0:
         raise ActivationError(f"{name} does not depend on x: it is {values[0]:g} everywhere")
     weight = evaluations.weight_of(call, points)
+    # What is too slow for the fine grid alone is refused before it is begun.
+    evaluations.require(weight * grid_size())
     return call
 
 

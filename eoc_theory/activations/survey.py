@@ -92,6 +92,11 @@ def _blocks() -> tuple[tuple[float, float, int], ...]:
     return tuple(blocks)
 
 
+def grid_size() -> int:
+    """How many numbers the fine grid has on both sides of 0."""
+    return 2 * sum(count for _, _, count in _blocks())
+
+
 def narrow_places(call: Function, kinks: tuple[float, ...] = ()) -> list[tuple[float, float]]:
     """Intervals in which values on the fine grid change abruptly, away from the kinks already known."""
     places: list[tuple[float, float]] = []

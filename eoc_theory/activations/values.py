@@ -274,11 +274,15 @@ def check_finite(branch: Branch, piece: Piece, exact: Exact, shown: str) -> None
 def _limit_at(exact: Exact, order: int, at: float, side: int) -> Any:
     """The one-sided value, or None where it grows without bound.
 
-    The float `at` misses a pole by its rounding, so the growth towards it is what tells.
+    The float `at` misses a pole other than 0 by its rounding, so the growth towards it is what tells. What is
+    finite, such as sqrt(abs(x - 1) + 1e-12), stops growing before it comes as near as that.
     """
     value = exact(order, at, side)
+    if value is None or at == 0.0:
+        return value
     with mpmath.workdps(DIGITS):
         near, nearer = (exact.raw(order, at + side * d * (1 + abs(at))) for d in (1e-9, 1e-12))
-    if value is None or near is None or nearer is None or abs(nearer) > 30 * (1 + abs(near)):
+    if near is None or nearer is None:
         return None
-    return value
+    growing = abs(nearer) > 30 * (1 + abs(near)) and abs(value) > 8 * (1 + abs(nearer))
+    return None if growing else value

@@ -16,24 +16,29 @@ from ..errors import ConvergenceError
 
 # Evaluations, about 0.1 µs each, of one decade's moments, and of all decades together.
 MOST_OF_A_DECADE, MOST = 1_500_000, 20_000_000
+# … and of one table of a dual over the correlation.
+MOST_OF_A_DUAL = 70_000_000
 # Operations of an expression that cost as much as one evaluation, and what a rule costs where the function is
 # a callable.
 _OPERATIONS, _RULE = 80, 3000
 
 
-def allowance(act: Activation) -> Work:
-    """What counts the evaluations of an activation for one decade; nothing where it is built in."""
+def allowance(act: Activation, most: int = MOST_OF_A_DECADE) -> Work:
+    """What counts the evaluations of an activation up to a limit; nothing where it is built in."""
     if act.source is None:  # their moments are cheap
         return Work(math.inf, 0, 0)
     if act.uncertainty is not None:
-        return Work(MOST_OF_A_DECADE, rule=_RULE)
+        return Work(most, rule=_RULE)
     expression = act.expression
     if expression is None:
-        return Work(MOST_OF_A_DECADE)
-    # What both share is computed once.
-    operations = size(expression, expression.diff(), most=LARGEST_SIZE)
+        return Work(most)
+    try:
+        # What both share is computed once.
+        operations = size(expression, expression.diff(), most=LARGEST_SIZE)
+    except Exception:  # of many kinds, where SymPy meets conditions that it cannot decide
+        operations = 3 * size(expression, most=LARGEST_SIZE)
     node = 2 + operations // _OPERATIONS
-    return Work(MOST_OF_A_DECADE, node, node // 2)
+    return Work(most, node, node // 2)
 
 
 def check(act: Activation, spent: dict[int, int]) -> None:

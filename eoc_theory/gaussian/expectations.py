@@ -512,6 +512,14 @@ def _has_jump(act: Activation, order: int) -> bool:
     return bool(np.max(np.abs(jumps)) > 1e-13 * np.max(np.abs(nearby)))
 
 
+def shortest_length(act: Activation) -> float:
+    """The shortest length over which φ changes, in units of x."""
+    lengths = [act.length_scale, *np.diff(act.kinks)]
+    if act.oscillation:
+        lengths.append(1.0 / act.oscillation)
+    return float(min(lengths))
+
+
 @lru_cache(maxsize=512)
 def shape_of(act: Activation) -> Shape:
     """The shape that quadrature needs to know of an activation."""

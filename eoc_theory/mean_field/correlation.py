@@ -18,8 +18,9 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from ..activations import Activation
+from ..gaussian.duals import dual
 from ..gaussian.duals.slopes import slope_dual
-from ..gaussian.expectations import jumps_of
+from ..gaussian.expectations import jumps_of, shortest_length
 from ..gaussian.tables import FIRST_DECADE, LAST_DECADE
 
 Array = NDArray[np.float64]
@@ -31,6 +32,8 @@ Q_POINTS = 12
 ANGLE_POINTS = 28
 RESOLVED = 1e-9
 MOST_Q_POINTS, MOST_ANGLE_POINTS = 48, 448
+# Squared radians of a wave within √q from which T is solved for by its closed form.
+AVERAGED_OUT = 1e4
 
 
 def _points(n: int) -> Array:
@@ -56,16 +59,8 @@ class Stretch:
     @classmethod
     def at(cls, act: Activation, q: Array) -> Stretch:
         """The map for variances q."""
-        width = 1.0 / np.sqrt(1.0 + q / cls.length(act) ** 2)
+        width = 1.0 / np.sqrt(1.0 + q / shortest_length(act) ** 2)
         return cls(width, np.arcsinh(0.5 * np.pi / width))
-
-    @staticmethod
-    def length(act: Activation) -> float:
-        """The shortest length over which φ changes, in units of x."""
-        lengths = [act.length_scale, *np.diff(act.kinks)]
-        if act.oscillation:
-            lengths.append(1.0 / act.oscillation)
-        return float(min(lengths))
 
     def angle(self, x: Array) -> Array:
         """θ at x."""
@@ -228,6 +223,36 @@ class CorrelationTable:
         if self._jumps:
             slope = slope / np.sin(theta)
         return np.minimum(2.0 * np.sin(0.5 * theta) ** 2, 1.0), slope
+
+
+def is_wave(act: Activation) -> bool:
+    """Whether φ is nothing but a wave, sin or cos."""
+    return act.closed_form is not None and act.oscillation > 0.0
+
+
+def is_averaged_out(act: Activation, q: Array) -> NDArray[np.bool_]:
+    """Of which variances, of any shape, a wave makes so many radians that tables are too coarse for T."""
+    return np.isfinite(q) & (
+        act.oscillation**2 * q > AVERAGED_OUT if is_wave(act) else np.zeros(q.shape, bool)
+    )
+
+
+def wave_fixed_points(act: Activation, q: Array, sigma_w2: Array, offset: Array) -> tuple[Array, Array]:
+    """As `CorrelationTable.noisy_fixed_points` for a wave at large variances, by its closed form.
+
+    Without an offset they are those below c = 1 of networks in the chaotic phase. Newton's steps from c = 0
+    rise to them, as there; and at once, since T is 0 but next to c = 1.
+    """
+    gap = np.ones_like(q)
+    whole = dual(act, q, q, 1.0).value
+    for _ in range(100):
+        old, share = gap, sigma_w2 / q
+        covered = whole - dual(act, q, q, one_minus_c=old).value
+        slope = sigma_w2 * dual(act, q, q, one_minus_c=old, order=1).value
+        gap = np.clip(old - (old - offset - share * covered) / (1.0 - slope), offset, old)
+        if not np.any(gap < old * (1.0 - 1e-15)):
+            break
+    return gap, slope
 
 
 def _panel_of(q: Array) -> NDArray[np.intp]:

@@ -169,6 +169,11 @@ def bias_equation(table: MomentTable, log_q: float, target: float) -> tuple[floa
     """σ_b²(q) − target and its derivative by log q."""
     excess, d_excess = table.at_one_log(log_q, "excess")
     dphi2, d_dphi2 = table.at_one_log(log_q, "dphi2")
+    if dphi2 == 0.0:
+        raise ConvergenceError(
+            f"E[φ'²] of {table.activation.name} is below the range of floats at q = {math.exp(log_q):g}, "
+            "next to where the critical point is looked for"
+        )
     bias = excess / dphi2
     return bias - target, (d_excess - bias * d_dphi2) / dphi2
 

@@ -323,7 +323,13 @@ def _why_none(act: Activation, name: str, value: float, dropout: float) -> str:
 def _homogeneous_sigma_w(act: Activation) -> float:
     assert act.slopes is not None
     left, right = act.slopes
-    return math.sqrt(2.0 / (left * left + right * right))
+    square = left * left + right * right
+    if not 1e-300 < square < 1e300:
+        raise ConvergenceError(
+            f"the critical sigma_w of {act.name} is not between 1e-150 and 1e150: its slopes are {left:g} "
+            f"and {right:g}"
+        )
+    return math.sqrt(2.0 / square)
 
 
 def _homogeneous(act: Activation, q: float = DATA_VARIANCE) -> CriticalPoint:

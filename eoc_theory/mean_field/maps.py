@@ -30,7 +30,7 @@ from ..gaussian.duals import DualTable
 from ..gaussian.duals.slopes import slope_dual
 from ..gaussian.expectations import checked_variance, jumps_of
 from .convergence import Convergence, convergence_law
-from .correlation import correlation_table
+from .correlation import correlation_table, is_averaged_out, is_wave, wave_fixed_points
 from .variance import (
     SMALLEST,
     FixedPoint,
@@ -332,7 +332,8 @@ def correlation_terms(
 ) -> tuple[DualTable, float, float]:
     """Φ, factor and lost of 1 − C(c) = lost + factor (Φ(1) − Φ(c)), at a fixed point q of the variances."""
     limit = not 0.0 < q < np.inf
-    at = 1.0 if limit and act.slopes is not None else float(np.clip(q, SMALLEST, LARGEST))
+    largest = math.inf if is_wave(act) and not limit else LARGEST
+    at = 1.0 if limit and act.slopes is not None else float(np.clip(q, SMALLEST, largest))
     table = DualTable(act, at)
     if limit:
         # There biases are absent or negligible.
@@ -344,8 +345,10 @@ def correlation_terms(
 def _tabled(act: Activation, weight: Array, q: Array) -> tuple[Array, Array]:
     """σ_w² and q, where q is finite and outside of the tables those at their end with the same σ_w² E[φ²]/q.
 
-    Φ(c)/Φ(1) hardly changes any more out there.
+    Φ(c)/Φ(1) hardly changes any more out there, but of a wave, whose closed form needs no table.
     """
+    if is_wave(act):
+        return weight, q
     at = np.where((q > 0.0) & np.isfinite(q), np.clip(q, SMALLEST, LARGEST), q)
     far = at != q
     if not far.any():
@@ -361,7 +364,7 @@ def dropout_limit(act: Activation, q: float, sigma_w: float, dropout: float) -> 
     C is convex on [0, 1] (Mehler's series has no negative terms) with C(0) ≥ 0 and C(1) < 1: one fixed point
     lies there, and Newton's steps from c = 0 rise to it without passing it.
     """
-    if act.slopes is None and not 0.0 < q < np.inf:
+    if act.slopes is None and (not 0.0 < q < np.inf or is_averaged_out(act, np.array(q))):
         c_star, slope = noisy_correlations(act, np.array([q]), np.array([sigma_w**2]), dropout)
         return 1.0 - float(c_star[0]), float(slope[0])
     table, factor, lost = correlation_terms(act, q, sigma_w, dropout)
@@ -398,6 +401,9 @@ def noisy_correlations(act: Activation, q: Array, weight: Array, dropout: float)
     # Where E[φ²] overflows φ grows so fast that signals that differ at all have nothing in common.
     gap, slope = np.ones_like(at), np.zeros_like(at)
     usable = np.isfinite(phi2) & np.isfinite(weight) & (weight > 0.0)
+    out = usable & is_averaged_out(act, at)
+    gap[out], slope[out] = wave_fixed_points(act, at[out], weight[out], lost[out])
+    usable &= ~out
     gap[usable], slope[usable] = correlation_table(act).noisy_fixed_points(
         at[usable], weight[usable], lost[usable]
     )
@@ -436,6 +442,11 @@ def correlations(act: Activation, q: Array, weight: Array, chi: Array) -> tuple[
         chi[limit] = np.where(relative > 1.0 + LIMIT_TOLERANCE, relative, 1.0)
         slope = np.where(np.isinf(q), 1.0, slope)
     chaotic = (chi > 1.0 + CRITICAL_TOLERANCE) & np.isfinite(weight)
+    out = chaotic & is_averaged_out(act, at)
+    if out.any():
+        gap, slope[out] = wave_fixed_points(act, at[out], weight[out], np.zeros(int(out.sum())))
+        c_star[out] = 1.0 - gap
+    chaotic &= ~out
     if chaotic.any():
         gap, slope[chaotic] = correlation_table(act).fixed_points(at[chaotic], weight[chaotic])
         c_star[chaotic] = 1.0 - gap

@@ -6,6 +6,7 @@ import math
 import pickle
 import time
 import warnings
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from eoc_theory.activations import Growth, activation, activation_names, grammar, symbolic
 from eoc_theory.errors import ActivationError, ExpressionError
+from eoc_theory.gaussian import moments
 
 GRID = np.unique(
     np.concatenate([np.logspace(-10, 3.9, 120), -np.logspace(-10, 3.9, 120), np.linspace(-12, 12, 499)])
@@ -416,3 +418,51 @@ def test_powers_of_sums_keep_their_digits_near_their_roots(text: str) -> None:
             true = eval(text, {"__builtins__": {}}, {"x": mpmath.mpf(x), "pi": mpmath.pi})  # our own text
             slope = 64 * true / (abs(x) + 1)
         assert abs(got - true) <= 1e-9 * (abs(true) + abs(slope * x)) + 1e-11, x
+
+
+@pytest.mark.parametrize("pole", ["0", "3.65", "-1/3", "pi"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "sign(sin(1/(x-p)))",
+        "x+abs(cos(atan(2+x*x)/(p-x)))",
+        "where(cos(log(abs(x-p)))>0.5,x,2*x)",
+        "max(1,1.5*sin(3/(x-p))+x-p)",
+        # φ is 1 but at points that accumulate, where φ' has no bound.
+        "max(1,sin(1/(x-p))+x-p)",
+    ],
+)
+def test_kinks_without_end_are_refused(pole: str, form: str) -> None:
+    with pytest.raises(ExpressionError, match="kinks without end towards x = "):
+        activation(form.replace("p", f"({pole})"))
+
+
+def test_waves_at_a_pole_that_decide_nothing_are_read() -> None:
+    assert activation("max(x**2+2,sin(1/x))")(0.5) == 2.25
+    assert activation("x+sign(sin(1/x)+2)").kinks == ()
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5])
+@pytest.mark.parametrize("width", [1e-6, 1e-12])
+def test_structure_next_to_a_kink_is_no_pole(place: float, width: float) -> None:
+    act = activation(f"sqrt(abs(x-{place})+{width!r})+x")
+    assert act.kinks == (place,)
+    value, error = moments(act, 1.0).dphi2
+
+    def density(x: Any) -> Any:
+        return mpmath.exp(-x * x / 2) / mpmath.sqrt(2 * mpmath.pi)
+
+    with mpmath.workdps(30):
+        # φ' = 1 ± 1/(2 √(|x − p| + w))
+        steps = [0, *(mpmath.mpf(10) ** k for k in range(-14, 0)), 0.3, 1, 2, 4, 8, 14]
+        right = 1 + mpmath.quad(
+            lambda t: (
+                (density(place + t) + density(place - t)) / (4 * (t + width))
+                + (density(place + t) - density(place - t)) / mpmath.sqrt(t + width)
+            ),
+            steps,
+        )
+    assert abs(float(value - right)) <= float(error) + 1e-14 * float(right)
+    # Next to other places than 0 floats are too far apart to see all of it.
+    assert float(error) <= (1e-13 if place == 0.0 else 1e-9 if width > 1e-9 else 0.1) * float(right)
+    assert math.isinf(moments(f"sqrt(abs(x)+{width!r})*sign(x)+x", 1.0).dphi2.value)

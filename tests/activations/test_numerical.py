@@ -157,7 +157,34 @@ def test_functions_vectorised_by_numpy_are_taken() -> None:
     assert act.kinks == () and float(act(0.5)) == math.tanh(0.5)
 
 
-def test_a_slow_callable_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(evaluations, "weight_of", lambda call, x: 256)
+@pytest.mark.parametrize("weight", [32, 256])
+def test_a_slow_callable_is_refused_before_the_fine_grid(weight: int, monkeypatch) -> None:
+    monkeypatch.setattr(evaluations, "weight_of", lambda call, x: weight)
+    seen = 0
+
+    def slow(x: np.ndarray) -> np.ndarray:
+        nonlocal seen
+        seen += x.size
+        return np.tanh(x) + 0.1 * x
+
     with pytest.raises(ActivationError, match="too costly to read"):
-        from_callable(lambda x: np.tanh(x) + 0.1 * x)
+        from_callable(slow)
+    assert seen < 10_000
+
+
+@pytest.mark.parametrize("frequency", [20.0, 60.0])
+def test_lasting_waves_are_read_with_few_evaluations(frequency: float) -> None:
+    seen = 0
+
+    def wave(x: np.ndarray) -> np.ndarray:
+        nonlocal seen
+        seen += x.size
+        return x + np.sin(frequency * x)
+
+    act = activation(wave)
+    assert seen < 26_000_000
+    x = np.linspace(-30.0, 30.0, 997)
+    right = 1.0 + frequency * np.cos(frequency * x)
+    assert np.abs(act.derivative(1)(x) - right).max() <= 1e-9 * frequency
+    bend = -(frequency**2) * np.sin(frequency * x)
+    assert np.abs(act.derivative(2)(x) - bend).max() <= 1e-7 * frequency**2

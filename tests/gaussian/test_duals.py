@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eoc_theory.activations import activation, activation_names
-from eoc_theory.errors import ArgumentError, EOCError
+from eoc_theory.errors import ArgumentError, ConvergenceError, EOCError
 from eoc_theory.gaussian import Estimate
 from eoc_theory.gaussian.duals import DualTable, dual, dual_deficit
 from eoc_theory.gaussian.duals.quadrature import dual_quadrature, second_moment
@@ -234,3 +234,31 @@ def test_duals_against_simulation(name: str) -> None:
         product = f.derivative(order)(u) * f.derivative(order)(v)
         spread = product.std() / math.sqrt(product.size)
         assert abs(product.mean() - float(dual(name, 2.0, 0.5, 0.6, order=order).value)) < 5 * spread
+
+
+@pytest.mark.parametrize("spec", ["tanh(x)+exp(-((x-0.7)/0.01)**2)", "x+0.5/(1+((x+2.3)/0.03)**2)"])
+def test_tables_of_narrow_structure_are_within_their_error(spec: str) -> None:
+    """Against E[f P_c f], f and the Gaussian kernel on one grid that is much finer than either."""
+    a = activation(spec)
+    table = DualTable(a, 1.0)
+    x = np.arange(-10.0, 10.0, 1.5e-3)
+    weight = 1.5e-3 * np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+    slope = a.derivative(1)(x)
+    for theta in (0.02, 0.05, 0.13):
+        sine, cosine = math.sin(theta), math.cos(theta)
+        total = 0.0
+        for start in range(0, len(x), 500):
+            rows = slice(start, start + 500)
+            near = np.abs(x - cosine * x[rows].mean()) < 0.5 + 9.5 * sine
+            kernel = np.exp(-0.5 * ((x[near] - cosine * x[rows, None]) / sine) ** 2)
+            total += float((weight * slope)[rows] @ kernel @ slope[near])
+        total *= 1.5e-3 / (sine * math.sqrt(2.0 * math.pi))
+        right = abs(table.dphi(cosine) - total) / table.dphi_at_one
+        assert right <= table.error[1] + 1e-14
+
+
+@pytest.mark.slow
+def test_tables_that_take_too_much_are_refused() -> None:
+    bumps = "+".join(f"exp(-((x-{0.1 * k:.1f})/2e-4)**2)" for k in range(8))
+    with pytest.raises(ConvergenceError, match="too costly: it takes more than 70000000 evaluations"):
+        DualTable(f"tanh(x)+{bumps}", 1.0)

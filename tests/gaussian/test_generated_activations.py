@@ -146,14 +146,32 @@ def test_moments_that_take_too_much_are_refused() -> None:
 
 
 @pytest.mark.parametrize("spec, twice", [("sin", 2.0), ("cos", 2.0), ("sin(2)", 2.0)])
-@pytest.mark.parametrize("sigma_w, sigma_b", [(1000.0, 1000.0), (300.0, 500.0), (2000.0, 1e4), (50.0, 50.0)])
+@pytest.mark.parametrize(
+    "sigma_w, sigma_b",
+    [
+        (1000.0, 1000.0),
+        (300.0, 500.0),
+        (2000.0, 1e4),
+        (50.0, 50.0),
+        (10.0, 1e4),
+        (1e4, 1.0),
+        (1e4, 1e3),
+        (1e5, 1e6),
+    ],
+)
 def test_c_star_of_waves_at_large_variances(spec: str, twice: float, sigma_w: float, sigma_b: float) -> None:
     field = eoc.MeanField(spec, sigma_w, sigma_b)
     # Below c = 1 the two signals' waves are independent: V = σ_b² + σ_w²/2, of which σ_b² is shared.
     right = sigma_b**2 / (sigma_b**2 + sigma_w**2 / twice)
-    assert field.c_star == pytest.approx(right, abs=1e-8)
+    assert field.phase == "chaotic"
+    assert field.c_star == pytest.approx(right, abs=1e-10)
+    if field.q_star < 1e10:  # beyond which the map is refused
+        assert float(field.correlation_map(right)) == pytest.approx(right, abs=1e-10)
     diagram = eoc.phase_diagram(spec, sigma_w=[sigma_w], sigma_b=[sigma_b])
-    assert diagram.c_star[0, 0] == pytest.approx(right, abs=1e-8)
+    assert diagram.c_star[0, 0] == pytest.approx(right, abs=1e-10)
+    noisy = eoc.MeanField(spec, sigma_w, sigma_b, dropout=0.2)
+    right = sigma_b**2 / (sigma_b**2 + 1.25 * sigma_w**2 / twice)
+    assert noisy.c_star == pytest.approx(right, abs=1e-10)
 
 
 @pytest.mark.parametrize("sigma_w", [10.15, 30.0, 122.0, 130.0, 1e4])

@@ -219,3 +219,19 @@ def test_points_are_not_found_in_noise(sigma_b):
     right = edge_of_chaos("log(1+exp((x-0.4934)/0.3277))+0.1681*sin((x+0.9924)/1.095)", sigma_b=sigma_b)
     assert (found.sigma_w, found.q) == pytest.approx((right.sigma_w, right.q), rel=1e-8)
     assert not found.others and not right.others
+
+
+@pytest.mark.parametrize("text", ["1e-300*pi*x", "max(x,0)*1e-200", "abs(x)*1e250", "x*1e-170"])
+@pytest.mark.parametrize("given", [{}, {"sigma_b": 0.3}, {"q": 2.0}, {"sigma_w": 1.5}])
+def test_slopes_beyond_the_range_of_floats_are_refused(text: str, given: dict[str, float]) -> None:
+    with pytest.raises(EOCError):
+        edge_of_chaos(text, **given)
+
+
+@pytest.mark.parametrize(
+    "text", ["erf(x-1e6)", "expm1(where(tanh(x)*(x-x)<1, (1e30+x)*(1-2), min(x/3, x/1e-300, x*x)))"]
+)
+def test_what_overflows_or_underflows_is_refused_in_words(text: str) -> None:
+    with pytest.raises(EOCError) as caught:
+        edge_of_chaos(text, sigma_b=0.3)
+    assert "bug" not in str(caught.value)

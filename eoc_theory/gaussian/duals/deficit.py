@@ -154,18 +154,28 @@ def slope(act: Activation, q: float, theta: float, order: int) -> tuple[float, f
 def point_masses(act: Activation, q: float, theta: float, order: int, jumps: Array) -> float:
     """q sin θ times what the point masses J_k δ(x − x_k) of φ^(order+1) contribute to its dual."""
     sine, cosine, root = math.sin(theta), math.cos(theta), math.sqrt(q)
-    total = 0.0
+    total = float(jump_products(act, jumps, q, np.array(theta)))
     for x, jump in zip(act.kinks, jumps, strict=True):
-        for y, other in zip(act.kinks, jumps, strict=True):
-            # (x² + y² − 2xy cos θ)/sin² θ without cancellation for x = ±y.
-            if x * y >= 0:
-                exponent = ((x - y) ** 2 / sine**2 + x * y / math.cos(0.5 * theta) ** 2) / (2 * q)
-            else:
-                exponent = ((x + y) ** 2 / sine**2 - x * y / math.sin(0.5 * theta) ** 2) / (2 * q)
-            total += jump * other * math.exp(-exponent) / (2 * math.pi)
         if jump:
             density = math.exp(-0.5 * x * x / q) / math.sqrt(2 * math.pi * q)
             total += 2 * q * sine * jump * density * _given(act, order + 1, x * cosine, root * sine)
+    return total
+
+
+def jump_products(act: Activation, jumps: Array, q: float | Array, theta: Array) -> Array:
+    """Σ_jk J_j J_k q sin θ p(x_j, x_k) over kinks, p the density at variance q and correlation cos θ."""
+    sine2, cosine2 = np.sin(theta) ** 2, np.cos(0.5 * theta) ** 2
+    total = np.zeros_like(theta)
+    for x, jump in zip(act.kinks, jumps, strict=True):
+        for y, other in zip(act.kinks, jumps, strict=True):
+            if not (jump and other):
+                continue
+            # (x² + y² − 2xy cos θ)/sin² θ, written so that neither x = y nor x = −y cancels.
+            exponent = ((x - y) ** 2 / sine2 + x * y / cosine2) / (2.0 * q)
+            if x * y < 0.0:
+                mirrored = ((x + y) ** 2 / sine2 - x * y / np.sin(0.5 * theta) ** 2) / (2.0 * q)
+                exponent = np.where(theta > 0.5 * math.pi, mirrored, exponent)
+            total += jump * other / (2.0 * math.pi) * np.exp(-exponent)
     return total
 
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...activations.core import Activation
+from ...activations.evaluations import spend, spend_rule
 from ...errors import ConvergenceError
 from ..adaptive import halved
 from ..expectations import CANCELLATION, shape_of
@@ -33,8 +34,12 @@ from ..rules import (
 from .pairs import Array
 
 EPS = float(np.finfo(np.float64).eps)
-# Inner panels cover |t| ≤ 9: beyond it the normal density keeps 2e-19 of its mass.
-INNER_EDGES = np.linspace(-TAIL, TAIL, 9)
+# What a node of a rule for moments costs, in values of one derivative by its formula.
+PER_NODE = 4
+# Panels are shared from this s on.
+SHARED_FROM = 1e-3
+# So many z, a panel or two of them, are taken together.
+BLOCK = 42
 # Growth of successive panels away from a centre. 21 points are exact to rounding on [d, 2.2 d] for
 # structure at 0.
 RATIO = 2.2
@@ -67,12 +72,17 @@ def dual_quadrature(
     )
     if scale == 0.0:
         return 0.0, 0.0
+    # Where the derivatives themselves are not known as well no more is asked for.
+    inherited = inherited_error(activation, q_a, order_a) + inherited_error(activation, q_b, order_b)
+    accuracy = max(ACCURACY, 0.1 * inherited)
     value = error = math.inf
     for fineness in (1.0, 0.5, 0.25, 0.125):
         new = _integrate(activation, q_a, q_b, c, s, order_a, order_b, fineness)
+        # What panels of half the length hardly improve is the integrand's own noise.
+        noise = new[1] > 0.5 * error
         if new[1] < error:
             value, error = new
-        if error <= ACCURACY * scale:
+        if error <= accuracy * scale or noise:
             break
     if s < SMALLEST_SINE:
         error += s * scale
@@ -213,31 +223,22 @@ def _inner(
     while width < GAUSS_PANEL * fineness:
         offsets += [-width, width]
         width *= 1 + (RATIO - 1) * fineness
-    base = INNER_EDGES
     longest = GAUSS_PANEL * fineness
     if activation.oscillation:
         longest = min(longest, fineness * RADIANS / (activation.oscillation * root * s))
-    if longest < GAUSS_PANEL:
-        base = np.linspace(-TAIL, TAIL, math.ceil(2 * TAIL / longest) + 1)
     sharp = np.array(offsets if len(offsets) > 1 else offsets[:1])
     centres = _centres(activation) if len(offsets) > 1 else list(activation.kinks)
     marks = (np.array(centres)[:, None] / (root * s) + sharp).ravel()
-    panels = len(base) - 1 + len(marks)
-    if panels * len(NODES) * len(z) > LARGEST:
-        raise ConvergenceError(
-            f"E[f(u) g(v)] of {activation.name} needs {panels * len(NODES) * len(z):.1g} evaluations at "
-            f"q = {q:g}; at most {LARGEST:.1g} are accepted"
-        )
     g = activation.derivative(order)
     value, error = np.empty_like(z), np.empty_like(z)
     # Most z are far from the structure on the scale s: there g is flat enough for one rule for all.
-    smooth = fineness * activation.length_scale / (root * s) >= FLAT and not activation.oscillation
-    near = np.ones(len(z), dtype=bool)
-    if smooth:
-        near = np.zeros(len(z), dtype=bool)
-        for kink in activation.kinks:
-            near |= np.abs(kink / (root * s) - c / s * z) < TAIL
+    near = np.full(len(z), bool(activation.oscillation))
+    if not activation.oscillation:
+        smooth = fineness * activation.length_scale / (root * s) >= FLAT
+        for centre in activation.kinks if smooth else _centres(activation):
+            near |= np.abs(centre / root - c * z) < (TAIL if smooth else TAIL + FLAT) * s
         far = z[~near]
+        spend_rule(_nodes(activation, far.size * len(FLAT_NODES)))
         rows = CHUNK // len(FLAT_NODES)
         values = [
             g(root * (c * far[i : i + rows, None] + s * FLAT_NODES)) @ FLAT_WEIGHTS
@@ -248,17 +249,103 @@ def _inner(
         # The trapezoidal rule's error at half the step is the square of that at the whole step.
         size = np.maximum(np.abs(both).max(axis=1), 1e-300)
         error[~near] = size * (np.minimum(1.0, 10 * np.abs(both[:, 0] - both[:, 1]) / size) ** 2 + 2 * EPS)
-    chosen = np.flatnonzero(near)
+    if near.any():
+        shared = s >= SHARED_FROM and not activation.oscillation
+        rule = _on_shared_panels if shared else _on_own_panels
+        value[near], error[near] = rule(activation, g, root, (c, s), z[near], marks, longest)
+    return value, error
+
+
+def _nodes(activation: Activation, values: int) -> int:
+    """As how many nodes of a rule for moments values of one derivative count."""
+    return 2 * values if activation.uncertainty is not None else values // PER_NODE
+
+
+def _require_few(activation: Activation, root: float, panels: int) -> int:
+    """The nodes of so many panels, refused where they are too many."""
+    nodes = panels * len(NODES)
+    if nodes > LARGEST:
+        raise ConvergenceError(
+            f"E[f(u) g(v)] of {activation.name} needs {nodes:.1g} evaluations at q = {root * root:g}; "
+            f"at most {LARGEST:.1g} are accepted"
+        )
+    return nodes
+
+
+def _on_own_panels(
+    activation: Activation,
+    g: Callable[[Array], Array],
+    root: float,
+    c_and_s: tuple[float, float],
+    z: Array,
+    marks: Array,
+    longest: float,
+) -> tuple[Array, Array]:
+    """G(z) with errors on panels in t, of which each z has its own: they end at (marks − c z/s)."""
+    c, s = c_and_s
+    base = np.linspace(-TAIL, TAIL, math.ceil(2 * TAIL / longest) + 1)
+    panels = len(base) - 1 + len(marks)
+    _require_few(activation, root, panels * len(z))
+    value, error = np.empty_like(z), np.empty_like(z)
     rows = max(1, CHUNK // (panels * len(NODES)))
-    for i in range(0, len(chosen), rows):
-        at = chosen[i : i + rows]
-        some = z[at, None]
+    for start in range(0, len(z), rows):
+        some = z[start : start + rows, None]
         ends = np.broadcast_to(base, (len(some), len(base)))
         if len(marks):
             ends = np.sort(np.concatenate([ends, np.clip(marks - c / s * some, -TAIL, TAIL)], axis=1), axis=1)
         half, middle = 0.5 * np.diff(ends), 0.5 * (ends[:, 1:] + ends[:, :-1])
         t = half[..., None] * NODES + middle[..., None]
+        spend_rule(_nodes(activation, t.size))
         weighted = g(root * (c * some[..., None] + s * t)) * np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
-        values, errors = kronrod(weighted, half)
-        value[at], error[at] = values.sum(-1), errors.sum(-1)
+        parts, errors = kronrod(weighted, half)
+        value[start : start + rows], error[start : start + rows] = parts.sum(-1), errors.sum(-1)
+    return value, error
+
+
+def _on_shared_panels(
+    activation: Activation,
+    g: Callable[[Array], Array],
+    root: float,
+    c_and_s: tuple[float, float],
+    z: Array,
+    marks: Array,
+    longest: float,
+) -> tuple[Array, Array]:
+    """As :func:`_on_own_panels` on panels in v/√q that all z share, so that g is evaluated once for all.
+
+    Each z sees the panels within TAIL of s around c z. Floats are too far apart for it where s is small.
+    """
+    c, s = c_and_s
+    step, sign = s * longest, math.copysign(1.0, c)
+    around = math.ceil(TAIL / longest)
+    _require_few(activation, root, 2 * around * len(z))
+    cells = np.unique(np.floor(c * z / step)[:, None] + np.arange(-around, around + 1.0))
+    ends = np.unique(np.concatenate([cells * step, (cells + 1.0) * step, s * marks]))
+    low, high = ends[:-1], ends[1:]
+    kept = np.isin(np.floor(0.5 * (low + high) / step), cells)
+    low, high = low[kept], high[kept]
+    first, last = np.searchsorted(high, c * z - TAIL * s), np.searchsorted(low, c * z + TAIL * s)
+    evaluations = _require_few(activation, root, int((last - first).sum()))
+    half = 0.5 * (high - low)
+    y = half[:, None] * NODES + 0.5 * (high + low)[:, None]
+    # A number of the band is an exponential and some sums, a tenth of an evaluation.
+    spend_rule(_nodes(activation, y.size))
+    spend(evaluations // 10)
+    values = g(root * y) * (half / (s * math.sqrt(2.0 * math.pi)))[:, None]
+    value, error = np.empty_like(z), np.empty_like(z)
+    rest = s * s / (1.0 + abs(c))  # 1 − |c|: y − c z keeps its digits where c is next to ±1
+    for start in range(0, len(z), BLOCK):
+        rows = slice(start, start + BLOCK)
+        a, b = int(first[rows].min()), int(last[rows].max())
+        at = sign * z[rows, None, None]
+        weighted = y[a:b] - at
+        weighted += rest * at
+        weighted *= weighted
+        weighted *= -0.5 / (s * s)
+        np.exp(weighted, out=weighted)
+        weighted *= values[a:b]
+        parts, errors = kronrod(weighted, np.ones(b - a))
+        # The nodes' own rounding moves them within s; there are many of them.
+        rounding = 0.2 * EPS / s * np.abs(parts).sum(-1)
+        value[rows], error[rows] = parts.sum(-1), errors.sum(-1) + rounding
     return value, error

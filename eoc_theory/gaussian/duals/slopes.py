@@ -20,7 +20,7 @@ from .. import hermite_coefficients, moment_table
 from ..expectations import jumps_of
 from ..rules import RADIANS, TAIL
 from . import dual
-from .deficit import point_masses
+from .deficit import jump_products, point_masses
 
 Array = NDArray[np.float64]
 
@@ -46,23 +46,10 @@ def _masses(act: Activation, q: float, theta: Array) -> Array:
     if piecewise_degree(act) is None:
         return np.array([point_masses(act, q, float(t), 0, jumps) for t in theta]) / q
     sine, cosine, root = np.sin(theta), np.cos(theta), math.sqrt(q)
-    total = _products(act, jumps, q, theta) / q
+    total = jump_products(act, jumps, q, theta) / q
     for x, jump in zip(act.kinks, jumps, strict=True):
         density = math.exp(-0.5 * x * x / q) / (root * math.sqrt(2.0 * math.pi))
         total += 2.0 * jump * density * sine * _mean_of_linear(act, x * cosine, root * sine)
-    return total
-
-
-def _products(act: Activation, jumps: Array, q: float | Array, theta: Array) -> Array:
-    """Σ_jk J_j J_k q sin θ p(x_j, x_k), at variance q and correlation cos θ."""
-    sine2, cosine2 = np.sin(theta) ** 2, np.cos(0.5 * theta) ** 2
-    total = np.zeros_like(theta)
-    for x, jump in zip(act.kinks, jumps, strict=True):
-        for y, other in zip(act.kinks, jumps, strict=True):
-            if jump and other:
-                # (x² + y² − 2xy cos θ)/sin² θ, written so that x = y does not cancel.
-                exponent = ((x - y) ** 2 / sine2 + x * y / cosine2) / (2.0 * q)
-                total += jump * other / (2.0 * math.pi) * np.exp(-exponent)
     return total
 
 
@@ -110,7 +97,7 @@ def _of_kinks(act: Activation, q: Array, theta: Array) -> Array:
     ends = np.concatenate([np.zeros((len(q), 1)), theta], axis=1)
     half = 0.5 * np.diff(ends)
     inner = half[..., None] * nodes + (0.5 * (ends[:, 1:] + ends[:, :-1]))[..., None]
-    density = _products(act, act.jumps(1), q[:, None, None], inner)
+    density = jump_products(act, act.jumps(1), q[:, None, None], inner)
     bounds = special.ndtr(np.array([-np.inf, *act.kinks, np.inf]) / np.sqrt(q)[:, None])
     at_zero = np.diff(bounds, axis=1) @ _at_middles(act, 1) ** 2
     return at_zero[:, None] - np.cumsum((density @ weights) * half, axis=1)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ...activations import activation as resolve
+from ...activations import evaluations
 from ...activations.core import Activation
 from ...base import checks
 from ...errors import ArgumentError, ConvergenceError
-from .. import hermite_coefficients
+from .. import effort, hermite_coefficients
+from ..expectations import shortest_length
 from .closed_forms import closed_dual
 from .deficit import point_masses
 from .localised import localised_slope
@@ -32,6 +35,9 @@ ACCURACY = 3e-14
 NOISE = 1e-12
 SHORTEST = 1e-7
 ROUNDING = 1e-14
+# So many widths of the narrowest peak of T are a panel to begin with, where that is below NARROW.
+PEAK, NARROW = 8.0, 0.1
+GROWTH = 1.5
 # With this many terms Mehler's series serves all but the angles next to 0 and π.
 TERMS = 2048
 
@@ -45,6 +51,9 @@ class DualTable:
     Args:
         activation: anything :func:`eoc_theory.activation` accepts.
         q: variance > 0.
+
+    Raises:
+        ConvergenceError: it takes too much work, some five seconds' worth, or cannot be resolved.
 
     Attributes:
         phi_at_one, dphi_at_one: E φ(√q Z)² and E φ'(√q Z)² (φ' almost everywhere).
@@ -66,7 +75,8 @@ class DualTable:
         self.dphi_at_one = second_moment(activation, q, 1)
         self._power = 1 if np.any(activation.jumps(0)) else 2
         slopes_of = _Slopes(activation, q, self._power)
-        panels = _resolved_panels(slopes_of)
+        with evaluations.counting(effort.allowance(activation, effort.MOST_OF_A_DUAL)):
+            panels = _resolved_panels(slopes_of)
         # The deficit is an integral of what is uncertain by that much relative to its largest value.
         missed = slopes_of.error + ROUNDING
         share = q * self.dphi_at_one * missed / self.phi_at_one if self.phi_at_one > 0.0 else 0.0
@@ -222,6 +232,12 @@ class _Slopes:
                 result[i] = self.seen[twin] * (1 if act.parity == "odd" else -1)
             else:
                 result[i], error = dual_quadrature(act, self.q, self.q, math.cos(t), math.sin(t), 1, 1)
+                if evaluations.exhausted():
+                    raise ConvergenceError(
+                        f"the correlation map of {act.name} at q = {self.q:g} is too costly: it takes more "
+                        f"than {effort.MOST_OF_A_DUAL} evaluations; a function that is smoother or faster "
+                        "is accepted"
+                    )
                 self.noise = max(self.noise, error / self.scale)
             self.seen[t] = float(result[i])
         return result
@@ -246,9 +262,25 @@ class _Slopes:
         return good
 
 
+def _first_ends(activation: Activation, q: float) -> list[float]:
+    """Ends of the panels to begin with: a wave's T may be 0 but next to 0 and π, which points would miss.
+
+    From there on they grow with θ, as the deficit's ratio to θ² asks for.
+    """
+    narrow = PEAK / math.sqrt(1.0 + q / shortest_length(activation) ** 2)
+    if not activation.oscillation or narrow >= NARROW:
+        return [0.0, math.pi]
+    last = math.pi - narrow
+    growing = narrow * GROWTH ** np.arange(math.log(last / narrow) / math.log(GROWTH) - 0.5)
+    return [0.0, *growing.tolist(), last, math.pi]
+
+
 def _resolved_panels(f: _Slopes) -> list[tuple[float, float, tuple[Array, Array]]]:
     """Panels over [0, π] on which both functions are polynomials of the table's degree, with their values."""
-    todo = [(0.0, math.pi, math.inf)]
+    ends, shortest = _first_ends(f.activation, f.q), SHORTEST
+    if len(ends) > 2:
+        shortest *= ends[1] / NARROW
+    todo = [(low, high, math.inf) for low, high in pairwise(ends)][::-1]
     done = []
     x = _points()
     scales = [1e-300, 1e-300]
@@ -263,7 +295,7 @@ def _resolved_panels(f: _Slopes) -> list[tuple[float, float, tuple[Array, Array]
         if unresolved <= ACCURACY or (unresolved <= NOISE and unresolved > 0.3 * before):
             done.append((low, high, values))
             f.left_out = max(f.left_out, unresolved)
-        elif high - low < SHORTEST:
+        elif high - low < shortest:
             raise ConvergenceError(
                 f"the correlation map of {f.activation.name} at q = {f.q:g} cannot be resolved"
             )
