@@ -27,7 +27,7 @@ from ...activations import Activation
 from ...errors import ArgumentError, ConvergenceError
 from ...gaussian import moment_table
 from ...gaussian.duals.slopes import slope_dual
-from ...gaussian.expectations import jumps_of
+from ...gaussian.expectations import jumps_of, shortest_length
 from ...gaussian.tables import FIRST_DECADE, LAST_DECADE
 from ...mean_field.correlation import Stretch
 from ...mean_field.edge_of_chaos import at_zero_variance
@@ -76,7 +76,7 @@ def activation_tables(act: Activation) -> dict[str, Any]:
         "phi0": float(act(np.zeros(1))[0]) ** 2,
         "zero": [[point.sigma_w, point.is_stable] for point in zero],
         "largest": limit_variance(act),
-        "length": Stretch.length(act),
+        "length": shortest_length(act),
         "moments": moments,
         "dual": _duals(act),
     }
