@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..activations import Activation, evaluations
 from ..activations.core import Growth
-from ..errors import DivergentExpectationError
+from ..errors import ConvergenceError, DivergentExpectationError
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -39,6 +39,8 @@ GAUSS_PANEL = 2.25
 RADIANS = 8.0
 # More radians than this within one standard deviation: trapezoidal rule.
 TRAPEZOID_FROM = 20.0
+# … which is not made for more of them on one side: a second's work.
+MOST_RADIANS = 3e6
 # Rounding: of the function's values, of the weights, of the sum. Measured on the shared problem list.
 ROUNDING = 10 * EPS
 # An error or a part beyond the window of more than this, relative to ∫|f|, calls for other panels.
@@ -403,9 +405,18 @@ class TrapezoidRule:
 
 
 def trapezoid_rule(shape: Shape, q: float, power: float) -> TrapezoidRule:
-    """The rule for one q at which f, without kinks, oscillates fast on the scale √q."""
+    """The rule for one q at which f, without kinks, oscillates fast on the scale √q.
+
+    Raises:
+        ConvergenceError: so fast that it takes more than MOST_RADIANS.
+    """
     root = math.sqrt(q)
     reach = window(shape, q, power)
+    if reach * shape.oscillation * root > MOST_RADIANS:
+        raise ConvergenceError(
+            f"a wave of angular frequency {shape.oscillation:.3g} is too fast to be integrated at variance "
+            f"{q:.3g}: {reach * shape.oscillation * root:.1e} radians, at most {MOST_RADIANS:.0e}"
+        )
     grids = []
     for margin in (12.0, 14.0):
         step = 2.0 * math.pi / (power * shape.oscillation * root + margin)

@@ -189,7 +189,8 @@ class MomentTable:
             ConvergenceError: all decades together take too much work.
         """
         if not self._complete[name]:
-            for decade in range(DECADES):
+            # Large variances first: what is refused is refused before the rest is computed.
+            for decade in reversed(range(DECADES)):
                 self._fill(name, np.array([decade * CELLS]))
                 effort.check(self.activation, self._spent)
         parts = [self._samples[name][decade] for decade in range(DECADES)]

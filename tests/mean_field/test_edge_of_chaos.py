@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tests.problems as problems
 from eoc_theory.activations import activation
-from eoc_theory.errors import ArgumentError, EOCError, NoCriticalPointError
+from eoc_theory.errors import ArgumentError, ConvergenceError, EOCError, NoCriticalPointError
 from eoc_theory.gaussian import moments
 from eoc_theory.mean_field.edge_of_chaos import critical_curve, edge_of_chaos
 from eoc_theory.mean_field.maps import MeanField
@@ -235,3 +235,11 @@ def test_what_overflows_or_underflows_is_refused_in_words(text: str) -> None:
     with pytest.raises(EOCError) as caught:
         edge_of_chaos(text, sigma_b=0.3)
     assert "bug" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", [1e5, 1e9, 1e30])
+@pytest.mark.parametrize("wave", ["sin", "cos", "snake"])
+def test_waves_too_fast_for_quadrature_are_refused_at_once(wave: str, rate: float) -> None:
+    """They took minutes and gigabytes, or asked for more points than any array has."""
+    with pytest.raises(ConvergenceError, match="angular frequency"):
+        edge_of_chaos(f"{wave}({rate!r})", sigma_b=0.2)
