@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ModelError
 from ..signals.fields import Gradient, Pairs, Signal
-from .layer import Layer
+from .layer import Layer, Shape, Width
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,30 @@ class DrawnLayer(Layer):
             f"layer {self.name!r} ({type(self).__name__}) has no kernel of kinds of pairs of inputs: "
             "its network is computed from drawn channels"
         )
+
+
+class RandomRows(DrawnLayer):
+    """A layer whose values are rows of a random table, whatever the input's own values are.
+
+    Attributes:
+        features: entries of a row.
+        std: standard deviation of an entry.
+    """
+
+    features: int
+    std: float
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
+        return self.std**2
+
+    def variance_gain(self, mean_square: float) -> float:
+        return math.nan
+
+    def narrowed(
+        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
+    ) -> RandomRows:
+        return replace(self, features=width(self.features, 1))

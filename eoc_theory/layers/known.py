@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .drawn import DrawnLayer
-from .layer import Array, Shape, Width
+from .drawn import DrawnLayer, RandomRows
+from .layer import Array, Shape
 from .random_numbers import Draw
 
 
@@ -82,7 +82,7 @@ class KnownTokens(DrawnLayer):
 
 
 @dataclass(frozen=True)
-class CountEmbedding(DrawnLayer):
+class CountEmbedding(RandomRows):
     """A row of a random table for each token, by how many known ones there are up to it (`KnownTokens`).
 
     Attributes:
@@ -102,21 +102,6 @@ class CountEmbedding(DrawnLayer):
         if shape.channels != 1 or len(shape.space) != 1:
             raise self.refuse("which tokens are known", shape)
         return Shape(self.features, shape.space)
-
-    @property
-    def is_random(self) -> bool:
-        return True
-
-    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
-        return self.std**2
-
-    def variance_gain(self, mean_square: float) -> float:
-        return math.nan
-
-    def narrowed(
-        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
-    ) -> CountEmbedding:
-        return replace(self, features=width(self.features, 1))
 
     def rows(self, known: Array) -> Array:
         """Which row each token has, of `known`, (T, B)."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..signals.fields import Gradient, Pairs, Signal
 from .attention import Matrix
-from .drawn import DrawnLayer
-from .layer import Array, Layer, Shape, Width
+from .drawn import DrawnLayer, RandomRows
+from .layer import Array, Layer, Shape
 from .random_numbers import Draw
 
 
 @dataclass(frozen=True)
-class Embedding(DrawnLayer):
+class Embedding(RandomRows):
     """A row of a random table for each whole number of the input, a vector of token numbers.
 
     The table is no matrix of a product, so that pruning does not rank it. A kernel of two tokens is σ² where
@@ -44,21 +44,6 @@ class Embedding(DrawnLayer):
     @property
     def vocabulary(self) -> int:
         return self.tokens
-
-    @property
-    def is_random(self) -> bool:
-        return True
-
-    def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
-        return self.std**2
-
-    def variance_gain(self, mean_square: float) -> float:
-        return math.nan
-
-    def narrowed(
-        self, inputs: Sequence[Shape], whole: Sequence[Shape], value: Shape, width: Width
-    ) -> Embedding:
-        return replace(self, features=width(self.features, 1))
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         seen, at = np.unique(np.rint(inputs[0]), return_inverse=True)

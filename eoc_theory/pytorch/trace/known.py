@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...layers import ByCount, KnownTokens, OnlyKnown, PickKnown, Product
+from ...layers import ByCount, KnownTokens, Layer, OnlyKnown, PickKnown, Product
 from ...signals.parts import MASKED
 from . import layout as lay
 from .constants import number
@@ -212,36 +212,48 @@ def _by_example(recorder: Any, signal: Signal, values: torch.Tensor, tokens: boo
 def _of_tokens(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch.Tensor) -> Signal | None:
     """A tensor times 0 at padding and one number elsewhere."""
     signal = recorder.settled(signal)
-    here, open_ = (
-        _by_example(recorder, signal, t.expand(_broadcast(tensor, known)), True) for t in (tensor, known)
-    )
-    if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
+    found = _factors(recorder, signal, tensor, known, tokens=True)
+    if found is None:
         return None
+    here, factor = found
     for closed, sources in sources_of(recorder):
-        if closed.shape == here.shape and bool((here == torch.where(closed, 0.0, open_)).all()):
-            layer = OnlyKnown(recorder.label())
-            made = recorder.add(layer, recorder.position(signal), node_of(recorder, sources))
-            return recorder.scaled(replace(made, layout=signal.layout), float(open_[0, 0]))
+        if closed.shape == here.shape and bool((here == torch.where(closed, 0.0, factor)).all()):
+            return _times_known(recorder, signal, OnlyKnown(recorder.label()), sources, factor)
     return None
 
 
 def _of_counts(recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch.Tensor) -> Signal | None:
     """A tensor times one number over how many tokens of an example are known."""
     signal = recorder.settled(signal)
-    here, open_ = (
-        _by_example(recorder, signal, t.expand(_broadcast(tensor, known)), False) for t in (tensor, known)
-    )
-    if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
+    found = _factors(recorder, signal, tensor, known, tokens=False)
+    if found is None:
         return None
+    here, factor = found
     for closed, sources in sources_of(recorder):
         if closed.dim() != 2:
             continue
-        wanted = open_[:, 0] * closed.shape[1] / (~closed).sum(dim=1)
+        wanted = factor * closed.shape[1] / (~closed).sum(dim=1)
         if torch.allclose(here[:, 0], wanted, rtol=1e-5, atol=0.0):
-            layer = ByCount(recorder.label())
-            made = recorder.add(layer, recorder.position(signal), node_of(recorder, sources))
-            return recorder.scaled(replace(made, layout=signal.layout), float(open_[0, 0]))
+            return _times_known(recorder, signal, ByCount(recorder.label()), sources, factor)
     return None
+
+
+def _factors(
+    recorder: Any, signal: Signal, tensor: torch.Tensor, known: torch.Tensor, tokens: bool
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What a signal is multiplied by with padding, (B, T or 1), and the one number without, ()."""
+    here, open_ = (
+        _by_example(recorder, signal, t.expand(_broadcast(tensor, known)), tokens) for t in (tensor, known)
+    )
+    if here is None or open_ is None or not bool((open_ == open_[0, 0]).all()):
+        return None
+    return here, open_[0, 0]
+
+
+def _times_known(recorder: Any, signal: Signal, layer: Layer, sources: Any, factor: torch.Tensor) -> Signal:
+    """The signal after a layer that knows the sources' padding, times a factor."""
+    made = recorder.add(layer, recorder.position(signal), node_of(recorder, sources))
+    return recorder.scaled(replace(made, layout=signal.layout), float(factor))
 
 
 def _broadcast(*tensors: torch.Tensor) -> torch.Size:
