@@ -112,7 +112,7 @@ class LogitGradients:
 
 
 def pairs_of(labels: Array) -> Array:
-    """How many pairs of inputs there are of each kind, (3,), as in `PartOfBatch.own`."""
+    """How many pairs of inputs there are of each kind, (3,), as in `LogitGradients.own`."""
     _, sizes = np.unique(labels, return_counts=True)
     total, alike = float(len(labels)), float((sizes**2).sum())
     return np.array([total, alike - total, total**2 - alike])
