@@ -17,18 +17,24 @@ from .random_numbers import Draw
 
 @dataclass(frozen=True)
 class UnitLength(DrawnLayer):
-    """x/max(‖x‖, eps) of vectors x: of the channels of each head at a position, or of all positions of a
-    channel.
+    """x/max(√(‖x‖² + added), eps) of vectors x: of the channels of each head at a position, or of all
+    positions of a channel.
+
+    RMSNorm of the n channels of each head is √n times that, LayerNorm the same with `centred`.
 
     Attributes:
         heads: equal groups of channels, one after the other.
         over_positions: whether a channel's positions are a vector, and not a head's channels.
         eps: least length that is divided by.
+        centred: whether a vector's mean is subtracted first.
+        added: to the square of the length.
     """
 
     heads: int = 1
     over_positions: bool = False
     eps: float = 1e-12
+    centred: bool = False
+    added: float = 0.0
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.one(inputs)
@@ -42,7 +48,8 @@ class UnitLength(DrawnLayer):
 
     def mean_square(self, inputs: Sequence[float], shapes: Sequence[Shape]) -> float:
         shape = shapes[0]
-        return 1.0 / (shape.positions if self.over_positions else shape.channels // self.heads)
+        size = shape.positions if self.over_positions else shape.channels // self.heads
+        return inputs[0] / (size * inputs[0] + self.added) if self.added else 1.0 / size
 
     def variance_gain(self, mean_square: float) -> float:
         return math.nan
@@ -65,7 +72,10 @@ class UnitLength(DrawnLayer):
 
     def forward_values(self, inputs: list[Array], draw: Draw) -> tuple[Array, Any]:
         cut = self._cut(inputs[0])
-        length = np.sqrt(np.sum(np.square(cut), axis=self._axis, keepdims=True))
+        if self.centred:
+            cut = cut - np.mean(cut, axis=self._axis, keepdims=True)
+        square = np.sum(np.square(cut), axis=self._axis, keepdims=True)
+        length = np.sqrt(square + cut.dtype.type(self.added))
         inverse = 1.0 / np.maximum(length, cut.dtype.type(self.eps))
         value = cut * inverse
         # A vector under `eps` is multiplied by a number that does not depend on it.
@@ -75,4 +85,7 @@ class UnitLength(DrawnLayer):
         value, inverse, turns = memory
         cut = self._cut(gradient)
         along = np.sum(cut * value, axis=self._axis, keepdims=True)
-        return [((cut - value * (along * turns)) * inverse).reshape(gradient.shape)]
+        sent = (cut - value * (along * turns)) * inverse
+        if self.centred:
+            sent = sent - np.mean(sent, axis=self._axis, keepdims=True)
+        return [sent.reshape(gradient.shape)]

@@ -267,7 +267,7 @@ def _(layer: FixedValue, shape: Shape) -> nn.Module:
 
 @_module.register
 def _(layer: UnitLength, shape: Shape) -> nn.Module:
-    return own.UnitLength(layer.heads, layer.over_positions, layer.eps)
+    return own.UnitLength(layer.heads, layer.over_positions, layer.eps, layer.centred, layer.added)
 
 
 @_module.register

@@ -276,17 +276,25 @@ def scattered(x: torch.Tensor, space: tuple[int, ...], targets: tuple[int, ...])
 class UnitLength(nn.Module):
     """Vectors brought to length 1: a head's channels at each position, or a channel's positions."""
 
-    def __init__(self, heads: int, over_positions: bool, eps: float) -> None:
+    def __init__(
+        self, heads: int, over_positions: bool, eps: float, centred: bool = False, added: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads, self.over_positions, self.eps = heads, over_positions, eps
+        self.centred, self.added = centred, added
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, over_positions={self.over_positions}"
+        return f"heads={self.heads}, over_positions={self.over_positions}, centred={self.centred}"
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        cut = input.flatten(2).unflatten(1, (self.heads, -1))
+        cut = input.unsqueeze(-1).flatten(2).unflatten(1, (self.heads, -1))
         dim = 3 if self.over_positions else 2
-        return nn.functional.normalize(cut, dim=dim, eps=self.eps).reshape(input.shape)
+        if self.centred:
+            cut = cut - cut.mean(dim, keepdim=True)
+        if not self.added:
+            return nn.functional.normalize(cut, dim=dim, eps=self.eps).reshape(input.shape)
+        length = (cut.square().sum(dim, keepdim=True) + self.added).sqrt().clamp_min(self.eps)
+        return (cut / length).reshape(input.shape)
 
 
 class Softmax(nn.Module):

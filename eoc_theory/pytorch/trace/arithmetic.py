@@ -88,7 +88,7 @@ def _channelwise(recorder: Recorder, signal: Signal, value: Constant) -> Any:
             return float(tensor.reshape(-1)[0])
         (first, *others) = varies or [0]
         dimension = signal.layout[first]
-        if not others and dimension == lay.whole(CHANNELS, signal.shape.channels):
+        if not others and lay.axis_of(dimension) == CHANNELS:
             return tensor.reshape(-1)
     raise recorder.refuse(f"takes numbers, for all channels or for each, got {describe(value)}")
 

@@ -16,6 +16,7 @@ from .layout import BATCH, CHANNELS
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Lazy, Signal
+from .vector_norms import Spread, of_heads, vector_dimension
 
 
 def _rms(recorder: Recorder, value: Any, default: float) -> float:
@@ -83,9 +84,12 @@ def _layer_norm(
         return _made(recorder, LayerNorm(_label(recorder, weight), gain, shift, eps), signal)
     if over == (lay.whole(CHANNELS, signal.shape.channels),):
         return _made(recorder, ChannelNorm(_label(recorder, weight), gain, shift, eps), signal)
+    heads = of_heads(recorder, signal, normalized_shape, weight, bias, eps, True)
+    if heads is not None:
+        return heads
     raise recorder.refuse(
         f"LayerNorm over {tuple(normalized_shape)} of a tensor of shape {recorder.text(signal)} cannot be "
-        "read; over all but the batch, or over the channels, it can"
+        "read; over all but the batch, over the channels, or over a head's, it can"
     )
 
 
@@ -126,69 +130,20 @@ def _rms_norm(
     recorder: Recorder, input: Any, normalized_shape: Any, weight: Any = None, eps: Any = None
 ) -> Any:
     signal = recorder.settled(input)
+    eps = torch.finfo(torch.float32).eps if eps is None else float(eps)
+    heads = of_heads(recorder, signal, normalized_shape, weight, None, eps, False)
+    if heads is not None:
+        return [heads, None] if recorder.operation == "_fused_rms_norm" else heads
     if signal.layout[len(signal.layout) - len(normalized_shape) :] != (
         lay.whole(CHANNELS, signal.shape.channels),
     ):
-        raise recorder.refuse(f"RMSNorm is read over the channels, got {tuple(normalized_shape)}")
-    eps = torch.finfo(torch.float32).eps if eps is None else float(eps)
+        raise recorder.refuse(
+            f"RMSNorm is read over the channels, or a head's, got {tuple(normalized_shape)}"
+        )
     layer = ChannelNorm(_label(recorder, weight), _rms(recorder, weight, 1.0), 0.0, eps, centred=False)
     made = _made(recorder, layer, signal)
     # With γ one operation has two results, of which the second is 1/rms.
     return [made, None] if recorder.operation == "_fused_rms_norm" else made
-
-
-@dataclass(frozen=True, eq=False)
-class MeanSquare(Lazy):
-    """The mean square of the channels of a tensor, kept as a dimension; and functions of it.
-
-    Attributes:
-        signal: that tensor.
-        eps: a number that is added.
-        power: of the sum.
-    """
-
-    signal: Signal
-    eps: float = 0.0
-    power: float = 1.0
-
-    def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
-        first, other = given.get("input"), given.get("other")
-        if name == "add" and self.power == 1.0:
-            value = number(other if first is self else first)
-            if isinstance(value, float):
-                return replace(self, eps=self.eps + value)
-        if name in ("rsqrt", "sqrt", "pow"):
-            exponent = {"rsqrt": -0.5, "sqrt": 0.5}.get(name) or number(given["exponent"])
-            if isinstance(exponent, float):
-                return replace(self, power=self.power * exponent)
-        if name in ("to", "_to_copy", "contiguous", "type_as"):
-            return self
-        if name == "mul" and self.power == -0.5:
-            return self._normalised(recorder, other if first is self else first)
-        if name == "div" and self.power == 0.5 and other is self:
-            return self._normalised(recorder, first)
-        return NotImplemented
-
-    def _normalised(self, recorder: Recorder, value: Any) -> Any:
-        signal = recorder.check(value)
-        if recorder.position(signal) != recorder.position(self.signal) or signal.layout != self.signal.layout:
-            raise recorder.refuse("divides a tensor by the root mean square of another one")
-        layer = ChannelNorm(recorder.label(), 1.0, 0.0, self.eps, centred=False)
-        return _made(recorder, layer, signal)
-
-
-def mean_square(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> MeanSquare | None:
-    """The mean over the channels, where the tensor is the square of another one; else None."""
-    dims = [dim] if isinstance(dim, int) else list(dim or ())
-    if signal.position is not None or len(dims) != 1 or not keepdim:
-        return None
-    if signal.layout[dims[0]] != lay.whole(CHANNELS, signal.shape.channels):
-        return None
-    points = torch.linspace(-3.0, 3.0, 13, dtype=torch.float64)
-    if not torch.allclose(signal.expression(points), points**2):
-        return None
-    source = Signal(signal.root, recorder.shapes[signal.root], signal.layout, signal.root)
-    return MeanSquare(source)
 
 
 # --- to length 1 ---
@@ -196,7 +151,7 @@ def mean_square(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> 
 
 @dataclass(frozen=True, eq=False)
 class Lengths(Lazy):
-    """Lengths of the vectors in the last dimension of a tensor, kept as a dimension, at least `eps`."""
+    """Lengths of channels over all positions, the last dimension of a tensor, kept as one; at least `eps`."""
 
     signal: Signal
     layer: UnitLength
@@ -224,6 +179,9 @@ def _norm(
     signal = recorder.check(input)
     dims = [dim] if isinstance(dim, int) else list(dim or ())
     if (number(ord), number(p)) == (2.0, 2.0) and keepdim:
+        at = vector_dimension(signal, dim, keepdim)
+        if at is not None:
+            return Spread(signal, at, factor=float(signal.sizes[at]), power=0.5)
         length = _of_channels(recorder, signal, [d % len(signal.sizes) for d in dims])
         if length is not None:
             return length
@@ -234,8 +192,6 @@ def _norm(
     (*_, last), every = signal.layout, lay.places(signal.layout, signal.shape.space)
     if last and last == lay.of_positions(last) and lay.extent_of(last) == every.size:
         return Lengths(signal, UnitLength("", 1, True, 0.0))
-    if len(last) == 1 and last[0][:2] == (CHANNELS, 1):
-        return Lengths(signal, UnitLength("", signal.shape.channels // last[0].size, False, 0.0))
     raise recorder.refuse(f"is read over a head's channels or all positions, got {recorder.text(signal)}")
 
 

@@ -10,10 +10,10 @@ from . import layout as lay
 from . import positions
 from .channel_groups import of_groups, summed
 from .layout import BATCH, CHANNELS, EXPANDED
-from .normalisation import mean_square
 from .readers import reads
 from .recorder import Recorder
 from .values import Signal, Unreadable
+from .vector_norms import Mean, Spread, mean_square, vector_dimension
 
 #: Groups of channels that are added up one by one.
 _MOST_GROUPS = 64
@@ -210,14 +210,39 @@ def _over_channels(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) 
 @reads("mean")
 def _mean(recorder: Recorder, input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     signal = recorder.check(input)
+    squares = mean_square(signal, dim, keepdim)
+    if squares is not None:
+        return squares
+    at = vector_dimension(signal, dim, keepdim)
+    if at is not None:
+        return Mean(signal, at, lambda: _mean_of(recorder, signal, at, True))
+    return _mean_of(recorder, signal, dim, keepdim)
+
+
+def _mean_of(recorder: Recorder, signal: Signal, dim: Any, keepdim: bool) -> Signal:
     groups = _over_groups(recorder, signal, dim, keepdim)
     if groups is not None:
         return recorder.scaled(groups, 1.0 / signal.sizes[_listed(dim)[0]])
-    squares = mean_square(recorder, signal, dim, keepdim)
-    if squares is not None:
-        return squares
     whole = _over_channels(recorder, signal, dim, keepdim)
     return _mean_over(recorder, signal, dim, keepdim) if whole is None else whole
+
+
+@reads("var", "std", "var_mean")
+def _var(
+    recorder: Recorder, input: Any, dim: Any = None, unbiased: bool = True, correction: Any = None,
+    keepdim: bool = False,
+) -> Any:  # fmt: skip
+    signal = recorder.check(input)
+    at = vector_dimension(signal, dim, keepdim)
+    if at is None:
+        raise recorder.refuse("is read over the channels, or a head's, with keepdim=True")
+    count = signal.sizes[at]
+    less = float(unbiased) if correction is None else float(correction)
+    power = 0.5 if recorder.operation == "std" else 1.0
+    found = Spread(signal, at, True, factor=count / (count - less), power=power)
+    if recorder.operation != "var_mean":
+        return found
+    return [found, Mean(signal, at, lambda: _mean_of(recorder, signal, at, True))]
 
 
 @reads("sum")

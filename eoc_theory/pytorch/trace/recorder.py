@@ -264,7 +264,10 @@ class Recorder(Nodes):
         expression = Expression(
             function, tuple(map(self._operand, args)), tuple((k, self._operand(v)) for k, v in kwargs.items())
         )
-        return self._deferred(first, expression)
+        made = self._deferred(first, expression)
+        if _squares(function.name, args):
+            made.square_of = first
+        return made
 
     def _operand(self, value: Any) -> Any:
         if isinstance(value, Signal):
@@ -307,6 +310,14 @@ class Recorder(Nodes):
         ((position, factor),) = coefficients.items()
         expression = Expression(torch.mul, (Expression(), factor))
         return replace(made, root=position, slope=factor, expression=expression, layout=first.layout)
+
+
+def _squares(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether an operation makes the square of its first argument."""
+    exponent = args[1] if len(args) > 1 else None
+    return name == "square" or (name == "pow" and isinstance(exponent, (int, float)) and exponent == 2) or (
+        name == "mul" and exponent is args[0]
+    )  # fmt: skip
 
 
 class _Frozen:

@@ -85,6 +85,7 @@ class Signal:
         storage, version: the memory, and its version when this tensor was made.
         name: for the node of an expression.
         laid: what gave it its layout, for the node of channels in another order.
+        square_of: the tensor that it is the square of, where it was made as one.
     """
 
     position: int | None
@@ -98,6 +99,7 @@ class Signal:
     version: int = 0
     name: str = ""
     laid: str = ""
+    square_of: Signal | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
