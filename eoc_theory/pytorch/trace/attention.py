@@ -155,7 +155,7 @@ def attend(
     v = headed(recorder, value, swapped=channelwise)
     if q.repeats > 1 or k.repeats != v.repeats or k.heads != v.heads:
         raise recorder.refuse("attention is read where keys and values have the same heads")
-    if not grouped and q.heads != k.heads * k.repeats:
+    if not grouped and q.heads != k.heads * k.repeats != 1:
         raise recorder.refuse(f"attention has {q.heads} heads of queries and {k.heads * k.repeats} of keys")
     if max(q.windows, k.windows, v.windows) > 1 and not (_kinds(q.layout) == _kinds(k.layout) == (
         _kinds(v.layout)
@@ -432,7 +432,7 @@ def product(recorder: Recorder, left: Any, right: Any) -> Any:
     q = headed(recorder, left, swapped=channelwise)
     k = headed(recorder, right, swapped=not channelwise)
     alike = q.layout[-2] == k.layout[-2] if channelwise else q.size == k.size
-    if not alike or q.heads != k.heads * k.repeats:
+    if not alike or q.heads != k.heads * k.repeats != 1:
         return multiplied(recorder, left, right)
     return Scores(q, k, q.layout[:-2], channelwise=channelwise)
 

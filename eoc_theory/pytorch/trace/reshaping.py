@@ -428,6 +428,9 @@ def _index_select(recorder: Recorder, input: Any, dim: int, index: Any) -> Any:
         raise recorder.refuse("takes a row of numbers of fixed positions")
     dim %= len(signal.sizes)
     chosen = [int(at) % signal.sizes[dim] for at in index.tensor]
+    run = range(chosen[0], chosen[-1] + 1) if chosen else range(0)
+    if of_groups(signal, dim) and chosen == list(run):
+        return channel_groups(recorder, signal, dim, run)
     return positions.moved(recorder, signal, dim, chosen)
 
 

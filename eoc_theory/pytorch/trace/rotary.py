@@ -100,6 +100,8 @@ class Turned(Lazy):
             return NotImplemented if isinstance(other, (Signal, Turned)) else self.times(recorder, other)
         if name == "neg":
             return self.times(recorder, -1.0)
+        if name in ("to", "_to_copy", "contiguous", "type_as") and first is self:
+            return self
         if name in ("add", "sub"):
             return self._added(recorder, name, given)
         if name in ("cat", "stack") and given["dim"] in (-1, len(self.sizes) - (name == "cat")):
@@ -139,6 +141,8 @@ class Turned(Lazy):
             if self.factors.shape[:2] == (1, 1) and bool((self.factors == 1.0).all()):
                 if self.sources[0].tolist() == list(chosen):
                     return channel_groups(recorder, self.base, len(self.base.sizes) - 1, chosen)
+        if self.sources.ndim == 2 and entries < size:
+            return self._within(recorder, entries).settled(recorder)
         found = self._rotation(recorder) if self.sources.shape[1:] == (size,) else None
         if found is None:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
@@ -152,6 +156,18 @@ class Turned(Lazy):
             layer = Rotary(recorder.label(), size, (), interleaved, Matrix.of(angles))
         made = recorder.add(layer, recorder.position(self.base))
         return replace(made, layout=self.base.layout)
+
+    def _within(self, recorder: Recorder, entries: int) -> Turned:
+        """The same sums of a part of the head's channels, neighbours as many as there are entries."""
+        taken = np.flatnonzero(np.abs(self.matrix).max(axis=(0, 1)))
+        first = int(taken.min()) if len(taken) else 0
+        if len(taken) and taken.max() >= first + entries:
+            raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
+        part = channel_groups(
+            recorder, self.base, len(self.base.sizes) - 1, range(first, first + entries)
+        )
+        # Terms with the factor 0 may name any channel.
+        return Turned(part, self.factors, np.clip(self.sources - first, 0, entries - 1))
 
     def _rotation(self, recorder: Recorder) -> tuple[np.ndarray, bool] | None:
         """As `rotation` finds it; all blocks of a network turn alike."""
