@@ -104,7 +104,7 @@ def _of_one(layer, h, modules):
         cut = np.arange(h.shape[1]).reshape(layer.extents)
         return h[:, torch.from_numpy(cut.transpose(layer.order).reshape(-1).copy())]
     if isinstance(layer, kinds.ChannelNorm):
-        h = h - h.mean(1, keepdim=True)
+        h = h - h.mean(1, keepdim=True) if layer.centred else h
         return h / torch.sqrt(h.square().mean(1, keepdim=True) + layer.eps)
     if isinstance(layer, kinds.ChannelScale):
         assert layer.shift == 0

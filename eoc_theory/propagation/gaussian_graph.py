@@ -36,6 +36,7 @@ from .carried_values import OutOfRangeError
 from .gaussian_fields import FieldLaw, Panel, draw_field
 from .logit_gradients import LogitGradients, by_kind
 from .scale_fluctuations import ScaleResponse, WeightSquares
+from .tied_tables import tied_tables
 
 Array = np.ndarray
 #: Is given a weight layer's number, a repeat's number, the gradient of its weights (fan_out, fan_in), and the
@@ -156,6 +157,8 @@ class GaussianGraph:
         self._pairs = Pairs.of(self._part)
         self._numbers = {position: number for number, position in enumerate(graph.weighted)}
         self._memories: list[Any] = [None] * len(graph.nodes)
+        self._tied = tied_tables(graph)
+        self._tables = {tied.table: tied for tied in self._tied.values()}
         self.response = ScaleResponse(graph)
         #: Logits of the panel's inputs, (classes, B) or of tokens (classes, T, B), in each of several draws.
         self.logits: list[Array] = []
@@ -217,7 +220,10 @@ class GaussianGraph:
         found = side_by_side(one, range(self._repeats))
         self._memories[position] = [memory for _, memory in found]
         self.response.see_forwards(position, [one[0] for one in inputs])
-        return [value for value, _ in found]
+        values = [value for value, _ in found]
+        if position in self._tables:
+            self._tables[position].see(inputs[0][0], values)
+        return values
 
     def _weighted(self, position: int, layer: Weighted, inputs: list[Array], laws: bool) -> list[Array]:
         """Outputs of a weight layer in every repeat."""
@@ -249,7 +255,11 @@ class GaussianGraph:
             def drawn(repeat: int) -> Array:
                 x = known[repeat % len(known)]
                 patches = self._patches(layer, x) if len(repeats) == len(known) else x
-                return self._of_patches(layer, patches, position, repeat, shape)
+                made = self._of_patches(layer, patches, position, repeat, shape)
+                if position not in self._tied:
+                    return made
+                x, fan_in = inputs[repeat % len(inputs)], self._graph.weighted_layer(position).weight.fan_in
+                return self._tied[position].with_own_logits(made, x, repeat, fan_in)
 
             return side_by_side(drawn, repeats)
         assert law is not None
@@ -348,6 +358,7 @@ class GaussianGraph:
         arrived[-1] = _in_one_unit(sent)
         moments = np.full(len(graph.weighted), -math.inf)
         tangents: list[tuple[float, Array]] = []
+        waiting: dict[int, tuple[int, _Passed, _Deltas]] = {}
         for position in range(len(graph.nodes) - 1, 0, -1):
             node, own = graph.nodes[position], arrived[position]
             kept, arrived[position] = self._memories[position], None
@@ -361,13 +372,19 @@ class GaussianGraph:
             if node.layer.weighted is not None:
                 deltas = _Deltas.of(own)
                 number = self._numbers[position]
-                if take is not None:
-                    moments[number] = self._scored(position, node.layer.weighted, kept, deltas, take)
+                if take is not None and position in self._tied:
+                    # The same weights are met again where tokens are looked up.
+                    waiting[self._tied[position].table] = position, kept, deltas
+                elif take is not None:
+                    moments[number] = self._scored(position, kept, deltas, take)
                 else:
                     tangents.append(self._tangent(number, kept, deltas))
                 back = [] if node.inputs[0] == 0 else [self._returned(position, kept, deltas, stream)]
             else:
                 back = self._others_back(position, kept, own)
+            if position in waiting and take is not None:
+                at, passed, deltas = waiting.pop(position)
+                moments[self._numbers[at]] = self._scored(at, passed, deltas, take, own)
             for source, parts in zip(node.inputs, back, strict=False):
                 if take is not None:
                     self.response.see_sent(position, source, parts[0].log_mean_square)
@@ -387,9 +404,11 @@ class GaussianGraph:
             for at in range(len(self._graph.nodes[position].inputs))
         ]
 
-    def _scored(self, position: int, layer: Weighted, kept: _Passed, deltas: _Deltas, take: Taker) -> float:
-        """log E[(W g)²]; the gradients go to `take`."""
-        number = self._numbers[position]
+    def _scored(
+        self, position: int, kept: _Passed, deltas: _Deltas, take: Taker, rows: list[_Sent] | None = None
+    ) -> float:
+        """log E[(W g)²]; the gradients go to `take`, with what `rows` of a table get that is tied to them."""
+        number, layer = self._numbers[position], self._graph.weighted_layer(position)
         of_drawn = self._drawn.weighted_layer(position)
 
         top = self._top
@@ -397,6 +416,10 @@ class GaussianGraph:
         def one(repeat: int) -> tuple[float, WeightSquares, Array | None]:
             delta, x = deltas.values[repeat], kept.inputs[repeat % self._repeats]
             gradients = weight_gradient(of_drawn, delta, x, self._times)
+            if rows is not None:
+                sent = rows[repeat % self._repeats]
+                factor = np.float32(math.exp(np.clip(sent.log_scale - deltas.log_scale, -80.0, 80.0)))
+                gradients = gradients + factor * self._tied[position].gradient(sent.values, len(delta))
             by_tap = gradients.reshape(len(delta), len(x) // of_drawn.groups, -1)
             seen = WeightSquares.of(by_tap, delta, x)
             take(number, repeat, gradients, deltas.log_scale)
@@ -451,13 +474,15 @@ class GaussianGraph:
             return [_Sent(field, law.log_scale) for field in fields]
 
         def one(repeat: int) -> _Sent:
-            own = deltas.values[repeat :: self._repeats]
+            own, along = deltas.values[repeat :: self._repeats], None
+            if position in self._tied:
+                own, along = self._tied[position].sent_along(own, repeat)
             outputs = np.concatenate([delta.reshape(len(delta), -1) for delta in own])
             # Fresh weights of all outputs drawn, with the variance of as many as the layer has.
             share = layer.weight.fan_out / (layer.groups * len(outputs))
             outputs *= np.float32(layer.weight.weight_std * math.sqrt(share))
             back = self._back_through(layer, outputs, shape, (*draws, repeat))
-            return _Sent(back, deltas.log_scale)
+            return _Sent(back if along is None else back + along, deltas.log_scale)
 
         return side_by_side(one, range(self._repeats))
 

@@ -720,6 +720,7 @@ READ_INSIDE = {
     "eight channels": (lambda m, x: x.view(x.size(0), 8, 2, 4), {}),
     "norm and activation": (lambda m, x: m.n(m.c(x)), dict(n=NormAndActivation(4), c=nn.Conv2d(4, 4, 1))),
     "norm written out": (lambda m, x: m.n(m.c(x)), dict(n=WrittenNorm(4), c=nn.Conv2d(4, 4, 1))),
+    "length of channels": (lambda m, x: x / x.norm(dim=1, keepdim=True), {}),
     "layerscale of ones": (lambda m, x: x + m.c(x) * m.g, dict(c=nn.Conv2d(4, 4, 1),
         g=nn.Parameter(0.3 * torch.ones(4, 1, 1)))),
     "padded before pooling": (
@@ -859,7 +860,7 @@ REFUSED_INSIDE = {
     "constant weights": (lambda m, x: F.conv2d(x, torch.randn(4, 4, 1, 1)), {}, "random numbers"),
     "fixed weights": (lambda m, x: F.conv2d(x, torch.ones(4, 4, 1, 1)), {},
         "'conv2d' in module '2'.*got none"),
-    "norm written out": (lambda m, x: x / x.norm(dim=1, keepdim=True), {}, "in module '2'"),
+    "length of rows": (lambda m, x: x / x.norm(dim=(1, 2), keepdim=True), {}, "in module '2'"),
     "mixed batch": (lambda m, x: m.c(x.reshape(1, -1, 4, 4)).reshape(len(x), 4, 4, 4),
         dict(c=nn.Conv2d(8, 8, 1)), "module '2.c' .Conv2d."),
     "setitem": (lambda m, x: [x.__setitem__((0, 0), 1.0), x][1], {}, "changed in place"),

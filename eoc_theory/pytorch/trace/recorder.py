@@ -314,9 +314,9 @@ class Recorder(Nodes):
 
 def _squares(name: str, args: tuple[Any, ...]) -> bool:
     """Whether an operation makes the square of its first argument."""
-    exponent = args[1] if len(args) > 1 else None
+    base, exponent = (*args, None, None)[:2]
     return name == "square" or (name == "pow" and isinstance(exponent, (int, float)) and exponent == 2) or (
-        name == "mul" and exponent is args[0]
+        name == "mul" and exponent is base
     )  # fmt: skip
 
 

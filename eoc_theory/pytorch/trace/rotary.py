@@ -163,9 +163,7 @@ class Turned(Lazy):
         first = int(taken.min()) if len(taken) else 0
         if len(taken) and taken.max() >= first + entries:
             raise recorder.refuse("takes sums of a head's channels that are no rotation by the position")
-        part = channel_groups(
-            recorder, self.base, len(self.base.sizes) - 1, range(first, first + entries)
-        )
+        part = channel_groups(recorder, self.base, len(self.base.sizes) - 1, range(first, first + entries))
         # Terms with the factor 0 may name any channel.
         return Turned(part, self.factors, np.clip(self.sources - first, 0, entries - 1))
 

@@ -62,6 +62,11 @@ class Mean(Lazy):
     squared: bool = False
     made: list[Signal] = field(default_factory=list)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return tuple(1 if d == self.dim else n for d, n in enumerate(self.signal.sizes))
+
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         if name in _SAME and given.get("input") is self and not self.made:
             return self
@@ -97,6 +102,11 @@ class Centred(Lazy):
     dim: int
     squared: bool = False
     factors: tuple[Any, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return self.signal.sizes
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         first, other = given.get("input"), given.get("other")
@@ -137,6 +147,11 @@ class Spread(Lazy):
     eps: float = 0.0
     power: float = 1.0
     least: float = 0.0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return tuple(1 if d == self.dim else n for d, n in enumerate(self.signal.sizes))
 
     def read(self, recorder: Recorder, name: str, given: dict[str, Any]) -> Any:
         first, other = given.get("input"), given.get("other")
