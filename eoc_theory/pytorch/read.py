@@ -45,6 +45,9 @@ def read_network(model: Any, data: Any = None, example_input: Any = None) -> Arc
     return read_with(model, data, example_input, {})
 
 
-def read_with(model: Any, data: Any, example_input: Any, known: Mapping[str, Any]) -> Architecture:
+def read_with(
+    model: Any, data: Any, example_input: Any, known: Mapping[str, Any], *, only_structure: bool = False
+) -> Architecture:
     """`read_network` of a model, with the laws of its parameters without values, by their names."""
-    return Architecture.from_graph(trace(model, shown_input(model, data, example_input), known))
+    example = shown_input(model, data, example_input)
+    return Architecture.from_graph(trace(model, example, known, only_structure=only_structure))

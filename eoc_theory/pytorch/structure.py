@@ -43,7 +43,7 @@ def structure(
     double = _stand_in(model, list(weights.values()), fresh)
     for shape in shapes:
         try:
-            return trace(double, shape), weights
+            return trace(double, shape, only_structure=True), weights
         except ModelError as error:
             errors.append(error)
     if len(errors) == 1:

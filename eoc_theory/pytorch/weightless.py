@@ -46,13 +46,15 @@ def _entries(args: Any, kwargs: dict[str, Any]) -> int:
 
 
 @isolated
-def read_network(net: Any, data: Any = None, example_input: Any = None) -> Architecture:
+def read_network(
+    net: Any, data: Any = None, example_input: Any = None, *, only_structure: bool = False
+) -> Architecture:
     """The architecture of a model or of what a factory makes, as `read.read_network` reads it.
 
     Large tensors of a factory's model are not made.
     """
     model, known = (net, {}) if isinstance(net, torch.nn.Module) else weightless(net)
-    return read_with(model, data, example_input, known)
+    return read_with(model, data, example_input, known, only_structure=only_structure)
 
 
 def weightless(factory: Callable[..., Any]) -> tuple[Any, dict[str, ParameterLaw]]:

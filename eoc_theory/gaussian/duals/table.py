@@ -40,6 +40,8 @@ PEAK, NARROW = 8.0, 0.1
 GROWTH = 1.5
 # With this many terms Mehler's series serves all but the angles next to 0 and π.
 TERMS = 2048
+# What a few terms may leave of E φ'² where the last of them have died out.
+UNSEEN = 1e-13
 
 
 class DualTable:
@@ -248,6 +250,8 @@ class _Slopes:
         if square is None:
             short = hermite_coefficients(self.activation, self.q, 128, 1)[0]
             smooth = float(np.sum(short[-32:] ** 2)) < 1e-16 * self.scale
+            # The terms of a fast wave begin far behind these.
+            smooth = smooth and self.scale - float(np.sum(short**2)) < UNSEEN * self.scale
             few = short if smooth else hermite_coefficients(self.activation, self.q, TERMS, 1)[0]
             square = self.spectrum = few**2
         n = len(square)

@@ -215,7 +215,7 @@ def _magnitude(weight: PrunableWeight, device: Any, dtype: Any) -> torch.Tensor:
 
 def model_graph(model: Any, weights: Sequence[PrunableWeight], example_input: Any) -> Graph:
     """The model's graph, which must use each of `weights` once."""
-    graph = trace(model, example_input)
+    graph = trace(model, example_input, only_structure=True)
     used = {layer.name for layer in graph.weight_layers}
     for w in weights:
         if w.label not in used:

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["batch_shape", "first_layer", "trace"]
 
 
-def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None = None) -> Graph:
+def trace(
+    model: Any,
+    example_input: Any = None,
+    known: Mapping[str, Any] | None = None,
+    *,
+    only_structure: bool = False,
+) -> Graph:
     """The graph of a torch model: its layers, how they are connected, and the distributions of its weights.
 
     Understood are linear layers and convolutions over one or two axes, normalisation, pooling, dropout,
@@ -29,7 +35,8 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
     mask or a standardisation: the scales and the law are then those of what they are computed to.
 
     Normalisation and dropout are read in the mode (training or evaluation) that each module is in. Scales and
-    laws are those of the weights at hand, which must look random and of mean 0. Max-pooling before an
+    laws are those of the weights at hand, which must look random and of mean 0, and so must biases, tables of
+    rows and β. Max-pooling before an
     activation that never falls is read as standing after it, which is the same. The model is left as it was.
 
     Args:
@@ -40,6 +47,8 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
             token numbers, or the same for all examples. None: vectors of the first layer's features, if that
             is Linear.
         known: the laws of parameters without values (`weightless`), by their names.
+        only_structure: whether biases, rows and β may have any mean, since how layers are connected is asked
+            for and not what the theory says of them.
 
     Raises:
         ModelError: the model holds something that the theory does not describe; the message names the
@@ -49,7 +58,7 @@ def trace(model: Any, example_input: Any = None, known: Mapping[str, Any] | None
     require_torch()
     from .tracer import trace_model
 
-    return trace_model(model, example_input, known or {})
+    return trace_model(model, example_input, known or {}, only_structure)
 
 
 def first_layer(model: Any, example_input: Any = None) -> Any:

@@ -19,6 +19,7 @@ from .recorder import Recorder, describe
 from .rotary import Turned
 from .tokens import with_positions
 from .values import Constant, Mask, Signal, Storage
+from .weights import off_mean
 
 
 @reads("add")
@@ -69,6 +70,9 @@ def _shifted(recorder: Recorder, signal: Signal, value: Any, factor: float, by_n
         value = _channelwise(recorder, signal, value)
     if not isinstance(value, torch.Tensor):
         return recorder.check(signal) if value == 0 else by_number(value)
+    wrong = "" if recorder.only_structure else off_mean(value)
+    if wrong:
+        raise recorder.refuse(f"the numbers that are added {wrong}")
     shift = abs(factor) * float(value.double().square().mean().sqrt())
     layer = ChannelScale(recorder.label(), 1.0, shift)
     return replace(recorder.add(layer, recorder.position(signal)), layout=signal.layout)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ...errors import ModelError
 from ...layers import Convolution, Dense, FixedFilter, Pad, PaddingMode, PositionwiseDense, WeightLayer
 from . import layout as lay
 from . import positions
@@ -15,7 +16,7 @@ from .layout import BATCH, CHANNELS
 from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Signal
-from .weights import Weights, read_weights, weights_of_law
+from .weights import Weights, off_mean, read_weights, weights_of_law
 
 
 def layer_name(parameter: str) -> str:
@@ -79,6 +80,7 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
     """
     if name in recorder.weights:
         raise recorder.refuse("is called twice: weights that are used more than once cannot be read")
+    _check_biases(recorder, name, bias)
     law = recorder.law_of(weight)
     if law is not None:
         sigma_b = 0.0 if bias is None else float(bias.tensor.detach().double().square().mean().sqrt())
@@ -92,6 +94,15 @@ def read_once(recorder: Recorder, name: str, weight: Constant, bias: Constant | 
         parts += [None if own is None else own.tensor, None if mask is None else mask.tensor]
     weights = recorder.weights[name] = read_weights(name, *parts)
     return weights
+
+
+def _check_biases(recorder: Recorder, name: str, bias: Constant | None) -> None:
+    if bias is None or recorder.only_structure:
+        return
+    law = recorder.law_of(bias)
+    wrong = off_mean(bias.tensor.detach()) if law is None else f"have mean {law.mean:.4g}" if law.mean else ""
+    if wrong:
+        raise ModelError(f"the biases of layer {name!r} {wrong}")
 
 
 @reads("linear")

@@ -43,6 +43,7 @@ class Nodes:
             number is taken to be absent.
         told: what says which tokens are padding (`known.Told`).
         known: laws of parameters without values, by their names (`weightless`).
+        only_structure: whether what is added to signals may have any mean.
         ranked: names of the weights that pruning ranks.
         gathered: positions of values in another order, by node, extents and order.
         looked_up: tokens' rows of tables, by the tables' names.
@@ -68,6 +69,7 @@ class Nodes:
         self.patterns = False
         self.told: dict[Any, Any] = {}
         self.known: Mapping[str, Any] = {}
+        self.only_structure = False
         self.ranked: frozenset[str] = frozenset()
         self.gathered: dict[tuple[int, tuple[int, ...], bytes], Signal] = {}
         self.looked_up: dict[str, tuple[int, Signal]] = {}

@@ -17,6 +17,7 @@ from .readers import HINTS, reads
 from .recorder import Recorder, describe
 from .values import Constant, Lazy, Signal
 from .vector_norms import Spread, of_heads, vector_dimension
+from .weights import off_mean
 
 
 def _rms(recorder: Recorder, value: Any, default: float) -> float:
@@ -25,6 +26,15 @@ def _rms(recorder: Recorder, value: Any, default: float) -> float:
     if not isinstance(value, Constant):
         raise recorder.refuse(f"takes parameters for γ and β, got {describe(value)}")
     return math.sqrt(float(value.tensor.detach().double().square().mean()))
+
+
+def _shift(recorder: Recorder, value: Any) -> float:
+    """The root mean square of β."""
+    rms = _rms(recorder, value, 0.0)
+    wrong = off_mean(value.tensor.detach()) if rms > 0.0 and not recorder.only_structure else ""
+    if wrong:
+        raise recorder.refuse(f"the entries of β {wrong}")
+    return rms
 
 
 def _label(recorder: Recorder, weight: Any) -> str:
@@ -59,7 +69,7 @@ def _batch_norm(
         if not isinstance(running_var, Constant):
             raise recorder.refuse(f"takes buffers for its statistics, got {describe(running_var)}")
         variance = float(running_var.tensor.double().mean())
-    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    gain, shift = _rms(recorder, weight, 1.0), _shift(recorder, bias)
     layer = BatchNorm(_label(recorder, weight), bool(training), gain, shift, variance, eps)
     return _made(recorder, layer, signal)
 
@@ -70,7 +80,7 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> Any:  # fmt: skip
     signal = recorder.settled(input)
-    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    gain, shift = _rms(recorder, weight, 1.0), _shift(recorder, bias)
     if len(normalized_shape) == 1 and len(signal.layout) == 3 and lay.axis_of(signal.layout[-1]) == 1:
         # Tokens whose channels a graph would take for positions.
         signal = recorder.transposed(signal)
@@ -118,7 +128,7 @@ def _grouped(recorder: Recorder, input: Any, groups: int, weight: Any, bias: Any
         raise recorder.refuse(
             f"normalises single values of shape {recorder.text(signal)}, which leaves zeros"
         )
-    gain, shift = _rms(recorder, weight, 1.0), _rms(recorder, bias, 0.0)
+    gain, shift = _rms(recorder, weight, 1.0), _shift(recorder, bias)
     return _made(recorder, GroupNorm(_label(recorder, weight), groups, gain, shift, eps), signal)
 
 

@@ -26,6 +26,7 @@ from .layout import CHANNELS
 from .readers import reads
 from .recorder import Recorder, describe
 from .values import Constant, Signal, Storage
+from .weights import off_mean
 
 #: How far apart a table's kernel and that of sines and cosines may be.
 _CLOSE = 0.02
@@ -95,6 +96,9 @@ def law_of_rows(recorder: Recorder, weight: Constant, padding_idx: int) -> tuple
     padding = int(padding_idx) % rows if padding_idx != -1 else None
     if padding is not None and law is None and bool(table[padding].any()):
         padding = None  # a row like any other, which training only leaves as it is
+    wrong = off_mean(table) if law is None and not recorder.only_structure else ""
+    if wrong:
+        raise recorder.refuse(f"the entries of the table {wrong}")
     drawn = rows - (padding is not None)
     return _rms(table) * math.sqrt(rows / max(drawn, 1)) if law is None else law.std, padding
 

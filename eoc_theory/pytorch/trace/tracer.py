@@ -47,17 +47,19 @@ from .recorder import Recorder, describe
 from .values import Constant, Mask, Signal, Unreadable
 
 
-def trace_model(model: Any, example_input: Any, known: Mapping[str, Any]) -> Graph:
+def trace_model(
+    model: Any, example_input: Any, known: Mapping[str, Any], only_structure: bool = False
+) -> Graph:
     """The graph of a model; see `eoc_theory.pytorch.trace.trace`."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     check_whole(model)
-    expected = layers_with_weights(model)
+    recorded = (known, only_structure, layers_with_weights(model))
     if not is_several(example_input):
         sizes, note = _input_sizes(model, example_input)
         call = Call.of_one(sizes, _takes_tokens(model, sizes), note)
-        return _traced(model, call, known, expected)
-    return _of_calls(model, _typed(model, several(model, example_input)), known, expected)
+        return _traced(model, call, *recorded)
+    return _of_calls(model, _typed(model, several(model, example_input)), recorded)
 
 
 def _typed(model: nn.Module, call: Call) -> list[Call]:
@@ -71,18 +73,20 @@ def _typed(model: nn.Module, call: Call) -> list[Call]:
     return [call.with_dtypes(dict.fromkeys(open_, kind)) for kind in kinds] if open_ else [call]
 
 
-def _of_calls(model: nn.Module, calls: list[Call], known: Mapping[str, Any], expected: list[str]) -> Graph:
+def _of_calls(model: nn.Module, calls: list[Call], recorded: Any) -> Graph:
     """The first of the calls that can be read; the error of the first where none can."""
     errors = []
     for call in calls:
         try:
-            return _traced(model, call, known, expected)
+            return _traced(model, call, *recorded)
         except ModelError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _traced(model: nn.Module, call: Call, known: Mapping[str, Any], expected: list[str]) -> Graph:
+def _traced(
+    model: nn.Module, call: Call, known: Mapping[str, Any], only_structure: bool, expected: list[str]
+) -> Graph:
     """The graph for what the inputs may be, and for padding read as what is told of it, or as absent."""
     sizes = call.inputs[0].sizes
     found = exported(model, call, lambda: first_layer_of(model, sizes) if call.single else None)
@@ -92,6 +96,7 @@ def _traced(model: nn.Module, call: Call, known: Mapping[str, Any], expected: li
         for patterns in (True, False) if whole else (False,):
             recorder = Recorder(_shape(call), call.batch, type(model).__name__)
             recorder.known, recorder.patterns = known, patterns
+            recorder.only_structure = only_structure
             try:
                 with torch.inference_mode(False), torch.no_grad():
                     output, beside = _Reading(recorder, found, _taken(recorder, call, roles)).output()

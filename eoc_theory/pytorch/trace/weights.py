@@ -84,6 +84,26 @@ def read_weights(
     )
 
 
+def off_mean(tensor: torch.Tensor, mask: torch.Tensor | None = None) -> str:
+    """What is wrong with numbers that the theory takes as random ones of mean 0; "" where nothing is.
+
+    A constant is the same shift of all units, which random numbers of that size are not: ReLU units under
+    it are more of them alive. A mean of up to a tenth of the standard deviation is none to speak of.
+    """
+    moments = Moments.of(tensor, mask)
+    n, mean = moments.total, moments.mean
+    variance = max(moments.square - mean**2, 0.0)
+    constant = n > 1 and variance <= 1e-12 * moments.square
+    # Fewer than 16 numbers do not show a mean.
+    beyond_chance = n >= 16 and mean**2 * n > 36.0 * variance and mean**2 > 0.01 * variance
+    if moments.square == 0.0 or not (constant or beyond_chance):
+        return ""
+    return (
+        f"have mean {mean:.4g} and standard deviation {0.0 if constant else math.sqrt(variance):.4g}, and the "
+        "theory needs random ones of mean 0, or 0 throughout (method='sampled' takes them as they are)"
+    )
+
+
 def _unit_scales(weight: torch.Tensor, rms: float) -> tuple[tuple[int, float], ...]:
     runs = runs_of_one_scale(weight)
     if len(runs) < 2:
