@@ -92,7 +92,7 @@ def as_network(net: Any, data: Any = None, options: Options | None = None, *, se
     if isinstance(net, Architecture):
         sampled = options.method == "sampled" or options.beyond_theory
         return upward("net=<sampled>")(net, data, options, seed=seed) if sampled else net
-    if options.method == "theory" or options.from_graph:
+    if options.method == "theory":
         return upward("net=<torch model>")(net, data, options.example_input)
     return upward("net=<torch model or factory>")(net, data, options, seed=seed)
 

@@ -84,6 +84,12 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
         return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
 
 
+def check_flow(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises ModelError where a layer of the graph has no linear counterpart here; weights by layer name."""
+    with torch.no_grad():
+        _run(graph, {name: _near_one(w) for name, w in weights.items()})
+
+
 def path_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """∂R/∂mask: 0 where an entry, kept or not, joins no path of kept ones from the input to the logits.
 

@@ -57,11 +57,17 @@ class Flow(Protocol):
 class GraphFlow:
     """Any graph, in torch on the device of its weights.
 
-    `weights` are non-negative, by the layers' names; their order is that of everything returned.
+    `weights` are non-negative, by the layers' names; their order is that of everything returned. `fixed` are
+    those that are not ranked.
     """
 
-    def __init__(self, graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
-        self.graph = graph
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, torch.Tensor],
+        fixed: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        self.graph, self.fixed = graph, dict(fixed or {})
         self.weights = {name: weight.clone().contiguous() for name, weight in weights.items()}
         self.positions = [torch.arange(w.numel(), device=w.device) for w in self.weights.values()]
 
@@ -70,13 +76,13 @@ class GraphFlow:
         return [w.numel() for w in self.weights.values()]
 
     def copy(self) -> GraphFlow:
-        twin = GraphFlow(self.graph, self.weights)
+        twin = GraphFlow(self.graph, self.weights, self.fixed)
         twin.positions = self.positions
         return twin
 
     def scores(self) -> list[torch.Tensor]:
-        dense = flow_scores(self.graph, self.weights)
-        return [s.reshape(-1)[at] for s, at in zip(dense, self.positions, strict=True)]
+        dense = flow_scores(self.graph, {**self.weights, **self.fixed})
+        return [s.reshape(-1)[at] for s, at in zip(dense, self.positions, strict=False)]
 
     def keep(self, chosen: Sequence[torch.Tensor]) -> None:
         for weight, at, mask in zip(self.weights.values(), self.positions, chosen, strict=True):
