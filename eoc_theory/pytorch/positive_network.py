@@ -36,6 +36,7 @@ from ..layers import (
     MaxPool,
     Pad,
     PadChannels,
+    Pick,
     PositionwiseDense,
     Product,
     Resize,
@@ -281,6 +282,11 @@ def _(layer: MaxPool, x: Any) -> Any:
     functional = torch.nn.functional
     pool = (functional.max_pool1d, functional.max_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+
+
+@_moved.register
+def _(layer: Pick, x: Any) -> Any:
+    return x.flatten(2)[:, :, layer.index]
 
 
 @_moved.register

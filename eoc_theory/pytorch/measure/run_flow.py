@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -24,6 +24,7 @@ from ..losses import Loss
 from ..models import PrunableWeight
 from ..positive_network import full_precision
 from ..running import backward_pass, failing_module
+from .synflow_rounds import DenseFlow
 
 RUN_NOTE = (
     "the model cannot be read, so SynFlow runs it: |parameters|, biases and activations in place, evaluation "
@@ -33,17 +34,18 @@ RUN_NOTE = (
 #: ∂R/∂|w| below 0 by no more than this part of the layer's largest is rounding.
 _ROUNDING = 1e-9
 _NORMALISATIONS = frozenset(
-    {F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm, F.local_response_norm}
+    {functional.layer_norm, functional.group_norm, functional.instance_norm}
+    | {functional.rms_norm, functional.local_response_norm}
     | {torch.layer_norm, torch.group_norm, torch.instance_norm, torch.rms_norm}
 )
-_TABLES = frozenset({F.embedding, F.embedding_bag, torch.embedding})
-_BATCH_NORMALISATIONS = frozenset({F.batch_norm, torch.batch_norm})
+_TABLES = frozenset({functional.embedding, functional.embedding_bag, torch.embedding})
+_BATCH_NORMALISATIONS = frozenset({functional.batch_norm, torch.batch_norm})
 #: Parts of the names of operations that have no counterpart in a positive network.
 _SELECTING = ("softmax", "attention")
 
 
-class RunFlow:
-    """Any model, as `synflow_rounds.Flow`; `model` is not touched.
+class RunFlow(DenseFlow):
+    """Any model; `model` itself is not touched.
 
     Args:
         weights: what is scored: plain parameters, under masks or not.
@@ -68,36 +70,8 @@ class RunFlow:
                 leaf.mul_(weight.mask.to(leaf))
             leaf.requires_grad_()
         self._batch = _ones(batch.part(slice(0, 1))).to(device, torch.float64)
-        self.values = [leaf.detach().clone() for leaf in self._leaves]
-        self.positions = [torch.arange(w.numel(), device=w.device) for w in self.values]
+        super().__init__(self._leaves)
         self._first()
-
-    @property
-    def sizes(self) -> list[int]:
-        return [w.numel() for w in self.values]
-
-    def copy(self) -> RunFlow:
-        made = object.__new__(RunFlow)
-        made.__dict__.update(self.__dict__)
-        made.values = [value.clone() for value in self.values]
-        return made
-
-    def scores(self) -> list[torch.Tensor]:
-        return [s.reshape(-1)[at] for s, at in zip(self._scores(), self.positions, strict=True)]
-
-    def keep(self, chosen: Sequence[torch.Tensor]) -> None:
-        for value, at, mask in zip(self.values, self.positions, chosen, strict=True):
-            value.view(-1)[at[~mask]] = 0
-        self.positions = [at[mask] for at, mask in zip(self.positions, chosen, strict=True)]
-
-    def left(self) -> list[int]:
-        return [len(at) for at in self.positions]
-
-    def masks(self) -> list[torch.Tensor]:
-        found = [torch.zeros(n, dtype=torch.bool, device=v.device) for n, v in zip(self.sizes, self.values)]
-        for mask, at in zip(found, self.positions, strict=True):
-            mask[at] = True
-        return [mask.reshape(value.shape) for mask, value in zip(found, self.values, strict=True)]
 
     def _first(self) -> None:
         """Looks at a pass over the whole network, and at its scores.
@@ -106,7 +80,7 @@ class RunFlow:
             ModelError: as `_total` and `_checked`; or a layer's scores are all 0.
         """
         with _Refusing():
-            scores = self._scores()
+            scores = self.dense()
         for name, score, value in zip(self._names, scores, self.values, strict=True):
             if bool(value.any()) and not bool(score.any()):
                 raise ModelError(
@@ -114,7 +88,7 @@ class RunFlow:
                     "|parameters|: its activations saturate there, or what it leads to cancels"
                 )
 
-    def _scores(self) -> list[torch.Tensor]:
+    def dense(self) -> list[torch.Tensor]:
         """|W| ∂R/∂|W| of all weights, 0 where nothing is left.
 
         Raises:

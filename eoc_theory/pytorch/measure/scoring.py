@@ -195,12 +195,7 @@ def synflow_start(
         ModelError: a model that can be neither read nor run so, or a weight that is not plain or not finite.
     """
     _check_finite(weights)
-    for weight in weights:
-        if not weight.is_plain:
-            raise ModelError(
-                f"synflow is for plain weights, got {weight.name!r} ({type(weight.module).__name__}), which "
-                "are made from others"
-            )
+    check_plain(weights)
     where = torch.device(device) if device is not None else weights[0].tensor.device
     if where.type == "cpu" and is_linear_chain(model, weights):
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
@@ -215,10 +210,23 @@ def synflow_start(
             raise
         from .run_flow import RUN_NOTE, RunFlow  # torch at its top
 
-        flow = RunFlow(model, weights, batch, as_loss() if loss is None else loss, where)
+        try:
+            flow = RunFlow(model, weights, batch, as_loss() if loss is None else loss, where)
+        except ModelError as error:
+            raise ModelError(f"{error} (it is run, for it cannot be read: {unread})") from error
         if notes is not None:
             notes.append(f"{RUN_NOTE} ({unread})")
         return flow
+
+
+def check_plain(weights: Sequence[PrunableWeight]) -> None:
+    """Raises ModelError for a weight that is made from another parameter."""
+    for weight in weights:
+        if not weight.is_plain:
+            kind = type(weight.module).__name__
+            raise ModelError(
+                f"synflow is for plain weights, got {weight.name!r} ({kind}), which are made from others"
+            )
 
 
 def _graph_flow(
@@ -230,7 +238,7 @@ def _graph_flow(
             raise ModelError(f"{weight.name!r} is no weight of a Linear or convolution layer")
     graph = model_graph(model, weights, example_input)
     flow = graph_flow(graph, model, weights, device, dtype)
-    check_flow(graph, {**flow.weights, **flow.fixed})
+    check_flow(graph, flow.weights)
     return flow
 
 

@@ -51,14 +51,14 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
 
 
 def _with_flow(net: Any, data: Any, options: Options, seed: int) -> Architecture | UnreadNetwork:
-    """As it is read, if it can be and has a positive network; sampled where not, or where layers stay."""
+    """As it is read, if it can be and has a positive network; sampled where not, where layers stay, or asked."""
     if isinstance(net, Architecture):
         return sampled_network(net, data, options, seed=seed)
     graph, reason = None, ""
     try:
         read = read_network(net, data, options.example_input)
         refuse_attention(read.as_graph())
-        if "exclude" not in options.beyond_theory:
+        if options.method != "sampled" and "exclude" not in options.beyond_theory:
             return read
         graph = read.as_graph()
     except ModelError as error:

@@ -31,7 +31,7 @@ from ..losses import Loss
 from ..measure.gradient_rounds import counts, masks_in_rounds
 from ..measure.gradient_scores import gradient_scores
 from ..measure.run_flow import RunFlow
-from ..measure.scoring import WeightScores, graph_flow, path_scores
+from ..measure.scoring import WeightScores, check_plain, graph_flow, path_scores
 from ..measure.synflow_rounds import Flow, synflow_rounds
 from ..models import PrunableWeight
 from ..positive_network import full_precision
@@ -182,6 +182,7 @@ class Sampler:
 
     def _flow(self, model: Any, weights: list[PrunableWeight]) -> Flow:
         """SynFlow's positive network."""
+        check_plain(weights)
         if self.graph is not None:
             return graph_flow(self.graph, model, weights, self.device, self.dtype)
         assert self.batch is not None
