@@ -51,7 +51,7 @@ def as_network(net: Any, data: Any, options: Options, *, seed: int = 0) -> Archi
 
 
 def _with_flow(net: Any, data: Any, options: Options, seed: int) -> Architecture | UnreadNetwork:
-    """As it is read, if it can be and has a positive network; sampled where not, where layers stay, or asked."""
+    """As it is read, where that has a positive network; sampled where not, where layers stay, or if asked."""
     if isinstance(net, Architecture):
         return sampled_network(net, data, options, seed=seed)
     graph, reason = None, ""
