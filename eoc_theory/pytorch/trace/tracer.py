@@ -439,8 +439,8 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
         channels, axes = taken(module)
         guesses.append((2, channels, *(_EXTENT,) * axes))
     for sizes in dict.fromkeys(guesses):
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
-        with quiet(), no_draws(), torch.inference_mode(False), mode:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with quiet(), no_draws(), torch.inference_mode(False), fake as mode:
             twin = Twin(model, lambda tensor: _fake(mode, tensor))
             for module in twin.model.modules():
                 if isinstance(module, weight_classes()):
