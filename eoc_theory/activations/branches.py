@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -412,20 +413,42 @@ def _polynomial_roots(poly: Any, shown: str) -> list[float]:
     return [float(sp.re(r)) for r in roots if abs(sp.im(r)) < 1e-12 * (1 + abs(r))]
 
 
+#: Of its ends, the width of an interval that is halved no more; and ends that are 0.
+_NARROW, _TINY = Fraction(1, 10**25), Fraction(1, 10**300)
+
+
 def _isolated_roots(poly: Any) -> list[float]:
-    """The real roots of a square-free polynomial with rational coefficients, to the last digit."""
-    roots = []
-    for (a, b), _ in poly.intervals(eps=sp.Rational(1, 10**6)):
-        for _ in range(40):
-            if (
-                (a * b > 0 and abs(b - a) <= abs(a) * sp.Rational(1, 10**25))
-                or a == b
-                or max(abs(a), abs(b)) < 1e-300
-            ):
-                break
-            a, b = poly.refine_root(a, b, eps=abs(b - a) / 10**12)
-        roots.append(float((a + b) / 2))
-    return roots
+    """The real roots of a square-free polynomial with rational coefficients, to the last digit.
+
+    By halving in whole numbers: sympy's refinement of an interval does not end for some of high degree.
+    """
+    coefficients = [int(c) for c in poly.clear_denoms(convert=True)[1].all_coeffs()]
+    ends = [(Fraction(int(a.p), int(a.q)), Fraction(int(b.p), int(b.q))) for (a, b), _ in poly.intervals()]
+    return [float(a) if a == b else _halved(coefficients, a, b) for a, b in ends]
+
+
+def _halved(coefficients: list[int], low: Fraction, high: Fraction) -> float:
+    """The only root strictly between two numbers, a simple one."""
+    degree = len(coefficients) - 1
+    slopes = [c * (degree - at) for at, c in enumerate(coefficients[:-1])]
+    # An end may be a root itself: next to it the sign is that of the slope.
+    below = _sign(coefficients, low) or _sign(slopes, low)
+    while high - low > min(abs(low), abs(high)) * _NARROW and max(abs(low), abs(high)) > _TINY:
+        middle = (low + high) / 2
+        sign = _sign(coefficients, middle)
+        if sign == 0:
+            return float(middle)
+        low, high = (middle, high) if sign == below else (low, middle)
+    return float((low + high) / 2)
+
+
+def _sign(coefficients: list[int], at: Fraction) -> int:
+    """Of a polynomial at a number: Horner's rule, multiplied by the denominator at every step."""
+    value, power = 0, 1
+    for coefficient in coefficients:
+        value = value * at.numerator + coefficient * power
+        power *= at.denominator
+    return (value > 0) - (value < 0)
 
 
 def singular_points(expression: Any, low: float, high: float, shown: str, first: bool = False) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..signals.fields import Gradient, Pairs, Signal
+from ..signals.means import Magnitudes, Means
 from .attention import Matrix
 from .drawn import DrawnLayer, RandomRows
 from .layer import Array, Layer, Shape
@@ -318,6 +319,16 @@ class Pick(Layer):
         back = np.zeros((memory[0], math.prod(memory[1:-1]), memory[-1]), gradient.dtype)
         back[:, self.index] = gradient
         return [back.reshape(memory)]
+
+    def forward_means(self, inputs: Sequence[Means], magnitudes: Magnitudes) -> tuple[Means, Any]:
+        x = inputs[0]
+        profile = np.asarray(x.profile.reshape(-1)[self.index])
+        return Means.of(x.amplitude, profile, x.log_scale, x.variance), x.profile.shape
+
+    def backward_means(self, memory: Any, signal: Means, magnitudes: Magnitudes) -> list[Means]:
+        profile = np.zeros(math.prod(memory))
+        profile[self.index] = float(signal.profile)
+        return [Means.of(signal.amplitude, profile.reshape(memory), signal.log_scale, signal.variance)]
 
 
 def _tokens(layer: Layer, inputs: tuple[Shape, ...]) -> Shape:

@@ -92,9 +92,11 @@ def as_network(net: Any, data: Any = None, options: Options | None = None, *, se
     if isinstance(net, Architecture):
         sampled = options.method == "sampled" or options.beyond_theory
         return upward("net=<sampled>")(net, data, options, seed=seed) if sampled else net
-    if options.method == "theory" or options.from_graph:
+    if options.method == "theory":
         # What follows from the graph alone looks at no biases.
-        return upward("net=<torch model>")(net, data, options.example_input, only_structure=options.from_graph)
+        return upward("net=<torch model>")(
+            net, data, options.example_input, only_structure=options.from_graph
+        )
     return upward("net=<torch model or factory>")(net, data, options, seed=seed)
 
 

@@ -14,7 +14,7 @@ from ..criteria.criterion import criterion as as_criterion
 from ..criteria.synflow import chain as synflow
 from ..criteria.synflow import graph as graph_synflow
 from ..criteria.synflow.criteria import SynFlow
-from ..errors import ArgumentError, ModelError
+from ..errors import ArgumentError
 from ..networks.resolve import Network
 from ..networks.unread import UnreadNetwork
 from . import ranked
@@ -110,11 +110,7 @@ def is_data_free(net: Network, criterion: Criterion) -> bool:
     unread = isinstance(net, UnreadNetwork)
     if criterion.needs == "weights":
         return not (unread and not net.laws_known) and criterion.law(net) is not None
-    if unread and criterion.needs == "paths":
-        raise ModelError(
-            f"criterion {criterion.label!r} is predicted for networks that can be read: {net.reason}"
-        )
-    return not criterion.needs_data
+    return not (criterion.needs_data or (unread and criterion.needs == "paths"))
 
 
 def _sampled(net: Network, criterion: Criterion) -> Any:

@@ -31,7 +31,7 @@ Array = np.ndarray
 #: log-score of a layer whose scores are all 0.
 NOTHING = -1e4
 #: What the scores of sampled networks may be made of.
-NEEDS = ("weights", "gradient", "hessian_gradient")
+NEEDS = ("weights", "gradient", "hessian_gradient", "paths")
 #: Fewest and most networks, for what is kept; for the critical sparsity, which varies more from network to
 #: network; and for that of a chain of fully connected layers.
 KEPT, COLLAPSE, CHAIN_COLLAPSE = (4, 16), (8, 24), (24, 40)

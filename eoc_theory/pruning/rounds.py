@@ -1,4 +1,4 @@
-"""Predictions for criteria that prune by gradients in rounds: a few networks are sampled and pruned."""
+"""Predictions for criteria that prune in rounds: a few networks are sampled and pruned."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def networks_in_rounds(
 ) -> RoundedNetworks:
     """As many networks as are worth their cost where each is pruned `solves` times."""
     sampler = as_sampled(net, data, seed=seed).sampler
-    passes = criterion.passes * 2 * criterion.rounds * solves
+    # SynFlow looks at one input.
+    passes = 1.0 / sampler.size if criterion.needs == "paths" else criterion.passes
+    passes *= 2 * criterion.rounds * solves
     inputs, count = sampler.plan(samples, *_NETWORKS, passes)
 
     def kept(index: int, left: int, stop: bool) -> Array:

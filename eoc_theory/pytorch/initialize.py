@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..base import checks
@@ -63,7 +64,8 @@ def initialize_(
             do.
         example_input: a batch of inputs or its shape. It can be left out where the first layer is Linear, and
             for images if the model takes some usual extent (32, 224, 28, …); not for a model that cannot be
-            read, whose signals are measured on it, or on standard normal inputs of its shape.
+            read, whose signals are measured on it (several inputs as a tuple, or a dict by name), or on
+            standard normal inputs of its shape.
 
     Returns:
         the same model.
@@ -132,10 +134,18 @@ def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
             first, *rest = batch_shape(example_input)
             generator = torch.Generator().manual_seed(0)
             return torch.randn(max(first, _FEWEST), *rest, generator=generator)
-        inputs = torch.as_tensor(checks.for_torch(example_input))
+        if isinstance(example_input, Mapping):
+            inputs = {name: torch.as_tensor(checks.for_torch(value)) for name, value in example_input.items()}
+        elif isinstance(example_input, tuple) and all(hasattr(value, "shape") for value in example_input):
+            inputs = tuple(torch.as_tensor(checks.for_torch(value)) for value in example_input)
+        else:
+            inputs = torch.as_tensor(checks.for_torch(example_input))
     except Exception:
         raise unread from None
-    if inputs.ndim < 1 or not len(inputs) or inputs.is_complex() or inputs.is_meta:
+    parts = (
+        inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
+    )
+    if any(part.ndim < 1 or not len(part) or part.is_complex() or part.is_meta for part in parts):
         raise unread
     return inputs
 

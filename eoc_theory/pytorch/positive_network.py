@@ -36,6 +36,7 @@ from ..layers import (
     MaxPool,
     Pad,
     PadChannels,
+    Pick,
     PositionwiseDense,
     Product,
     Resize,
@@ -82,6 +83,12 @@ def flow_scores(graph: Graph, weights: Mapping[str, torch.Tensor]) -> list[torch
     gradients, ordered = _derivatives(graph, weights)
     with torch.no_grad():
         return [g.mul_(w) for g, w in zip(gradients, ordered, strict=True)]
+
+
+def check_flow(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises ModelError where a layer of the graph has no linear counterpart here; weights by layer name."""
+    with torch.no_grad():
+        _run(graph, {name: _near_one(w) for name, w in weights.items()})
 
 
 def path_counts(graph: Graph, masks: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -275,6 +282,11 @@ def _(layer: MaxPool, x: Any) -> Any:
     functional = torch.nn.functional
     pool = (functional.max_pool1d, functional.max_pool2d)[len(layer.kernel) - 1]
     return pool(x, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+
+
+@_moved.register
+def _(layer: Pick, x: Any) -> Any:
+    return x.flatten(2)[:, :, layer.index]
 
 
 @_moved.register

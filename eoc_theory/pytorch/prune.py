@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ..base import checks
 from ..base.boundary import public
-from ..base.isolation import all_or_nothing
+from ..base.isolation import all_or_nothing, converted
 from ..errors import ArgumentError, ModelError
 from .lazy import require_torch, torch
 from .models import PrunableWeight, prunable_weights
@@ -37,7 +37,8 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
 
     Raises:
         ArgumentError: masks that are no dict of arrays, a name that is no layer's, another shape, or values
-            other than 0 and 1. The model is then left as it was.
+            other than 0 and 1. ModelError: a unit of a weight under weight normalisation that is left nothing
+            to normalise. The model is then left as it was.
     """
     require_torch()
     from .masks import Mask, refresh_attention
@@ -65,8 +66,25 @@ def prune_(model: Model, masks: Mapping[str, Any]) -> Model:
     with all_or_nothing(model):
         for module, parameter, tensor in ready:
             Mask.put(module, tensor, parameter)
+        for name in masks:
+            _check_made(layers[name])
         refresh_attention(model)
     return model
+
+
+def _check_made(weight: PrunableWeight) -> None:
+    """Raises ModelError where what is left of a parameter makes no weight: normalised, 0 becomes 0/0."""
+    if weight.holder is None:
+        return
+    with torch.no_grad():
+        # Of a double: to look at a spectral normalisation in training mode moves it.
+        made = getattr(converted(weight.module).model, weight.attribute)
+        if bool(made.isnan().any()) and not bool(weight.tensor.isnan().any()):
+            raise ModelError(
+                f"masks[{weight.name!r}] must leave a weight in every unit of {weight.parameter!r}, which is "
+                "normalised unit by unit: remove the normalisation before "
+                "(torch.nn.utils.parametrize.remove_parametrizations)"
+            )
 
 
 def mask_tensor(name: str, mask: Any, weight: Any) -> Any:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .batches import Batch
     from .losses import Loss
 
-#: Examples that the model is run on to see what it uses.
-_FEW = 2
+#: Examples that the model is run on to see what it uses: more where these leave some of its weights out, as
+#: experts that no example is sent to; and bytes that automatic differentiation may keep of them.
+_FEW, _MORE, _MOST_BYTES = 2, (32, 256), 2**29
 #: Entries of `exclude`, at most.
 _MOST_EXCLUDED = 10_000
 #: Layers that a note names one by one.
@@ -51,7 +52,7 @@ def ranked_weights(
 ) -> Ranked:
     """The weights that pruning ranks, `prunable_weights` where no batch shows what the model does with them.
 
-    With a batch a double of the model is run on a few of its examples, forwards and backwards: own parameters
+    With a batch a double of the model is run on some of its examples, forwards and backwards: own parameters
     of the user's modules count where they enter products, and layers on which the loss does not depend do
     not.
 
@@ -67,7 +68,17 @@ def ranked_weights(
 
 
 def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
-    """What a forward and a backward pass of few examples show."""
+    """What a forward and a backward pass of few examples show, or of more where some weights are not used."""
+    found = _seen_on(model, batch, loss, _FEW)
+    for count in _MORE:
+        if not found.notes or batch.size <= _FEW or count * found.held > _MOST_BYTES:
+            break
+        found = _seen_on(model, batch, loss, count)
+    return found
+
+
+def _seen_on(model: Any, batch: Batch, loss: Loss | None, count: int) -> Ranked:
+    """What a forward and a backward pass of `count` examples show."""
     from .products import ForwardWatch, has_candidates, product_parameters
 
     goal = as_loss() if loss is None else loss
@@ -76,7 +87,7 @@ def _seen(model: Any, batch: Batch, loss: Loss | None) -> Ranked:
     for parameter in double.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     own = next(double.parameters())
-    few = batch.part(slice(0, _FEW)).to(own.device, own.dtype if own.is_floating_point() else None)
+    few = batch.part(slice(0, count)).to(own.device, own.dtype if own.is_floating_point() else None)
     returned: list[Any] = []
     products: frozenset[int] = frozenset()
     with seeded(0), torch.enable_grad():

@@ -35,14 +35,16 @@ def read_architecture(model: Any, example_input: Any = None) -> Architecture:
 
 
 @isolated
-def read_network(model: Any, data: Any = None, example_input: Any = None) -> Architecture:
+def read_network(
+    model: Any, data: Any = None, example_input: Any = None, *, only_structure: bool = False
+) -> Architecture:
     """`read_architecture` of a model, or of what a factory makes first.
 
     The shape of one input is that of `example_input`, or else that which `data` show.
     """
     if not hasattr(model, "named_modules"):
         model = made(model, 0)
-    return read_with(model, data, example_input, {})
+    return read_with(model, data, example_input, {}, only_structure=only_structure)
 
 
 def read_with(

@@ -49,7 +49,7 @@ def signal_factors(model: Any, weights: Mapping[str, PrunableWeight], inputs: An
     Args:
         model: in the mode it is in; it is left as it was, and so is torch's random state.
         weights: the layers by name; those under a mask hold the weights that were removed.
-        inputs: (n, …) as the model takes them, on the CPU or where the model is.
+        inputs: (n, …) as the model takes them, on the CPU or where the model is; several as a tuple or dict.
 
     Returns:
         a factor for each layer that the model calls; one that is called several times has that of its first
@@ -174,9 +174,16 @@ def _pass(
     for name, weight in weights.items():
         twin.of(weight.module).register_forward_hook(_hook(name, change))
     device = next(iter(weights.values())).tensor.device
-    kind = dtype if inputs.is_floating_point() else None
+
+    def placed(value: Any) -> Any:
+        kind = dtype if value.is_floating_point() else None
+        return value.detach().to(device=device, dtype=kind).clone()
+
+    keywords = {name: placed(value) for name, value in inputs.items()} if isinstance(inputs, dict) else {}
+    several = tuple(map(placed, inputs)) if isinstance(inputs, tuple) else None
+    args = several if several is not None else () if keywords else placed(inputs)
     with full_precision(device), torch.no_grad(), seeded(0):
-        run_model(twin.model, inputs.detach().to(device=device, dtype=kind).clone(), "data")
+        run_model(twin.model, args, "data", keywords)
 
 
 def _hook(name: str, change: Change) -> Any:

@@ -322,3 +322,26 @@ def test_rescaling_errors_leave_the_model_as_it_was():
     after = model.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before if "running" not in k and "num" not in k)
     torch.testing.assert_close(model(images), expected)
+
+
+def test_a_normalised_unit_that_is_left_nothing_is_refused():
+    torch.manual_seed(0)
+    layers = [torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 8)), torch.nn.Linear(8, 3)]
+    model = torch.nn.Sequential(*layers)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    mask = np.ones((8, 6), dtype=bool)
+    mask[3, :] = False
+    with pytest.raises(ModelError, match=r"masks\['0'\] must leave a weight in every unit"):
+        eoc.prune_(model, {"0": mask})
+    after = model.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
+    mask[3, 2] = True
+    assert torch.isfinite(eoc.prune_(model, {"0": mask})(torch.ones(2, 6))).all()
+
+
+def test_spectral_normalisation_is_not_moved_by_masks():
+    torch.manual_seed(0)
+    layer = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(6, 8))
+    before = layer.parametrizations.weight[0]._u.clone()
+    eoc.prune_(torch.nn.Sequential(layer), {"0": np.eye(8, 6, dtype=bool)})
+    assert torch.equal(layer.parametrizations.weight[0]._u, before)

@@ -93,7 +93,9 @@ def kept_by_snip(model, sparsity):
     """SNIP in plain torch."""
     weights = [p for p in model.parameters() if p.ndim == 2]
     loss = nn.functional.cross_entropy(model(torch.from_numpy(X)), torch.from_numpy(Y))
-    scores = [(w * g).abs().detach() for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)]
+    scores = [
+        (w * g).abs().detach() for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)
+    ]
     together = torch.cat([s.flatten() for s in scores])
     least = together.kthvalue(round(sparsity * len(together))).values
     return [float((s > least).double().mean()) for s in scores]

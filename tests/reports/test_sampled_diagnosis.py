@@ -393,7 +393,7 @@ def test_what_is_refused():
         eoc.diagnose(UNet())
     with pytest.raises(DataError, match="takes"):
         eoc.diagnose(UNet(), data=(torch.randn(4, 5, 8, 8), torch.zeros(4, 8, 8).long()))
-    with pytest.raises(ModelError, match="synflow"):
+    with pytest.raises(ModelError, match="no SynFlow of networks with attention"):
         eoc.diagnose(transformer(), data=token_data(), criterion="synflow")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ModelError
-from ...layers import WeightLayer
+from ...layers import Layer, WeightLayer
 from ...networks.architecture import Architecture
 from ...networks.graph import Graph
 from ...networks.queries import attends
@@ -76,8 +76,15 @@ def mean_flow(net: Architecture) -> tuple[LayerFlow, ...]:
 
 
 def refuse_attention(graph: Graph) -> None:
-    """Raises ModelError where attention says which values are passed on, which no positive network does."""
-    for node in graph.nodes:
+    """Raises ModelError where attention says which values are passed on, which no positive network does.
+
+    So too where a layer moves values, and does not say how it moves their means.
+    """
+    for node, shape in zip(graph.nodes, graph.shapes, strict=True):
+        same = type(node.layer).forward_means is Layer.forward_means
+        if same and node.inputs and graph.shapes[node.inputs[0]] != shape:
+            kind = type(node.layer).__name__
+            raise ModelError(f"layer {node.layer.name!r} ({kind}): there is no SynFlow of what it moves")
         if not node.layer.has_kernels:
             kind = type(node.layer).__name__
             what = "attention" if attends(graph) else "such layers"

@@ -79,6 +79,7 @@ def gradient_scores(
     notes: list[str] | None = None,
     held: float = 0.0,
     given_up: bool = False,
+    all_used: bool = True,
 ) -> list[torch.Tensor]:
     """Scores by the loss's gradient g, or by Hess·g, for each of `weights`, as tensors on `device`.
 
@@ -103,6 +104,7 @@ def gradient_scores(
         held: bytes that autograd keeps of one input in single precision, where that is known.
         given_up: whether the model is the caller's no more and one that `Architecture.to_torch` made: it is
             run itself, and ends in the precision of the scores. Not with masks.
+        all_used: refuse weights that no input of the batch is sent to; else they score 0.
 
     Raises:
         DataError, ModelError: inputs, labels or logits that do not fit, a layer that is not used, or an
@@ -120,7 +122,10 @@ def gradient_scores(
         ) as objective:
             before = objective.prune(masks) if masks is not None else objective.leaves
             whole = before if criterion.regrows else objective.leaves
-            scores = _scored(criterion, derivatives(objective), whole)
+            found = derivatives(objective)
+            if all_used:
+                objective.check_used()
+            scores = _scored(criterion, found, whole)
             _check_range(scores, objective.names, precision, strict)
             signal = objective.largest_signal
             if strict and _falls_away(scores, signal, _FLOAT32_LEAST):
@@ -360,6 +365,7 @@ class _Loss:
             self.leaves = [twin.of(w.tensor).requires_grad_() for w in weights]
         # Σ_b ‖δ_b‖‖h_b‖ per layer, noted on the way back; NaN where a layer is not Linear or was not met.
         self.addends = [math.nan] * len(weights)
+        self._used = [False] * len(weights)
         self._noting = True
         self._note_linear_layers()
         self._note_signals()
@@ -448,10 +454,18 @@ class _Loss:
                 found = torch.autograd.grad(loss, self.leaves, create_graph=create_graph, allow_unused=True)
         if create_graph:
             self._noting = False  # a second derivative passes the same hooks again
-        unused = [name for name, gradient in zip(self.names, found, strict=True) if gradient is None]
-        if unused:
-            raise UnusedLayersError(f"layer {unused[0]!r} is not used by the model's forward pass")
-        return _apart(found)
+        self._used = [used or g is not None for used, g in zip(self._used, found, strict=True)]
+        # Where the inputs say which weights they pass, as those of experts, some pass none of a layer's.
+        whole = [
+            torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, found, strict=True)
+        ]
+        return _apart(whole)
+
+    def check_used(self) -> None:
+        """Raises UnusedLayersError where no part of the batch has passed a layer."""
+        for name, used in zip(self.names, self._used, strict=True):
+            if not used:
+                raise UnusedLayersError(f"layer {name!r} is not used by the model's forward pass")
 
     def _returned(self, part: slice) -> Any:
         model = self.model

@@ -264,11 +264,16 @@ def measure_pruning(
     if looked_at and needs_gathering(data):
         data = gathered(data, seed)  # read once: an iterator cannot be read again
     needed = rule.needs_data or own_products
+
+    def batch() -> Batch:
+        return as_batch(model, data, example_input, seed, goal)
+
     run = _Run(
         model,
         rule,
         sparsities,
-        as_batch(model, data, example_input, seed, goal) if needed else None,
+        batch() if needed else None,
+        batch,
         goal,
         shown_input(model, data, example_input) if looked_at else None,
         chosen_device(device, model),
@@ -294,6 +299,7 @@ class _Run:
     rule: Criterion
     sparsities: np.ndarray
     batch: Batch | None
+    run: Callable[[], Batch]
     goal: Loss
     shown: Any
     where: Any
@@ -332,6 +338,7 @@ class _Run:
                 seed=self.seed,
                 masks=left,
                 notes=said,
+                run=self.run,
             )
 
         if rule.rounds > 1 and rule.needs_data:
@@ -341,7 +348,10 @@ class _Run:
                 )
             outcome = _in_gradient_rounds(rule, scores, found, removed, **asked)
         elif rule.rounds > 1:
-            flow = scoring.synflow_start(self.model, found, self.shown, device=self.where, dtype=self.dtype)
+            options: Any = {"loss": self.goal, "notes": said, "run": self.run}
+            flow = scoring.synflow_start(
+                self.model, found, self.shown, device=self.where, dtype=self.dtype, **options
+            )
             if wanted is not None:
                 flow = _unmasked(flow, found, self.where)
             outcome = _in_rounds(rule, flow, found, removed, wanted, **asked)

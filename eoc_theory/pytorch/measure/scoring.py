@@ -19,23 +19,26 @@ erk              density of a layer ∝ (sum of its weight's dimensions)/(their 
 ===============  ==========================================================================================
 
 Biases are never scored. SynFlow is computed on absolute weights alone, biases, activations and normalisation
-left out (:mod:`eoc_theory.pytorch.positive_network`).
+left out (:mod:`eoc_theory.pytorch.positive_network`), or where a model cannot be read by running it
+(:mod:`eoc_theory.pytorch.measure.run_flow`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from ...criteria.criterion import Criterion
 from ...criteria.criterion import criterion as as_criterion
-from ...errors import DataError, ModelError
+from ...errors import DataError, EOCError, ModelError
 from ..batches import Batch
 from ..lazy import torch
+from ..losses import Loss, as_loss
 from ..models import PrunableWeight, is_linear_chain, prunable_weights
+from ..positive_network import check_flow
 from ..trace import trace
 from .gradient_scores import double_is_cheap, gradient_scores
 from .synflow_rounds import ChainFlow, Flow, GraphFlow
@@ -58,6 +61,7 @@ def layer_scores(
     seed: int = 0,
     masks: Sequence[torch.Tensor] | None = None,
     notes: list[str] | None = None,
+    run: Callable[[], Batch] | None = None,
 ) -> Sequence[torch.Tensor]:
     """The scores of all prunable weights, one tensor per layer, of the weights' shapes, on `device`.
 
@@ -73,7 +77,8 @@ def layer_scores(
             would over- or underflow or lose the batch's sum to cancellation.
         seed: for the random criteria, and for modules that draw random numbers (dropout).
         masks: what earlier rounds left, for criteria that need gradients; None: all.
-        notes: is given what there is to say of the scores' precision.
+        notes: is given what there is to say of the scores.
+        run: makes the batch that shows the inputs of a model, for SynFlow of one that cannot be read.
 
     Raises:
         DataError, ModelError: no data, or data or a model that the criterion cannot be computed for.
@@ -100,8 +105,9 @@ def layer_scores(
             notes=notes,
         )
     elif rule.needs == "paths":
-        flow = synflow_start(model, weights, example_input, device=device, dtype=dtype)
-        scores = _path_scores(rule, flow, weights)
+        asked: Any = {"loss": as_loss(loss, output), "notes": notes, "run": run}
+        flow = synflow_start(model, weights, example_input, device=device, dtype=dtype, **asked)
+        scores = path_scores(rule, flow, weights)
     else:
         rng = np.random.default_rng(seed)
         drawn = rule.chance_scores([tuple(w.tensor.shape) for w in weights], rng)
@@ -112,7 +118,7 @@ def layer_scores(
     return scores
 
 
-def _path_scores(rule: Criterion, flow: Flow, weights: Sequence[PrunableWeight]) -> list[torch.Tensor]:
+def path_scores(rule: Criterion, flow: Flow, weights: Sequence[PrunableWeight]) -> list[torch.Tensor]:
     """Scores by |W| ∂R/∂|W|, what `flow` scores in its first round."""
     products = [s.reshape(w.tensor.shape) for s, w in zip(flow.scores(), weights, strict=True)]
     if rule.is_product:
@@ -172,31 +178,84 @@ def synflow_start(
     *,
     device: Any = None,
     dtype: Any = "auto",
+    loss: Loss | None = None,
+    notes: list[str] | None = None,
+    run: Callable[[], Batch] | None = None,
 ) -> Flow:
     """The whole network before SynFlow's first round, what a mask removed having weight 0.
 
     Chains of Linear layers are computed on the CPU in float64, whatever `dtype`, unless `device` is another.
+    A model that cannot be read is run itself (:mod:`eoc_theory.pytorch.measure.run_flow`).
+
+    Args:
+        loss, run: picks the outputs that are summed, and makes a batch of inputs, of a model that is run.
+        notes: is told where it is.
 
     Raises:
-        ModelError: the model cannot be traced, `example_input` is missing where it is needed, or a weight is
-            not finite.
+        ModelError: a model that can be neither read nor run so, or a weight that is not plain or not finite.
     """
     _check_finite(weights)
-    for weight in weights:
-        if not weight.is_plain or weight.attribute != "weight":
-            raise ModelError(
-                f"synflow is for plain weights of Linear and convolution layers, got {weight.name!r} "
-                f"({type(weight.module).__name__})"
-            )
+    check_plain(weights)
     where = torch.device(device) if device is not None else weights[0].tensor.device
     if where.type == "cpu" and is_linear_chain(model, weights):
         return ChainFlow([_magnitude(w, device, torch.float64).numpy() for w in weights])
+    try:
+        return _graph_flow(model, weights, example_input, device, dtype)
+    except ModelError as unread:
+        try:
+            batch = None if run is None else run()
+        except EOCError:
+            batch = None
+        if batch is None:
+            raise
+        from .run_flow import RUN_NOTE, RunFlow  # torch at its top
+
+        try:
+            flow = RunFlow(model, weights, batch, as_loss() if loss is None else loss, where)
+        except ModelError as error:
+            raise ModelError(f"{error} (it is run, for it cannot be read: {unread})") from error
+        if notes is not None:
+            notes.append(f"{RUN_NOTE} ({unread})")
+        return flow
+
+
+def check_plain(weights: Sequence[PrunableWeight]) -> None:
+    """Raises ModelError for a weight that is made from another parameter."""
+    for weight in weights:
+        if not weight.is_plain:
+            kind = type(weight.module).__name__
+            raise ModelError(
+                f"synflow is for plain weights, got {weight.name!r} ({kind}), which are made from others"
+            )
+
+
+def _graph_flow(
+    model: Any, weights: Sequence[PrunableWeight], example_input: Any, device: Any, dtype: Any
+) -> GraphFlow:
+    """Of a model that can be read."""
+    for weight in weights:
+        if weight.attribute != "weight":
+            raise ModelError(f"{weight.name!r} is no weight of a Linear or convolution layer")
     graph = model_graph(model, weights, example_input)
+    flow = graph_flow(graph, model, weights, device, dtype)
+    check_flow(graph, flow.weights)
+    return flow
+
+
+def graph_flow(
+    graph: Graph, model: Any, weights: Sequence[PrunableWeight], device: Any, dtype: Any
+) -> GraphFlow:
+    """The flow through a graph with the model's weights; layers that are not ranked have theirs, too."""
     if dtype == "auto":
         # Nothing but positive sums of numbers near 1: float32 loses no digits either.
         dtype = "float64" if double_is_cheap(weights) else "float32"
-    by_name = {w.label: _magnitude(w, device, getattr(torch, dtype)) for w in weights}
-    return GraphFlow(graph, by_name)
+    ranked = {w.label for w in weights}
+    read = {layer.name for layer in graph.weight_layers}
+    others = [w for w in prunable_weights(model) if w.label in read - ranked]
+    own, fixed = (
+        {w.label: _magnitude(w, device, getattr(torch, dtype)) for w in some} for some in (weights, others)
+    )
+    return GraphFlow(graph, own, fixed)
 
 
 def _check_finite(weights: Sequence[PrunableWeight]) -> None:

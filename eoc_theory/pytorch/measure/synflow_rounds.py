@@ -1,13 +1,15 @@
 """SynFlow on real weights, in one round or in many (Tanaka et al. 2020, algorithm 1).
 
-Two implementations give the same scores: a chain of fully connected layers on the CPU is a product of
-matrices, and once two thirds of the weights are gone, lists of survivors are smaller than matrices with
-holes; anything else is run in torch (:mod:`eoc_theory.pytorch.positive_network`).
+A chain of fully connected layers on the CPU is a product of matrices, and once two thirds of the weights are
+gone, lists of survivors are smaller than matrices with holes. Anything else that can be read is run in torch
+(:mod:`eoc_theory.pytorch.positive_network`), with the same scores. What cannot be read is run itself
+(:mod:`eoc_theory.pytorch.measure.run_flow`).
 """
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -54,33 +56,32 @@ class Flow(Protocol):
         ...
 
 
-class GraphFlow:
-    """Any graph, in torch on the device of its weights.
+class DenseFlow(ABC):
+    """Weights that are scored all at once, on the device that they are on; `values` are non-negative."""
 
-    `weights` are non-negative, by the layers' names; their order is that of everything returned.
-    """
+    def __init__(self, values: Sequence[torch.Tensor]) -> None:
+        self.values = [value.detach().clone().contiguous() for value in values]
+        self.positions = [torch.arange(w.numel(), device=w.device) for w in self.values]
 
-    def __init__(self, graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
-        self.graph = graph
-        self.weights = {name: weight.clone().contiguous() for name, weight in weights.items()}
-        self.positions = [torch.arange(w.numel(), device=w.device) for w in self.weights.values()]
+    @abstractmethod
+    def dense(self) -> Sequence[torch.Tensor]:
+        """Scores of all `values`, of their shapes."""
 
     @property
     def sizes(self) -> list[int]:
-        return [w.numel() for w in self.weights.values()]
+        return [w.numel() for w in self.values]
 
-    def copy(self) -> GraphFlow:
-        twin = GraphFlow(self.graph, self.weights)
-        twin.positions = self.positions
+    def copy(self) -> DenseFlow:
+        twin = copy.copy(self)
+        twin.values = [value.clone() for value in self.values]
         return twin
 
     def scores(self) -> list[torch.Tensor]:
-        dense = flow_scores(self.graph, self.weights)
-        return [s.reshape(-1)[at] for s, at in zip(dense, self.positions, strict=True)]
+        return [s.reshape(-1)[at] for s, at in zip(self.dense(), self.positions, strict=True)]
 
     def keep(self, chosen: Sequence[torch.Tensor]) -> None:
-        for weight, at, mask in zip(self.weights.values(), self.positions, chosen, strict=True):
-            weight.view(-1)[at[~mask]] = 0
+        for value, at, mask in zip(self.values, self.positions, chosen, strict=True):
+            value.view(-1)[at[~mask]] = 0
         self.positions = [at[mask] for at, mask in zip(self.positions, chosen, strict=True)]
 
     def left(self) -> list[int]:
@@ -88,11 +89,36 @@ class GraphFlow:
 
     def masks(self) -> list[torch.Tensor]:
         result = []
-        for weight, at in zip(self.weights.values(), self.positions, strict=True):
-            mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+        for value, at in zip(self.values, self.positions, strict=True):
+            mask = torch.zeros(value.numel(), dtype=torch.bool, device=value.device)
             mask[at] = True
-            result.append(mask.reshape(weight.shape))
+            result.append(mask.reshape(value.shape))
         return result
+
+
+class GraphFlow(DenseFlow):
+    """Any graph, in torch.
+
+    `weights` are non-negative, by the layers' names; their order is that of everything returned. `fixed` are
+    those that are not ranked.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, torch.Tensor],
+        fixed: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        super().__init__(list(weights.values()))
+        self.graph, self.names, self.fixed = graph, tuple(weights), dict(fixed or {})
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights by the layers' names, the ranked ones first."""
+        return {**dict(zip(self.names, self.values, strict=True)), **self.fixed}
+
+    def dense(self) -> list[torch.Tensor]:
+        return flow_scores(self.graph, self.weights)[: len(self.names)]
 
 
 class ChainFlow:

@@ -21,6 +21,7 @@ from ...base.freed_memory import give_back
 from ...base.progress import followed
 from ...criteria.criterion import Criterion
 from ...errors import DataError
+from ...networks.graph import Graph
 from ...propagation.carried_values import Value
 from ...propagation.score_samples import LayerSample, NetworkSample, layer_samples
 from ...propagation.shared import made_once
@@ -29,7 +30,9 @@ from ..batches import Batch
 from ..losses import Loss
 from ..measure.gradient_rounds import counts, masks_in_rounds
 from ..measure.gradient_scores import gradient_scores
-from ..measure.scoring import WeightScores
+from ..measure.run_flow import RunFlow
+from ..measure.scoring import WeightScores, check_plain, graph_flow, path_scores
+from ..measure.synflow_rounds import Flow, synflow_rounds
 from ..models import PrunableWeight
 from ..positive_network import full_precision
 from .sources import Source
@@ -81,6 +84,7 @@ class Sampler:
         notes: what every result says of it.
         draws: whether the model draws random numbers: from the process's own generators, so that networks run
             one after the other.
+        graph: what SynFlow's positive network follows; None: the model is run for it.
     """
 
     source: Source
@@ -92,6 +96,7 @@ class Sampler:
     held: float = 0.0
     notes: tuple[str, ...] = ()
     draws: bool = False
+    graph: Graph | None = None
 
     @property
     def size(self) -> int:
@@ -137,7 +142,7 @@ class Sampler:
         if missing:
             known += self.each(network, missing, inputs)
         found = known[:count]
-        if inputs == self.size or rule.needs == "weights":
+        if inputs == self.size or not rule.needs_data:
             return Sampling(found, np.zeros(len(self.source.layers)), self.notes)
         note = f"sampled on {inputs} of {self.size} inputs, and extrapolated to all"
         return Sampling(found, self._shift(rule, inputs, seed, found), (*self.notes, note))
@@ -171,7 +176,17 @@ class Sampler:
         model, weights = self.source.network([seed, 0x746F7263, index])
         if rule.needs == "weights":
             return WeightScores(rule, weights, self.device)
+        if rule.needs == "paths":
+            return path_scores(rule, self._flow(model, weights), weights)
         return self._gradient_scores(rule, model, weights, batch, seed)
+
+    def _flow(self, model: Any, weights: list[PrunableWeight]) -> Flow:
+        """SynFlow's positive network."""
+        check_plain(weights)
+        if self.graph is not None:
+            return graph_flow(self.graph, model, weights, self.device, self.dtype)
+        assert self.batch is not None
+        return RunFlow(model, weights, self.batch, self.loss, self.device)
 
     def _gradient_scores(
         self,
@@ -196,6 +211,7 @@ class Sampler:
             loss=self.loss,
             held=self.held,
             given_up=self.source.is_built and masks is None,
+            all_used=False,
         )
 
     def _shift(self, rule: Criterion, inputs: int, seed: int, networks: list[NetworkSample]) -> Array:
@@ -230,6 +246,10 @@ class Sampler:
     ) -> Array:
         """Numbers of weights that a network pruned in rounds keeps in each layer, (L,); for use in `each`."""
         model, weights = self.source.network([seed, 0x746F7263, index])
+        if rule.needs == "paths":
+            until = (lambda flow: min(flow.left()) == 0) if stop else None
+            flow = self._flow(model, weights)
+            return np.array(synflow_rounds(flow, sum(flow.sizes) - left, rule.rounds, until).left())
         part = self._part(inputs, index)
 
         def scores(masks: Any) -> Any:

@@ -103,7 +103,7 @@ def _double(model: nn.Module) -> Twin:
 def _program(model: nn.Module, call: Call) -> Any:
     first = next(model.parameters())
     modes = torch.inference_mode(False), torch.enable_grad()
-    with _stored_values_dropped(model), no_draws(), _quiet(), modes[0], modes[1]:
+    with _stored_values_dropped(model), no_draws(), quiet(), modes[0], modes[1]:
         args, kwargs = call.arguments(first.dtype, first.device)
         return torch.export.export(model, args, kwargs, strict=False)
 
@@ -158,8 +158,8 @@ def no_draws() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch.export prints and warns of a model that it cannot follow."""
+def quiet() -> Iterator[None]:
+    """Without what torch prints and warns of a model that it cannot follow."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.fx.experimental.symbolic_shapes")]
     levels = [logger.level for logger in loggers]
     try:

@@ -39,7 +39,7 @@ from . import (  # noqa: F401
 from . import layout as lay
 from .call import Call, GivenInput, batch_shape_of, is_several, several
 from .checking import check_whole, layers_with_weights
-from .exporting import OUTSIDE, Exported, exported, no_draws
+from .exporting import OUTSIDE, Exported, exported, no_draws, quiet
 from .graph_passes import finish, used_weights
 from .known import told
 from .layout import BATCH
@@ -444,7 +444,8 @@ def first_layer_of(model: nn.Module, example: Any = None) -> nn.Module | None:
         channels, axes = taken(module)
         guesses.append((2, channels, *(_EXTENT,) * axes))
     for sizes in dict.fromkeys(guesses):
-        with no_draws(), torch.inference_mode(False), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with quiet(), no_draws(), torch.inference_mode(False), fake as mode:
             twin = Twin(model, lambda tensor: _fake(mode, tensor))
             for module in twin.model.modules():
                 if isinstance(module, weight_classes()):

@@ -87,7 +87,7 @@ def diagnose_by_sampling(
     Raises:
         ArgumentError, DataError, ModelError: a model that cannot be run on the data.
     """
-    options = replace(options, method="sampled", needs_data=True, from_graph=False)
+    options = replace(options, method="sampled", needs_data=True)
     net = as_network(model, data, options, seed=seed)
     assert isinstance(net, UnreadNetwork)
     source = net.sampler.source
