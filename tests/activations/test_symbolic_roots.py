@@ -1,5 +1,7 @@
 """Where polynomials of high degree change branches: against roots in many digits."""
 
+import itertools
+
 import mpmath
 import numpy as np
 import pytest
@@ -27,12 +29,14 @@ def test_roots_of_polynomials(seed):
     poly = sum(sp.Rational(str(c)) * x**p for p, c in terms)
     found = real_roots(poly, -1e9, 1e9, "it")
     with mpmath.workdps(60):
-        coefficients = [mpmath.mpf(sp.Rational(c).p) / sp.Rational(c).q for c in sp.Poly(poly, x).all_coeffs()]
+        coefficients = [
+            mpmath.mpf(sp.Rational(c).p) / sp.Rational(c).q for c in sp.Poly(poly, x).all_coeffs()
+        ]
         slopes = [c * (degree - i) for i, c in enumerate(coefficients[:-1])]
         for root in found:
             at = mpmath.mpf(root)
             value, slope = mpmath.polyval(coefficients, at), mpmath.polyval(slopes, at)
             assert root == 0.0 or abs(value) <= 2e-16 * abs(slope * at)
     signs = [mpmath.sign(mpmath.polyval(coefficients, mpmath.mpf(p))) for p in np.linspace(-3.0, 3.0, 241)]
-    changes = sum(a * b < 0 for a, b in zip(signs, signs[1:], strict=False))
+    changes = sum(a * b < 0 for a, b in itertools.pairwise(signs))
     assert sum(-3.0 <= r <= 3.0 for r in found) >= changes

@@ -100,7 +100,8 @@ def off_mean(tensor: torch.Tensor, mask: torch.Tensor | None = None) -> str:
         return ""
     return (
         f"have mean {mean:.4g} and standard deviation {0.0 if constant else math.sqrt(variance):.4g}, "
-        "and the theory needs random ones of mean 0, or 0 throughout (method='sampled' takes them as they are)"
+        "and the theory needs random ones of mean 0, or 0 throughout (method='sampled' takes them as they "
+        "are)"
     )
 
 
