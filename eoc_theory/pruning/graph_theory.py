@@ -32,10 +32,12 @@ from ..propagation.shared import digest, made_once
 from ..propagation.top_gradient import sent_from
 from ..signals.data import DataSummary
 from .allocation import NetworkLaws, quantiles_of
-from .graph_distributions import NEEDS, NOTHING, GraphLaws
+from .graph_distributions import NOTHING, GraphLaws
 
 Array = np.ndarray
 
+#: What the scores of theory may be made of; SynFlow's products of paths have a theory of their own.
+_NEEDS = ("weights", "gradient", "hessian_gradient")
 #: Scores of one layer that are drawn in a repeat, about, from as many columns at least.
 MOST_SCORES, LEAST_COLUMNS = 2_000_000, 16
 #: Networks whose scales are drawn: a line of arithmetic each.
@@ -65,7 +67,7 @@ def theory_laws(net: Architecture, criterion: Any, data: Any = None, *, seed: in
         values leave the range of floats.
     """
     rule, seed = as_criterion(criterion), checks.seed(seed)
-    if rule.needs not in NEEDS:
+    if rule.needs not in _NEEDS:
         raise rule.unpredicted()
     batch = net.summarise(data, seed=seed)
     key = ("theory", net, rule, digest(batch), seed)

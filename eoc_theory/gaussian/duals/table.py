@@ -1,8 +1,8 @@
 """The correlation dependence of a dual at one variance, c → E[φ(u)φ(v)] and E[φ'(u)φ'(v)], as a table.
 
 In θ = arccos c both are smooth up to the ends even for kinked φ. Each is a piecewise polynomial in θ on
-panels that are halved until it is resolved; the deficit Φ(1) − Φ(c) is kept as its ratio to θ² (θ where φ
-jumps), so that it has relative accuracy down to the smallest 1 − c.
+panels that are halved until it is resolved; next to θ = 0 the deficit Φ(1) − Φ(c) is kept as its ratio to θ²
+(θ where φ jumps), so that it has relative accuracy down to the smallest 1 − c.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class DualTable:
         transform = _transform()
         gauss, weights = np.polynomial.legendre.leggauss(DEGREE + 5)
         self._dphi: list[list[float]] = []
-        self._ratio: list[list[float]] = []
+        self._deficit: list[list[float]] = []
         so_far = 0.0
         for low, high, (slopes, dphi) in panels:
             theta = low + 0.5 * (high - low) * (1 + x)
@@ -102,19 +102,27 @@ class DualTable:
                     values = values * np.sin(t)
                 return 0.5 * (end - low) * (values @ weights)
 
-            ratio = (so_far + integral(theta)) / theta**self._power
+            # Further on the ratio has its pole next to the panel, and is no such polynomial.
+            divisor = theta**self._power if low == 0.0 else 1.0
+            deficit = (so_far + integral(theta)) / divisor
             so_far += float(integral(np.array([high]))[0])
-            self._ratio.append((transform @ ratio)[::-1].tolist())
+            self._deficit.append((transform @ deficit)[::-1].tolist())
             self._dphi.append((transform @ dphi)[::-1].tolist())
         self._high = [high for _, high, _ in panels]
+        # Where the deficit is kept as a ratio: everywhere, if there is one panel.
+        self._ratio_below = self._high[0] if len(panels) > 1 else math.inf
 
     def deficit(self, one_minus_c: Any) -> Any:
         """Φ(1) − Φ(c); float for a float, array otherwise."""
         if isinstance(one_minus_c, float):
             theta = 2.0 * math.atan2(math.sqrt(one_minus_c), math.sqrt(2.0 - one_minus_c))
-            return self._at(self._ratio, theta) * (theta * theta if self._power == 2 else theta)
+            value = self._at(self._deficit, theta)
+            if theta >= self._ratio_below:
+                return value
+            return value * (theta * theta if self._power == 2 else theta)
         theta = _angle(one_minus_c)
-        return self._many(self._ratio, theta) * theta**self._power
+        factor = np.where(theta < self._ratio_below, theta**self._power, 1.0)
+        return self._many(self._deficit, theta) * factor
 
     def phi(self, c: ArrayLike | None = None, *, one_minus_c: ArrayLike | None = None) -> Any:
         """Φ(c); give c or 1 − c, floats or arrays."""
