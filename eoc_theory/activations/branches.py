@@ -21,7 +21,7 @@ from .derivatives import Derivatives
 from .digits import BeyondError, compiled
 from .reading import NOT_FINITE, SWITCHES, pair, piecewise, x
 from .rounding import rounding_error
-from .stable import NUMPY_FUNCTIONS, rewrite
+from .stable import NUMPY_FUNCTIONS, rewrite, shifted
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
@@ -126,7 +126,7 @@ class Exact:
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
     """`expression` as a NumPy function, in stable primitives; nan where it is undefined, without warnings."""
-    expression = rewrite(expression)
+    expression = shifted(rewrite(expression))
     large = [n for n in expression.atoms(sp.Rational) if max(abs(n.p), n.q) > 2**53]
     # NumPy would turn integers beyond 64 bits into objects.
     expression = expression.xreplace({n: sp.Float(n, 20) for n in large})

@@ -25,7 +25,7 @@ WIDEST = 16.0
 # Beyond the mesh of a function that does not oscillate a fit is as wide as this share of |x|.
 BEYOND = 0.2
 PROBES = np.array([0.011, 0.18, 0.5, 0.79, 0.993])
-SAFETY = 3.0
+SAFETY = 4.0
 # What a polynomial through fits may leave out of a derivative, as a share of its estimated error.
 LEFT_OUT = 0.3
 _UNKNOWN, _FOLLOWED, _NOT_FOLLOWED = range(3)

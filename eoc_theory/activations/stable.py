@@ -64,12 +64,25 @@ class Erfc(sp.Function):
         return -2 * sp.exp(-(self.args[0] ** 2)) / sp.sqrt(sp.pi)
 
 
+class Affine(sp.Function):
+    """slope · (u + shift), of the arguments u, slope and shift.
+
+    Computed as slope · u + constant it would vanish at another float in each multiple of it, of which derivatives
+    are full: those of a narrow bump would not be the bump's.
+    """
+
+
+#: Where zeros are closer to 0 than this, or as far out, floats end.
+LEAST = 1e-150
+
+
 def _sech(u: Any) -> Any:
     g = np.exp(-np.abs(u))
     return 2.0 * g / (1.0 + g * g)
 
 
 NUMPY_FUNCTIONS: dict[str, Any] = {
+    "Affine": lambda u, slope, shift: slope * (u + shift),
     "Logistic": special.expit,
     "Softplus": lambda u: np.logaddexp(0.0, u),
     "Log1p": np.log1p,
@@ -100,6 +113,25 @@ def rewrite(expression: Any) -> Any:
     if isinstance(expression, sp.sech):
         return Sech(expression.args[0])
     return expression
+
+
+def shifted(expression: Any) -> Any:
+    """An expression with its sums of a term and a constant by the place where they vanish (:class:`Affine`)."""
+    if not expression.args or not expression.free_symbols:
+        return expression
+    arguments = [shifted(argument) for argument in expression.args]
+    if any(new is not old for new, old in zip(arguments, expression.args, strict=True)):
+        expression = expression.func(*arguments)
+    if not isinstance(expression, sp.Add):
+        return expression
+    constant, term = expression.as_independent(*expression.free_symbols, as_Add=True)
+    if constant == 0 or isinstance(term, sp.Add):
+        return expression
+    slope, rest = term.as_independent(*term.free_symbols, as_Add=False)
+    shift = sp.N(constant / slope, 30)
+    if abs(slope) == 1 or not shift.is_real or not LEAST < abs(shift) < 1.0 / LEAST:
+        return expression
+    return Affine(rest, slope, shift)
 
 
 def _exponential(term: Any) -> tuple[Any, Any] | None:
