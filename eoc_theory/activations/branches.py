@@ -18,10 +18,10 @@ from ..errors import ExpressionError
 from . import effort
 from .core import Array
 from .derivatives import Derivatives
-from .digits import BeyondError, compiled
+from .digits import BeyondError, compiled, constant, number
 from .reading import NOT_FINITE, SWITCHES, pair, piecewise, x
 from .rounding import rounding_error
-from .stable import NUMPY_FUNCTIONS, rewrite, shifted
+from .stable import NUMPY_FUNCTIONS, as_computed, rewrite
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
@@ -126,13 +126,13 @@ class Exact:
 
 def vectorised(expression: Any) -> Callable[[Array], Array]:
     """`expression` as a NumPy function, in stable primitives; nan where it is undefined, without warnings."""
-    expression = shifted(rewrite(expression))
+    if not expression.has(x):
+        value = constant(expression)
+        return lambda points: np.full_like(points, np.nan if value is None else value)
+    expression = as_computed(rewrite(expression))
     large = [n for n in expression.atoms(sp.Rational) if max(abs(n.p), n.q) > 2**53]
     # NumPy would turn integers beyond 64 bits into objects.
     expression = expression.xreplace({n: sp.Float(n, 20) for n in large})
-    if not expression.has(x):
-        constant = float(expression)
-        return lambda points: np.full_like(points, constant)
     function = sp.lambdify(x, expression, modules=[NUMPY_FUNCTIONS, "scipy", "numpy"], cse=True)
 
     def evaluate(points: Array) -> Array:
@@ -216,6 +216,11 @@ def _replaced(node: Any, switch: Any, chosen: Any) -> Any:
         return pair(*arguments)
     if isinstance(node, sp.And | sp.core.relational.Relational):
         return node.func(*arguments, evaluate=False)
+    if not any(argument.has(x) for argument in arguments) and isinstance(node, sp.exp):
+        # SymPy is not to be asked for the sign of exp(exp(10⁶)), or of one over it.
+        value = number(node.func(*arguments, evaluate=False))
+        if not value:
+            return sp.nan if value is None else sp.S.Zero
     return node.func(*arguments)
 
 
@@ -397,7 +402,8 @@ def _polynomial_roots(poly: Any, shown: str) -> list[float]:
         return []
     if poly.degree() == 1:
         a, b = poly.all_coeffs()
-        return [float((-b / a).evalf(30))]
+        root = constant(-b / a)
+        return [] if root is None else [root]
     effort.spend(20 * poly.degree() ** 2)
     if poly.domain.is_ZZ or poly.domain.is_QQ:
         return _isolated_roots(poly.sqf_part())

@@ -9,10 +9,12 @@ from typing import Any
 
 import mpmath
 import sympy
+from mpmath.libmp import ComplexResult, NoConvergence
 
 from . import effort
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
+CONSTANT_DIGITS = 60  # of which cancellation may cost two thirds
 _HUGE = 200  # binary digits before the point: beyond, reducing the argument is what would cost
 
 
@@ -112,6 +114,21 @@ def _complex_erfc(u: Any) -> Any:
         return 1 - mpmath.erf(u)
 
 
+def _small(u: Any) -> bool:
+    """Whether 1 + u may lose digits of u that count."""
+    return bool(u) and mpmath.mag(u) < -8
+
+
+def _log_of_one_more(u: Any) -> Any:
+    """log(1 + u)."""
+    return mpmath.log1p(u) if _small(u) else MPMATH_FUNCTIONS["log"](1 + u)
+
+
+def _exp_less_one(u: Any) -> Any:
+    """exp(u) − 1."""
+    return mpmath.expm1(u) if _small(u) else _exp(u) - 1
+
+
 MPMATH_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": _exp,
     **{name: _plain(getattr(mpmath, name)) for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
@@ -165,6 +182,25 @@ def compiled(expression: Any, variable: Any) -> Callable[[Any], Any]:
     return evaluate
 
 
+def number(expression: Any) -> Any:
+    """The value of an expression without variables in many digits, None where it is not real or beyond them.
+
+    SymPy's own takes as many digits as the number has before its point: of exp(exp(10⁶)) all of them.
+    """
+    try:
+        with mpmath.workdps(CONSTANT_DIGITS):
+            value = mpmath.mpmathify(compiled(expression, None)(0))
+            return mpmath.re(value) if mpmath.im(value) == 0 else None
+    except (ArithmeticError, AttributeError, ValueError, ComplexResult, NoConvergence):
+        return None
+
+
+def constant(expression: Any) -> float | None:
+    """As :func:`number`, as a float."""
+    value = number(expression)
+    return None if value is None else float(value)
+
+
 def _add_steps(node: Any, variable: Any, steps: list[Step], places: dict[Any, int], varying: set[int]) -> int:
     """Where the value of a part stands, after the steps that compute it have been added."""
     if node in places:
@@ -181,6 +217,8 @@ def _add_steps(node: Any, variable: Any, steps: list[Step], places: dict[Any, in
 def _operation(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """What computes a part, and from which parts."""
     if node.is_Add:
+        if len(node.args) == 2 and node.args[0] is sp.S.NegativeOne and node.args[1].func is sp.exp:
+            return _exp_less_one, node.args[1].args
         return lambda *terms: reduce(operator.add, terms), node.args
     if node.is_Mul:
         return lambda *factors: reduce(operator.mul, factors), node.args
@@ -192,6 +230,8 @@ def _operation(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return lambda: None, ()
     if not node.args:
         return lambda: mpmath.make_mpf(node.evalf(mpmath.mp.dps + 5)._mpf_), ()
+    if node.func is sp.log and node.args[0].is_Add and node.args[0].args[0] is sp.S.One:
+        return _log_of_one_more, (node.args[0] - 1,)
     name = node.func.__name__
     return MPMATH_FUNCTIONS.get(name) or getattr(mpmath, name), node.args
 

@@ -15,6 +15,7 @@ import numpy as np
 import sympy
 
 from .core import Array
+from .digits import constant
 from .stable import NUMPY_FUNCTIONS
 
 sp: Any = sympy  # its annotations know nothing of what an expression can do
@@ -79,10 +80,9 @@ def _bounded(node: Any, known: dict[Any, Bounded]) -> Bounded:
 
 
 def _constant(node: Any) -> Bounded | None:
-    """Value and error of a number; None where SymPy cannot tell them: of a function that is ours."""
-    try:
-        value = float(node)
-    except TypeError:
+    """Value and error of a number; None where they cannot be told: of a function that is ours."""
+    value = constant(node)
+    if value is None:
         return None
     exact = node.is_Rational and np.isfinite(value) and Fraction(value) == Fraction(int(node.p), int(node.q))
     return value, 0.0 if exact else UNIT * abs(value) + TINY

@@ -12,6 +12,8 @@ import numpy as np
 import sympy
 from scipy import special
 
+from .digits import constant
+
 sp: Any = sympy  # its annotations know nothing of what an expression can do
 
 
@@ -67,8 +69,8 @@ class Erfc(sp.Function):
 class Affine(sp.Function):
     """slope · (u + shift), of the arguments u, slope and shift.
 
-    Computed as slope · u + constant it would vanish at another float in each multiple of it, of which derivatives
-    are full: those of a narrow bump would not be the bump's.
+    Computed as slope · u + constant it would vanish at another float in each multiple of it. Derivatives are
+    full of these: those of a narrow bump would not be the bump's.
     """
 
 
@@ -115,23 +117,30 @@ def rewrite(expression: Any) -> Any:
     return expression
 
 
-def shifted(expression: Any) -> Any:
-    """An expression with its sums of a term and a constant by the place where they vanish (:class:`Affine`)."""
-    if not expression.args or not expression.free_symbols:
+def as_computed(expression: Any) -> Any:
+    """An expression as it is to be computed in floats.
+
+    Its constants are numbers, and its sums of a term and a constant are by the place where they vanish
+    (:class:`Affine`).
+    """
+    if not expression.args:
         return expression
-    arguments = [shifted(argument) for argument in expression.args]
+    if not expression.free_symbols:
+        value = constant(expression)
+        return expression if value is None or expression.is_Rational else sp.Float(value, 20)
+    arguments = [as_computed(argument) for argument in expression.args]
     if any(new is not old for new, old in zip(arguments, expression.args, strict=True)):
         expression = expression.func(*arguments)
     if not isinstance(expression, sp.Add):
         return expression
-    constant, term = expression.as_independent(*expression.free_symbols, as_Add=True)
-    if constant == 0 or isinstance(term, sp.Add):
+    offset, term = expression.as_independent(*expression.free_symbols, as_Add=True)
+    if offset == 0 or isinstance(term, sp.Add):
         return expression
     slope, rest = term.as_independent(*term.free_symbols, as_Add=False)
-    shift = sp.N(constant / slope, 30)
-    if abs(slope) == 1 or not shift.is_real or not LEAST < abs(shift) < 1.0 / LEAST:
+    shift = constant(offset / slope)
+    if abs(slope) == 1 or shift is None or not LEAST < abs(shift) < 1.0 / LEAST:
         return expression
-    return Affine(rest, slope, shift)
+    return Affine(rest, slope, sp.Float(shift, 20))
 
 
 def _exponential(term: Any) -> tuple[Any, Any] | None:
@@ -152,20 +161,20 @@ def _one_plus_exp(expression: Any) -> tuple[Any, Any] | None:
 
 
 def _sum(expression: Any) -> Any:
-    constant, terms = expression.args[0], list(expression.args[1:])
-    if not constant.is_number:
-        constant, terms = sp.S.Zero, list(expression.args)
+    offset, terms = expression.args[0], list(expression.args[1:])
+    if not offset.is_number:
+        offset, terms = sp.S.Zero, list(expression.args)
     for i, term in enumerate(terms):
         found = _exponential(term)
-        if found is not None and constant != 0 and sp.simplify(found[0] + constant) == 0:
+        if found is not None and offset != 0 and sp.simplify(found[0] + offset) == 0:
             return sp.Add(*terms[:i], *terms[i + 1 :], found[0] * Expm1(found[1]))
         c, rest = term.as_independent(*term.free_symbols, as_Add=False)
-        if isinstance(rest, sp.erf | Tanh) and constant != 0 and abs(c) == abs(constant):
+        if isinstance(rest, sp.erf | Tanh) and offset != 0 and abs(c) == abs(offset):
             # 1 ± erf(u) and 1 ± tanh(u) vanish on one side.
-            argument = rest.args[0] if c == constant else -rest.args[0]
+            argument = rest.args[0] if c == offset else -rest.args[0]
             stable = Erfc(-argument) if isinstance(rest, sp.erf) else 2 * Logistic(2 * argument)
-            return sp.Add(*terms[:i], *terms[i + 1 :], constant * stable)
-    if len(terms) == 2 and constant == 0:
+            return sp.Add(*terms[:i], *terms[i + 1 :], offset * stable)
+    if len(terms) == 2 and offset == 0:
         one, two = _exponential(terms[0]), _exponential(terms[1])
         if one and two and one[1] == -two[1] and abs(one[0]) == abs(two[0]):
             if one[0] == two[0]:

@@ -14,6 +14,7 @@ from . import effort
 from .branches import DIGITS, Branch, Exact, singular_points, spread, structured_points, vectorised
 from .core import Array, Function, Piece
 from .derivatives import Derivatives
+from .digits import constant
 from .far_values import Doubts, FarValues
 from .functions import polynomial
 from .reading import x
@@ -38,7 +39,8 @@ def smooth(branch: Branch) -> tuple[Piece, Exact, tuple[float, ...], Piece]:
     """
     exact = Exact(branch.expression, branch.low, branch.high)
     if branch.expression.is_polynomial(x):
-        coefficients = [float(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
+        known = [constant(c) for c in reversed(sp.Poly(branch.expression, x).all_coeffs())]
+        coefficients = [np.nan if c is None else c for c in known]
         piece = polynomial(*coefficients)
         if branch.expression.is_Symbol or not _multiplied_out_cancels(coefficients, piece, branch):
             return piece, exact, (0.0,) * 4, piece

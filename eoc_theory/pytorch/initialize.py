@@ -145,7 +145,9 @@ def _shown(model: Any, example_input: Any, unread: EOCError) -> Any:
     parts = (
         inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     )
-    if not parts or any(part.ndim < 1 or not len(part) or part.is_complex() or part.is_meta for part in parts):
+    if not parts:
+        raise unread
+    if any(part.ndim < 1 or not len(part) or part.is_complex() or part.is_meta for part in parts):
         raise unread
     return inputs
 

@@ -14,6 +14,7 @@ import pytest
 import sympy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from eoc_theory.activations import Growth, activation, activation_names, grammar, symbolic
 from eoc_theory.errors import ActivationError, ExpressionError
@@ -466,3 +467,34 @@ def test_structure_next_to_a_kink_is_no_pole(place: float, width: float) -> None
     # Next to other places than 0 floats are too far apart to see all of it.
     assert float(error) <= (1e-13 if place == 0.0 else 1e-9 if width > 1e-9 else 0.1) * float(right)
     assert math.isinf(moments(f"sqrt(abs(x)+{width!r})*sign(x)+x", 1.0).dphi2.value)
+
+
+@pytest.mark.parametrize("power", [20, 41, 63])
+@pytest.mark.parametrize("small", ["mish(x)", "softplus(x)", "log(1+exp(x))*x", "expm1(exp(x))"])
+def test_switches_where_one_plus_little_is_lost(small: str, power: int) -> None:
+    """x**p times what falls as exp(x): 1 + exp(x) has lost all of exp(x) in any number of digits."""
+    growth = power + (small in ("mish(x)", "log(1+exp(x))*x"))
+    sign = -1 if growth % 2 else 1
+    act = activation(f"where({sign}*(x)**{power}*{small} > 1, x, 2*x)")
+    root = optimize.brentq(lambda x: growth * np.log(-x) + x, -30.0 * growth, -float(growth))
+    assert min(abs(k / root - 1.0) for k in act.kinks) < 1e-9
+    np.testing.assert_allclose(act(np.array([1.01 * root, 0.99 * root])), [2.02 * root, 0.99 * root])
+
+
+@pytest.mark.parametrize(
+    "constant", ["log1p(x/(x*1e9))", "log1p(1/(1e9+x-x))", "expm1(x/(1e11*x))", "1-cos(x/x/1e6)"]
+)
+def test_constants_keep_their_digits(constant: str) -> None:
+    right = {"log": np.log1p(1e-9), "exp": np.expm1(1e-11), "1-c": 2 * np.sin(0.5e-6) ** 2}[constant[:3]]
+    act = activation(f"x*tanh(x)/({constant})")
+    x = np.array([-2.3, 0.4, 7.0])
+    np.testing.assert_allclose(act(x), x * np.tanh(x) / right, rtol=1e-14)
+
+
+@pytest.mark.parametrize("inner", ["min(1e6, x)", "where(x>0, 1e6, x)"])
+@pytest.mark.parametrize("outer", ["expm1(expm1({}))", "exp(exp({}))+x", "sinh(exp({}))", "cosh(exp({}))-x"])
+def test_towers_of_exponentials_are_refused_at_once(outer: str, inner: str) -> None:
+    start = time.process_time()
+    with pytest.raises(ExpressionError, match=r"finite|costly"):
+        activation(outer.format(inner))
+    assert time.process_time() - start < 20.0  # a minute, by as many digits as the number has

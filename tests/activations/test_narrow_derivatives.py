@@ -21,7 +21,8 @@ def draws():
     for shape in BUMPS:
         for inner in SLOPES:
             for _ in range(2):
-                yield shape, inner, round(float(rng.uniform(-4, 4)), 5), float(f"{10 ** rng.uniform(-4, -1):.3g}")
+                place, width = rng.uniform(-4, 4), 10 ** rng.uniform(-4, -1)
+                yield shape, inner, round(float(place), 5), float(f"{width:.3g}")
 
 
 @pytest.mark.parametrize("shape, inner, place, width", list(draws()))
