@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..activations import Activation
+from ..gaussian.tables import LOG_HIGH
 from .critical_scan import Scan, bias_equation, direct, far_scan, root, scan
 
 Array = NDArray[np.float64]
@@ -18,6 +19,8 @@ DIGITS = 6
 NEAR = 10.0 ** (1 - DIGITS)
 # A power law of log E[φ'²] against log q with a slope closer to 0 than this has come to an end.
 FLAT = 1e-6
+# So fast, at least, the slope of what has a limit falls off: as this power of q.
+TO_A_LIMIT = 0.05
 
 
 Range = tuple[float, float]
@@ -90,24 +93,37 @@ def _stretch_range(curve: Scan, first: int, last: int, name: str) -> Range:
         low = _zero(curve, first - 1, first)
         ends.append(_value(curve, low, name))
     else:
-        ends.append(_limit(values[1::-1], curve.q[inside][1::-1]))
+        ends.append(_limit(values[2::-1], curve.q[inside][2::-1]))
     if last + 1 < len(curve.q) and curve.bias[last + 1] < 0.0:
         high = _zero(curve, last, last + 1)
         ends.append(_value(curve, high, name))
     elif curve.table.activation.growth.kind == "polynomial":
-        ends.append(_limit(values[-2:], curve.q[inside][-2:]))
-    places = np.unique([low, *curve.log_q[inside], high])
-    extremes = [_extreme(curve, places, name, sign) for sign in (1.0, -1.0)] if name != "q" else []
-    everything = [*ends, *extremes, *values.tolist()]
+        ends.append(_limit(values[-3:], curve.q[inside][-3:]))
+    everything = [*ends, *values.tolist()]
+    if name != "q":
+        places = np.array([low, *curve.log_q[inside], high])
+        known = np.array([_value(curve, low, name), *values, _value(curve, high, name)])
+        everything += [_extreme(curve, places, known, name, sign) for sign in (1.0, -1.0)]
     return min(everything), max(everything)
 
 
 def _limit(values: Array, q: Array) -> float:
-    """Where a quantity goes beyond the last of the computed points, which are two or one."""
+    """Where a quantity goes beyond the last of the computed points, which are three or fewer."""
     if len(values) < 2:
         return float(values[-1])
-    power = math.log(values[1] / values[0]) / abs(math.log(q[1] / q[0]))
-    return float(values[1]) if abs(power) < FLAT else math.inf if power > 0.0 else 0.0
+    steps = np.abs(np.diff(np.log(q)))
+    powers = np.diff(np.log(values)) / steps
+    last = float(powers[-1])
+    if abs(last) < FLAT:
+        return float(values[-1])
+    if len(values) == 3 and 0.0 < last / powers[0] < 1.0:
+        # A limit that is approached as a power of q: the slope falls off as that power, and the rest is its
+        # integral.
+        falls_off = math.log(powers[0] / last) / (0.5 * steps.sum())
+        if falls_off > TO_A_LIMIT:
+            slope = last * math.exp(-0.5 * falls_off * steps[-1])
+            return float(values[-1]) * math.exp(slope / falls_off)
+    return math.inf if last > 0.0 else 0.0
 
 
 def _zero(curve: Scan, left: int, right: int) -> float:
@@ -126,12 +142,11 @@ def _value(curve: Scan, log_q: float, name: str) -> float:
     return math.sqrt(max(found.excess / found.dphi2, 0.0))
 
 
-def _extreme(curve: Scan, places: Array, name: str, sign: float) -> float:
-    """The smallest (largest, for sign −1) value near the computed points where it is taken inside."""
-    values = sign * np.array([_tabled_value(curve, u, name) for u in places])
-    i = int(np.argmin(values))
-    if not 0 < i < len(values) - 1:
-        return float(sign * values[i])
+def _extreme(curve: Scan, places: Array, known: Array, name: str, sign: float) -> float:
+    """The smallest (largest, for sign −1) value near the computed points where it is taken inside the table."""
+    i = int(np.argmin(sign * known))
+    if not 0 < i < len(known) - 1 or places[i + 1] > LOG_HIGH:
+        return float(known[i])
     from scipy import optimize  # takes longer to import than most answers
 
     found: Any = optimize.minimize_scalar(
@@ -140,7 +155,7 @@ def _extreme(curve: Scan, places: Array, name: str, sign: float) -> float:
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return float(sign * min(found.fun, values[i]))
+    return float(sign * min(found.fun, sign * known[i]))
 
 
 def _tabled_value(curve: Scan, log_q: float, name: str) -> float:
