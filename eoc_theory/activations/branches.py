@@ -426,10 +426,12 @@ _NARROW, _TINY = Fraction(1, 10**25), Fraction(1, 10**300)
 def _isolated_roots(poly: Any) -> list[float]:
     """The real roots of a square-free polynomial with rational coefficients, to the last digit.
 
-    By halving in whole numbers: sympy's refinement of an interval does not end for some of high degree.
+    By halving in whole numbers: sympy's refinement of an interval does not end for some of high degree. Nor
+    does its isolation without `fast`: it walks to a root at 10¹⁵ in steps of 1.
     """
     coefficients = [int(c) for c in poly.clear_denoms(convert=True)[1].all_coeffs()]
-    ends = [(Fraction(int(a.p), int(a.q)), Fraction(int(b.p), int(b.q))) for (a, b), _ in poly.intervals()]
+    intervals = poly.intervals(fast=True)
+    ends = [(Fraction(int(a.p), int(a.q)), Fraction(int(b.p), int(b.q))) for (a, b), _ in intervals]
     return [float(a) if a == b else _halved(coefficients, a, b) for a, b in ends]
 
 

@@ -18,6 +18,9 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from ..activations import Activation
+from ..activations.evaluations import counting
+from ..errors import ConvergenceError
+from ..gaussian import effort
 from ..gaussian.duals import dual
 from ..gaussian.duals.slopes import slope_dual
 from ..gaussian.expectations import jumps_of, shortest_length
@@ -32,6 +35,8 @@ Q_POINTS = 12
 ANGLE_POINTS = 28
 RESOLVED = 1e-9
 MOST_Q_POINTS, MOST_ANGLE_POINTS = 48, 448
+# Below this c* is known to rounding by quadrature at a few points, which may take so many evaluations.
+ALONE, MOST_WORK = 0.999, 20_000_000
 # Squared radians of a wave within √q from which T is solved for by its closed form.
 AVERAGED_OUT = 1e4
 
@@ -223,6 +228,29 @@ class CorrelationTable:
         if self._jumps:
             slope = slope / np.sin(theta)
         return np.minimum(2.0 * np.sin(0.5 * theta) ** 2, 1.0), slope
+
+
+def rising_fixed_point(act: Activation, q: float, sigma_w2: float) -> tuple[float, float] | None:
+    """c* and C'(c*) of one chaotic network without dropout, by quadrature of the dual alone.
+
+    C is convex on [0, 1], and Newton's steps from c = 0 rise to c*. None above `ALONE`, where Φ(1) − Φ(c)
+    would lose digits that tables keep; where φ jumps; and where it takes too much work.
+    """
+    if jumps_of(act).value:
+        return None
+    c, share = 0.0, sigma_w2 / q
+    try:
+        with counting(effort.allowance(act, MOST_WORK)) as work:
+            whole = dual(act, q, q, 1.0)
+            while c < ALONE and work.spent <= work.limit:
+                part, slope = dual(act, q, q, c), sigma_w2 * float(dual(act, q, q, c, order=1).value)
+                missed = 1.0 - c - share * float(whole.value - part.value)
+                if missed <= share * float(whole.error + part.error) + 4e-16:
+                    return c, slope
+                c += missed / max(1.0 - slope, 1e-300)
+    except ConvergenceError:
+        pass
+    return None
 
 
 def is_wave(act: Activation) -> bool:

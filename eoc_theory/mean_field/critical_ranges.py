@@ -143,7 +143,7 @@ def _value(curve: Scan, log_q: float, name: str) -> float:
 
 
 def _extreme(curve: Scan, places: Array, known: Array, name: str, sign: float) -> float:
-    """The smallest (largest, for sign −1) value near the computed points where it is taken inside the table."""
+    """The smallest (largest, for sign −1) value next to the computed points, inside the table."""
     i = int(np.argmin(sign * known))
     if not 0 < i < len(known) - 1 or places[i + 1] > LOG_HIGH:
         return float(known[i])

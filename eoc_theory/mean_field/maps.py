@@ -30,7 +30,7 @@ from ..gaussian.duals import DualTable
 from ..gaussian.duals.slopes import slope_dual
 from ..gaussian.expectations import checked_variance, jumps_of
 from .convergence import Convergence, convergence_law
-from .correlation import correlation_table, is_averaged_out, is_wave, wave_fixed_points
+from .correlation import correlation_table, is_averaged_out, is_wave, rising_fixed_point, wave_fixed_points
 from .variance import (
     SMALLEST,
     FixedPoint,
@@ -273,12 +273,19 @@ class MeanField(Result):
         return self._scale**2
 
     @cached_property
-    def _correlation(self) -> tuple[float, Array]:
+    def _correlation(self) -> tuple[float, ArrayLike]:
         if self.dropout:
             gap, slope = dropout_limit(self.activation, self.q_star, self.sigma_w, self.dropout)
             return 1.0 - gap, np.asarray(slope)
         q, weight = np.array([self.q_star]), np.array([self.sigma_w**2])
-        c_star, slope = correlations(self.activation, q, weight, slopes(self.activation, q, weight)[0])
+        chi = slopes(self.activation, q, weight)[0]
+        chaotic = chi[0] > 1.0 + CRITICAL_TOLERANCE and 0.0 < self.q_star < np.inf
+        if chaotic and self.activation.slopes is None:
+            weights, variances = _tabled(self.activation, weight, q)
+            found = rising_fixed_point(self.activation, float(variances[0]), float(weights[0]))
+            if found is not None:
+                return found
+        c_star, slope = correlations(self.activation, q, weight, chi)
         return float(c_star[0]), slope[0]
 
     def _correlation_table(self, q: float | None) -> tuple[DualTable, float, float]:

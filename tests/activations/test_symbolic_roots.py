@@ -1,6 +1,7 @@
 """Where polynomials of high degree change branches: against roots in many digits."""
 
 import itertools
+import time
 
 import mpmath
 import numpy as np
@@ -40,3 +41,12 @@ def test_roots_of_polynomials(seed):
     signs = [mpmath.sign(mpmath.polyval(coefficients, mpmath.mpf(p))) for p in np.linspace(-3.0, 3.0, 241)]
     changes = sum(a * b < 0 for a, b in itertools.pairwise(signs))
     assert sum(-3.0 <= r <= 3.0 for r in found) >= changes
+
+
+@pytest.mark.parametrize("size", [10**6, 10**12, 3 * 10**14])
+@pytest.mark.parametrize("degree", [3, 17, 64])
+def test_roots_far_out_are_found_at_once(degree, size):
+    before = time.process_time()
+    found = real_roots(sp.expand(x ** (degree - 1) * (x - size) - 7), -np.inf, np.inf, "it")
+    assert max(found) == pytest.approx(size, rel=1e-15)
+    assert time.process_time() - before < 20.0
