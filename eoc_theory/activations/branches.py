@@ -27,6 +27,7 @@ sp: Any = sympy  # its annotations know nothing of what an expression can do
 MOST_PIECES = 64
 MOST_DEGREES, MOST_IRRATIONAL_DEGREES = 128, 24
 SMALLEST = 5e-324  # of a float
+TOWERS = (sp.exp, sp.sinh, sp.cosh)  # what numbers beyond all reason are made of
 PERIODIC = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
 # Distances from a pole, six decades of them; how often a function may turn over these, and how far from 0 it
 # may stay, as a share of its range, without being taken to come there.
@@ -216,7 +217,7 @@ def _replaced(node: Any, switch: Any, chosen: Any) -> Any:
         return pair(*arguments)
     if isinstance(node, sp.And | sp.core.relational.Relational):
         return node.func(*arguments, evaluate=False)
-    if not any(argument.has(x) for argument in arguments) and isinstance(node, sp.exp):
+    if not any(argument.has(x) for argument in arguments) and isinstance(node, TOWERS):
         # SymPy is not to be asked for the sign of exp(exp(10⁶)), or of one over it.
         value = number(node.func(*arguments, evaluate=False))
         if not value:

@@ -31,7 +31,7 @@ def test_grid_is_its_cells(spec):
                 diagram.variance_slope[i, j],
             )
             assert cell == pytest.approx(
-                (net.q_star, net.chi(), net.c_star, net.variance_slope()), rel=1e-7, abs=1e-12
+                (net.q_star, net.chi(), net.c_star, net.variance_slope()), rel=1e-7, abs=1e-11
             )
             assert (diagram.xi_q[i, j], diagram.xi_c[i, j]) == pytest.approx(net.depth_scales, rel=1e-5)
             assert diagram.phase[i, j] == net.phase
